@@ -1,0 +1,50 @@
+"""What every test shares: how long Hypothesis searches, and which tests need a GPU.
+
+HYPOTHESIS_PROFILE chooses how long: `dev` (the default; few examples, new ones every time), `ci` (the default
+where CI is set; the same examples every time) or `thorough` (`make test-thorough`).
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadline: the machine may be shared, and a slow example is not a wrong one.
+COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("dev", max_examples=25, **COMMON)
+settings.register_profile("ci", max_examples=50, derandomize=True, **COMMON)
+settings.register_profile("thorough", max_examples=500, **COMMON)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+@cache
+def why_no_gpu() -> str:
+    """Why the tests marked `gpu` cannot run here; empty where they can."""
+    try:
+        import cupy
+    except ImportError:
+        return "CuPy is not installed (pip install 'tinygrad-rnn[cuda12]' or [cuda13])"
+    # CuPy imports without a driver, so it must be asked.
+    return "" if cupy.cuda.is_available() else "CuPy finds no CUDA device"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("gpu") and why_no_gpu():
+            item.add_marker(pytest.mark.skip(reason=why_no_gpu()))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_blas_thread_per_worker():
+    """Under pytest-xdist the workers are the parallelism: BLAS threads on top would only fight each other."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    import numpy  # noqa: F401  (its BLAS must be loaded before it can be limited)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):
+        yield

@@ -1,0 +1,39 @@
+"""What can go wrong, by name. Each error is also the built-in that fits: `except ValueError` works."""
+
+from __future__ import annotations
+
+
+class TinygradRnnError(Exception):
+    """The base of every error this library raises on purpose."""
+
+
+class ShapeError(TinygradRnnError, ValueError):
+    """Shapes that do not fit: the message names the op and every shape."""
+
+
+class DTypeError(TinygradRnnError, TypeError):
+    """A dtype that an op or a leaf cannot take, such as an integer tensor that requires a gradient."""
+
+
+class BackendMismatchError(TinygradRnnError, TypeError):
+    """Tensors of different devices or array libraries in one op; nothing crosses devices implicitly."""
+
+
+class GraphFreedError(TinygradRnnError, RuntimeError):
+    """A backward through a graph that an earlier backward has freed."""
+
+
+class ImmutableError(TinygradRnnError, TypeError):
+    """An attempt to change the values of a tensor in place."""
+
+
+class CheckpointError(TinygradRnnError, ValueError):
+    """A checkpoint that is damaged, foreign or of a newer format; the message names the file and reason."""
+
+
+class NonFiniteError(TinygradRnnError, ArithmeticError):
+    """A NaN or an infinity where training cannot go on; the message says where it was born."""
+
+
+class InputError(TinygradRnnError, ValueError):
+    """Wrong input from a user of the command: shown as one line, exit status 2."""
