@@ -1,0 +1,36 @@
+"""Run where only the wheel and its hard dependencies are: what is promised without extras imports."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.resources
+import pkgutil
+import sys
+
+# The modules that need an extra, and what they miss without it.
+NEEDS_EXTRA: dict[str, str] = {}
+
+before = set(sys.modules)
+import tinygrad_rnn  # noqa: E402
+
+added = {name.split(".")[0] for name in set(sys.modules) - before}
+heavy = added - set(sys.stdlib_module_names) - {"numpy", "tinygrad_rnn"}
+if heavy:
+    sys.exit(f"import tinygrad_rnn also loads {', '.join(sorted(heavy))}")
+
+names = [module.name for module in pkgutil.walk_packages(tinygrad_rnn.__path__, "tinygrad_rnn.")]
+for name in names:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != NEEDS_EXTRA.get(name):
+            raise
+for name in tinygrad_rnn.__all__:
+    getattr(tinygrad_rnn, name)
+
+if not importlib.resources.files(tinygrad_rnn).joinpath("py.typed").is_file():
+    sys.exit("the wheel has no py.typed")
+if importlib.metadata.version("tinygrad-rnn") != tinygrad_rnn.__version__:
+    sys.exit("the wheel's version is not the package's")
+print(f"tinygrad_rnn {tinygrad_rnn.__version__}: {len(names)} modules import without extras")

@@ -1,0 +1,64 @@
+# Everything happens in .venv, made on first use from a Python 3.11 or later: `make demo PYTHON=/path/to/python` chooses
+# it. Each target's line below is what `make help` prints.
+
+VENV = .venv
+BIN = $(VENV)/bin
+PYTHON =
+PYTHONS = python3 python python3.14 python3.13 python3.12 python3.11
+NEW_ENOUGH = -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# What a shell may have set for other projects must not leak into this one.
+unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: help demo test test-thorough lint bench gpu-check clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.demo ## train a character LSTM for about a minute, show what it writes; leaves runs/demo/
+	@$(BIN)/tinygrad-rnn train --out runs/demo --replace
+
+test: $(VENV)/.test ## run all the tests and the doctests
+	@$(BIN)/python -m pytest -q
+
+test-thorough: $(VENV)/.test ## run them with many more Hypothesis examples
+	@HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -q
+
+lint: $(VENV)/.test ## ruff, mypy --strict, and the code lines of the core
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m tests.code_lines tinygrad_rnn/tensor
+
+bench: $(VENV)/.demo ## measure against the peers that are installed in .venv (the extra `bench` has them)
+	@$(BIN)/python -m benchmarks
+
+gpu-check: $(VENV)/.test ## run the tests and the benchmark that need a GPU
+	@$(BIN)/python -m benchmarks.gpu
+
+clean: ## remove .venv, caches and build outputs; runs/ stays
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@for python in $(if $(PYTHON),"$(PYTHON)",$(PYTHONS)); do \
+		if "$$python" $(NEW_ENOUGH) 2>/dev/null; then \
+			echo "Making $(VENV) with $$("$$python" --version), $$(command -v "$$python")"; \
+			"$$python" -m venv $(VENV) || exit; \
+			$(BIN)/python $(NEW_ENOUGH) || { echo "make: $(VENV) holds an older Python: make clean" >&2; exit 1; }; \
+			touch $@; exit; \
+		fi; \
+	done; \
+	echo "make: this project needs Python 3.11 or later, and python3 is $$(python3 --version 2>&1)." >&2; \
+	echo "      Where it has another name: make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python" >&2; exit 1
+
+$(VENV)/.demo: pyproject.toml $(VENV)/.python
+	@echo "Installing the project with its plots into $(VENV)"
+	@$(PIP) --editable '.[viz]' && touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.python
+	@echo "Installing the project with its tests into $(VENV)"
+	@$(PIP) --editable '.[viz,test]' && touch $@
