@@ -1,0 +1,121 @@
+"""The pages are true: every block of Python in them runs, every command and link in them exists.
+
+The blocks of one page run from top to bottom as one program, so a page may build on what it showed before.
+Functions called `test_...` in a page are called at the end, as pytest would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import doctest
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md") if path.exists()
+]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
+CALL_TESTS = "\nfor _name, _test in list(globals().items()):\n    _name.startswith('test_') and _test()\n"
+
+
+def blocks(page: Path) -> Iterator[tuple[str, int, list[str]]]:
+    """The language, first line and lines of every fenced block of a page."""
+    inside: tuple[str, int, list[str]] | None = None
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.startswith("```"):
+            if inside:
+                inside[2].append(line)
+        elif inside:
+            yield inside
+            inside = None
+        else:
+            inside = (line[3:].strip(), number + 1, [])
+    assert inside is None, f"{page}: a block is not closed"
+
+
+def program(page: Path) -> str:
+    """The Python of a page, on the lines it has there: a traceback names the line of the page."""
+    lines: list[str] = []
+    for language, first, text in blocks(page):
+        if language == "python" and not text[0].startswith(">>>"):
+            lines += [""] * (first - 1 - len(lines)) + text
+    return "\n".join(lines) + CALL_TESTS if lines else ""
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The commands of the shell blocks of a page, without comments, prompts and continuation lines."""
+    for language, _, text in blocks(page):
+        if language in {"sh", "shell", "bash", "console"}:
+            for line in "\n".join(text).replace("\\\n", " ").splitlines():
+                words = shlex.split(line.removeprefix("$ "), comments=True)
+                while words and re.fullmatch(r"\w+=.*", words[0]):
+                    words.pop(0)
+                if words:
+                    yield words
+
+
+def page_id(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", filter(program, PAGES), ids=page_id)
+def test_python_of_the_page_runs(page: Path, tmp_path: Path) -> None:
+    script = tmp_path / page.with_suffix(".py").name
+    script.write_text(program(page), encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error", str(script)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_sessions_of_the_page_are_as_printed(page: Path) -> None:
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    # A closing fence would be read as expected output.
+    text = re.sub(r"^```.*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    session = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    assert doctest.DocTestRunner(optionflags=flags).run(session).failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_commands_of_the_page_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for words in commands(page):
+        if words[0] == "make":
+            targets = [word for word in words[1:] if "=" not in word and not word.startswith("-")]
+            assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets), words
+        if Path(words[0]).name == "tinygrad-rnn":
+            check_command(words[1:])
+
+
+def check_command(words: list[str]) -> None:
+    """The command line accepts these words; nothing is run."""
+    from tinygrad_rnn import cli
+
+    parser: argparse.ArgumentParser = cli.parser()
+    try:
+        parser.parse_args(words)
+    except SystemExit as done:
+        assert done.code == 0, f"tinygrad-rnn {shlex.join(words)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_of_the_page_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("http://", "https://", "mailto:", "#")):
+            assert (page.parent / target.split("#")[0]).exists(), target
+
+
+def test_every_block_says_its_language() -> None:
+    for page in PAGES:
+        for language, first, _ in blocks(page):
+            assert language, f"{page_id(page)}:{first - 1}"

@@ -1,0 +1,76 @@
+"""What a user installs: the declared dependencies are the ones used, and extras are extra."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import tinygrad_rnn as tr
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def import_name(requirement: str) -> str:
+    """The module that a requirement installs."""
+    name = re.match(r"[\w-]+", requirement).group().lower().replace("-", "_")
+    return "cupy" if name.startswith("cupy_") else name
+
+
+def third_party(folder: str) -> set[str]:
+    """Every top-level module that the files of a folder import and Python does not bring."""
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found.update(alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"tinygrad_rnn", "tests", "examples", "benchmarks", "cupyx"}
+
+
+def test_all_that_is_imported_is_declared() -> None:
+    hard = {import_name(requirement) for requirement in PROJECT["dependencies"]}
+    optional = {import_name(requirement) for extra in EXTRAS.values() for requirement in extra}
+    assert third_party("tinygrad_rnn") <= hard | optional
+    assert third_party("tests") <= hard | {import_name(r) for r in EXTRAS["test"] + EXTRAS["viz"]} | {"cupy"}
+
+
+def test_the_tools_are_pinned() -> None:
+    assert all("==" in requirement for requirement in EXTRAS["test"])
+
+
+def test_the_version_is_in_one_place_and_in_the_changelog() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", tr.__version__)
+    assert "version" in PROJECT["dynamic"]
+    assert f"\n## {tr.__version__} " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_types_are_shipped() -> None:
+    assert (ROOT / "tinygrad_rnn" / "py.typed").is_file()
+
+
+def test_without_extras_all_else_imports() -> None:
+    """The check that .ci/run makes of the wheel, with every extra made unimportable."""
+    blocked = sorted({import_name(requirement) for extra in EXTRAS.values() for requirement in extra})
+    program = (
+        "import runpy, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        f"sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        f"runpy.run_path({str(ROOT / '.ci' / 'check_bare.py')!r})"
+    )
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_make_help_names_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE).group(1).split()
+    for target in targets:
+        assert re.search(rf"^{target}:.* ## \S", makefile, re.MULTILINE), target
