@@ -66,7 +66,7 @@ def page_id(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", filter(program, PAGES), ids=page_id)
+@pytest.mark.parametrize("page", [page for page in PAGES if program(page)], ids=page_id)
 def test_python_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     script = tmp_path / page.with_suffix(".py").name
     script.write_text(program(page), encoding="utf-8")

@@ -1,0 +1,169 @@
+"""Worker processes: each contender in one of its own, one of them running at a time.
+
+The parent imports neither NumPy nor a peer, so a worker's threads and BLAS are set by its environment alone.
+This file is also the program that a worker runs; parent and worker speak JSON, a line a message, over the
+worker's standard input and output.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+class Missing(Exception):
+    """A contender that is not installed."""
+
+
+def prepare(threads: int) -> list[str]:
+    """Give every worker the same cores and threads; returns what was done, in lines to print.
+
+    OPENBLAS_* variables are dropped: a kernel or thread count forced on NumPy's BLAS alone would decide the
+    contest.
+    """
+    dropped = sorted(name for name in os.environ if name.startswith("OPENBLAS_"))
+    for name in [*dropped, "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED"]:
+        os.environ.pop(name, None)
+    lines = [f"removed from the environment of the workers: {', '.join(dropped)}"] if dropped else []
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))[:threads]
+        os.sched_setaffinity(0, cores)
+        threads = len(cores)
+        lines.append(f"every worker runs on cores {', '.join(map(str, cores))} with {threads} threads")
+    else:
+        lines.append(
+            f"every worker runs with {threads} threads; this system does not bind processes to cores"
+        )
+    os.environ.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
+    return lines
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmarks.processes", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def ask(worker: subprocess.Popen[str], message: Any) -> Any:
+    """Send one message and wait for the answer."""
+    assert worker.stdin and worker.stdout
+    print(json.dumps(message), file=worker.stdin, flush=True)
+    line = worker.stdout.readline()
+    if not line:
+        raise RuntimeError(f"a worker ended with status {worker.wait()}: {' '.join(map(str, worker.args))}")
+    return json.loads(line)
+
+
+def call(function: str, **arguments: Any) -> Any:
+    """The result of `module:function(**arguments)`, computed in a fresh process."""
+    worker = start()
+    answer = ask(worker, {"call": function, "arguments": arguments})
+    worker.communicate()
+    if "missing" in answer:
+        raise Missing(answer["missing"])
+    return answer["result"]
+
+
+def contest(
+    module: str, names: list[str], size: dict[str, int], rounds: int, seconds: float
+) -> dict[str, float]:
+    """Median seconds of one step for each contender that is installed.
+
+    `module.CONTENDERS[name](**size)` makes a `step` to be timed and the `result` that all contenders must
+    share: a list of numbers per name. Each of `rounds` turns runs every contender for about `seconds`.
+    """
+    workers: dict[str, subprocess.Popen[str]] = {}
+    results: dict[str, dict[str, list[float]]] = {}
+    try:
+        for name in names:
+            worker = start()
+            answer = ask(worker, {"contender": f"{module}:{name}", "arguments": size})
+            if "missing" in answer:
+                print(f"  {name}: skipped, {answer['missing']}")
+                worker.communicate()
+            else:
+                workers[name], results[name] = worker, answer["result"]
+        agree(results)
+        times: dict[str, list[float]] = {name: [] for name in workers}
+        for _ in range(rounds):
+            for name, worker in workers.items():
+                times[name].append(ask(worker, seconds)["seconds"])
+    finally:
+        for worker in workers.values():
+            worker.communicate()
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def agree(results: dict[str, dict[str, list[float]]], tolerance: float = 2e-3) -> None:
+    """Raise unless every contender computed the same numbers as the first, up to float32 rounding."""
+    for name, result in results.items():
+        first, expected = next(iter(results.items()))
+        for key, values in expected.items():
+            scale = max(map(abs, values))
+            if not all(abs(a - b) <= tolerance * scale for a, b in zip(values, result[key], strict=True)):
+                raise RuntimeError(f"{name} and {first} differ in {key}: {result[key]} and {values}")
+
+
+def peak_memory() -> int:
+    """Bytes of this process's largest memory so far."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def current_memory() -> int:
+    """Bytes of memory this process holds now; the peak where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return peak_memory()
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def time_step(step: Callable[[], object], seconds: float) -> float:
+    """Seconds of one step: the mean over as many as fill the time, so a garbage collector's share counts."""
+    step()  # caches and clocks warm up again after the others' turns
+    count, begin = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - begin) < seconds or not count:
+        step()
+        count += 1
+    return elapsed / count
+
+
+def serve() -> None:
+    """What a worker does: build what the first message names, then time it as often as it is asked to."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # prints of a library must not mix with the answers
+    step: Callable[[], object] | None = None
+    for line in sys.stdin:
+        message = json.loads(line)
+        try:
+            if isinstance(message, dict):
+                module, name = (message.get("call") or message["contender"]).split(":")
+                found = importlib.import_module(module)
+                if "call" in message:
+                    answer = {"result": getattr(found, name)(**message["arguments"])}
+                else:
+                    step, result = found.CONTENDERS[name](**message["arguments"])
+                    answer = {"result": result}
+            else:
+                assert step
+                answer = {"seconds": time_step(step, message)}
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith(("benchmarks", "tinygrad_rnn")):
+                raise
+            answer = {"missing": f"{error.name} is not installed"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    serve()
