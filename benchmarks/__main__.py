@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import platform
 import time
 from pathlib import Path
@@ -49,6 +50,8 @@ def main() -> None:
     options = parser.parse_args()
 
     setting = [f"Python {platform.python_version()}, {platform.machine()}", *prepare(options.threads)]
+    if hasattr(os, "getloadavg"):
+        setting.append(f"load average at start: {os.getloadavg()[0]:.1f} (0 is a machine to trust)")
     print("\n".join(setting))
     results = {}
     for name in options.only or NAMES:

@@ -1,7 +1,8 @@
 """Milliseconds per training step of a character model: embedding, LSTM, linear, cross-entropy, clip, Adam.
 
-All start from the same weights and must print the same three first losses, so the backward, the clipping and
-Adam are checked with them. PyTorch uses its `nn.LSTM`, JAX one jitted step over `lax.scan`.
+All start from the same weights and must reach the same three first losses, so the backward, the clipping and
+Adam are checked with them. PyTorch uses its `nn.LSTM`, JAX one jitted step over `lax.scan`. Every step ends by
+reading its loss, so that a GPU is waited for.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ def numbers(B: int, T: int, H: int) -> tuple[dict[str, Any], Any]:
     return weights, rng.integers(0, V, (T + 1, B))
 
 
-def first_losses(step: Callable[[], Any]) -> dict[str, list[float]]:
-    return {"losses": [float(step()) for _ in range(3)]}
+def first_losses(step: Callable[[], float]) -> dict[str, list[float]]:
+    return {"losses": [step() for _ in range(3)]}
 
 
-def ours(fused: bool) -> Callable[..., Made]:
+def ours(fused: bool = True, device: str = "cpu") -> Callable[..., Made]:
     def make(B: int, T: int, H: int) -> Made:
         import tinygrad_rnn as tr
 
@@ -54,52 +55,61 @@ def ours(fused: bool) -> Callable[..., Made]:
         weights, tokens = numbers(B, T, H)
         model = Model()
         model.load_state_dict(weights)
+        model.to(device)
+        inputs, targets = (tr.Tensor(part, device=device) for part in (tokens[:-1], tokens[1:].reshape(-1)))
         parameters = list(model.parameters())
         optimizer = tr.optim.Adam(parameters, lr=LR)
 
-        def step() -> Any:
-            output, _ = model.lstm(model.embed(tokens[:-1]))
+        def step() -> float:
+            output, _ = model.lstm(model.embed(inputs))
             logits = model.linear(output).reshape((-1, V))
-            loss = tr.nn.functional.cross_entropy(logits, tokens[1:].reshape(-1))
+            loss = tr.nn.functional.cross_entropy(logits, targets)
             optimizer.zero_grad()
             loss.backward()
             tr.optim.clip_grad_norm_(parameters, CLIP)
             optimizer.step()
-            return loss
+            return loss.item()
 
         return step, first_losses(step)
 
     return make
 
 
-def in_torch(B: int, T: int, H: int) -> Made:
-    import torch
+def in_torch(device: str = "cpu") -> Callable[..., Made]:
+    def make(B: int, T: int, H: int) -> Made:
+        import torch
 
-    class Model(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embed = torch.nn.Embedding(V, H)
-            self.lstm = torch.nn.LSTM(H, H)
-            self.linear = torch.nn.Linear(H, V)
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32 for both
 
-    weights, tokens = numbers(B, T, H)
-    tokens = torch.from_numpy(tokens)
-    model = Model()
-    model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
-    parameters = list(model.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=LR)
+        class Model(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.embed = torch.nn.Embedding(V, H)
+                self.lstm = torch.nn.LSTM(H, H)
+                self.linear = torch.nn.Linear(H, V)
 
-    def step() -> Any:
-        output, _ = model.lstm(model.embed(tokens[:-1]))
-        logits = model.linear(output).reshape(-1, V)
-        loss = torch.nn.functional.cross_entropy(logits, tokens[1:].reshape(-1))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-        optimizer.step()
-        return loss.detach()
+        weights, tokens = numbers(B, T, H)
+        tokens = torch.from_numpy(tokens).to(device)
+        inputs, targets = tokens[:-1], tokens[1:].reshape(-1)
+        model = Model()
+        model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
+        model.to(device)
+        parameters = list(model.parameters())
+        optimizer = torch.optim.Adam(parameters, lr=LR)
 
-    return step, first_losses(step)
+        def step() -> float:
+            output, _ = model.lstm(model.embed(inputs))
+            logits = model.linear(output).reshape(-1, V)
+            loss = torch.nn.functional.cross_entropy(logits, targets)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+            optimizer.step()
+            return loss.item()
+
+        return step, first_losses(step)
+
+    return make
 
 
 def in_jax(B: int, T: int, H: int) -> Made:
@@ -142,33 +152,34 @@ def in_jax(B: int, T: int, H: int) -> Made:
     zeros = {name: jnp.zeros_like(weight) for name, weight in p.items()}
     state = (p, zeros, zeros, jnp.zeros(()))
 
-    def step() -> Any:
+    def step() -> float:
         nonlocal state
         loss, state = update(state)
-        return jax.block_until_ready(loss)
+        return loss.item()
 
     return step, first_losses(step)
 
 
 CONTENDERS: dict[str, Callable[..., Made]] = {
-    "tinygrad_rnn": ours(fused=True),
+    "tinygrad_rnn": ours(),
     "tinygrad_rnn, fused=False": ours(fused=False),
-    "PyTorch": in_torch,
+    "PyTorch": in_torch(),
     "JAX": in_jax,
 }
 
 
 def measure(full: bool) -> list[dict[str, Any]]:
     """One row a size: milliseconds of every contender, and the ratio to PyTorch."""
-    rows = []
-    for B, T, H in FULL if full else QUICK:
-        size = {"B": B, "T": T, "H": H}
-        times = contest(
-            __name__, list(CONTENDERS), size, rounds=11 if full else 5, seconds=1.0 if full else 0.4
-        )
-        row: dict[str, Any] = {"B,T,H": f"{B},{T},{H}"}
-        row |= {f"{name}, ms": 1e3 * seconds for name, seconds in times.items()}
-        if "PyTorch" in times:
-            row["tinygrad_rnn of PyTorch"] = times["tinygrad_rnn"] / times["PyTorch"]
-        rows.append(row)
-    return rows
+    return [compare(__name__, list(CONTENDERS), size, full) for size in (FULL if full else QUICK)]
+
+
+def compare(module: str, names: list[str], size: tuple[int, int, int], full: bool) -> dict[str, Any]:
+    """One row: the first of the names is ours, and its ratio is to the first that says PyTorch."""
+    arguments = dict(zip("BTH", size, strict=True))
+    times = contest(module, names, arguments, rounds=11 if full else 5, seconds=1.0 if full else 0.4)
+    row: dict[str, Any] = {"B,T,H": ",".join(map(str, size))}
+    row |= {f"{name}, ms": 1e3 * seconds for name, seconds in times.items()}
+    peer = next((name for name in times if name.startswith("PyTorch")), None)
+    if peer:
+        row["of PyTorch"] = times[names[0]] / times[peer]
+    return row

@@ -26,7 +26,7 @@ def why_no_gpu() -> str:
     try:
         import cupy
     except ImportError:
-        return "CuPy is not installed (pip install 'tinygrad-rnn[cuda12]' or [cuda13])"
+        return "CuPy is not installed (python -m pip install -e '.[cuda12]', or cuda13, as your driver is)"
     # CuPy imports without a driver, so it must be asked.
     return "" if cupy.cuda.is_available() else "CuPy finds no CUDA device"
 
