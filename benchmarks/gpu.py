@@ -1,6 +1,7 @@
-"""Everything that needs a GPU, in one command: `python -m benchmarks.gpu` runs the marked tests, then a benchmark.
+"""All that needs a GPU in one command: `python -m benchmarks.gpu` runs the marked tests, then a benchmark.
 
-The benchmark is the training step of `benchmarks.train_step` on the first device, in IEEE float32 for both sides.
+The benchmark is the training step of `benchmarks.train_step` on the first device, in IEEE float32 for both
+sides.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Milliseconds per training step of a character model: embedding, LSTM, linear, cross-entropy, clip, Adam.
 
 All start from the same weights and must reach the same three first losses, so the backward, the clipping and
-Adam are checked with them. PyTorch uses its `nn.LSTM`, JAX one jitted step over `lax.scan`. Every step ends by
-reading its loss, so that a GPU is waited for.
+Adam are checked with them. PyTorch uses its `nn.LSTM`, JAX one jitted step over `lax.scan`. Every step ends
+by reading its loss, so that a GPU is waited for.
 """
 
 from __future__ import annotations
