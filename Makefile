@@ -52,7 +52,7 @@ $(VENV)/.python:
 			touch $@; exit; \
 		fi; \
 	done; \
-	echo "make: this project needs Python 3.11 or later, and python3 is $$(python3 --version 2>&1)." >&2; \
+	echo "make: this project needs Python 3.11 or later, not $$("$(or $(PYTHON),python3)" --version 2>&1)." >&2; \
 	echo "      Where it has another name: make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python" >&2; exit 1
 
 $(VENV)/.demo: pyproject.toml $(VENV)/.python
