@@ -1,0 +1,89 @@
+"""Names taken from an array library exist in CuPy too, and in the array API standard: CI has no GPU to find out on.
+
+The list beside this file was made from the CuPy wheel; its first line says how.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import array_api_strict
+import pytest
+
+ROOT = Path(__file__).parents[2] / "tinygrad_rnn"
+FILES = sorted([*ROOT.glob("tensor/**/*.py"), *ROOT.glob("nn/**/*.py")])
+CUPY = {
+    line
+    for line in Path(__file__).with_name("cupy_names.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+}
+
+
+def is_namespace(node: ast.expr, aliases: set[str]) -> bool:
+    """`namespace(...)`, `backend.namespace(...)`, or a name that was assigned from one."""
+    if isinstance(node, ast.Call):
+        f = node.func
+        return (isinstance(f, ast.Name) and f.id == "namespace") or (
+            isinstance(f, ast.Attribute) and f.attr == "namespace"
+        )
+    return isinstance(node, ast.Name) and node.id in aliases
+
+
+def names_used(source: str) -> set[tuple[str, int]]:
+    """(name, line) of every attribute taken from an array namespace."""
+    tree = ast.parse(source)
+    aliases = {"xp"}
+    for node in ast.walk(tree):
+        pairs = []
+        if isinstance(node, ast.Assign):
+            pairs = [(target, node.value) for target in node.targets]
+        elif isinstance(node, ast.NamedExpr | ast.AnnAssign) and node.value is not None:
+            pairs = [(node.target, node.value)]
+        for target, value in pairs:
+            if isinstance(target, ast.Name) and is_namespace(value, set()):
+                aliases.add(target.id)
+    return {
+        (node.attr, node.lineno)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and is_namespace(node.value, aliases)
+    }
+
+
+USED = [(path, name, line) for path in FILES for name, line in sorted(names_used(path.read_text()))]
+
+
+def test_the_search_finds_names():
+    source = "xp = namespace(x)\nxp.exp(x)\nnp2 = backend.namespace(x)\nnp2.tanh\nnamespace(a).sum(a)\nother.log"
+    assert {name for name, _ in names_used(source)} == {"exp", "tanh", "sum"}
+    assert len({name for _, name, _ in USED}) > 20
+    assert {"exp", "einsum", "add", "concat"} <= CUPY
+    assert "vecdot" not in CUPY
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_exist_in_cupy(path):
+    unknown = [(name, line) for file, name, line in USED if file == path and name not in CUPY]
+    assert not unknown, f"not in CuPy: {unknown}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_exist_in_the_standard(path):
+    """Outside backend.py, which holds what the libraries do differently, and the kernels, which are NumPy's or CuPy's."""
+    if path.name == "backend.py" or "kernels" in path.parts or path.stem.startswith("kernels"):
+        pytest.skip("may use what the standard lacks")
+    standard = set(dir(array_api_strict))
+    unknown = [(name, line) for file, name, line in USED if file == path and name not in standard]
+    assert not unknown, f"not in the array API standard: {unknown}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_backend_imports_an_array_library(path):
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            imported.add((node.module or "").partition(".")[0])
+    if path.name != "backend.py":
+        assert not imported & {"numpy", "cupy", "cupyx", "array_api_strict"}

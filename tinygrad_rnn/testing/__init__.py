@@ -1,0 +1,22 @@
+"""The public test kit: is a derivative right?
+
+`check_gradients` checks any function of Tensors, `domains` has a row for every op, and `strategies` (which alone needs
+Hypothesis, and is not imported here) draws shapes, layouts and examples.
+"""
+
+from __future__ import annotations
+
+from tinygrad_rnn.testing.domains import DOMAINS, Boolean, Case, Distinct, Domain, Integer, Real
+from tinygrad_rnn.testing.gradients import GradientError, check_gradients
+
+__all__ = [
+    "DOMAINS",
+    "Boolean",
+    "Case",
+    "Distinct",
+    "Domain",
+    "GradientError",
+    "Integer",
+    "Real",
+    "check_gradients",
+]

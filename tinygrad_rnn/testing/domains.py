@@ -1,0 +1,669 @@
+"""Where every op is tested: one `Domain` a row, in the table `DOMAINS`.
+
+A row says which shapes an op takes, which values keep it away from kinks and poles, which metadata, and what it should
+compute, by a reference that is not our op. Shapes, options, layouts and a seed make a `Case`; NumPy makes its arrays from
+the seed, so a case is drawn in microseconds and its `repr` is all that is needed to see it again.
+
+This module does not need Hypothesis: `strategies.cases` draws cases with it, `Domain.sample` without.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygrad_rnn.tensor import ops
+
+__all__ = [
+    "DOMAINS",
+    "LAYOUTS",
+    "Boolean",
+    "Case",
+    "Choose",
+    "Distinct",
+    "Domain",
+    "Integer",
+    "Real",
+    "RandomChoose",
+    "broadcast_shapes",
+    "shapes_of",
+]
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+Options = dict[str, Any]
+
+
+class Choose(Protocol):
+    """Who decides: Hypothesis in a property test, a generator elsewhere. Earlier elements are the simpler ones."""
+
+    def __call__(self, sequence: Sequence[Any], /) -> Any: ...
+
+
+class RandomChoose:
+    """Choices by a seeded NumPy generator."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def __call__(self, sequence: Sequence[Any], /) -> Any:
+        return sequence[int(self._rng.integers(len(sequence)))]
+
+
+# ------------------------------------------------------------------------------------------------------------ values
+
+
+@dataclass(frozen=True)
+class Real:
+    """Floats between `low` and `high`; with `signed`, of either sign: Real(0.5, 3, signed=True) keeps off a pole at 0."""
+
+    low: float = -2.0
+    high: float = 2.0
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """Floats that differ from each other, and from every multiple of `step`, by `step` or half of it at least.
+
+    A permuted grid: all the `Distinct` arguments of a case share one, so max, sort and comparisons have no ties, and
+    a kink at a multiple of `step` (0 for relu) is never nearer than half a step.
+    """
+
+    step: float = 0.0625  # exact in float16 too
+
+
+@dataclass(frozen=True)
+class Integer:
+    """Integers from `low` up to `high`, exclusive; int64."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Boolean:
+    """True or False."""
+
+
+Values = Real | Distinct | Integer | Boolean
+
+LAYOUTS = ("C", "F", "strided", "reversed", "stride 0")
+
+
+def _laid_out(x: Array, layout: str) -> Array:
+    """The values of `x` in another memory layout, read-only; "stride 0" repeats the first entry of the longest axis."""
+    if layout == "F":
+        x = np.asfortranarray(x)
+    elif layout == "strided" and x.ndim:
+        buffer = np.full((*x.shape[:-1], 2 * x.shape[-1]), x.dtype.type(0))
+        buffer[..., ::2] = x
+        x = buffer[..., ::2]
+    elif layout == "reversed" and x.ndim:
+        x = np.ascontiguousarray(x[::-1])[::-1]
+    elif layout == "stride 0" and x.size:
+        axis = int(np.argmax(x.shape)) if x.ndim else 0
+        x = np.broadcast_to(x.take([0], axis) if x.ndim else x, x.shape)
+    x = x.view()
+    x.flags.writeable = False
+    return x
+
+
+# ------------------------------------------------------------------------------------------------------------- cases
+
+
+@dataclass(frozen=True)
+class Case:
+    """One example of a domain: everything that is needed to make its arrays again."""
+
+    shapes: tuple[Shape, ...]
+    options: Options = field(default_factory=dict)
+    layouts: tuple[str, ...] = ()
+    seed: int = 0
+
+    def arrays(self, domain: Domain, dtype: Any = np.float64) -> tuple[Array, ...]:
+        """The arguments of the op, read-only, floats in `dtype`; the same values (rounded) in every dtype."""
+        rng = np.random.default_rng(self.seed)
+        values = domain.values_of(len(self.shapes))
+        sizes = [math.prod(s) if isinstance(v, Distinct) else 0 for s, v in zip(self.shapes, values, strict=True)]
+        ranks, taken, made = rng.permutation(sum(sizes)), 0, []
+        for i, (shape, kind) in enumerate(zip(self.shapes, values, strict=True)):
+            if isinstance(kind, Distinct):
+                rank = ranks[taken : taken + sizes[i]].reshape(shape)
+                taken += sizes[i]
+                x = (rank - len(ranks) // 2 + 0.5) * kind.step
+            elif isinstance(kind, Real):
+                x = rng.uniform(kind.low, kind.high, shape)
+                if kind.signed:
+                    x = x * (2 * rng.integers(0, 2, shape) - 1)
+            elif isinstance(kind, Integer):
+                x = rng.integers(kind.low, kind.high, shape)
+            else:
+                x = rng.integers(0, 2, shape) > 0
+            x = np.asarray(x)
+            if x.dtype.kind == "f":
+                x = x.astype(dtype)
+            layout = self.layouts[i] if i < len(self.layouts) else "C"
+            if isinstance(kind, Distinct) and layout == "stride 0":
+                layout = "C"  # repeated entries are ties
+            made.append(_laid_out(x, layout))
+        return tuple(made)
+
+
+# -------------------------------------------------------------------------------------------------------- signatures
+
+_SIZES = (2, 3, 1, 4, 0)
+_LOOPS: tuple[Shape, ...] = ((2,), (), (3,), (2, 3), (1,), (3, 2), (2, 2, 2), (1, 3), (2, 1, 3), (0,), (2, 0), (0, 3))
+
+
+def broadcast_shapes(choose: Choose, shape: Shape, count: int) -> list[Shape]:
+    """`count` shapes that broadcast to `shape`: axes dropped from the left or of length one, in any of them."""
+    shapes = [shape]
+    for _ in range(count - 1):
+        kind = choose(("same", "ones", "dropped", "both"))
+        kept = list(shape)
+        if kind in ("ones", "both") and kept:
+            kept[choose(range(len(kept)))] = 1
+        if kind in ("dropped", "both"):
+            kept = kept[choose(range(len(kept) + 1)) :]
+        shapes.append(tuple(kept))
+    if count > 1 and choose((False, True)):  # the narrow one first
+        shapes.reverse()
+    return shapes
+
+
+def shapes_of(signature: str, choose: Choose, empty: bool = True) -> tuple[Shape, ...]:
+    """Shapes that fit a signature.
+
+    A signature lists the axes of each argument, by name or length, arguments apart by commas and alternatives by `|`;
+    the same name has the same length everywhere. `*` stands for any leading axes, which broadcast between the
+    arguments that have them. So "*, *" is elementwise, "*m n, *n p | n, n" a matrix product, "*i, oi" a linear layer.
+
+    >>> shapes_of("*i, oi", RandomChoose(1))
+    ((0, 3, 4), (2, 4))
+    """
+    arguments = [a.strip() for a in choose(tuple(s.strip() for s in signature.split("|"))).split(",")]
+    loops = [i for i, a in enumerate(arguments) if a.startswith("*")]
+    allowed = _LOOPS if empty else tuple(s for s in _LOOPS if 0 not in s)
+    leading = dict(zip(loops, broadcast_shapes(choose, choose(allowed), len(loops)) if loops else (), strict=True))
+    lengths: dict[str, int] = {}
+    shapes = []
+    for i, argument in enumerate(arguments):
+        core = []
+        for name in argument.lstrip("*").replace(" ", ""):
+            if name.isdigit():
+                core.append(int(name))
+                continue
+            if name not in lengths:
+                lengths[name] = choose(_SIZES if empty else _SIZES[:-1])
+            core.append(lengths[name])
+        shapes.append((*leading.get(i, ()), *core))
+    return tuple(shapes)
+
+
+Metadata = Callable[[Choose, tuple[Shape, ...]], Options]
+
+
+def _nothing(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    return {}
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where an op is defined, smooth and worth testing, and what it should compute there.
+
+    Attributes:
+        op: the op, a function of Tensors or arrays; it is named by `__name__` unless `name` is given.
+        signature: shapes, as in `shapes_of`; ignored if `draw` is given.
+        reference: the same function of NumPy arrays, and not our op.
+        values: one per argument, the last one repeated.
+        metadata: the keyword options of a case, given its shapes.
+        draw: shapes and options together, where they depend on each other.
+        analytic: the forward runs on complex numbers and is analytic, so the complex step gives its derivative.
+        smooth: its second derivative exists too.
+        constant: no gradient flows through it (comparisons, argmax).
+        empty: it takes arrays without entries.
+        call: how arrays and options become a call, `op(*arrays, **options)` unless given.
+        name: apart from the op's own, for a second row of the same op.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> domain = Domain(tr.tanh, "*", np.tanh, analytic=True)
+    >>> [x.shape for x in domain.sample(0).arrays(domain)]
+    [(0, 3)]
+    """
+
+    op: Callable[..., Any]
+    signature: str
+    reference: Callable[..., Any]
+    values: tuple[Values, ...] = (Real(),)
+    metadata: Metadata = _nothing
+    draw: Callable[[Choose], tuple[tuple[Shape, ...], Options]] | None = None
+    analytic: bool = False
+    smooth: bool = True
+    constant: bool = False
+    empty: bool = True
+    call: Callable[..., Any] | None = None
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or str(self.op.__name__)
+
+    def __call__(self, *arrays: Any, **options: Any) -> Any:
+        """The op itself, on arrays or Tensors."""
+        return (self.call or self.op)(*arrays, **options)
+
+    def values_of(self, count: int) -> tuple[Values, ...]:
+        """The values of `count` arguments."""
+        return (self.values + (self.values[-1],) * count)[:count]
+
+    def case(self, choose: Choose, layouts: Sequence[str] = LAYOUTS, seed: int = 0) -> Case:
+        """A case whose shapes, options and layouts `choose` has chosen."""
+        if self.draw is not None:
+            shapes, options = self.draw(choose)
+        else:
+            shapes = shapes_of(self.signature, choose, self.empty)
+            options = self.metadata(choose, shapes)
+        return Case(shapes, options, tuple(choose(layouts) for _ in shapes), seed)
+
+    def sample(self, seed: int) -> Case:
+        """A random case, without Hypothesis."""
+        return self.case(RandomChoose(seed), seed=seed)
+
+
+# ---------------------------------------------------------------------------------------------- metadata of the rows
+
+
+def _axis(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    n = len(shapes[0])
+    return {"axis": choose((-1, *range(n), *range(-n, -1)))}
+
+
+def _axes(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    """What a reduction takes: no axis, one, or several in any order, and whether they stay."""
+    n = len(shapes[0])
+    some: list[Any] = [None, *range(-n, n), ()]
+    some += [(i, j) for i in range(n) for j in range(-n, n) if i != j % n]
+    return {"axis": choose(some), "keepdims": choose((False, True))}
+
+
+def _ddof(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    n = len(shapes[0])
+    options = [{"axis": None}, *({"axis": i} for i in range(-n, n) if shapes[0][i] > 1)]
+    return {**choose(options), "keepdims": choose((False, True)), "ddof": choose((0, 1))}
+
+
+def _some_axis(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    """Over everything (axis=None, NumPy's flattening) or over one axis."""
+    n = len(shapes[0])
+    return {"axis": choose((None, *range(-n, n)))}
+
+
+def _argument_axis(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    return {**_some_axis(choose, shapes), "keepdims": choose((False, True))}
+
+
+def _reshapes(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    n = math.prod(shapes[0])
+    shapes_ = [(n,), (-1,) if n else (n,), (1, n), (n, 1, 1)]
+    if n == 1:
+        shapes_.append(())
+    if n % 2 == 0:
+        shapes_ += [(2, n // 2), (n // 2, 2)]
+    return {"shape": choose(shapes_)}
+
+
+def _permutation(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    n = len(shapes[0])
+    axes = list(range(n))
+    moved: list[int] = []
+    while axes:
+        moved.append(axes.pop(choose(range(len(axes)))))
+    return {"axes": choose((None, tuple(moved), tuple(a - n for a in moved)))}
+
+
+def _two_axes(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    n = len(shapes[0])
+    return {"axis1": choose(range(-n, n)), "axis2": choose(range(-n, n))}
+
+
+def _moves(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    n = len(shapes[0])
+    return {"source": choose(range(-n, n)), "destination": choose(range(-n, n))}
+
+
+def _length_one(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    ones = [i for i, n in enumerate(shapes[0]) if n == 1]
+    return {"axis": choose((None, tuple(ones), *ones, *(i - len(shapes[0]) for i in ones)))}
+
+
+def _new_axis(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    n = len(shapes[0]) + 1
+    return {"axis": choose((*range(-n, n), (0, n)))}
+
+
+def _wider(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    grown = tuple(choose((2, 3)) if n == 1 else n for n in shapes[0])
+    return {"shape": choose((grown, (2, *grown), (2, 1, *grown), (0, *grown)))}
+
+
+def _flips(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    n = len(shapes[0])
+    return {"axis": choose((None, *range(-n, n), tuple(range(n))))}
+
+
+def _widths(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    widths = tuple((choose((0, 1, 2)), choose((0, 1))) for _ in shapes[0])
+    return {"widths": widths, "value": choose((0, 1.5))}
+
+
+def _diagonal(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    return {"k": choose((0, 1, -1, 2, -5))}
+
+
+def _joined(choose: Choose) -> tuple[tuple[Shape, ...], Options]:
+    shape = list(choose(tuple(s for s in _LOOPS if s)))
+    axis = choose(range(-len(shape), len(shape)))
+    shapes = []
+    for _ in range(choose((2, 1, 3))):
+        shape[axis] = choose((1, 2, 3, 0))
+        shapes.append(tuple(shape))
+    return tuple(shapes), {"axis": axis}
+
+
+def _stacked(choose: Choose) -> tuple[tuple[Shape, ...], Options]:
+    shape = choose(_LOOPS)
+    return (shape,) * choose((2, 1, 3)), {"axis": choose(range(-len(shape) - 1, len(shape) + 1))}
+
+
+def _pieces(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    axis = choose(range(-len(shapes[0]), len(shapes[0])))
+    n = shapes[0][axis]
+    cuts = sorted((choose(range(n + 1)), choose(range(n + 1))))
+    return {"sections": choose(([k for k in (1, n, 2) if k and n % k == 0] or [1]) + [tuple(cuts)]), "axis": axis}
+
+
+def _keys(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    """One index of each kind; tests/tensor/test_indexing.py draws the rest."""
+    shape = shapes[0]
+    n = shape[0]
+    keys = [
+        slice(None, None, -1),
+        slice(1, None),
+        (Ellipsis, None, 0) if shape[-1] else Ellipsis,
+        -1 if n else slice(0),
+        np.arange(n)[:1].repeat(3),
+        (np.arange(3 * n) % 2 == 0)[:n],
+        (None, slice(None), Ellipsis),
+    ]
+    return {"index": choose(keys)}
+
+
+def _taken(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    axis = choose(range(-len(shapes[0]), len(shapes[0])))
+    n = shapes[0][axis]
+    indices = [[0, n - 1, 0], [[0], [-1]], n - 1, [-n, -1]] if n else [[], []]
+    return {"indices": np.asarray(choose(indices), np.int64), "axis": axis}
+
+
+def _taken_along(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
+    axis = choose(range(-len(shapes[0]), len(shapes[0])))
+    shape = list(shapes[0])
+    n, shape[axis] = shape[axis], choose((2, 1, 3))
+    if n == 0:
+        shape[axis] = 0
+    count = math.prod(shape)
+    steps = choose((1, 2, 3, -1))
+    indices = (np.arange(count) * steps % max(n, 1)).reshape(shape)
+    return {"indices": indices - n if choose((False, True)) else indices, "axis": axis}
+
+
+_SUBSCRIPTS = (
+    "ij,jk->ik", "ij,jk", "ij->ji", "ij", "ji", "ii->i", "ii->", "ii", "i,i->", "i,j->ij", "ij->", "ij->i",
+    "ij,j->i", "bij,bjk->bik", "...ij,...jk->...ik", "...i,i", "i...->...", "...->...", "ij,jk,kl->il", "a,b,c->cba",
+    "iij->j", "ij,ij->j", "bii->bi", "ij,kj->ikj", "i,->i", "abc,abd,ce->de", "ij,kk->ij",
+)  # fmt: skip
+
+
+def _contraction(choose: Choose) -> tuple[tuple[Shape, ...], Options]:
+    subscripts = choose(_SUBSCRIPTS)
+    lengths: dict[str, int] = {}
+    operands = subscripts.split("->")[0].split(",")
+    count = sum("..." in s for s in operands)
+    loops = iter(broadcast_shapes(choose, choose(((), (2,), (2, 3))), count) if count else ())
+    shapes = []
+    for operand in operands:
+        core = [lengths.setdefault(c, choose((2, 3, 1, 0))) if c != "." else -1 for c in operand]
+        if -1 in core:
+            at = core.index(-1)
+            core[at : at + 3] = next(loops)
+        shapes.append(tuple(core))
+    return tuple(shapes), {"subscripts": subscripts}
+
+
+# ------------------------------------------------------------------------------------------------------- references
+
+
+def _sigmoid(x: Array) -> Array:
+    return np.asarray(np.where(x >= 0, 1 / (1 + np.exp(-abs(x))), 1 - 1 / (1 + np.exp(-abs(x)))))
+
+
+def _erf(x: Array) -> Array:
+    return np.asarray([math.erf(v) for v in x.ravel()], np.float64).reshape(x.shape)
+
+
+def _gelu(x: Array, approximate: str = "none") -> Array:
+    if approximate == "tanh":
+        return np.asarray(x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
+    return np.asarray(x / 2 * (1 + _erf(np.asarray(x / math.sqrt(2)))))
+
+
+def _softmax(x: Array, axis: int | None = -1) -> Array:
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    return np.asarray(e / np.sum(e, axis=axis, keepdims=True))
+
+
+def _logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+    return np.asarray(np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims)))
+
+
+def _norm(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+    return np.asarray(np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims)))
+
+
+def _cumsum(x: Array, axis: int | None = None) -> Array:
+    return np.asarray(np.cumsum(x, axis=axis))
+
+
+def _linear(x: Array, W: Array, b: Any = 0.0) -> Array:
+    return np.asarray(np.einsum("...i,oi->...o", x, W) + b)
+
+
+def _squeeze(x: Array, axis: Any) -> Array:
+    return x.reshape([n for n in x.shape if n != 1]) if axis is None else np.squeeze(x, axis)
+
+
+def _pad(x: Array, widths: Any, value: float) -> Array:
+    out = np.full([a + n + b for n, (a, b) in zip(x.shape, widths, strict=True)], value, x.dtype)
+    out[tuple(slice(a, a + n) for n, (a, b) in zip(x.shape, widths, strict=True))] = x
+    return out
+
+
+# -------------------------------------------------------------------------------------------------------- the table
+
+_OFF_ZERO = (Real(0.5, 3.0, signed=True),)
+_POSITIVE = (Real(0.5, 3.0),)
+_APART = (Distinct(),)
+_COMPARED = (Integer(-2, 3),)
+
+
+def _spread(op: Callable[..., Any], np_op: Callable[..., Any]) -> Domain:
+    """var and std: of at least two different values."""
+    return Domain(op, "3 | 2 | 23 | 322 | 13", np_op, _APART, _ddof, analytic=True, empty=False)
+
+
+DOMAINS: tuple[Domain, ...] = (
+    # arithmetic
+    Domain(ops.add, "*, *", np.add, analytic=True),
+    Domain(ops.subtract, "*, *", np.subtract, analytic=True),
+    Domain(ops.multiply, "*, *", np.multiply, analytic=True),
+    Domain(ops.divide, "*, *", np.divide, (Real(), *_OFF_ZERO), analytic=True),
+    Domain(ops.power, "*, *", np.power, (*_POSITIVE, Real()), analytic=True),
+    Domain(
+        ops.power,
+        "*",
+        lambda x, exponent: np.power(x, exponent),
+        _OFF_ZERO,
+        lambda choose, _: {"exponent": choose((2, 3, 1, 0, -1, -2, 2.0))},
+        call=lambda x, exponent: ops.power(x, exponent),
+        name="power of a signed base",
+    ),
+    Domain(
+        ops.power,
+        "*",
+        lambda x, base: np.power(base, x),
+        (Real(),),
+        lambda choose, _: {"base": choose((2, 0.5, 1))},
+        call=lambda x, base: ops.power(base, x),
+        name="power of a number",
+    ),
+    Domain(ops.negative, "*", np.negative, analytic=True),
+    Domain(ops.maximum, "*, *", np.maximum, _APART),
+    Domain(ops.minimum, "*, *", np.minimum, _APART),
+    Domain(ops.where, "*, *, *", np.where, (Boolean(), Real())),
+    Domain(
+        ops.clip,
+        "*",
+        lambda x, min, max: np.clip(x, min, max),
+        _APART,
+        lambda choose, _: {"min": choose((-0.125, None)), "max": choose((0.25, None))},
+    ),
+    Domain(ops.equal, "*, *", np.equal, _COMPARED, constant=True),
+    Domain(ops.not_equal, "*, *", np.not_equal, _COMPARED, constant=True),
+    Domain(ops.less, "*, *", np.less, _COMPARED, constant=True),
+    Domain(ops.less_equal, "*, *", np.less_equal, _COMPARED, constant=True),
+    Domain(ops.greater, "*, *", np.greater, _COMPARED, constant=True),
+    Domain(ops.greater_equal, "*, *", np.greater_equal, _COMPARED, constant=True),
+    # elementwise
+    Domain(ops.exp, "*", np.exp, analytic=True),
+    Domain(ops.log, "*", np.log, _POSITIVE, analytic=True),
+    Domain(ops.log1p, "*", np.log1p, (Real(-0.5, 3.0),), analytic=True),
+    Domain(ops.expm1, "*", np.expm1, analytic=True),
+    Domain(ops.sqrt, "*", np.sqrt, _POSITIVE, analytic=True),
+    Domain(ops.square, "*", np.square, analytic=True),
+    Domain(ops.abs, "*", np.abs, _OFF_ZERO),
+    Domain(ops.sign, "*", np.sign, _OFF_ZERO, constant=True),
+    Domain(ops.sin, "*", np.sin, analytic=True),
+    Domain(ops.cos, "*", np.cos, analytic=True),
+    Domain(ops.tanh, "*", np.tanh, (Real(-3, 3),), analytic=True),
+    Domain(ops.sigmoid, "*", _sigmoid, (Real(-3, 3),), analytic=True),
+    Domain(ops.relu, "*", lambda x: x * (x > 0), _OFF_ZERO),
+    Domain(
+        ops.leaky_relu,
+        "*",
+        lambda x, negative_slope: np.where(x > 0, x, x * negative_slope),
+        _OFF_ZERO,
+        lambda choose, _: {"negative_slope": choose((0.01, 0.25))},
+    ),
+    Domain(
+        ops.elu,
+        "*",
+        lambda x, alpha: np.where(x > 0, x, alpha * (np.exp(x) - 1)),
+        _OFF_ZERO,
+        lambda choose, _: {"alpha": choose((1.0, 0.5))},
+    ),
+    Domain(
+        ops.gelu,
+        "*",
+        _gelu,
+        (Real(-3, 3),),
+        lambda choose, _: {"approximate": choose(("none", "tanh"))},
+    ),
+    Domain(ops.silu, "*", lambda x: x * _sigmoid(x), (Real(-3, 3),), analytic=True),
+    Domain(ops.softplus, "*", lambda x: np.log(1 + np.exp(x)), (Real(-3, 3),)),
+    Domain(
+        ops.astype,
+        "*",
+        lambda x, dtype: x.astype(dtype),
+        metadata=lambda choose, _: {"dtype": "float64"},
+        call=lambda x, dtype: ops.astype(x, dtype),
+    ),
+    # reduction
+    Domain(ops.sum, "*", np.sum, metadata=_axes, analytic=True),
+    Domain(ops.mean, "*", np.mean, metadata=_axes, analytic=True, empty=False),
+    Domain(ops.prod, "*", np.prod, (Real(0.5, 1.5, signed=True),), _axes, analytic=True),
+    Domain(ops.max, "*", np.max, _APART, _axes, empty=False),
+    Domain(ops.min, "*", np.min, _APART, _axes, empty=False),
+    _spread(ops.var, np.var),
+    _spread(ops.std, np.std),
+    Domain(ops.cumsum, "*n", _cumsum, metadata=_axis, analytic=True),
+    Domain(ops.argmax, "*", np.argmax, _APART, _argument_axis, constant=True, empty=False),
+    Domain(ops.argmin, "*", np.argmin, _APART, _argument_axis, constant=True, empty=False),
+    Domain(ops.softmax, "*n", _softmax, metadata=_axis, analytic=True, empty=False),
+    Domain(ops.log_softmax, "*n", lambda x, axis: np.log(_softmax(x, axis)), metadata=_axis, analytic=True, empty=False),
+    Domain(ops.logsumexp, "*", _logsumexp, metadata=_axes, analytic=True, empty=False),
+    Domain(ops.norm, "*", _norm, _OFF_ZERO, _axes, empty=False),
+    # shape
+    Domain(ops.reshape, "*", np.reshape, metadata=_reshapes, analytic=True, call=lambda x, shape: ops.reshape(x, shape)),
+    Domain(
+        ops.transpose, "*", np.transpose, metadata=_permutation, analytic=True,
+        call=lambda x, axes: ops.transpose(x, axes),
+    ),
+    Domain(
+        ops.swapaxes, "*n", np.swapaxes, metadata=_two_axes, analytic=True,
+        call=lambda x, axis1, axis2: ops.swapaxes(x, axis1, axis2),
+    ),
+    Domain(
+        ops.moveaxis, "*n", np.moveaxis, metadata=_moves, analytic=True,
+        call=lambda x, source, destination: ops.moveaxis(x, source, destination),
+    ),
+    Domain(ops.squeeze, "*1 | 1 n 1 | n", _squeeze, metadata=_length_one, analytic=True),
+    Domain(ops.expand_dims, "*", np.expand_dims, metadata=_new_axis, analytic=True),
+    Domain(
+        ops.broadcast_to, "*", np.broadcast_to, metadata=_wider, analytic=True,
+        call=lambda x, shape: ops.broadcast_to(x, shape),
+    ),
+    Domain(
+        ops.concatenate, "", lambda *xs, axis: np.concatenate(xs, axis), draw=_joined, analytic=True,
+        call=lambda *xs, axis: ops.concatenate(xs, axis=axis),
+    ),
+    Domain(
+        ops.stack, "", lambda *xs, axis: np.stack(xs, axis), draw=_stacked, analytic=True,
+        call=lambda *xs, axis: ops.stack(xs, axis=axis),
+    ),
+    Domain(
+        ops.split, "*n", np.split, metadata=_pieces, analytic=True,
+        call=lambda x, sections, axis: ops.split(x, sections, axis=axis),
+    ),
+    Domain(ops.flip, "*n", np.flip, metadata=_flips, analytic=True),
+    Domain(ops.pad, "*", _pad, metadata=_widths, analytic=True, call=lambda x, widths, value: ops.pad(x, widths, value)),
+    Domain(ops.tril, "*mn", np.tril, metadata=_diagonal),
+    Domain(ops.triu, "*mn", np.triu, metadata=_diagonal),
+    # indexing
+    Domain(
+        ops.getitem, "n | mn | kmn", lambda x, index: x[index], metadata=_keys, analytic=True,
+        call=lambda x, index: ops.getitem(x, index),
+    ),
+    Domain(
+        ops.take, "*n", lambda x, indices, axis: np.take(x, indices, axis), metadata=_taken, analytic=True,
+        call=lambda x, indices, axis: ops.take(x, indices, axis=axis),
+    ),
+    Domain(
+        ops.take_along_axis, "*n", lambda x, indices, axis: np.take_along_axis(x, indices, axis),
+        metadata=_taken_along, analytic=True,
+        call=lambda x, indices, axis: ops.take_along_axis(x, indices, axis=axis),
+    ),
+    # linalg
+    Domain(ops.matmul, "*mn, *np | mn, np | *mn, np | n, *np | *mn, n | n, n", np.matmul, analytic=True),
+    Domain(
+        ops.einsum, "", lambda *xs, subscripts: np.einsum(subscripts, *xs), draw=_contraction, analytic=True,
+        call=lambda *xs, subscripts: ops.einsum(subscripts, *xs),
+    ),
+    Domain(ops.linear, "*i, oi, o | *i, oi", _linear, analytic=True),
+    Domain(ops.product, "ai, ak | abi, abk", lambda x, g: np.einsum("...i,...k->ik", x, g), analytic=True),
+)  # fmt: skip
+"""One row or more for every public op of `tinygrad_rnn.tensor.ops`; a test fails if one is missing."""
