@@ -1,0 +1,263 @@
+"""Derivatives of functions, and checkpoint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+
+
+def t(data, requires_grad=False):
+    return tr.Tensor(np.asarray(data, "float64"), requires_grad=requires_grad)
+
+
+def quartic(x):
+    return (x * x * x * x).sum()
+
+
+def test_grad_of_nests_to_any_order():
+    x, f, expected = t(2.0), quartic, [32, 48, 48, 24, 0]
+    for value in expected:
+        f = tr.grad_of(f)
+        assert f(x).item() == pytest.approx(value)
+        assert x.grad is None
+
+
+def test_value_and_grad_takes_argnums_and_keywords():
+    def f(a, b, power=1):
+        return (a * b**power).sum()
+
+    value, (ga, gb) = tr.value_and_grad(f, argnums=(0, 1))(t([1.0, 2.0]), t([3.0, 4.0]), power=2)
+    assert value.item() == 9 + 32
+    assert not value.requires_grad
+    assert ga.tolist() == [9, 16]
+    assert gb.tolist() == [6, 16]
+    assert tr.grad_of(f, argnums=1)(t(1.0), t(5.0)).item() == 1
+    with pytest.raises(tr.errors.ShapeError, match=r"one element, not \(2,\)"):
+        tr.grad_of(lambda x: x * 2)(t([1.0, 2.0]))
+
+
+def test_grad_of_leaves_the_users_leaves_alone():
+    x, w = t([1.0], True), t([5.0], True)
+    g = tr.grad_of(lambda v: (v * v * w).sum())(x)
+    assert x.grad is None
+    assert w.grad is None
+    g.sum().backward()  # the penalty of a gradient reaches both: nothing is silently constant
+    assert x.grad.item() == 10
+    assert w.grad.item() == 2
+
+
+def test_grad_of_inside_no_grad_computes_and_records_nothing():
+    w = t([5.0], True)
+    with tr.no_grad():
+        g = tr.grad_of(lambda v: (v * v * w).sum())(t([3.0]))
+    assert g.item() == 30
+    assert not g.requires_grad
+
+
+def test_vjp_and_jvp_are_transposes():
+    rng = np.random.default_rng(0)
+    a, x, v, u = (t(rng.standard_normal(s)) for s in ((4, 3), (3,), (3,), (4,)))
+
+    def f(x):
+        return tr.tanh(a @ x) * tr.exp(x).sum()
+
+    y, pull = tr.vjp(f, x)
+    y2, dy = tr.jvp(f, (x,), (v,))
+    assert np.allclose(y.numpy(), y2.numpy())
+    assert (dy.numpy() @ u.numpy()) == pytest.approx(pull(u)[0].numpy() @ v.numpy(), rel=1e-13)
+    assert np.allclose(tr.jacobian(f)(x).numpy() @ v.numpy(), dy.numpy(), rtol=1e-13)
+
+
+@pytest.mark.filterwarnings("ignore:.*sqrt:RuntimeWarning")
+def test_jvp_of_linear_and_constant_functions():
+    x, v = t([1.0, 2.0]), t([1.0, 10.0])
+    assert tr.jvp(lambda x: x * 3, (x,), (v,))[1].tolist() == [3, 30]
+    assert tr.jvp(lambda x: t([5.0]), (x,), (v,))[1].tolist() == [0]
+    assert tr.jvp(lambda x: tr.where(x > 0, tr.sqrt(x), x), (t([-1.0, 4.0]),), (v,))[1].tolist()[1] == 2.5
+
+
+def test_jacobian_shapes():
+    x = t(np.arange(6.0).reshape(2, 3))
+    assert tr.jacobian(lambda x: x.sum(axis=0) ** 2)(x).shape == (3, 2, 3)
+    assert tr.jacobian(lambda x: x[:0])(x).shape == (0, 3, 2, 3)
+    assert tr.jacobian(lambda a, x: a * x, argnums=1)(t(2.0), t([1.0, 1.0])).tolist() == [[2, 0], [0, 2]]
+
+
+def test_hessian_and_hvp_agree():
+    rng = np.random.default_rng(0)
+    a, x, v = t(rng.standard_normal((3, 3))), t(rng.standard_normal(3)), t(rng.standard_normal(3))
+
+    def f(x):
+        return (tr.tanh(a @ x) ** 2).sum()
+
+    h = tr.hessian(f)(x).numpy()
+    assert np.allclose(h, h.T, rtol=1e-12)
+    assert np.allclose(tr.hvp(f, (x,), (v,))[0].numpy(), h @ v.numpy(), rtol=1e-12)
+    assert tr.hvp(lambda x: (x * 3).sum(), (x,), (v,))[0].tolist() == [0, 0, 0]
+
+
+def test_third_order_of_a_recurrent_step():
+    w = t(0.7)
+
+    def f(w):
+        h = t(0.3)
+        for _ in range(3):
+            h = tr.tanh(h * w)
+        return h
+
+    third = tr.grad_of(tr.grad_of(tr.grad_of(f)))
+    second = tr.grad_of(tr.grad_of(f))
+    e = 1e-5
+    numeric = (second(t(0.7 + e)).item() - second(t(0.7 - e)).item()) / (2 * e)
+    assert third(w).item() == pytest.approx(numeric, rel=1e-7)
+
+
+class Net:
+    def __init__(self):
+        rng = np.random.default_rng(1)
+        self.w = t(rng.standard_normal((3, 3)) * 0.5, True)
+        self.b = t(rng.standard_normal(3), True)
+        self.h = t(rng.standard_normal((2, 3)), True)
+
+    def step(self, h):
+        return tr.tanh(h @ self.w + self.b)
+
+    def loss(self, call):
+        h = self.h
+        for _ in range(4):
+            h = call(self.step, h)
+        return (h * h).sum()
+
+    def leaves(self):
+        return [self.w, self.b, self.h]
+
+
+def plain(f, *args):
+    return f(*args)
+
+
+def test_checkpoint_gives_the_same_gradients_and_finds_what_it_closes_over():
+    a, b = Net(), Net()
+    a.loss(plain).backward()
+    b.loss(tr.checkpoint).backward()
+    for x, y in zip(a.leaves(), b.leaves(), strict=True):
+        assert np.allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-13)  # the sum over steps is grouped otherwise
+
+
+def test_checkpoint_keeps_nothing_inside():
+    net = Net()
+    node = tr.checkpoint(lambda h: net.step(net.step(h)), net.h)._node
+    assert node.plan.name == "checkpoint"
+    assert set(node.sources) == {x._node for x in net.leaves()}
+
+
+def test_second_order_through_checkpoint():
+    a, b = Net(), Net()
+    results = []
+    for net, call in ((a, plain), (b, tr.checkpoint)):
+        g = tr.grad(net.loss(call), net.w, create_graph=True)
+        (g * g).sum().backward()
+        results.append([x.grad.numpy() for x in net.leaves()])
+    for x, y in zip(*results, strict=True):
+        assert np.allclose(x, y, rtol=1e-12)
+
+
+def test_checkpoint_returns_tuples_of_any_float_dtype():
+    x = tr.Tensor([1.0, 2.0], requires_grad=True)
+    y = t([3.0], True)
+    a, b, ids = tr.checkpoint(lambda: (x * x, y * x[0], tr.arange(2)))
+    assert (a.dtype, b.dtype, ids.dtype) == ("float32", "float64", "int64")
+    assert ids.tolist() == [0, 1]
+    (a.sum() + b.sum()).backward()
+    assert x.grad.tolist() == [5, 4]
+    assert y.grad.tolist() == [1]
+
+
+def test_checkpoint_nests():
+    a, b = Net(), Net()
+
+    def twice(net, call):
+        return lambda h: call(net.step, call(net.step, h))
+
+    loss = [(call(twice(net, call), net.h) ** 2).sum() for net, call in ((a, plain), (b, tr.checkpoint))]
+    loss[0].backward()
+    loss[1].backward()
+    for x, y in zip(a.leaves(), b.leaves(), strict=True):
+        assert np.allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-13)
+
+
+def test_checkpoint_replays_random_draws():
+    x = t(np.ones(1000), True)
+    masks = []
+
+    def f(x):
+        mask = tr.rand(1000, dtype="float64") > 0.5
+        masks.append(mask.tolist())
+        return (x * mask).sum()
+
+    tr.manual_seed(3)
+    y = tr.checkpoint(f, x)
+    expected = tr.rand(4).tolist()  # a replay leaves the generator where it was
+    tr.manual_seed(3)
+    y2 = tr.checkpoint(f, x)
+    y2.backward()
+    assert tr.rand(4).tolist() == expected
+    assert masks[1] == masks[2]
+    assert np.array_equal(x.grad.numpy(), masks[2])
+    assert y.item() == y2.item()
+
+
+def test_checkpoint_replays_decisions():
+    from tinygrad_rnn.tensor.functional import replayable
+
+    mode = {"training": True}
+    x = t([2.0], True)
+
+    def f(x):
+        return x * 10 if replayable(mode["training"]) else x * 0
+
+    y = tr.checkpoint(f, x)
+    mode["training"] = False
+    y.sum().backward()
+    assert x.grad.item() == 10
+
+
+def test_checkpoint_without_recording_or_gradients_is_a_call():
+    x = t([2.0], True)
+    with tr.no_grad():
+        assert not tr.checkpoint(lambda v: v * 2, x).requires_grad
+    assert tr.checkpoint(lambda v: v * 2, t([1.0])).tolist() == [2]
+    assert tr.checkpoint(lambda v: (v, v * 2), t([1.0]))[1].tolist() == [2]
+
+
+def test_a_fused_op_is_its_plain_definition():
+    def square_sum(x, w):
+        return (x * x * w).sum()
+
+    calls = []
+
+    def forward(x, w):
+        return (x * x * w).sum()
+
+    def vjp(g, y, needs, x, w):
+        calls.append(needs)
+        return g * 2 * x * w, g * x * x
+
+    f = tr.fused(square_sum, forward, vjp)
+    x, w = t([1.0, 2.0], True), t([3.0, 4.0], True)
+    f(x, w).backward()
+    assert calls == [(True, True)]
+    assert x.grad.tolist() == [6, 16]
+    assert w.grad.tolist() == [1, 4]
+    g = tr.grad(f(x, w), x, create_graph=True)
+    assert tr.grad(g.sum(), [x, w])[0].tolist() == [6, 8]
+    assert calls == [(True, True)]
+    tr.enable_fused(False)
+    try:
+        assert f(x, w)._node.plan.name != "square_sum"
+    finally:
+        tr.enable_fused(True)
+    f(x.detach(), w).backward()
+    assert calls[-1] == (False, True)

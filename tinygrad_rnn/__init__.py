@@ -1,0 +1,77 @@
+"""Reverse-mode autograd for recurrent networks, from scratch: `import tinygrad_rnn as tr`.
+
+Importing this loads NumPy and nothing heavier; `tr.nn`, `tr.optim` and the rest load when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tinygrad_rnn import errors
+from tinygrad_rnn.tensor.tensor import Tensor  # isort: skip  (first: the ops and Tensor need each other)
+from tinygrad_rnn.tensor.backend import manual_seed, synchronize
+from tinygrad_rnn.tensor.creation import arange, full, ones, ones_like, rand, randn, zeros, zeros_like
+from tinygrad_rnn.tensor.functional import (
+    checkpoint,
+    grad,
+    grad_of,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    value_and_grad,
+    vjp,
+)
+from tinygrad_rnn.tensor.graph import detect_anomaly, is_recording, no_grad
+from tinygrad_rnn.tensor.op import enable_fused, fused, op
+from tinygrad_rnn.tensor.ops import *  # noqa: F403
+from tinygrad_rnn.tensor.ops import __all__ as _ops
+
+if TYPE_CHECKING:
+    from tinygrad_rnn import data, decoding, models, nn, optim, testing, training
+
+__version__ = "0.1.0"
+
+_LAZY = ("data", "decoding", "models", "nn", "optim", "testing", "training")
+
+__all__ = [
+    "Tensor",
+    "arange",
+    "checkpoint",
+    "detect_anomaly",
+    "enable_fused",
+    "errors",
+    "full",
+    "fused",
+    "grad",
+    "grad_of",
+    "hessian",
+    "hvp",
+    "is_recording",
+    "jacobian",
+    "jvp",
+    "manual_seed",
+    "no_grad",
+    "ones",
+    "ones_like",
+    "op",
+    "rand",
+    "randn",
+    "synchronize",
+    "value_and_grad",
+    "vjp",
+    "zeros",
+    "zeros_like",
+    *_ops,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

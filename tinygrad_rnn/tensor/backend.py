@@ -1,0 +1,399 @@
+"""The array library under a tensor, and everything that NumPy and CuPy do differently.
+
+A backend is chosen by the type of the array, never by a global switch: `namespace(x)` is NumPy for a NumPy array, CuPy
+for a CuPy array, and whatever `__array_namespace__` answers for any other array of the standard. Everything above this
+file uses the names of the array API standard, so the same line runs on each of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tinygrad_rnn.errors import BackendMismatchError, DTypeError
+
+Array: TypeAlias = Any  # numpy.ndarray, cupy.ndarray or another array of the standard
+DType: TypeAlias = Any
+
+# None marks what goes with every backend: Python scalars.
+_NAMESPACES: dict[type, Any] = {np.ndarray: np, float: None, int: None, bool: None, complex: None}
+
+
+def namespace(*arrays: Array) -> Any:
+    """The array library that `arrays` belong to: `numpy`, `cupy`, ... Python scalars go with any, and alone with NumPy.
+
+    Raises `BackendMismatchError` when the arrays belong to different libraries or devices.
+
+    >>> namespace(np.zeros(2), 1.0) is np
+    True
+    """
+    found = None
+    for x in arrays:
+        try:
+            xp = _NAMESPACES[type(x)]
+        except KeyError:
+            xp = _discover(x)
+        if xp is not found and xp is not None:
+            if found is not None:
+                raise BackendMismatchError(mismatch(arrays))
+            found = xp
+    if found is None:
+        return np
+    if found is not np and len({device_of(x) for x in arrays if type(x) not in _SCALARS}) > 1:
+        raise BackendMismatchError(mismatch(arrays))
+    return found
+
+
+_SCALARS = (float, int, bool, complex)
+
+
+def _discover(x: Array) -> Any:
+    """The namespace of a type of array met for the first time."""
+    if isinstance(x, np.ndarray | np.generic):
+        xp: Any = np
+    elif type(x).__module__.partition(".")[0] == "cupy":
+        xp = sys.modules["cupy"]
+    elif hasattr(x, "__array_namespace__"):
+        return x.__array_namespace__()  # not cached: its flags may change
+    else:
+        raise TypeError(f"expected an array or a number, got {type(x).__name__}: {x!r:.60}")
+    _NAMESPACES[type(x)] = xp
+    return xp
+
+
+def mismatch(arrays: Sequence[Array]) -> str:
+    """The message for arrays that do not live together."""
+    where = ", ".join(
+        f"{type(x).__module__.partition('.')[0]} array of shape {x.shape} on {device_of(x)}"
+        for x in arrays
+        if type(x) not in _SCALARS
+    )
+    return f"arrays of different devices or libraries in one op: {where}; move one of them with .to(device)"
+
+
+def _cupy() -> Any:
+    """CuPy, or an error that says how to get it."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise BackendMismatchError(
+            'device "cuda" needs CuPy: pip install "tinygrad_rnn[cuda12]" (or [cuda13], as your driver has it)'
+        ) from error
+    if not cupy.cuda.is_available():
+        raise BackendMismatchError('device "cuda": CuPy is installed, but finds no usable GPU or driver')
+    return cupy
+
+
+def device_of(x: Array) -> str:
+    """Where an array lives: `"cpu"`, `"cuda:0"`, ...
+
+    >>> device_of(np.zeros(2))
+    'cpu'
+    """
+    if isinstance(x, np.ndarray | np.generic):
+        return "cpu"
+    if type(x).__module__.partition(".")[0] == "cupy":
+        return f"cuda:{x.device.id}"
+    return str(x.device)
+
+
+def check_device(device: str | None) -> str:
+    """`device` in its full form, `"cpu"` or `"cuda:N"`; an unknown one is a `ValueError`.
+
+    >>> check_device("cuda")
+    'cuda:0'
+    """
+    if device is None or device == "cpu":
+        return "cpu"
+    kind, _, number = str(device).partition(":")
+    if kind != "cuda" or not (number or "0").isdigit():
+        raise ValueError(f'unknown device {device!r}: use "cpu", "cuda" or "cuda:N"')
+    return f"cuda:{int(number or 0)}"
+
+
+def to_device(x: Array, device: str) -> Array:
+    """`x` copied to `device`, or `x` itself if it lives there."""
+    device = check_device(device)
+    if device == device_of(x):
+        return x
+    if device == "cpu":
+        return to_host(x)
+    cupy = _cupy()
+    number = int(device.partition(":")[2])
+    count = cupy.cuda.runtime.getDeviceCount()
+    if number >= count:
+        raise ValueError(f"device {device!r} does not exist: this machine has {count} GPU(s), counted from 0")
+    with cupy.cuda.Device(number):
+        return cupy.asarray(x)
+
+
+def to_host(x: Array) -> np.ndarray[Any, Any]:
+    """`x` as a NumPy array; the same memory where it is one already."""
+    if isinstance(x, np.ndarray):
+        return x
+    if type(x).__module__.partition(".")[0] == "cupy":
+        return x.get()  # type: ignore[no-any-return]
+    return np.asarray(x)
+
+
+def dtype_of(name: Any) -> DType:
+    """A NumPy dtype from a name, a type or a dtype; anything else is a `DTypeError`."""
+    try:
+        return np.dtype(name)
+    except TypeError:
+        raise DTypeError(f"unknown dtype {name!r}: use float16, float32, float64, an integer type or bool") from None
+
+
+def is_floating(dtype: DType) -> bool:
+    """Whether `dtype` is a real floating type; NumPy's and the standard's dtype objects both do."""
+    return getattr(dtype, "kind", "") == "f" or "float" in str(dtype)
+
+
+def is_complex(dtype: DType) -> bool:
+    """Whether `dtype` is complex: only the gradient checker makes such tensors."""
+    return "complex" in str(dtype)
+
+
+def asarray(data: Any, dtype: Any = None, device: str | None = None) -> Array:
+    """A new array of `data` on `device` (never shared with `data`).
+
+    Python floats become float32; arrays keep their dtype, integers stay integers. Complex data is a `DTypeError`.
+
+    >>> asarray([1.0, 2.0]).dtype, asarray(np.ones(2)).dtype
+    (dtype('float32'), dtype('float64'))
+    """
+    if hasattr(data, "__array_namespace__") or type(data).__module__.partition(".")[0] == "cupy":
+        x = data
+        if dtype is not None or not isinstance(data, np.ndarray):
+            xp = namespace(data)
+            x = xp.asarray(data, dtype=getattr(xp, str(dtype_of(dtype))) if dtype is not None else None, copy=True)
+        else:
+            x = np.array(data)
+        if not _is_real(x.dtype):
+            raise DTypeError(f"a tensor holds numbers or booleans, not {x.dtype}")
+        return x if device is None else to_device(x, device)
+    try:
+        x = np.array(data, dtype=None if dtype is None else dtype_of(dtype))
+    except ValueError as error:
+        raise ValueError(f"cannot make a tensor of {type(data).__name__}: {error}") from None
+    if not _is_real(x.dtype):
+        raise DTypeError(f"a tensor holds numbers or booleans, not {x.dtype} (from {data!r:.60})")
+    if dtype is None and x.dtype == np.float64:
+        x = x.astype(np.float32)
+    return to_device(x, device or "cpu")
+
+
+def _is_real(dtype: DType) -> bool:
+    return getattr(dtype, "kind", "f") in "fiub" and not is_complex(dtype)
+
+
+def as_array(y: Any, like: Array) -> Array:
+    """`y` as an array of the library of `like`: NumPy answers some 0-d results with a scalar."""
+    return y if type(y) is type(like) or not isinstance(y, np.generic | float | int | complex) else np.asarray(y)
+
+
+def freeze(x: Array) -> Array:
+    """`x` for the user's eyes: a read-only view, or a copy where the library has no such thing."""
+    if isinstance(x, np.ndarray):
+        view = x.view()
+        view.flags.writeable = False
+        return view
+    return namespace(x).asarray(x, copy=True)
+
+
+def operand(x: Any, like: Array) -> Any:
+    """What stands beside the array of a Tensor, made safe.
+
+    NumPy scalars become Python ones, so that float32 stays float32. Arrays are copied, since writing into one later must
+    not change a derivative. Lists become arrays on the device of `like`.
+    """
+    if x is None or type(x) in _SCALARS:
+        return x
+    if isinstance(x, np.generic):
+        return x.item()
+    if hasattr(x, "dtype"):
+        return asarray(x)
+    if isinstance(x, list | tuple):
+        return asarray(x, device=device_of(like))
+    raise TypeError(f"expected a Tensor, an array, a number or a list of numbers, got {type(x).__name__}: {x!r:.60}")
+
+
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def mixed(a: Array, b: Array) -> bool:
+    """Whether two operands may differ in kind: a quick test before `promote`."""
+    scalar = type(a) in _SCALARS or type(b) in _SCALARS
+    if not scalar:
+        return a.dtype is not b.dtype
+    dtype = (b if type(a) in _SCALARS else a).dtype
+    return dtype is not _FLOAT32 and dtype is not _FLOAT64
+
+
+def promote(a: Array, b: Array) -> tuple[Array, Array]:
+    """Two operands with any integers or booleans cast to the other's floating type: float32 stays float32.
+
+    >>> promote(np.ones(1, np.float32), np.arange(1))[1].dtype
+    dtype('float32')
+    """
+    kind_a, kind_b = (isinstance(x, float) if type(x) in _SCALARS else is_floating(x.dtype) for x in (a, b))
+    if kind_a == kind_b or any(is_complex(x.dtype) for x in (a, b) if type(x) not in _SCALARS):
+        return a, b
+    if kind_a:
+        b, a = promote(b, a)
+        return a, b
+    if type(a) in _SCALARS:  # an integer scalar beside floats is weak already
+        return a, b
+    xp = namespace(a)
+    return xp.astype(a, xp.float32 if type(b) in _SCALARS else b.dtype), b
+
+
+def sum_to(g: Array, shape: tuple[int, ...]) -> Array:
+    """`g` summed over the axes along which `shape` was broadcast to it: the transpose of broadcasting.
+
+    >>> sum_to(np.ones((4, 3)), (1, 3))
+    array([[4., 4., 4.]])
+    """
+    extra = g.ndim - len(shape)
+    axes = (*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1))
+    g = namespace(g).sum(g, axis=axes, keepdims=True)
+    return g.reshape(shape) if isinstance(g, np.ndarray) else namespace(g).reshape(g, shape)
+
+
+def zeros_beside(like: Array, shape: tuple[int, ...], dtype: DType) -> Array:
+    """Zeros on the device of `like`."""
+    if isinstance(like, np.ndarray | np.generic):
+        return np.zeros(shape, dtype)
+    xp = namespace(like)
+    with contextlib.nullcontext() if not hasattr(xp, "cuda") else like.device:
+        return xp.zeros(shape, dtype=dtype)
+
+
+def has_kernels(*arrays: Array) -> bool:
+    """Whether fused kernels may run on these arrays: real floating NumPy or CuPy ones."""
+    return all(_NAMESPACES.get(type(x)) is not None and x.dtype.kind == "f" for x in arrays if type(x) not in _SCALARS)
+
+
+def scatter_add(buffer: Array, index: Any, g: Array) -> Array:
+    """`buffer[index] += g` where an index that occurs twice adds twice. Use the array returned.
+
+    Basic and boolean indices address every entry at most once, so `+=` is right and fast. Integer arrays may repeat:
+    on NumPy their contributions are sorted by target and reduced, which is many times faster than `numpy.add.at`.
+    """
+    keys = index if isinstance(index, tuple) else (index,)
+    arrays = [k for k in keys if hasattr(k, "dtype") and k.dtype.kind in "iu"] if type(g) is not float else []
+    if not isinstance(buffer, np.ndarray):
+        if type(buffer).__module__.partition(".")[0] == "cupy":
+            if arrays:
+                _cupy().add.at(buffer, index, g)
+            else:
+                buffer[index] += g
+            return buffer
+        host = np.array(buffer)
+        host_keys = tuple(np.asarray(k) if hasattr(k, "dtype") else k for k in keys)
+        np.add.at(host, host_keys, np.asarray(g))
+        return namespace(buffer).asarray(host)
+    if not arrays:
+        buffer[index] += g
+    elif len(keys) == 1:
+        _scatter_rows(buffer, keys[0], g)
+    else:  # several keys: the same sum over flat positions
+        positions = np.arange(buffer.size).reshape(buffer.shape)[keys]
+        _scatter_rows(buffer.reshape(-1), positions, np.broadcast_to(g, positions.shape))
+    return buffer
+
+
+def _scatter_rows(buffer: Array, ids: Array, g: Array) -> None:
+    """Add `g[i]` to the row `ids[i]` of `buffer`, in place."""
+    ids = ids.reshape(-1)
+    if not ids.size:
+        return
+    g = np.broadcast_to(g, g.shape).reshape(ids.size, *buffer.shape[1:])
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    starts = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1])))
+    buffer[ids[starts]] += np.add.reduceat(g[order], starts, axis=0)
+
+
+def einsum(subscripts: str, *xs: Array) -> Array:
+    """`numpy.einsum` on any backend; products of more than two operands are ordered for cost."""
+    xp = namespace(*xs)
+    if hasattr(xp, "einsum"):
+        return xp.einsum(subscripts, *xs, optimize=len(xs) > 1) if xp is np else xp.einsum(subscripts, *xs)
+    return xp.asarray(np.asarray(np.einsum(subscripts, *(np.asarray(x) for x in xs))))
+
+
+def pad(x: Array, widths: Sequence[tuple[int, int]], value: float = 0) -> Array:
+    """`x` with `widths[i] = (before, after)` entries of `value` added along each axis."""
+    xp = namespace(x)
+    if hasattr(xp, "pad"):
+        return xp.pad(x, widths, constant_values=value)
+    return xp.asarray(np.pad(np.asarray(x), widths, constant_values=value))
+
+
+_generator = np.random.default_rng()
+
+
+def manual_seed(seed: int) -> None:
+    """Seed every random draw of the library: weights, dropout masks, `randn`, `rand`.
+
+    >>> manual_seed(0)
+    """
+    global _generator
+    _generator = np.random.default_rng(seed)
+
+
+def generator() -> np.random.Generator:
+    """The library's NumPy generator. Draws are made on the host and moved, so a seed means the same on any device."""
+    return _generator
+
+
+def quiet() -> contextlib.AbstractContextManager[Any]:
+    """No floating-point warnings inside: a backward meets 0 * inf where a branch has vanished, and handles it."""
+    return np.errstate(all="ignore")
+
+
+def synchronize(device: str) -> None:
+    """Wait until `device` has finished what it was given; nothing to do on the CPU."""
+    if device != "cpu":
+        cupy = _cupy()
+        cupy.cuda.Device(int(device.partition(":")[2])).synchronize()
+
+
+def memory(device: str) -> tuple[int, int]:
+    """Bytes held by the library's pool on `device` and bytes free there; (0, 0) on the CPU."""
+    if device == "cpu":
+        return 0, 0
+    cupy = _cupy()
+    with cupy.cuda.Device(int(device.partition(":")[2])):
+        return int(cupy.get_default_memory_pool().used_bytes()), int(cupy.cuda.runtime.memGetInfo()[0])
+
+
+@contextlib.contextmanager
+def preserved_generator(state: dict[str, Any]) -> Iterator[None]:
+    """Run with the generator in `state`, and put it back as it was."""
+    before = _generator.bit_generator.state
+    _generator.bit_generator.state = state
+    try:
+        yield
+    finally:
+        _generator.bit_generator.state = before
+
+
+def render(x: Array, prefix: str) -> str:
+    """The values as text, for `repr`; long arrays are summarised as NumPy does."""
+    return str(np.array2string(to_host(x), prefix=prefix, separator=", "))
+
+
+def filled(shape: tuple[int, ...], value: float, dtype: Any) -> np.ndarray[Any, Any]:
+    """A NumPy array of `value`; a Python float becomes float32."""
+    return np.full(shape, value, dtype=dtype_of(dtype or (np.float32 if isinstance(value, float) else np.int64)))
+
+
+def ranged(start: float, stop: float, step: float) -> np.ndarray[Any, Any]:
+    """`numpy.arange`."""
+    return np.arange(start, stop, step)

@@ -1,0 +1,88 @@
+"""Tensors from nothing: constants, ranges and random numbers. All are leaves, on the device that one asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor.backend import namespace
+from tinygrad_rnn.tensor.tensor import Tensor, box
+
+
+def _shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """`f(2, 3)` and `f((2, 3))` mean the same."""
+    return tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
+
+
+def full(
+    shape: int | tuple[int, ...],
+    value: float,
+    dtype: Any = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """A tensor of `shape` filled with `value`; float32 for a float, int64 for an integer.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.full((2,), 0.5)
+    Tensor([0.5, 0.5], dtype=float32)
+    """
+    host = backend.filled((shape,) if isinstance(shape, int) else tuple(shape), value, dtype)
+    return Tensor(host, device=device, requires_grad=requires_grad)
+
+
+def zeros(*shape: Any, dtype: Any = "float32", device: str | None = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of zeros: `tr.zeros(2, 3)` or `tr.zeros((2, 3))`; float32 unless `dtype` says otherwise."""
+    return full(_shape(shape), 0.0, dtype, device, requires_grad)
+
+
+def ones(*shape: Any, dtype: Any = "float32", device: str | None = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of ones: `tr.ones(2, 3)` or `tr.ones((2, 3))`; float32 unless `dtype` says otherwise."""
+    return full(_shape(shape), 1.0, dtype, device, requires_grad)
+
+
+def arange(
+    start: float, stop: float | None = None, step: float = 1, dtype: Any = None, device: str | None = None
+) -> Tensor:
+    """Evenly spaced values from `start` (0 if only one number is given) to below `stop`; integers give int64.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.arange(3).tolist()
+    [0, 1, 2]
+    """
+    first, last = (0, start) if stop is None else (start, stop)
+    numbers = backend.ranged(first, last, step)
+    floats = any(isinstance(v, float) for v in (first, last, step))
+    return Tensor(numbers, dtype=dtype or ("float32" if floats else None), device=device)
+
+
+def zeros_like(x: Tensor) -> Tensor:
+    """A tensor of zeros of the shape, dtype and device of `x`."""
+    return box(namespace(x._array).zeros_like(x._array), None)
+
+
+def ones_like(x: Tensor) -> Tensor:
+    """A tensor of ones of the shape, dtype and device of `x`."""
+    return box(namespace(x._array).ones_like(x._array), None)
+
+
+def randn(
+    *shape: Any, dtype: Any = "float32", device: str | None = None, requires_grad: bool = False, generator: Any = None
+) -> Tensor:
+    """Standard normal draws: `tr.randn(2, 3)`. From `generator` (a NumPy one) or the one that `manual_seed` seeds.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.manual_seed(0)
+    >>> tr.randn(2, 3).shape
+    (2, 3)
+    """
+    draws = (generator or backend.generator()).standard_normal(_shape(shape))
+    return Tensor(draws, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+def rand(
+    *shape: Any, dtype: Any = "float32", device: str | None = None, requires_grad: bool = False, generator: Any = None
+) -> Tensor:
+    """Uniform draws from [0, 1): `tr.rand(2, 3)`. From `generator` (a NumPy one) or the one that `manual_seed` seeds."""
+    draws = (generator or backend.generator()).random(_shape(shape))
+    return Tensor(draws, dtype=dtype, device=device, requires_grad=requires_grad)

@@ -1,0 +1,402 @@
+"""Derivatives of functions: `grad` and what is built from it, and `checkpoint`, which trades time for memory.
+
+Nothing here knows a derivative rule. A derivative that is to be differentiated again (`create_graph`) runs the same
+rules on Tensors instead of raw arrays, and so records itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar, cast
+
+from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.tensor import backend, ops
+from tinygrad_rnn.tensor.backend import namespace
+from tinygrad_rnn.tensor.creation import zeros_like
+from tinygrad_rnn.tensor.graph import (
+    Gradients,
+    Node,
+    Part,
+    Product,
+    check_finite,
+    is_recording,
+    newest_first,
+    next_serial,
+    record,
+    sweep,
+)
+from tinygrad_rnn.tensor.tensor import Tensor, box
+
+V = TypeVar("V")
+Function = Callable[..., Any]
+
+
+class RecordedGradients(Gradients):
+    """The gradients of a sweep as Tensors: nothing in place, and each lazy sum becomes dense by one op."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part_lists: dict[Node, list[Part]] = {}
+
+    def add(self, node: Node, d: Any) -> None:
+        kind = type(d)
+        if kind is Part:
+            self.part_lists.setdefault(node, []).append(d)
+        elif kind is Product:
+            self.pairs.setdefault(node, []).append(d)
+        else:
+            if d.shape != node.shape:
+                d = ops.sum_to(d, node.shape)
+            if d.dtype != node.dtype:
+                d = ops.astype(d, node.dtype)
+            held = self.dense.get(node)
+            self.dense[node] = d if held is None else held + d
+
+    def pop(self, node: Node) -> Any:
+        if node in self.part_lists:
+            parts = self.part_lists.pop(node)
+            indices = tuple(p.index for p in parts)
+            self.add(node, ops.assemble(*(p.g for p in parts), indices=indices, shape=node.shape))
+        if node in self.pairs:
+            pairs = self.pairs.pop(node)
+            self.add(node, ops.product(ops.concatenate([p.x for p in pairs]), ops.concatenate([p.g for p in pairs])))
+        return self.dense.pop(node, None)
+
+    def pull(self, node: Node, g: Any) -> Sequence[Any]:
+        contributions: Sequence[Any] = node.plan.pull_recorded(node, g)
+        if self.traced:
+            check_finite(node, g._array, [d._array if isinstance(d, Tensor) else None for d in contributions])
+        return contributions
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    gradient: Any = None,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+) -> Any:
+    """The derivative of `outputs` with respect to `inputs`, without touching any `.grad`.
+
+    `inputs` may be leaves or computed tensors; the result is a Tensor for a Tensor, a tuple for a sequence, zeros where
+    the outputs do not depend on an input. `gradient` is pulled back from the outputs (one per output; 1 may be omitted
+    for one element). With `create_graph` the result can itself be differentiated, and the graph is kept.
+
+    Raises `RuntimeError` for an input that does not require a gradient.
+
+    >>> import tinygrad_rnn as tr
+    >>> x = tr.Tensor(3.0, requires_grad=True)
+    >>> dx = tr.grad(x ** 3, x, create_graph=True)
+    >>> dx.item(), tr.grad(dx, x).item()
+    (27.0, 18.0)
+    """
+    outs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    ins = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    seeds = tuple(gradient) if isinstance(outputs, list | tuple) and gradient is not None else (gradient,) * len(outs)
+    if len(seeds) != len(outs):
+        raise ShapeError(f"{len(outs)} outputs, but {len(seeds)} gradients")
+    for i, x in enumerate(ins):
+        if x._node is None:
+            raise RuntimeError(f"grad: input {i} of shape {x.shape} does not require a gradient")
+    results = _grad(outs, ins, seeds, create_graph, create_graph if retain_graph is None else retain_graph)
+    return results[0] if isinstance(inputs, Tensor) else results
+
+
+def _grad(
+    outs: Sequence[Tensor], ins: Sequence[Tensor], seeds: Sequence[Any], create: bool, retain: bool
+) -> tuple[Tensor, ...]:
+    pairs = [(o._node, o, s) for o, s in zip(outs, seeds, strict=True) if o._node is not None]
+    nodes = [cast(Node, x._node) for x in ins]
+    roots = [node for node, _, _ in pairs]
+    if create:
+        recorded = [s if isinstance(s, Tensor) and s.shape == o.shape else box(o.seed(s), None) for _, o, s in pairs]
+        with record():
+            results = sweep(roots, recorded, RecordedGradients(), inputs=nodes, retain=retain)
+        return tuple(results[n] if n in results else zeros_like(x) for n, x in zip(nodes, ins, strict=True))
+    gradients = Gradients()
+    results = sweep(roots, [o.seed(s) for _, o, s in pairs], gradients, inputs=nodes, retain=retain)
+    # a gradient that accumulation does not own may be somebody's array: never handed out as it is
+    return tuple(
+        zeros_like(x)
+        if n not in results
+        else box(results[n] if n in gradients.owned else namespace(results[n]).asarray(results[n], copy=True), None)
+        for n, x in zip(nodes, ins, strict=True)
+    )
+
+
+def pull_through(run: Callable[[], Any], sources: Sequence[Node | None], g: Tensor) -> Sequence[Any]:
+    """What `run`, recorded anew, pulls back to `sources`, which it closes over: differentiable, and no further."""
+    floor = next_serial()
+    with record():
+        y = run()
+        results = sweep([cast(Node, y._node)], [g], RecordedGradients(), floor=floor, retain=True)
+    return [results.pop(s, None) if s is not None else None for s in sources]
+
+
+# --- derivatives of functions -----------------------------------------------------------------------------------------
+
+
+def _fresh(x: Any) -> Tensor:
+    """A new node for an input of a function: what a sweep of the function stops at, connected to the outside."""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if x._node is not None and is_recording():
+        return ops.identity(x)
+    fresh = box(x._array, None)
+    fresh.requires_grad = True
+    return fresh
+
+
+def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
+    """A function that returns `f`'s value and its derivative with respect to the arguments at `argnums`.
+
+    `f` must return one element. Nested uses differentiate again: `grad_of(grad_of(f))` is the second derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> value, slope = tr.value_and_grad(lambda x: (x * x).sum())(tr.Tensor([1.0, 2.0]))
+    >>> value.item(), slope.tolist()
+    (5.0, [2.0, 4.0])
+    """
+    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+    def with_gradient(*args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
+        # Differentiated from outside, or closing over what is: then the derivative must be recorded, too.
+        outer = is_recording()
+        inputs = {i: _fresh(args[i]) for i in positions}
+        with record():
+            y = f(*(inputs.get(i, a) for i, a in enumerate(args)), **kwargs)
+        if not isinstance(y, Tensor) or y.size != 1:
+            shape = y.shape if isinstance(y, Tensor) else type(y).__name__
+            raise ShapeError(f"value_and_grad: the function must return a tensor of one element, not {shape}")
+        xs = [inputs[i] for i in positions]
+        create = outer and _reaches_outside(y, xs)
+        gradients = _grad((y,), xs, (None,), create, create)
+        value = y if create else y.detach()
+        return value, gradients[0] if isinstance(argnums, int) else gradients
+
+    return with_gradient
+
+
+def _reaches_outside(y: Tensor, inputs: Sequence[Tensor]) -> bool:
+    """Whether `y` depends on a leaf other than the fresh ones among `inputs`."""
+    if y._node is None:
+        return False
+    fresh = {x._node for x in inputs}
+    nodes, _ = newest_first([y._node], None, 0)
+    return any(node.plan is None and node not in fresh for node in nodes)
+
+
+def grad_of(f: Function, argnums: int | Sequence[int] = 0) -> Function:
+    """A function that returns the derivative of `f`; see `value_and_grad`.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.grad_of(tr.grad_of(lambda x: x ** 3))(tr.Tensor(2.0)).item()
+    12.0
+    """
+    both = value_and_grad(f, argnums)
+    return lambda *args, **kwargs: both(*args, **kwargs)[1]
+
+
+def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
+    """`f(*primals)` and the function that pulls a gradient of it back to the primals (a tuple, one each).
+
+    >>> import tinygrad_rnn as tr
+    >>> y, pull = tr.vjp(lambda x: x * x, tr.Tensor([1.0, 3.0]))
+    >>> pull(tr.Tensor([1.0, 1.0]))[0].tolist()
+    [2.0, 6.0]
+    """
+    xs = [_fresh(x) for x in primals]
+    with record():
+        y = f(*xs)
+
+    def pull(g: Any) -> tuple[Tensor, ...]:
+        outs = (y,) if isinstance(y, Tensor) else tuple(y)
+        seeds = (g,) if isinstance(y, Tensor) else tuple(g)
+        create = is_recording() and (
+            any(isinstance(s, Tensor) and s.requires_grad for s in seeds) or any(_reaches_outside(o, xs) for o in outs)
+        )
+        return _grad(outs, xs, seeds, create, True)
+
+    return y, pull
+
+
+def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """`f(*primals)` and its derivative along `tangents`: the vjp, which is linear in its gradient, differentiated.
+
+    >>> import tinygrad_rnn as tr
+    >>> y, dy = tr.jvp(lambda x: x * x, (tr.Tensor([1.0, 3.0]),), (tr.Tensor([1.0, 10.0]),))
+    >>> dy.tolist()
+    [2.0, 60.0]
+    """
+    xs = [_fresh(x) for x in primals]
+    with record():
+        y = f(*xs)
+        if y._node is None:
+            return y, zeros_like(y)
+        u = zeros_like(y)
+        u.requires_grad = True
+        pulled = _grad((y,), xs, (u,), True, True)
+    reached = [(p, t) for p, t in zip(pulled, tangents, strict=True) if p._node is not None]
+    if not reached:
+        return y, zeros_like(y)
+    outer = is_recording() and (
+        _reaches_outside(y, xs) or any(isinstance(t, Tensor) and t.requires_grad for t in tangents)
+    )
+    (dy,) = _grad([p for p, _ in reached], (u,), [t for _, t in reached], outer, True)
+    return (y if outer else y.detach()), dy
+
+
+def jacobian(f: Function, argnums: int = 0) -> Function:
+    """A function that returns the Jacobian of `f`: shape `f(x).shape + x.shape`. One sweep per output element.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.jacobian(lambda x: x * x)(tr.Tensor([1.0, 3.0])).tolist()
+    [[2.0, 0.0], [0.0, 6.0]]
+    """
+
+    def matrix(*args: Any, **kwargs: Any) -> Tensor:
+        def of_one(x: Tensor) -> Any:
+            return f(*args[:argnums], x, *args[argnums + 1 :], **kwargs)
+
+        y, pull = vjp(of_one, args[argnums])
+        x_shape = Tensor(args[argnums]).shape if not isinstance(args[argnums], Tensor) else args[argnums].shape
+        if not y.size:
+            return ops.reshape(zeros_like(y), (*y.shape, *x_shape))
+        xp = namespace(y._array)
+        rows = []
+        for i in range(y.size):
+            seed = xp.astype(xp.arange(y.size) == i, y.dtype)
+            rows.append(pull(box(xp.reshape(seed, y.shape), None))[0])
+        return ops.reshape(ops.stack(rows), (*y.shape, *x_shape))
+
+    return matrix
+
+
+def hessian(f: Function) -> Function:
+    """A function that returns the matrix of second derivatives of `f`, which returns one element of one argument.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.hessian(lambda x: (x ** 3).sum())(tr.Tensor([1.0, 2.0])).tolist()
+    [[6.0, 0.0], [0.0, 12.0]]
+    """
+    return jacobian(grad_of(f))
+
+
+def hvp(f: Function, primals: Sequence[Any], vectors: Sequence[Any]) -> tuple[Tensor, ...]:
+    """The Hessian of `f` at `primals` times `vectors`, without forming it: two sweeps.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.hvp(lambda x: (x ** 3).sum(), (tr.Tensor([1.0, 2.0]),), (tr.Tensor([1.0, 1.0]),))[0].tolist()
+    [6.0, 12.0]
+    """
+    xs = [_fresh(x) for x in primals]
+    with record():
+        slopes = _grad((f(*xs),), xs, (None,), True, True)
+    reached = [(s, v) for s, v in zip(slopes, vectors, strict=True) if s._node is not None]
+    return _grad([s for s, _ in reached], xs, [v for _, v in reached], False, False)
+
+
+# --- checkpoint -------------------------------------------------------------------------------------------------------
+
+_decisions: ContextVar[tuple[list[Any], bool] | None] = ContextVar("decisions", default=None)
+
+
+def replayable(value: V) -> V:
+    """`value`, remembered: where a checkpointed segment is replayed, what it was at the first run.
+
+    A layer passes what it decides by (its train/eval mode, say) through this, so that a replay decides the same.
+    """
+    if (state := _decisions.get()) is None:
+        return value
+    taken, replaying = state
+    if replaying:
+        return cast(V, taken.pop(0))
+    taken.append(value)
+    return value
+
+
+@contextmanager
+def _deciding(taken: list[Any], replaying: bool) -> Iterator[None]:
+    token = _decisions.set((taken, replaying))
+    try:
+        yield
+    finally:
+        _decisions.reset(token)
+
+
+class _Segment:
+    """The plan of a checkpointed segment: runs it again, and sweeps what it then recorded."""
+
+    name = "checkpoint"
+
+    def __init__(self, run: Callable[[], Tensor], state: dict[str, Any], taken: list[Any]) -> None:
+        self.run, self.state, self.taken = run, state, taken
+
+    def replay(self) -> Tensor:
+        """The segment's output, recorded, with the random numbers and the decisions of the first run."""
+        with record(), backend.preserved_generator(self.state), _deciding(list(self.taken), True):
+            return self.run()
+
+    def pull(self, g: Any, kept: tuple[Node | None, ...]) -> Sequence[Any]:
+        floor = next_serial()
+        y = self.replay()
+        results = sweep([cast(Node, y._node)], [g], Gradients(), floor=floor)
+        return [results.pop(s, None) if s is not None else None for s in kept]
+
+    def pull_recorded(self, node: Node, g: Tensor) -> Sequence[Any]:
+        return pull_through(self.replay, node.kept, g)
+
+
+def checkpoint(f: Function, *args: Any) -> Any:
+    """`f(*args)` without keeping what is inside: the backward runs `f` again. Gradients are the same, memory is less.
+
+    `f` returns a Tensor or a tuple of Tensors; it may close over anything, and gradients reach what it closes over.
+    Random draws and the layers' train/eval modes are replayed as they were. Higher orders work.
+
+    >>> import tinygrad_rnn as tr
+    >>> x = tr.Tensor([1.0, 2.0], requires_grad=True)
+    >>> tr.checkpoint(lambda v: v.tanh() * v, x).sum().backward()
+    >>> x.grad.shape
+    (2,)
+    """
+    if not is_recording():
+        return f(*args)
+    layout: list[Tensor] = []  # values of the outputs, without their graphs
+    single = [True]
+
+    def run() -> Tensor:
+        y = f(*args)
+        single[0] = isinstance(y, Tensor)
+        outputs = (y,) if single[0] else tuple(y)
+        layout[:] = [o.detach() for o in outputs]
+        return outputs[0] if single[0] else _pack(outputs)
+
+    taken: list[Any] = []
+    state = backend.generator().bit_generator.state
+    floor = next_serial()
+    with _deciding(taken, False):
+        y = run()
+    if y._node is None or y._node.serial < floor:
+        return y if single[0] else _unpack(y, layout)
+    nodes, _ = newest_first([y._node], None, floor)
+    sources = tuple(node for node in nodes if node.serial < floor)
+    packed = box(y._array, Node(_Segment(run, state, taken), sources, sources, y.shape, y.dtype))
+    return packed if single[0] else _unpack(packed, list(layout))
+
+
+def _pack(outputs: Sequence[Tensor]) -> Tensor:
+    """Several tensors as one: a node has one output."""
+    return ops.concatenate([ops.reshape(o, (-1,)) for o in outputs])
+
+
+def _unpack(packed: Tensor, layout: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    parts, start = [], 0
+    for like in layout:
+        part = ops.reshape(packed[start : start + like.size], like.shape)
+        if backend.is_floating(like.dtype):
+            parts.append(part if part.dtype == like.dtype else ops.astype(part, like.dtype))
+        else:
+            parts.append(like)
+        start += like.size
+    return tuple(parts)

@@ -1,0 +1,418 @@
+"""The graph and the backward sweep: reverse-mode differentiation itself.
+
+A `Node` is what a tensor remembers of how it was made: the op, the nodes of its inputs, and just the arrays that the
+derivative asks for. Nothing points from a node to a tensor, so a graph has no cycles and dies with its last reference.
+
+The chain rule then reads: the gradient of a node is the sum, over its uses, of what each use pulls back to it. `sweep`
+computes exactly that, newest node first.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import operator
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar, Token
+from functools import wraps
+from types import TracebackType
+from typing import Any, TypeAlias, TypeVar
+
+from tinygrad_rnn.errors import GraphFreedError, NonFiniteError
+from tinygrad_rnn.tensor.backend import Array, DType, namespace, quiet, scatter_add, sum_to, zeros_beside
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PRODUCT_ROWS = 1024  # pairs of a Product become one matrix product at this many rows: enough for speed, small in memory
+
+
+class Node:
+    """One value of the computation. `sources` and `kept` are freed by a backward; a leaf has neither."""
+
+    __slots__ = ("serial", "plan", "sources", "kept", "shape", "dtype", "watch")
+
+    def __init__(self, plan: Any, sources: Sources, kept: Any, shape: tuple[int, ...], dtype: DType) -> None:
+        self.serial = next_serial()  # inputs are older than outputs: the order of serials is a topological order
+        self.plan = plan
+        self.sources: Sources | None = sources
+        self.kept = kept
+        self.shape = shape
+        self.dtype = dtype
+        self.watch: Watch | None = None
+
+
+Sources: TypeAlias = "tuple[Node | None, ...]"
+
+
+class Watch:
+    """What somebody wants to know of a node's gradient: every leaf has one, an inner node only on request."""
+
+    __slots__ = ("keeps", "grad", "hooks", "born")
+
+    def __init__(self, keeps: bool) -> None:
+        self.keeps = keeps
+        self.grad: Array | None = None
+        self.hooks: list[Callable[[Any], Any]] = []
+        self.born = ""  # the user's line, under detect_anomaly
+
+
+next_serial = itertools.count().__next__
+_serial = operator.attrgetter("serial")
+_write_lock = threading.Lock()
+
+
+def leaf(shape: tuple[int, ...], dtype: DType) -> Node:
+    """The node of a tensor that requires a gradient and was computed from nothing."""
+    node = Node(None, (), None, shape, dtype)
+    node.watch = Watch(keeps=True)
+    return node
+
+
+# --- recording: per thread and per async context ----------------------------------------------------------------------
+
+OFF, ON, TRACED = 0, 1, 2
+recording: ContextVar[int] = ContextVar("recording", default=ON)
+
+
+def is_recording() -> bool:
+    """Whether operations are recorded here: False inside `no_grad`."""
+    return recording.get() != OFF
+
+
+class _Recording:
+    """Set the recording mode for a block or for a function."""
+
+    mode = ON
+
+    def __init__(self) -> None:
+        self._tokens: list[Token[int]] = []
+
+    def __enter__(self) -> None:
+        caller = sys._getframe(1)
+        if caller.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+            # Between two yields the mode would hold for whoever iterates, too.
+            raise RuntimeError(
+                f"`with {type(self).__name__}()` inside the generator {caller.f_code.co_name!r} would leak to its caller "
+                f"at every yield: decorate the generator with @{type(self).__name__}() instead"
+            )
+        self._tokens.append(recording.set(self.mode))
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        recording.reset(self._tokens.pop())
+
+    def __call__(self, f: F) -> F:
+        """`f` run in this mode; a generator function too, without leaking to the code that iterates it."""
+        mode = self.mode
+
+        @wraps(f)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            token = recording.set(mode)
+            try:
+                return f(*args, **kwargs)
+            finally:
+                recording.reset(token)
+
+        @wraps(f)
+        def run_generator(*args: Any, **kwargs: Any) -> Any:
+            inner = f(*args, **kwargs)
+            reply = None
+            try:
+                while True:
+                    token = recording.set(mode)
+                    try:
+                        value = inner.send(reply)
+                    except StopIteration as stop:
+                        return stop.value
+                    finally:
+                        recording.reset(token)
+                    reply = yield value
+            finally:
+                inner.close()
+
+        return run_generator if inspect.isgeneratorfunction(f) else run  # type: ignore[return-value]
+
+
+class no_grad(_Recording):  # noqa: N801 (reads as a statement)
+    """Compute without recording: a context manager and a decorator.
+
+    >>> import tinygrad_rnn as tr
+    >>> x = tr.Tensor([1.0], requires_grad=True)
+    >>> with tr.no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
+
+    mode = OFF
+
+
+class record(_Recording):  # noqa: N801
+    """Compute with recording, inside `no_grad` too: what replays a checkpointed segment."""
+
+
+class detect_anomaly(_Recording):  # noqa: N801
+    """Find where a NaN is born: forward and backward inside name the op and the line at fault. Slow; for debugging.
+
+    Raises `NonFiniteError` at the first derivative that makes a NaN of a gradient that had none.
+
+    >>> import tinygrad_rnn as tr
+    >>> with tr.detect_anomaly():
+    ...     tr.Tensor([2.0], requires_grad=True).sum().backward()
+    """
+
+    mode = TRACED
+
+
+def users_line() -> str:
+    """The innermost line outside this package: where the user called."""
+    package = __name__.partition(".")[0]
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame = frame.f_back
+    return "".join(traceback.format_stack(frame, limit=1)).strip().replace("\n", ":")
+
+
+# --- the sweep --------------------------------------------------------------------------------------------------------
+
+
+def sweep(
+    roots: Sequence[Node],
+    seeds: Sequence[Any],
+    gradients: Gradients,
+    *,
+    inputs: Iterable[Node] | None = None,
+    floor: int = 0,
+    retain: bool = False,
+) -> dict[Node, Any]:
+    """Pull `seeds`, the gradients of `roots`, back through the graph; return those of the nodes somebody watches.
+
+    Why newest first? `a = 1; b = a + a; c = b + b`: pulled oldest first, `b` would hand on to `a` before its second use
+    has reported, and `da` would come out too small. A node may hand on its gradient only when all of its uses, which
+    are newer than it, have added theirs. Serial numbers grow, so sorting by them is all that this takes.
+
+    - `inputs`: only these nodes are wanted; whatever does not lead to them is left alone.
+    - `floor`: nodes older than this serial are not pulled, freed or written; their gradients are returned.
+    - `retain`: keep what the graph holds, for another sweep through it.
+    """
+    order, wanted = newest_first(roots, inputs, floor)
+    results: dict[Node, Any] = {}
+    for root, seed in zip(roots, seeds, strict=True):
+        gradients.add(root, seed)
+    done = 0
+    try:
+        with quiet():
+            for node in order:
+                g = gradients.pop(node)
+                done += 1
+                if g is None:
+                    continue
+                if node.watch is not None and node.serial >= floor:
+                    g = gradients.hooked(node, g)
+                if node in wanted or node.serial < floor or (node.watch is not None and node.watch.keeps):
+                    results[node] = g
+                if node.sources and node.serial >= floor:
+                    for source, d in zip(node.sources, gradients.pull(node, g), strict=True):
+                        if source is not None and d is not None:
+                            gradients.add(source, d)
+                    if not retain:
+                        node.sources = node.kept = None
+    except Exception as error:
+        if not isinstance(error, GraphFreedError):
+            error.add_note(_where(node))
+        for freed in order[:done]:
+            if freed.sources is None:
+                freed.kept = node.plan.name  # so that the next attempt can say what happened to this graph
+        raise
+    return results
+
+
+def newest_first(
+    roots: Iterable[Node], inputs: Iterable[Node] | None, floor: int
+) -> tuple[list[Node], set[Node]]:
+    """The nodes to visit, newest first: all that `roots` were computed from, or those on a path to `inputs`."""
+    wanted = set(inputs or ())
+    oldest = max(floor, min((n.serial + 1 for n in wanted), default=0))  # nothing older leads to a wanted node
+    seen = set(roots)
+    stack = list(seen)
+    while stack:
+        node = stack.pop()
+        if node.serial >= oldest:
+            if node.sources is None:
+                raise GraphFreedError(_freed(node, seen))
+            for source in node.sources:
+                if source is not None and source not in seen:
+                    seen.add(source)
+                    stack.append(source)
+    order = sorted(seen, key=_serial, reverse=True)
+    if inputs is not None:
+        useful = set(wanted)
+        for node in reversed(order):
+            if node.sources and not useful.isdisjoint(node.sources):
+                useful.add(node)
+        order = [node for node in order if node in useful]
+    return order, wanted
+
+
+def write_gradients(results: dict[Node, Array], gradients: Gradients) -> None:
+    """Add the results of a sweep to `.grad` of the nodes that keep one: all of them, or none had the sweep failed."""
+    with _write_lock:
+        for node, g in results.items():
+            watch = node.watch
+            if watch is not None and watch.keeps:
+                if watch.grad is not None:
+                    watch.grad = namespace(g).asarray(watch.grad + g)
+                else:  # a buffer that accumulation allocated is adopted; anything else may be somebody's, so copied
+                    watch.grad = g if node in gradients.owned else namespace(g).asarray(g, copy=True)
+
+
+class Part:
+    """What indexing pulls back: `g` belongs at `index` of an array that is 0 elsewhere. Lazy, so T parts cost O(T)."""
+
+    __slots__ = ("g", "index")
+    shape = None  # like no array's, which is how the gate tells
+
+    def __init__(self, g: Array, index: Any) -> None:
+        self.g, self.index = g, index
+
+
+class Product:
+    """What `x @ W` pulls back to a 2-D `W`: xᵀ g. Lazy, so that T uses of one weight become few large products.
+
+    Over the steps of a recurrent network this *is* the sum of back-propagation through time, sum_t h_tᵀ δ_t = Hᵀ Δ.
+    """
+
+    __slots__ = ("x", "g")
+    shape = None
+
+    def __init__(self, x: Array, g: Array) -> None:
+        self.x, self.g = x, g
+
+
+class Gradients:
+    """The gradients of one sweep: sums of what every use pulled back. The only place of the engine that mutates.
+
+    A sum borrows its first contribution, allocates at the second and adds in place from then on, so no array that
+    somebody else may hold is ever written. `owned` are the nodes whose sum is a buffer of ours.
+    """
+
+    def __init__(self) -> None:
+        self.dense: dict[Node, Array] = {}
+        self.owned: set[Node] = set()
+        self.parts: dict[Node, Array] = {}
+        self.pairs: dict[Node, list[Product]] = {}
+        self.rows: dict[Node, int] = {}
+        self.traced = recording.get() == TRACED
+
+    def add(self, node: Node, d: Any) -> None:
+        """Add one contribution. The one gate: summed to the node's shape, cast to its dtype."""
+        if d.shape != node.shape:
+            if d.shape is None:
+                return self.add_lazy(node, d)
+            d = sum_to(d, node.shape)
+        if d.dtype != node.dtype:
+            d = namespace(d).astype(namespace(d).asarray(d), node.dtype)
+        held = self.dense.get(node)
+        if held is None:
+            self.dense[node] = d
+        elif node in self.owned:
+            held += d
+        else:
+            self.dense[node] = held = held + d
+            if held.ndim:  # a 0-d sum may be an immutable scalar
+                self.owned.add(node)
+        return None
+
+    def add_lazy(self, node: Node, d: Any) -> None:
+        """Add a part to the node's one buffer of parts, or a product to the pairs that wait to become one."""
+        if type(d) is Part:
+            buffer = self.parts.get(node)
+            if buffer is None:
+                buffer = zeros_beside(d.g, node.shape, node.dtype)
+            self.parts[node] = scatter_add(buffer, d.index, d.g)
+        else:
+            self.pairs.setdefault(node, []).append(d)
+            rows = self.rows[node] = self.rows.get(node, 0) + d.x.shape[0]
+            if rows >= PRODUCT_ROWS:
+                self.flush(node)
+
+    def flush(self, node: Node) -> None:
+        """Turn the pairs that a node has collected into one matrix product."""
+        pairs = self.pairs.pop(node)
+        del self.rows[node]
+        x, g = pairs[0].x, pairs[0].g
+        if len(pairs) > 1:
+            xp = namespace(x, g)
+            x, g = xp.concat([p.x for p in pairs]), xp.concat([p.g for p in pairs])
+        fresh = node not in self.dense
+        self.add(node, x.mT @ g)
+        if fresh:
+            self.owned.add(node)
+
+    def pop(self, node: Node) -> Any:
+        """The complete gradient of a node, or None if nothing was pulled back to it."""
+        if self.pairs and node in self.pairs:
+            self.flush(node)
+        g = self.dense.pop(node, None)
+        if self.parts and node in self.parts:
+            part = self.parts.pop(node)
+            if g is not None:
+                part += g
+            g = part
+            self.owned.add(node)
+        return g
+
+    def pull(self, node: Node, g: Any) -> Sequence[Any]:
+        """What the node's op pulls back to each of its sources."""
+        contributions: Sequence[Any] = node.plan.pull(g, node.kept)
+        if self.traced:
+            check_finite(node, g, contributions)
+        return contributions
+
+    def hooked(self, node: Node, g: Any) -> Any:
+        """`g` after the node's hooks, each of which may replace it."""
+        assert node.watch is not None
+        for hook in node.watch.hooks:
+            self.owned.discard(node)  # the hook has seen it, and may have kept it
+            replaced = hook(g)
+            g = g if replaced is None else replaced
+        return g
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def check_finite(node: Node, g: Array, contributions: Sequence[Any]) -> None:
+    """Raise `NonFiniteError` if the op of `node` made a NaN of a gradient without one."""
+    xp = namespace(g)
+    if xp.any(xp.isnan(g)):
+        return
+    for d in contributions:
+        for array in (d.g,) if type(d) is Part else (d.x, d.g) if type(d) is Product else (d,):
+            if array is not None and xp.any(xp.isnan(array)):
+                raise NonFiniteError(f"the derivative of {node.plan.name} made a NaN of a gradient that had none")
+
+
+def _where(node: Node) -> str:
+    """A note for an exception that a derivative raised."""
+    shapes = ", ".join("constant" if s is None else str(s.shape) for s in node.sources or ())
+    born = node.watch.born if node.watch is not None else ""
+    return (
+        f"in the backward of {node.plan.name} (inputs {shapes}; output {node.shape})"
+        + (f", called at {born}" if born else "; run forward and backward inside tr.detect_anomaly() to see the line")
+    )
+
+
+def _freed(node: Node, seen: Iterable[Node]) -> str:
+    """The message for a graph that an earlier backward has freed, and the cure."""
+    user = next((n for n in seen if n.sources and node in n.sources), None)
+    what = f"the output of {node.plan.name}, shape {node.shape}"
+    through = f", carried into this graph by {user.plan.name} (output {user.shape})," if user else ""
+    if isinstance(node.kept, str):
+        return f"{what}{through} is half freed by a backward that failed in {node.kept}: compute the graph anew"
+    return (
+        f"{what}{through} was freed by an earlier backward. If it is a state carried from one chunk to the next, carry "
+        f"state.detach(); pass retain_graph=True to the first backward only if you mean to go through the same graph twice"
+    )

@@ -1,0 +1,376 @@
+"""What an op is: one forward on raw arrays and, beside it, one derivative rule per array argument.
+
+    @op(lambda g, b: g * b, lambda g, a: g * a)
+    def multiply(a, b):
+        return a * b
+
+A rule (a *vjp*) pulls the gradient `g` of the output back to its argument. **The names of its parameters are the list of
+what is kept for it**: `y` the output, an argument's name its value, `x_shape` the shape of `x` without keeping `x`, a
+keyword's name that keyword. So `add` keeps nothing, `tanh` its output, and `x @ W` with a constant `x` only `x`.
+
+Rules are written in operators and ops, and see nothing but what they name. The same line then runs on raw arrays in an
+ordinary backward and on Tensors where a derivative is itself to be differentiated.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, NoReturn, ParamSpec, TypeAlias, cast
+
+from tinygrad_rnn.errors import BackendMismatchError, ShapeError, TinygradRnnError
+from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor.backend import Array, as_array, namespace
+from tinygrad_rnn.tensor.graph import TRACED, Node, Watch, recording, users_line
+from tinygrad_rnn.tensor.tensor import Tensor, box
+
+P = ParamSpec("P")
+Vjp: TypeAlias = Callable[..., Any]
+Operand: TypeAlias = Any  # a Tensor, an array, a number or a nested list of numbers
+
+
+class Op:
+    """A forward, its vjps, and the plans made of them."""
+
+    __slots__ = ("name", "forward", "vjps", "joint", "promote", "arrays", "variadic", "metadata", "_plans")
+
+    def __init__(
+        self, forward: Callable[..., Array], vjps: Sequence[Vjp | None], joint: Vjp | None, promote: bool
+    ) -> None:
+        parameters = inspect.signature(forward).parameters.values()
+        self.name = forward.__name__
+        self.forward = forward
+        self.vjps, self.joint, self.promote = vjps, joint, promote
+        self.arrays = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self.metadata = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        self._plans: dict[tuple[bool, ...], Plan | None] = {}
+        if reserved := {"g", "y"}.intersection(self.arrays, self.metadata):
+            raise TypeError(f"op {self.name}: {reserved} are reserved for the gradient and the output of a vjp")
+        if self.variadic and joint is None and any(vjps):
+            raise TypeError(f"op {self.name}: an op over *{self.arrays[-1]} needs one joint vjp: op(joint=...)")
+        if joint is None and len(vjps) != len(self.arrays):
+            raise TypeError(f"op {self.name}: {len(self.arrays)} array arguments, but {len(vjps)} vjps (None for ids)")
+        known = {"y", *self.arrays, *self.metadata, *(f"{a}_shape{'s' * self.variadic}" for a in self.arrays)}
+        for vjp in filter(None, (*vjps, joint)):
+            first, *names = inspect.signature(vjp).parameters
+            if first != "g" or not known.issuperset(names):
+                wrong = first if first != "g" else next(n for n in names if n not in known)
+                raise TypeError(f"op {self.name}: a vjp asks for {wrong!r}; it may ask for g, then {sorted(known)}")
+
+    def plan(self, needs: tuple[bool, ...]) -> Plan | None:
+        """The plan for the arguments that need a gradient; None if no derivative reaches them."""
+        key = (True,) if self.variadic else needs
+        if key not in self._plans:
+            reached = self.joint is not None or any(v for v, need in zip(self.vjps, needs, strict=False) if need)
+            self._plans[key] = Plan(self, needs) if reached else None
+        return self._plans[key]
+
+
+class Plan:
+    """What an op keeps and pulls back when given arguments need a gradient.
+
+    Two functions are generated, as a namedtuple's methods are: `keep(y, *arrays, **metadata)` makes the tuple of what
+    the vjps ask for, and `pull(g, kept)` calls them. For `multiply` with both arguments they are
+    `lambda y, a, b: (b, a)` and `lambda g, k: (vjp0(g, k[0]), vjp1(g, k[1]))`.
+    """
+
+    __slots__ = ("name", "keep", "pull", "roles")
+
+    def __init__(self, op: Op, needs: tuple[bool, ...]) -> None:
+        kept: dict[str, int] = {}
+
+        def call(name: str, vjp: Vjp) -> str:
+            _, *asked = inspect.signature(vjp).parameters
+            return f"{name}({', '.join(['g', *(f'k[{kept.setdefault(a, len(kept))}]' for a in asked)])})"
+
+        if op.joint is not None:
+            pull = call("joint", op.joint)
+        else:
+            rules = (v if need else None for v, need in zip(op.vjps, needs, strict=True))
+            pull = f"({' '.join((call(f'vjp{i}', v) if v else 'None') + ',' for i, v in enumerate(rules))})"
+        scope = {"joint": op.joint, **{f"vjp{i}": v for i, v in enumerate(op.vjps)}, **op.metadata}
+        arrays = [f"*{a}" if op.variadic else a for a in op.arrays]
+        keywords = ["*", *(f"{k}={k}" for k in op.metadata)] if op.metadata and not op.variadic else []
+        keywords = keywords or [f"{k}={k}" for k in op.metadata]
+
+        def value(name: str) -> str:
+            array, _, suffix = name.rpartition("_shape")
+            if array in op.arrays and name not in op.arrays:
+                return f"tuple(x.shape for x in {array})" if suffix else f"{array}.shape"
+            return name
+
+        keep = f"lambda {', '.join(['y', *arrays, *keywords])}: ({' '.join(value(n) + ',' for n in kept)})"
+        self.name = op.name
+        self.keep: Callable[..., tuple[Any, ...]] = eval(keep, {"tuple": tuple, **scope})
+        self.pull: Callable[[Any, tuple[Any, ...]], Sequence[Any]] = eval(f"lambda g, k: {pull}", scope)
+        # which of the kept are values of the graph: the output (-1), an argument (its position), or no tensor (None)
+        self.roles = [-1 if n == "y" else op.arrays.index(n) if n in op.arrays else None for n in kept]
+        if op.variadic:
+            self.roles = [-2 if role == 0 else role for role in self.roles]  # a tuple of all the arguments
+
+    def pull_recorded(self, node: Node, g: Tensor) -> Sequence[Any]:
+        """`pull` on Tensors that know where they came from, so that the derivative has a derivative."""
+        assert node.sources is not None
+        sources = node.sources
+        boxed = []
+        for value, role in zip(node.kept, self.roles, strict=True):
+            if role is None:
+                boxed.append(value)
+            elif role == -2:
+                boxed.append(tuple(_tensor(v, s) for v, s in zip(value, sources, strict=True)))
+            else:
+                boxed.append(_tensor(value, node if role == -1 else sources[role]))
+        return self.pull(g, tuple(boxed))
+
+
+def _tensor(value: Any, node: Node | None) -> Any:
+    """A kept value as the Tensor it was; a Python scalar stays what it is."""
+    return box(value, node) if hasattr(value, "dtype") else value
+
+
+def op(
+    *vjps: Vjp | None, joint: Vjp | None = None, promote: bool = False
+) -> Callable[[Callable[P, Array]], Callable[P, Tensor]]:
+    """Make an op of a forward on raw arrays: positional arguments are arrays, keyword-only ones metadata.
+
+    Give one vjp per array argument, `None` for one without a derivative (ids, masks), or a `joint` vjp that returns one
+    gradient per argument (ops over `*xs` have this form). A vjp needs to undo neither broadcasting nor dtype: the engine
+    does, for all. With `promote`, an integer or boolean operand takes the floating type of the other.
+
+    Called with raw arrays an op returns a raw array, with any Tensor a Tensor. A vjp that names what its op does not
+    have is a `TypeError` at the definition.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> @tr.op(lambda g, x: g * 3 * x * x)
+    ... def cube(x):
+    ...     return x * x * x
+    >>> x = tr.Tensor([1.0, 2.0], requires_grad=True)
+    >>> cube(x).sum().backward()
+    >>> x.grad.numpy()
+    array([ 3., 12.], dtype=float32)
+    """
+
+    def decorate(forward: Callable[P, Array]) -> Callable[P, Tensor]:
+        new = Op(forward, vjps, joint, promote)
+        path = _many if new.variadic or len(new.arrays) > 2 else (_one, _two)[len(new.arrays) - 1]
+        call = wraps(forward)(path(new))
+        call.op = new  # type: ignore[attr-defined]
+        return cast("Callable[P, Tensor]", call)
+
+    return decorate
+
+
+# The call path: the hot page of the forward. One version for one array, one for two, one for any number.
+
+
+_new = object.__new__  # half the price of a constructor
+
+
+def _one(op: Op) -> Callable[..., Any]:
+    forward, plan = op.forward, op.plan((True,))
+
+    def call(x: Any, /, **metadata: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return forward(x if hasattr(x, "dtype") else _raw(x), **metadata)
+        if metadata:
+            _refuse_tensors(op, metadata)
+        source, x = x._node, x._array
+        try:
+            y = forward(x, **metadata)
+        except Exception as error:
+            _explain(op, (x,), error)
+        if type(y) is not type(x):
+            y = as_array(y, x)
+        if source is None or plan is None or not (mode := recording.get()):
+            return box(y, None)
+        node = Node(plan, (source,), plan.keep(y, x, **metadata), y.shape, y.dtype)
+        if mode == TRACED:
+            _trace(node)
+        t = _new(Tensor)
+        t._array, t._node = y, node
+        return t
+
+    return call
+
+
+def _two(op: Op) -> Callable[..., Any]:
+    forward, promote = op.forward, op.promote
+    plans = (None, op.plan((True, False)), op.plan((False, True)), op.plan((True, True)))
+
+    def call(a: Any, b: Any, /, **metadata: Any) -> Any:
+        source_a = source_b = like = None
+        if isinstance(a, Tensor):
+            source_a, a = a._node, a._array
+            like = a
+            if isinstance(b, Tensor):
+                source_b, b = b._node, b._array
+            elif type(b) is not float:
+                b = backend.operand(b, like)
+        elif isinstance(b, Tensor):
+            source_b, b = b._node, b._array
+            like = b
+            if type(a) is not float:
+                a = backend.operand(a, like)
+        else:
+            return forward(a if hasattr(a, "dtype") else _raw(a), b if hasattr(b, "dtype") else _raw(b), **metadata)
+        if metadata:
+            _refuse_tensors(op, metadata)
+        try:
+            if promote and backend.mixed(a, b):
+                a, b = backend.promote(a, b)
+            y = forward(a, b, **metadata)
+        except Exception as error:
+            _explain(op, (a, b), error)
+        if type(y) is not type(like):
+            y = as_array(y, like)
+        plan = plans[(source_a is not None) + 2 * (source_b is not None)]
+        if plan is None or not (mode := recording.get()):
+            return box(y, None)
+        node = Node(plan, (source_a, source_b), plan.keep(y, a, b, **metadata), y.shape, y.dtype)
+        if mode == TRACED:
+            _trace(node)
+        t = _new(Tensor)
+        t._array, t._node = y, node
+        return t
+
+    return call
+
+
+def _many(op: Op) -> Callable[..., Any]:
+    def call(*operands: Any, **metadata: Any) -> Any:
+        like = next((x._array for x in operands if isinstance(x, Tensor)), None)
+        if like is None:
+            return op.forward(*(x if hasattr(x, "dtype") else _raw(x) for x in operands), **metadata)
+        _refuse_tensors(op, metadata)
+        arrays, sources = unbox(operands, like)
+        try:
+            y = op.forward(*arrays, **metadata)
+        except Exception as error:
+            _explain(op, arrays, error)
+        y = as_array(y, like)
+        needs = tuple(s is not None for s in sources)
+        if not any(needs) or not (mode := recording.get()) or (plan := op.plan(needs)) is None:
+            return box(y, None)
+        node = Node(plan, sources, plan.keep(y, *arrays, **metadata), y.shape, y.dtype)
+        if mode == TRACED:
+            _trace(node)
+        return box(y, node)
+
+    return call
+
+
+def unbox(operands: Sequence[Any], like: Array) -> tuple[tuple[Array, ...], tuple[Node | None, ...]]:
+    """The raw arrays of operands and their nodes (None for constants)."""
+    arrays = tuple(x._array if isinstance(x, Tensor) else backend.operand(x, like) for x in operands)
+    return arrays, tuple(x._node if isinstance(x, Tensor) else None for x in operands)
+
+
+def _raw(x: Any) -> Any:
+    """An operand of a call without Tensors: a list becomes an array, a number stays one."""
+    return backend.asarray(x) if isinstance(x, list | tuple) else x
+
+
+def _refuse_tensors(op: Op, metadata: dict[str, Any]) -> None:
+    for name, value in metadata.items():
+        if isinstance(value, Tensor):
+            raise TypeError(f"{op.name}: {name}= takes plain values, not a Tensor: no gradient could reach it")
+
+
+def _trace(node: Node) -> None:
+    """Remember the user's line, under detect_anomaly."""
+    node.watch = Watch(keeps=False)
+    node.watch.born = users_line()
+
+
+def _explain(op: Op, arrays: Sequence[Any], error: Exception) -> NoReturn:
+    """Raise what a forward raised, with the op and every shape in it."""
+    if isinstance(error, TinygradRnnError):
+        raise error
+    shapes = " and ".join(str(x.shape) if hasattr(x, "shape") else repr(x) for x in arrays)
+    places = {backend.device_of(x) for x in arrays if hasattr(x, "dtype")}
+    libraries = {type(x) for x in arrays if hasattr(x, "dtype")}
+    if len(places) > 1 or len(libraries) > 1:
+        raise BackendMismatchError(f"{op.name}: {backend.mismatch(arrays)}") from error
+    if type(error) is ValueError:
+        raise ShapeError(f"{op.name}: shapes {shapes} do not fit: {error}") from error
+    error.add_note(f"in {op.name} of shapes {shapes}")
+    raise error
+
+
+# --- fused ops --------------------------------------------------------------------------------------------------------
+
+
+class FusedPlan:
+    """The plan of a fused op: its kernel's vjp on raw arrays, its plain definition where that is differentiated."""
+
+    __slots__ = ("name", "plain", "vjp", "needs")
+
+    def __init__(self, name: str, plain: Callable[..., Tensor], vjp: Vjp, needs: tuple[bool, ...]) -> None:
+        self.name, self.plain, self.vjp, self.needs = name, plain, vjp, needs
+
+    def pull(self, g: Array, kept: Any) -> Sequence[Any]:
+        y, arrays, metadata = kept
+        return cast("Sequence[Any]", self.vjp(g, y, self.needs, *arrays, **metadata))
+
+    def pull_recorded(self, node: Node, g: Tensor) -> Sequence[Any]:
+        from tinygrad_rnn.tensor.functional import pull_through
+
+        assert node.sources is not None
+        _, arrays, metadata = node.kept
+        operands = [_tensor(a, s) for a, s in zip(arrays, node.sources, strict=True)]
+        return pull_through(lambda: self.plain(*operands, **metadata), node.sources, g)
+
+
+def fused(plain: Callable[P, Tensor], forward: Callable[..., Array], vjp: Vjp) -> Callable[P, Tensor]:
+    """An op with a `plain` definition in ops, which is what it means, and a kernel, which is how it is fast.
+
+    `forward(*arrays, **metadata)` returns the output and `vjp(g, y, needs, *arrays, **metadata)` one gradient or None per
+    array argument, on real NumPy or CuPy arrays; `needs` tells which of them are wanted. Complex arrays, other libraries
+    and derivatives that are themselves differentiated take `plain`. The two must agree; a property test says so.
+    """
+    plans: dict[tuple[bool, ...], FusedPlan] = {}
+    name = plain.__name__
+    shell = Op.__new__(Op)  # carries the name and the plain forward for messages and tests
+    shell.name, shell.forward = name, plain
+
+    def call(*operands: Any, **metadata: Any) -> Any:
+        like = next((x._array for x in operands if isinstance(x, Tensor)), None)
+        if like is None:
+            usable = fused_enabled() and backend.has_kernels(*(x for x in operands if x is not None))
+            return forward(*operands, **metadata) if usable else plain(*operands, **metadata)
+        arrays, sources = unbox(operands, like)
+        if not fused_enabled() or not backend.has_kernels(*(x for x in arrays if x is not None)):
+            return plain(*operands, **metadata)
+        try:
+            y = as_array(forward(*arrays, **metadata), like)
+        except Exception as error:
+            _explain(shell, arrays, error)
+        needs = tuple(s is not None for s in sources)
+        if not any(needs) or not (mode := recording.get()):
+            return box(y, None)
+        if needs not in plans:
+            plans[needs] = FusedPlan(name, plain, vjp, needs)
+        node = Node(plans[needs], sources, (y, arrays, metadata), y.shape, y.dtype)
+        if mode == TRACED:
+            _trace(node)
+        return box(y, node)
+
+    call = wraps(plain)(call)
+    call.op = shell  # type: ignore[attr-defined]
+    return cast("Callable[P, Tensor]", call)
+
+
+_fused_enabled = True
+
+
+def fused_enabled() -> bool:
+    """Whether kernels are used; the test suite also passes with all of them off."""
+    return _fused_enabled
+
+
+def enable_fused(on: bool) -> None:
+    """Use kernels, or the plain definitions everywhere."""
+    global _fused_enabled
+    _fused_enabled = on

@@ -1,0 +1,562 @@
+"""class Tensor: an array and a node, nothing else. Each method is one line and names the op that does the work."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TypeAlias
+
+from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ImmutableError, ShapeError
+from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor.backend import Array, DType
+from tinygrad_rnn.tensor.graph import Gradients, Node, Watch, leaf, sweep, write_gradients
+
+Axis: TypeAlias = int | tuple[int, ...] | None
+
+
+class Tensor:
+    """An array that remembers how it was computed.
+
+    `data` is anything array-like: Python floats become float32, arrays keep their dtype (float16, float32, float64,
+    integers, bool). It is copied, and the values of a tensor never change: what looks like a change rebinds
+    (`assign_`). With `requires_grad=True` the tensor is a leaf whose `.grad` a backward adds to.
+
+    Raises `DTypeError` for complex or non-numeric data and for an integer leaf that requires a gradient.
+
+    >>> import tinygrad_rnn as tr
+    >>> x = tr.Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    Tensor([[2., 4.],
+            [6., 8.]], dtype=float32)
+    """
+
+    __slots__ = ("_array", "_node")
+    _array: Array
+    _node: Node | None
+
+    def __init__(self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> None:
+        if isinstance(data, Tensor):
+            data = data._array
+        self._array = backend.asarray(data, dtype, device)
+        self._node = None
+        if requires_grad:
+            self.requires_grad = True
+
+    # --- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Array:
+        """The values as an array of the tensor's own library: a read-only view (a copy on a GPU)."""
+        return backend.freeze(self._array)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        return tuple(self._array.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return int(self._array.ndim)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return int(self._array.size)
+
+    @property
+    def dtype(self) -> DType:
+        """The dtype of the elements."""
+        return self._array.dtype
+
+    @property
+    def device(self) -> str:
+        """Where the values live: `"cpu"`, `"cuda:0"`, ..."""
+        return backend.device_of(self._array)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a gradient flows to or through this tensor. May be set on a leaf."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        if not self.is_leaf:
+            raise RuntimeError(f"requires_grad of a computed tensor cannot be set: use .detach() (made by {self._maker()})")
+        if wanted and not backend.is_floating(self._array.dtype):
+            raise DTypeError(
+                f"a tensor of dtype {self._array.dtype} cannot require a gradient: derivatives need floats, "
+                f'so pass dtype="float32"'
+            )
+        if wanted != self.requires_grad:
+            self._node = leaf(self.shape, self._array.dtype) if wanted else None
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was made by the user and not computed from a tensor that requires a gradient."""
+        return self._node is None or self._node.plan is None
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that backwards have added up so far; None before the first. Set it to None to start anew."""
+        if self._node is None or self._node.watch is None or self._node.watch.grad is None:
+            return None
+        return box(self._node.watch.grad, None)
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is None:
+            if self._node is not None and self._node.watch is not None:
+                self._node.watch.grad = None
+            return
+        if self._node is None:
+            raise RuntimeError("a tensor that does not require a gradient has no .grad to set")
+        array = value._array if isinstance(value, Tensor) else backend.asarray(value)
+        if tuple(array.shape) != self.shape:
+            raise ShapeError(f"a gradient of shape {tuple(array.shape)} for a tensor of shape {self.shape}")
+        xp = backend.namespace(array)
+        self._watch().grad = xp.asarray(array, dtype=self._array.dtype, copy=True)
+
+    # --- differentiation ----------------------------------------------------------------------------------------------
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+        """Add the derivative of this tensor to `.grad` of every leaf that it was computed from.
+
+        `gradient` is what is pulled back: an array of the tensor's shape; it may be omitted for one element (then 1).
+        The graph is freed on the way unless `retain_graph`. If a derivative raises, no `.grad` has changed.
+
+        Raises `ShapeError` for a gradient of another shape, `GraphFreedError` for a graph already freed.
+        """
+        if self._node is None:
+            raise RuntimeError("backward of a tensor that does not require a gradient: no input had requires_grad=True")
+        gradients = Gradients()
+        results = sweep([self._node], [self.seed(gradient)], gradients, retain=retain_graph)
+        write_gradients(results, gradients)
+
+    def seed(self, gradient: Any = None) -> Array:
+        """`gradient` as an array fit to be pulled back from this tensor; 1 if omitted."""
+        if gradient is None:
+            if self.size != 1:
+                raise ShapeError(
+                    f"backward of a tensor of shape {self.shape} needs gradient= of that shape; "
+                    f"it may be omitted for one element only (did you forget .sum() or .mean()?)"
+                )
+            return backend.namespace(self._array).ones_like(self._array)
+        array = gradient._array if isinstance(gradient, Tensor) else backend.asarray(gradient)
+        if tuple(array.shape) != self.shape:
+            raise ShapeError(f"gradient of shape {tuple(array.shape)} for a tensor of shape {self.shape}")
+        if backend.device_of(array) != self.device:
+            raise BackendMismatchError(f"gradient on {backend.device_of(array)} for a tensor on {self.device}")
+        return backend.namespace(array).astype(array, self._array.dtype, copy=False)
+
+    def detach(self) -> Tensor:
+        """The same values without a history: what is carried from one chunk of a sequence to the next."""
+        return box(self._array, None)
+
+    def retain_grad(self) -> None:
+        """Keep `.grad` of this computed tensor too."""
+        self._watch().keeps = True
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Call `hook` with the complete gradient of this tensor in each backward; what it returns replaces it.
+
+        Returns a function that removes the hook.
+        """
+
+        def on_gradient(g: Any) -> Any:
+            result = hook(g if isinstance(g, Tensor) else box(g, None))
+            if result is None or isinstance(g, Tensor):
+                return result
+            if result.shape != self_shape:
+                raise ShapeError(f"a hook returned a gradient of shape {result.shape} for a tensor of shape {self_shape}")
+            return result._array
+
+        self_shape = self.shape  # not self: a node must not hold a tensor
+        hooks = self._watch().hooks
+        hooks.append(on_gradient)
+        return lambda: hooks.remove(on_gradient) if on_gradient in hooks else None
+
+    def _watch(self) -> Watch:
+        if self._node is None:
+            raise RuntimeError("a tensor that does not require a gradient has none to watch")
+        if self._node.watch is None:
+            self._node.watch = Watch(keeps=False)
+        return self._node.watch
+
+    def assign_(self, value: Any) -> Tensor:
+        """Give a leaf new values, copied. The old array lives on unchanged in whatever graph or view has seen it.
+
+        Raises `ShapeError` for another shape and `ImmutableError` for a computed tensor. The dtype stays.
+        """
+        if not self.is_leaf:
+            raise ImmutableError(f"assign_ on a computed tensor (made by {self._maker()}): only leaves take new values")
+        value = value._array if isinstance(value, Tensor) else value
+        array = backend.asarray(value, self._array.dtype, self.device)
+        if tuple(array.shape) != self.shape:
+            raise ShapeError(f"assign_ of shape {tuple(array.shape)} to a tensor of shape {self.shape}")
+        self._array = array
+        return self
+
+    # --- out of here --------------------------------------------------------------------------------------------------
+
+    def numpy(self) -> Array:
+        """The values as a read-only NumPy array (copied from a GPU)."""
+        return backend.freeze(backend.to_host(self._array))
+
+    def item(self) -> Any:
+        """The value of a tensor of one element, as a Python number. On a GPU this waits for the result."""
+        if self.size != 1:
+            raise ShapeError(f"item() of a tensor of shape {self.shape}: one element only")
+        return backend.to_host(self._array).item()
+
+    def tolist(self) -> Any:
+        """The values as nested Python lists."""
+        return backend.to_host(self._array).tolist()
+
+    def to(self, *targets: Any) -> Tensor:
+        """This tensor on another device (`"cuda"`, `"cpu"`) or with another dtype (`"float64"`); differentiable."""
+        moved = self
+        for target in targets:
+            if isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda"):
+                if backend.check_device(target) != moved.device:
+                    moved = ops.to_device(moved, device=target, source=moved.device)
+            elif (dtype := backend.dtype_of(target)) != moved.dtype:
+                moved = ops.astype(moved, dtype)
+        return moved
+
+    def astype(self, dtype: Any) -> Tensor:
+        """This tensor with another dtype; differentiable between floating types."""
+        return self.to(backend.dtype_of(dtype))
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous: use .any() or .all() of .numpy()")
+        return bool(self.item())
+
+    def __index__(self) -> int:
+        return operator.index(self.item())
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return int(self._array.shape[0])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value).numpy().any())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __repr__(self) -> str:
+        body = backend.render(self._array, prefix="Tensor(")
+        marks = [f"dtype={self._array.dtype}"]
+        if self.device != "cpu":
+            marks.append(f'device="{self.device}"')
+        if self.requires_grad:
+            marks.append("requires_grad=True" if self.is_leaf else f"made_by={self._maker()}")
+        return f"Tensor({body}, {', '.join(marks)})"
+
+    def _maker(self) -> str:
+        return self._node.plan.name if self._node is not None and self._node.plan is not None else "the user"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if self.requires_grad:
+            raise TypeError(
+                "a tensor that requires a gradient became a NumPy array: that would cut the graph silently; "
+                "use the op of tinygrad_rnn, or .detach() first, or .numpy() if you want the values"
+            )
+        array = backend.to_host(self._array)
+        return array.astype(dtype, copy=True) if dtype is not None or copy else backend.freeze(array)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        # `ndarray + tensor` arrives here as np.add; a ufunc that is no operator of ours would cut the graph.
+        f = _UFUNCS.get(ufunc.__name__)
+        if f is None or method != "__call__" or any(v is not None for v in options.values()):
+            self._refuse_numpy(ufunc.__name__)
+        return f(*inputs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> NoReturn:
+        self._refuse_numpy(function.__name__)
+
+    def _refuse_numpy(self, name: str) -> NoReturn:
+        ours = {"absolute": "abs", "arccos": "acos", "amax": "max", "amin": "min"}.get(name, name)
+        known = hasattr(ops, ours)
+        cure = f"use tr.{ours}" if known else "apply it to .numpy() if you want the values without a gradient"
+        raise TypeError(f"np.{name} of a Tensor would cut the graph silently: {cure}")
+
+    def __dlpack__(self, **options: Any) -> Any:
+        if self.requires_grad:
+            raise BufferError("a tensor that requires a gradient cannot be exported: .detach() it first")
+        return backend.namespace(self._array).asarray(self._array, copy=True).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._array.__dlpack_device__()  # type: ignore[no-any-return]
+
+    def __reduce__(self) -> Any:
+        if not self.is_leaf:
+            raise TypeError(f"only leaves are copied and pickled, and this was made by {self._maker()}: .detach() it first")
+        return _rebuild, (type(self), backend.to_host(self._array), self.device, self.requires_grad)
+
+    def __copy__(self) -> Tensor:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        rebuild, arguments = self.__reduce__()
+        memo[id(self)] = copied = rebuild(*arguments)
+        return copied  # type: ignore[no-any-return]
+
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        raise ImmutableError(
+            "a tensor's values never change: build the result with tr.where, tr.concatenate or tr.stack, "
+            "or give a leaf new values with .assign_(array)"
+        )
+
+    __hash__ = object.__hash__
+
+    # --- arithmetic ---------------------------------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Tensor:
+        return ops.add(self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return ops.add(other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return ops.subtract(self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return ops.subtract(other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return ops.multiply(self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return ops.multiply(other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return ops.divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return ops.divide(other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return ops.power(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return ops.power(other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return ops.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return ops.matmul(other, self)
+
+    def __neg__(self) -> Tensor:
+        return ops.negative(self)
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return ops.abs(self)
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return ops.equal(self, other)
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return ops.not_equal(self, other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return ops.less(self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return ops.less_equal(self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return ops.greater(self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return ops.greater_equal(self, other)
+
+    def _in_place(self, other: Any, op: Callable[[Any, Any], Tensor]) -> Tensor:
+        if self.requires_grad and self.is_leaf:
+            raise ImmutableError(
+                "an in-place operator on a leaf that requires a gradient: `p -= lr * g` would replace the leaf by a "
+                "computed tensor and training would stop silently; write p.assign_((p - lr * g).detach()) or use tr.optim"
+            )
+        return op(self, other)
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._in_place(other, ops.add)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._in_place(other, ops.subtract)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._in_place(other, ops.multiply)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._in_place(other, ops.divide)
+
+    # --- ops as methods, where NumPy has them -------------------------------------------------------------------------
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return ops.getitem(self, index)
+
+    def exp(self) -> Tensor:
+        """`tr.exp(self)`."""
+        return ops.exp(self)
+
+    def log(self) -> Tensor:
+        """`tr.log(self)`."""
+        return ops.log(self)
+
+    def sqrt(self) -> Tensor:
+        """`tr.sqrt(self)`."""
+        return ops.sqrt(self)
+
+    def abs(self) -> Tensor:
+        """`tr.abs(self)`."""
+        return ops.abs(self)
+
+    def tanh(self) -> Tensor:
+        """`tr.tanh(self)`."""
+        return ops.tanh(self)
+
+    def sigmoid(self) -> Tensor:
+        """`tr.sigmoid(self)`."""
+        return ops.sigmoid(self)
+
+    def relu(self) -> Tensor:
+        """`tr.relu(self)`."""
+        return ops.relu(self)
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """`tr.sum(self, axis=axis, keepdims=keepdims)`."""
+        return ops.sum(self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """`tr.mean(self, axis=axis, keepdims=keepdims)`."""
+        return ops.mean(self, axis=axis, keepdims=keepdims)
+
+    def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """`tr.prod(self, axis=axis, keepdims=keepdims)`."""
+        return ops.prod(self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """`tr.max(self, axis=axis, keepdims=keepdims)`: the values only."""
+        return ops.max(self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """`tr.min(self, axis=axis, keepdims=keepdims)`: the values only."""
+        return ops.min(self, axis=axis, keepdims=keepdims)
+
+    def var(self, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
+        """`tr.var(self, axis=axis, keepdims=keepdims, ddof=ddof)`."""
+        return ops.var(self, axis=axis, keepdims=keepdims, ddof=ddof)
+
+    def std(self, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
+        """`tr.std(self, axis=axis, keepdims=keepdims, ddof=ddof)`."""
+        return ops.std(self, axis=axis, keepdims=keepdims, ddof=ddof)
+
+    def cumsum(self, axis: int = 0) -> Tensor:
+        """`tr.cumsum(self, axis=axis)`."""
+        return ops.cumsum(self, axis=axis)
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """`tr.argmax(self, axis=axis, keepdims=keepdims)`; integers, no gradient."""
+        return ops.argmax(self, axis=axis, keepdims=keepdims)
+
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """`tr.argmin(self, axis=axis, keepdims=keepdims)`; integers, no gradient."""
+        return ops.argmin(self, axis=axis, keepdims=keepdims)
+
+    def clip(self, min: float | None = None, max: float | None = None) -> Tensor:
+        """`tr.clip(self, min=min, max=max)`."""
+        return ops.clip(self, min=min, max=max)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """`tr.reshape(self, shape)`; `x.reshape(2, 3)` and `x.reshape((2, 3))` are the same."""
+        return ops.reshape(self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """`tr.transpose(self, axes)`; without axes they are reversed."""
+        return ops.transpose(self, (axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes) or None)
+
+    def swapaxes(self, a: int, b: int) -> Tensor:
+        """`tr.swapaxes(self, a, b)`."""
+        return ops.swapaxes(self, a, b)
+
+    def squeeze(self, axis: Axis = None) -> Tensor:
+        """`tr.squeeze(self, axis=axis)`."""
+        return ops.squeeze(self, axis=axis)
+
+    def flatten(self) -> Tensor:
+        """This tensor with one axis."""
+        return ops.reshape(self, (-1,))
+
+    def take(self, ids: Any, axis: int = 0) -> Tensor:
+        """`tr.take(self, ids, axis=axis)`."""
+        return ops.take(self, ids, axis=axis)
+
+    def split(self, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+        """`tr.split(self, sections, axis=axis)`, sections as NumPy has them."""
+        return ops.split(self, sections, axis=axis)
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802 (NumPy's name)
+        """The axes reversed."""
+        return ops.transpose(self)
+
+    @property
+    def mT(self) -> Tensor:  # noqa: N802 (NumPy's name)
+        """The last two axes swapped."""
+        return ops.swapaxes(self, -1, -2)
+
+
+_new = object.__new__
+
+
+def box(array: Array, node: Node | None) -> Tensor:
+    """A Tensor of an array and a node as they are: nothing copied, nothing checked."""
+    t = _new(Tensor)
+    t._array = array
+    t._node = node
+    return t
+
+
+def _rebuild(kind: type[Tensor], array: Array, device: str, requires_grad: bool) -> Tensor:
+    t: Tensor = _new(kind)
+    t._array = backend.to_device(array.copy(), device)
+    t._node = None
+    if requires_grad:
+        t.requires_grad = True
+    return t
+
+
+from tinygrad_rnn.tensor import ops  # noqa: E402  (the ops need Tensor, and its methods need the ops)
+
+_UFUNCS: dict[str, Callable[..., Any]] = {
+    "add": ops.add,
+    "subtract": ops.subtract,
+    "multiply": ops.multiply,
+    "divide": ops.divide,
+    "power": ops.power,
+    "matmul": ops.matmul,
+    "equal": ops.equal,
+    "not_equal": ops.not_equal,
+    "less": ops.less,
+    "less_equal": ops.less_equal,
+    "greater": ops.greater,
+    "greater_equal": ops.greater_equal,
+}
