@@ -1,0 +1,221 @@
+"""The derivative table: arithmetic, comparisons, and the choice between two values.
+
+How to read a line: above each op stands one rule per argument. `g` is the gradient of the output; the other names are what
+the rule needs: `y` the output, an argument, a shape (`x_shape`) or an option. Nothing else is kept for the backward.
+
+Two products close this table. Where a derivative is infinite or undefined (sqrt at 0, log at 0, 1 / b at b = 0), `times`
+and `over` let a gradient of 0 stay 0: a branch that `where` did not choose contributes nothing, instead of 0 * inf = NaN.
+"""
+
+from __future__ import annotations
+
+from tinygrad_rnn.tensor.backend import Array, namespace, promote
+from tinygrad_rnn.tensor.op import Operand
+from tinygrad_rnn.tensor.ops.table import op
+from tinygrad_rnn.tensor.tensor import Tensor
+
+
+@op(lambda g: g, lambda g: g, promote=True)
+def add(a: Operand, b: Operand) -> Array:
+    """`a + b`, of shapes that broadcast; an integer operand takes the other's floating dtype. Also `a + b`.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.add(tr.Tensor([1.0, 2.0]), 1).numpy()
+    array([2., 3.], dtype=float32)
+    """
+    return a + b
+
+
+@op(lambda g: g, lambda g: -g, promote=True)
+def subtract(a: Operand, b: Operand) -> Array:
+    """`a - b`, of shapes that broadcast.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.subtract(tr.Tensor([1.0, 2.0]), 1).numpy()
+    array([0., 1.], dtype=float32)
+    """
+    return a - b
+
+
+@op(lambda g, b: g * b, lambda g, a: g * a, promote=True)
+def multiply(a: Operand, b: Operand) -> Array:
+    """`a * b` element by element, of shapes that broadcast.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.multiply(tr.Tensor([1.0, 2.0]), tr.Tensor([3.0, 4.0])).numpy()
+    array([3., 8.], dtype=float32)
+    """
+    return a * b
+
+
+@op(lambda g, b: over(g, b), lambda g, b, y: -times(over(g, b), y), promote=True)
+def divide(a: Operand, b: Operand) -> Array:
+    """`a / b` element by element, of shapes that broadcast; a gradient of 0 stays 0 where `b` is 0.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.divide(tr.Tensor([1.0, 2.0]), 4).numpy()
+    array([0.25, 0.5 ], dtype=float32)
+    """
+    return a / b
+
+
+@op(lambda g: -g)
+def negative(x: Operand) -> Array:
+    """`-x`.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.negative(tr.Tensor([1.0, -2.0])).numpy()
+    array([-1.,  2.], dtype=float32)
+    """
+    return -x
+
+
+@op(lambda g, a, b: if_larger(a, b, g), lambda g, a, b: if_larger(b, a, g), promote=True)
+def maximum(a: Operand, b: Operand) -> Array:
+    """The larger of `a` and `b` element by element; NaN where either is NaN. Subgradient: half to each where they are equal.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.maximum(tr.Tensor([1.0, 5.0]), 2.0).numpy()
+    array([2., 5.], dtype=float32)
+    """
+    return namespace(a, b).maximum(a, b)
+
+
+@op(lambda g, a, b: if_larger(b, a, g), lambda g, a, b: if_larger(a, b, g), promote=True)
+def minimum(a: Operand, b: Operand) -> Array:
+    """The smaller of `a` and `b` element by element; NaN where either is NaN. Subgradient: half to each where they are equal.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.minimum(tr.Tensor([1.0, 5.0]), 2.0).numpy()
+    array([1., 2.], dtype=float32)
+    """
+    return namespace(a, b).minimum(a, b)
+
+
+@op(lambda g, x, y: where(equal(x, y), g, 0.0))
+def clip(x: Operand, min: float | None = None, max: float | None = None) -> Array:
+    """`x` with values below `min` and above `max`, two numbers, replaced by them. Subgradient: 1 on the bounds.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.clip(tr.Tensor([-2.0, 0.5, 2.0]), min=-1, max=1).numpy()
+    array([-1. ,  0.5,  1. ], dtype=float32)
+    """
+    return x if min is None and max is None else namespace(x).clip(x, min, max)
+
+
+@op(None, lambda g, condition: where(condition, g, 0.0), lambda g, condition: where(condition, 0.0, g))
+def where(condition: Operand, a: Operand, b: Operand) -> Array:
+    """`a` where `condition` (boolean, no derivative) holds, else `b`; the three broadcast. Two numbers make float32.
+
+    The branch that is not chosen gets a gradient of exactly 0, whatever its own derivative is there:
+
+    >>> import tinygrad_rnn as tr
+    >>> x = tr.Tensor([0.0, 4.0], requires_grad=True)
+    >>> tr.where(x > 0, tr.sqrt(x), x).sum().backward()
+    >>> x.grad.numpy()
+    array([1.  , 0.25], dtype=float32)
+    """
+    xp = namespace(condition, a, b)
+    if isinstance(a, float | int) and isinstance(b, float | int):
+        a = xp.asarray(a, dtype=xp.float32 if isinstance(a + b, float) else xp.int64)
+    return xp.where(condition, *promote(a, b))
+
+
+# Comparisons have no derivative; their results are boolean.
+
+
+@op(None, None, promote=True)
+def equal(a: Operand, b: Operand) -> Array:
+    """`a == b` element by element: booleans, without a derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.equal(tr.Tensor([1.0, 2.0]), 2).numpy()
+    array([False,  True])
+    """
+    return a == b
+
+
+@op(None, None, promote=True)
+def not_equal(a: Operand, b: Operand) -> Array:
+    """`a != b` element by element: booleans, without a derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.not_equal(tr.Tensor([1.0, 2.0]), 2).numpy()
+    array([ True, False])
+    """
+    return a != b
+
+
+@op(None, None, promote=True)
+def less(a: Operand, b: Operand) -> Array:
+    """`a < b` element by element: booleans, without a derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.less(tr.Tensor([1.0, 2.0]), 2).numpy()
+    array([ True, False])
+    """
+    return a < b
+
+
+@op(None, None, promote=True)
+def less_equal(a: Operand, b: Operand) -> Array:
+    """`a <= b` element by element: booleans, without a derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.less_equal(tr.Tensor([1.0, 2.0]), 2).numpy()
+    array([ True,  True])
+    """
+    return a <= b
+
+
+@op(None, None, promote=True)
+def greater(a: Operand, b: Operand) -> Array:
+    """`a > b` element by element: booleans, without a derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.greater(tr.Tensor([1.0, 2.0]), 1).numpy()
+    array([False,  True])
+    """
+    return a > b
+
+
+@op(None, None, promote=True)
+def greater_equal(a: Operand, b: Operand) -> Array:
+    """`a >= b` element by element: booleans, without a derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.greater_equal(tr.Tensor([1.0, 2.0]), 2).numpy()
+    array([False,  True])
+    """
+    return a >= b
+
+
+def if_larger(a: Operand, b: Operand, g: Operand) -> Tensor:
+    """`g` where `a > b`, half of it where they are equal, else 0: what `maximum` pulls back to `a`."""
+    return where(a > b, g, where(equal(a, b), 0.5 * g, 0.0))
+
+
+# The two products in which a gradient of 0 wins over an infinite or undefined derivative. Being ops, with rules that name
+# them again, they stay right under a second derivative, where testing g inside `where` would cut the graph at g = 0.
+
+
+@op(lambda g, d: times(g, d), lambda g, a: times(a, g))
+def times(a: Operand, d: Operand) -> Array:
+    """`a * d`, but 0 where `a` is 0, even if `d` is infinite or NaN there.
+
+    >>> import numpy as np
+    >>> times(np.array([0.0, 2.0]), np.array([np.inf, 3.0]))
+    array([0., 6.])
+    """
+    return namespace(a, d).where(a == 0, 0.0, a * d)
+
+
+@op(lambda g, d: over(g, d), lambda g, d, y: -times(over(g, d), y))
+def over(a: Operand, d: Operand) -> Array:
+    """`a / d`, but 0 where `a` is 0, even if `d` is 0 or NaN there.
+
+    >>> import numpy as np
+    >>> over(np.array([0.0, 6.0]), np.array([1.0, 3.0]))
+    array([0., 2.])
+    """
+    return namespace(a, d).where(a == 0, 0.0, a / d)

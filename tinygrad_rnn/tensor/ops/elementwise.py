@@ -1,0 +1,290 @@
+"""The derivative table: functions of one number, applied to every element, and powers.
+
+Each keeps the shape and the floating dtype of its argument. Functions that saturate are written so that nothing in them
+overflows: at every finite `x` they and their derivatives are as finite as the mathematics says.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor.backend import Array, dtype_of, namespace
+from tinygrad_rnn.tensor.op import Operand
+from tinygrad_rnn.tensor.ops.arithmetic import minimum, over, times, where
+from tinygrad_rnn.tensor.ops.table import op
+from tinygrad_rnn.tensor.tensor import Tensor
+
+
+@op(lambda g, y: times(g, y))
+def exp(x: Operand) -> Array:
+    """e to the power `x`; `inf` where that overflows.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.exp(tr.Tensor(0.0)).item()
+    1.0
+    """
+    return namespace(x).exp(x)
+
+
+@op(lambda g, x: times(g, exp(x)))
+def expm1(x: Operand) -> Array:
+    """exp(x) - 1, accurate near 0.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.expm1(tr.Tensor(0.0)).item()
+    0.0
+    """
+    return namespace(x).expm1(x)
+
+
+@op(lambda g, x: over(g, x))
+def log(x: Operand) -> Array:
+    """The natural logarithm: `-inf` at 0, NaN below. A gradient of 0 stays 0 at `x = 0`.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.log(tr.Tensor(1.0)).item()
+    0.0
+    """
+    return namespace(x).log(x)
+
+
+@op(lambda g, x: over(g, 1 + x))
+def log1p(x: Operand) -> Array:
+    """log(1 + x), accurate near 0: `-inf` at -1, NaN below. A gradient of 0 stays 0 at `x = -1`.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.log1p(tr.Tensor(0.0)).item()
+    0.0
+    """
+    return namespace(x).log1p(x)
+
+
+@op(lambda g, y: over(g, 2 * y))
+def sqrt(x: Operand) -> Array:
+    """The square root, NaN below 0. Its derivative at 0 is `inf`; a gradient of 0 stays 0 there.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.sqrt(tr.Tensor([0.0, 4.0])).numpy()
+    array([0., 2.], dtype=float32)
+    """
+    return namespace(x).sqrt(x)
+
+
+@op(lambda g, x: g * (2 * x))
+def square(x: Operand) -> Array:
+    """`x * x`.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.square(tr.Tensor([-2.0, 3.0])).numpy()
+    array([4., 9.], dtype=float32)
+    """
+    return x * x
+
+
+@op(lambda g, x: g * sign(x))
+def abs(x: Operand) -> Array:
+    """The absolute value. Subgradient: 0 at 0.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.abs(tr.Tensor([-2.0, 3.0])).numpy()
+    array([2., 3.], dtype=float32)
+    """
+    return namespace(x).abs(x)
+
+
+@op(lambda g: 0 * g)
+def sign(x: Operand) -> Array:
+    """-1, 0 or 1. Its derivative is 0, at the jump too.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.sign(tr.Tensor([-2.0, 0.0, 3.0])).numpy()
+    array([-1.,  0.,  1.], dtype=float32)
+    """
+    return namespace(x).sign(x)
+
+
+@op(lambda g, x: g * cos(x))
+def sin(x: Operand) -> Array:
+    """The sine of `x` radians.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.sin(tr.Tensor(0.0)).item()
+    0.0
+    """
+    return namespace(x).sin(x)
+
+
+@op(lambda g, x: -g * sin(x))
+def cos(x: Operand) -> Array:
+    """The cosine of `x` radians.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.cos(tr.Tensor(0.0)).item()
+    1.0
+    """
+    return namespace(x).cos(x)
+
+
+@op(lambda g, y: g * (1 - y * y))
+def tanh(x: Operand) -> Array:
+    """The hyperbolic tangent, between -1 and 1.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.tanh(tr.Tensor([0.0, 100.0])).numpy()
+    array([0., 1.], dtype=float32)
+    """
+    return namespace(x).tanh(x)
+
+
+@op(lambda g, y: g * (y * (1 - y)))
+def sigmoid(x: Operand) -> Array:
+    """1 / (1 + exp(-x)), between 0 and 1; computed as (1 + tanh(x / 2)) / 2, which cannot overflow.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.sigmoid(tr.Tensor([-1000.0, 0.0])).numpy()
+    array([0. , 0.5], dtype=float32)
+    """
+    return 0.5 * namespace(x).tanh(0.5 * x) + 0.5
+
+
+@op(lambda g, x: g * sigmoid(x))
+def softplus(x: Operand) -> Array:
+    """log(1 + exp(x)), a smooth `relu`; computed as max(x, 0) + log1p(exp(-|x|)), which cannot overflow.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.softplus(tr.Tensor([-1000.0, 1000.0])).numpy()
+    array([   0., 1000.], dtype=float32)
+    """
+    xp = namespace(x)
+    return xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+@op(lambda g, y: where(y > 0, g, 0.0))
+def relu(x: Operand) -> Array:
+    """max(x, 0); NaN stays NaN. Subgradient: 0 at 0.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.relu(tr.Tensor([-2.0, 3.0])).numpy()
+    array([0., 3.], dtype=float32)
+    """
+    return namespace(x).maximum(x, 0.0)
+
+
+@op(lambda g, x, negative_slope: where(x > 0, g, negative_slope * g))
+def leaky_relu(x: Operand, negative_slope: float = 0.01) -> Array:
+    """`x` above 0, `negative_slope * x` below. Subgradient: `negative_slope` at 0.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.leaky_relu(tr.Tensor([-2.0, 3.0]), negative_slope=0.5).numpy()
+    array([-1.,  3.], dtype=float32)
+    """
+    return namespace(x).where(x > 0, x, negative_slope * x)
+
+
+@op(lambda g, x, alpha: where(x > 0, g, g * (alpha * exp(minimum(x, 0.0)))))
+def elu(x: Operand, alpha: float = 1.0) -> Array:
+    """`x` above 0, `alpha * (exp(x) - 1)` below (Clevert et al. 2016, arXiv:1511.07289). Subgradient: `alpha` at 0.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.elu(tr.Tensor([-1000.0, 3.0])).numpy()
+    array([-1.,  3.], dtype=float32)
+    """
+    xp = namespace(x)
+    return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0.0)))
+
+
+@op(lambda g, x, y: g * (sigmoid(x) + y * sigmoid(-x)))
+def silu(x: Operand) -> Array:
+    """`x * sigmoid(x)`, also called swish (Elfwing et al. 2018, arXiv:1702.03118).
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.silu(tr.Tensor([0.0, 1000.0])).numpy()
+    array([   0., 1000.], dtype=float32)
+    """
+    return x * (0.5 * namespace(x).tanh(0.5 * x) + 0.5)
+
+
+_C, _K = math.sqrt(2 / math.pi), 0.044715
+
+
+@op(lambda g, x: g * _gelu_slope(x, tanh(_C * (x + _K * x * x * x))))
+def gelu(x: Operand, approximate: str = "tanh") -> Array:
+    """x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, the form of Hendrycks and Gimpel (2016, arXiv:1606.08415).
+
+    `approximate` is there for the sake of PyTorch's signature; anything but `"tanh"` is a `ValueError`.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.gelu(tr.Tensor([-1000.0, 0.0, 1000.0])).numpy()
+    array([  -0.,    0., 1000.], dtype=float32)
+    """
+    if approximate != "tanh":
+        raise ValueError(f'gelu has the form approximate="tanh" only, not {approximate!r}')
+    return 0.5 * x * (1 + namespace(x).tanh(_C * (x + _K * x * x * x)))
+
+
+def _gelu_slope(x: Operand, t: Operand) -> Any:
+    return 0.5 * (1 + t) + 0.5 * x * times(1 - t * t, _C + 3 * _C * _K * x * x)
+
+
+@op(lambda g: g)
+def astype(x: Operand, dtype: Any) -> Array:
+    """`x` in another dtype, given by name, type or dtype; `x` itself if it has it. The gradient returns in the old one.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.astype(tr.Tensor([1.5]), "float64").numpy()
+    array([1.5])
+    """
+    xp = namespace(x)
+    name = str(dtype_of(dtype) if isinstance(dtype, str | type) else dtype)
+    return xp.astype(x, getattr(xp, name.rpartition(".")[2]), copy=False)
+
+
+@op(lambda g, device, source: to_device(g, device=source, source=device))
+def to_device(x: Operand, *, device: str, source: str) -> Array:
+    """`x`, which lives on `source`, copied to `device`; the gradient travels back."""
+    return backend.to_device(x, device)
+
+
+@op(lambda g: g)
+def identity(x: Operand) -> Array:
+    """`x` under a new node."""
+    return x
+
+
+def power(a: Operand, b: Operand) -> Tensor:
+    """`a` to the power `b`, of shapes that broadcast. Also `a ** b`.
+
+    NaN for a negative base and a fractional exponent. The derivative by the base is right at 0 too (`x ** 0` has 0, `x **
+    0.5` has `inf` unless its gradient is 0); the derivative by the exponent, `a ** b * log(a)`, is 0 where `a ** b` is 0.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.power(tr.Tensor([2.0, 3.0]), 2).numpy()
+    array([4., 9.], dtype=float32)
+    """
+    if isinstance(b, Real):  # a NumPy scalar becomes a plain number: float32 stays float32
+        return _power(a, p=int(b) if isinstance(b, Integral) else float(b))
+    if isinstance(a, Real):
+        return _exponential(b, base=float(a))
+    return _general_power(a, b)
+
+
+@op(lambda g, x, p: times(g, p * _power(x, p=p - 1)) if p else 0 * g)
+def _power(x: Operand, p: float) -> Array:
+    return x**p
+
+
+@op(lambda g, y, base: times(g, y) * (math.log(base) if base > 0 else -base * math.nan if base else 0.0))
+def _exponential(x: Operand, base: float) -> Array:
+    return base**x
+
+
+@op(
+    lambda g, a, b: times(g, times(b, _general_power(a, b - 1))),
+    lambda g, a, y: times(g, times(y, log(a))),
+    promote=True,
+)
+def _general_power(a: Operand, b: Operand) -> Array:
+    return a**b

@@ -1,0 +1,167 @@
+"""The derivative table: indexing. What an index pulls back is a `Part`: the gradient, and where it belongs.
+
+Parts are lazy. The engine adds all parts of a tensor into one buffer, so a loop over the T steps of a sequence costs O(T),
+not T arrays of the sequence's size. Indices are copied, checked and made non-negative here, at the forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tinygrad_rnn.tensor.backend import Array, asarray, namespace, scatter_add, zeros_beside
+from tinygrad_rnn.tensor.graph import Part
+from tinygrad_rnn.tensor.op import Operand
+from tinygrad_rnn.tensor.ops.shape import axes_of
+from tinygrad_rnn.tensor.ops.table import op
+from tinygrad_rnn.tensor.tensor import Tensor
+
+_BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
+
+
+def getitem(x: Operand, index: Any) -> Tensor:
+    """`x[index]` as in NumPy: integers, slices, `...`, `None`, and boolean or integer arrays, lists or tensors.
+
+    An entry taken twice collects both gradients. Raises `IndexError` for an integer out of range (naming it, its axis and
+    the size), for an array of floats, and for too many indices.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.Tensor([[1.0, 2.0], [3.0, 4.0]])[1, [0, 0, -1]].numpy()
+    array([3., 3., 4.], dtype=float32)
+    """
+    keys = index if type(index) is tuple else (index,)
+    if not all(type(key) in _BASIC for key in keys):
+        keys = _checked_keys(keys, _raw(x))
+    elif Ellipsis not in keys:
+        keys = (*keys, ...)  # so that NumPy answers with an array where it would with a scalar
+    return _getitem(x, index=keys)
+
+
+@op(lambda g, index: Part(g, index))
+def _getitem(x: Operand, *, index: Any) -> Array:
+    return x[index]
+
+
+def take(x: Operand, ids: Operand, axis: int) -> Tensor:
+    """The entries `ids` (integers, any shape) of `axis` of `x`: the axis is replaced by the axes of `ids`.
+
+    An embedding is `take(weight, ids, axis=0)`. Raises `IndexError` for an id out of range, naming it and the size.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.take(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), [1, 1], axis=0).numpy()
+    array([[3., 4.],
+           [3., 4.]], dtype=float32)
+    """
+    x = x if hasattr(x, "dtype") else asarray(x)
+    (axis,) = axes_of(axis, x.ndim)
+    return _take(x, _checked_ids(ids, x.shape[axis], axis, _raw(x)), axis=axis)
+
+
+@op(lambda g, ids, axis: Part(g, (slice(None),) * axis + (_raw(ids),)), None)
+def _take(x: Operand, ids: Operand, *, axis: int) -> Array:
+    xp = namespace(x, ids)
+    y = xp.take(x, xp.reshape(ids, (-1,)), axis=axis)
+    return xp.reshape(y, (*x.shape[:axis], *ids.shape, *x.shape[axis + 1 :]))
+
+
+def take_along_axis(x: Operand, ids: Operand, axis: int = -1) -> Tensor:
+    """For each place in `ids` (integers), the entry of `x` at the same place but at that position along `axis`.
+
+    `ids` has as many axes as `x`; the others broadcast. Raises `IndexError` for an id out of range.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.take_along_axis(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), [[1], [0]]).numpy()
+    array([[2.],
+           [3.]], dtype=float32)
+    """
+    x = x if hasattr(x, "dtype") else asarray(x)
+    (axis,) = axes_of(axis, x.ndim)
+    return _take_along_axis(x, _checked_ids(ids, x.shape[axis], axis, _raw(x)), axis=axis)
+
+
+@op(lambda g, ids, x_shape, axis: Part(g, _grid(_raw(ids), x_shape, axis)), None)
+def _take_along_axis(x: Operand, ids: Operand, *, axis: int) -> Array:
+    return namespace(x, ids).take_along_axis(x, ids, axis=axis)
+
+
+def part(g: Operand, index: Any, shape: tuple[int, ...]) -> Any:
+    """What an index pulls back: `g` at a checked `index` of zeros of `shape`.
+
+    Lazy for arrays, as an ordinary backward has them; for a Tensor an op with a derivative of its own.
+    """
+    return assemble(g, indices=(index,), shape=shape) if isinstance(g, Tensor) else Part(g, index)
+
+
+@op(joint=lambda g, indices: [_getitem(g, index=index) for index in indices])
+def assemble(*gs: Operand, indices: Sequence[Any], shape: tuple[int, ...]) -> Array:
+    """Zeros of `shape` to which each of `gs` was added at its index: the sum of parts, as an op.
+
+    >>> import numpy as np
+    >>> assemble(np.array([1.0]), np.array([2.0, 3.0]), indices=[slice(0, 1), slice(0, 2)], shape=(3,))
+    array([3., 3., 0.])
+    """
+    buffer = zeros_beside(gs[0], shape, gs[0].dtype)
+    for g, index in zip(gs, indices, strict=True):
+        buffer = scatter_add(buffer, index, g)
+    return buffer
+
+
+def _raw(x: Any) -> Any:
+    """The array of a Tensor; anything else as it is."""
+    return x._array if isinstance(x, Tensor) else x
+
+
+def _checked_keys(keys: tuple[Any, ...], x: Array) -> tuple[Any, ...]:
+    """An index with arrays in it, made safe to keep: plain integers, boolean copies and `_checked_ids`."""
+    keys = tuple(asarray(key) if isinstance(key, list) else _raw(key) for key in keys)
+    widths = [getattr(k, "ndim", 0) if _is_mask(k) else int(k is not None and k is not ...) for k in keys]
+    checked, axis = [], 0
+    for key, width in zip(keys, widths, strict=True):
+        if key is ...:
+            width = x.ndim - sum(widths)
+        elif _is_mask(key):
+            key = key if isinstance(key, bool) else _beside(key, x)
+        elif getattr(key, "ndim", 0):
+            key = _checked_ids(key, x.shape[axis] if axis < x.ndim else 0, axis, x)
+        elif hasattr(key, "dtype"):
+            key = key.__index__()
+        checked.append(key)
+        axis += width
+    if axis > x.ndim:
+        raise IndexError(f"too many indices: {axis} for a tensor of {x.ndim} dimensions")
+    return tuple(checked)
+
+
+def _is_mask(key: Any) -> bool:
+    return isinstance(key, bool) or "bool" in str(getattr(key, "dtype", ""))
+
+
+def _checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
+    """`ids` beside `x` as new non-negative int64; an `IndexError` if one is not in [-size, size)."""
+    ids = _raw(ids)
+    ids = ids if hasattr(ids, "dtype") else asarray(ids)
+    xp, n = namespace(ids), 0 if 0 in ids.shape else 1
+    if n and "int" not in str(ids.dtype):
+        raise IndexError(f"an index must be of integers or booleans, not {ids.dtype}")
+    ids = xp.astype(ids, xp.int64)
+    if n:
+        low, high = int(xp.min(ids)), int(xp.max(ids))
+        if low < -size or high >= size:
+            raise IndexError(
+                f"index {low if low < -size else high} is out of range for axis {axis} of size {size}"
+            )
+        if low < 0:
+            ids = xp.where(ids < 0, ids + size, ids)
+    return _beside(ids, x)
+
+
+def _beside(key: Array, x: Array) -> Array:
+    """A copy of an index array in the library of `x`."""
+    return namespace(x).asarray(key, copy=True)
+
+
+def _grid(ids: Array, shape: tuple[int, ...], axis: int) -> tuple[Array, ...]:
+    """`ids` along `axis` and every position along the other axes of `shape`, as arrays that broadcast to an index."""
+    xp = namespace(ids)
+    places = (xp.reshape(xp.arange(n), (-1,) + (1,) * (len(shape) - 1 - i)) for i, n in enumerate(shape))
+    return tuple(ids if i == axis else place for i, place in enumerate(places))

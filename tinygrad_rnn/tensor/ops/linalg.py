@@ -1,0 +1,206 @@
+"""The derivative table: products of matrices, and sums of products.
+
+What a product pulls back to a 2-D weight is a `Product`: the pair (x, g) whose xᵀ g is the gradient. It is lazy. The engine
+joins the pairs of all uses of a weight into few large products, which is how back-propagation through time sums over time.
+"""
+
+from __future__ import annotations
+
+import math
+from string import ascii_letters
+from typing import Any
+
+from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor.backend import Array, namespace
+from tinygrad_rnn.tensor.graph import Product
+from tinygrad_rnn.tensor.op import Operand
+from tinygrad_rnn.tensor.ops.indexing import getitem
+from tinygrad_rnn.tensor.ops.reduction import sum
+from tinygrad_rnn.tensor.ops.shape import broadcast_to, expand_dims, reshape
+from tinygrad_rnn.tensor.ops.table import op
+from tinygrad_rnn.tensor.tensor import Tensor
+
+
+def linear(x: Operand, W: Operand, b: Operand | None = None) -> Tensor:
+    """x Wᵀ + b: `x` (..., I), `W` (O, I), `b` (O,) or None give (..., O), as a layer of O units computes it.
+
+    Raises `ShapeError` if the shapes are not these; nothing but the leading axes of `x` is free.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.linear(tr.ones(4, 2), tr.ones(3, 2), tr.zeros(3)).shape
+    (4, 3)
+    """
+    return _linear(x, W) if b is None else _linear_bias(x, W, b)
+
+
+@op(lambda g, W: _rows(g, W), lambda g, x: Product(fold(g), fold(x)))
+def _linear(x: Operand, W: Operand) -> Array:
+    if W.ndim != 2 or x.ndim < 1 or x.shape[-1] != W.shape[1]:
+        raise ShapeError(f"linear: x {x.shape} and W {W.shape} are not (..., I) and (O, I)")
+    return _rows(x, W.mT)
+
+
+@op(lambda g, W: _rows(g, W), lambda g, x: Product(fold(g), fold(x)), lambda g: g)
+def _linear_bias(x: Operand, W: Operand, b: Operand) -> Array:
+    if W.ndim != 2 or x.ndim < 1 or x.shape[-1] != W.shape[1] or b.shape != W.shape[:1]:
+        raise ShapeError(
+            f"linear: x {x.shape}, W {W.shape} and b {b.shape} are not (..., I), (O, I) and (O,)"
+        )
+    return _rows(x, W.mT) + b
+
+
+@op(
+    lambda g, b, a_shape: _pull_left(g, b, a_shape),
+    lambda g, a, b_shape: _pull_right(g, a, b_shape),
+    promote=True,
+)
+def matmul(a: Operand, b: Operand) -> Array:
+    """The matrix product, as NumPy's `@`: 1-D operands are vectors, axes before the last two broadcast.
+
+    Raises `ShapeError` if the shapes do not fit.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.matmul(tr.ones(5, 4, 2), tr.ones(2, 3)).shape
+    (5, 4, 3)
+    """
+    return _rows(a, b) if b.ndim == 2 and a.ndim > 2 else a @ b
+
+
+def _pull_left(g: Operand, b: Operand, a_shape: tuple[int, ...]) -> Any:
+    if b.ndim == 1:  # (..., I) @ (I,)
+        return expand_dims(g, -1) * b
+    if b.ndim > 2 and len(a_shape) == 1:  # (I,) @ (..., I, K)
+        return (b @ expand_dims(g, -1))[..., 0]
+    return matmul(g, b.mT)
+
+
+def _pull_right(g: Operand, a: Operand, b_shape: tuple[int, ...]) -> Any:
+    if len(b_shape) == 2:  # (..., I) @ (I, K)
+        return Product(fold(a), fold(g))
+    if len(b_shape) == 1:  # (..., I) @ (I,)
+        return expand_dims(g, -1) * a
+    if a.ndim == 1:  # (I,) @ (..., I, K)
+        return expand_dims(a, -1) * expand_dims(g, -2)
+    return a.mT @ g  # (..., J, I) @ (..., I, K)
+
+
+def product(x: Operand, g: Operand) -> Any:
+    """What a product pulls back to its weight: xᵀ g of `x` (..., I) and `g` (..., K), summed over the leading axes.
+
+    Lazy for arrays, as an ordinary backward has them; for Tensors an op with a derivative of its own.
+    """
+    x, g = fold(x), fold(g)
+    return _product(x, g) if isinstance(x, Tensor) or isinstance(g, Tensor) else Product(x, g)
+
+
+@op(lambda g, b: b @ g.mT, lambda g, a: a @ g)
+def _product(a: Operand, b: Operand) -> Array:
+    return a.mT @ b
+
+
+def _rows(x: Operand, W: Operand) -> Any:
+    """x W of `x` (..., I) and a matrix `W`, as one product of matrices: unfolded, it would be many small ones."""
+    return x @ W if x.ndim == 2 else reshape(fold(x) @ W, (*x.shape[:-1], W.shape[1]))
+
+
+def fold(x: Operand) -> Any:
+    """`x` (..., I) as a matrix (N, I)."""
+    return x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+def einsum(subscripts: str, *xs: Operand) -> Tensor:
+    """Sums of products, as `numpy.einsum`: `"ij,jk->ik"`, implicit output, `...`, and repeated letters (`"ii->i"`).
+
+    Axes under one letter must have one length: a length of 1 is stretched under `...` only. Raises `ShapeError` for axes
+    and subscripts that do not fit.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.einsum("bi,bi->b", tr.ones(2, 3), tr.ones(2, 3)).numpy()
+    array([3., 3.], dtype=float32)
+    """
+    xs = tuple(x if hasattr(x, "dtype") else backend.asarray(x) for x in xs)
+    terms, out = _letters(subscripts, [x.shape for x in xs])
+    sizes = _sizes(subscripts, terms, [x.shape for x in xs])
+    simple = [_simplified(x, terms, i, out, sizes) for i, x in enumerate(xs)]
+    return _einsum(*(x for x, _ in simple), subscripts=f"{','.join(term for _, term in simple)}->{out}")
+
+
+@op(joint=lambda g, xs, subscripts: _pull_einsum(g, xs, subscripts))
+def _einsum(*xs: Operand, subscripts: str) -> Array:
+    return backend.einsum(subscripts, *xs)
+
+
+def _pull_einsum(g: Operand, xs: tuple[Operand, ...], subscripts: str) -> list[Any]:
+    """Swap the output with one operand after the other: `ij,jk->ik` pulls back `ik,jk->ij` and `ij,ik->jk`.
+
+    This is all, since each letter of an operand is also in the output or in another operand: `einsum` has seen to that.
+    """
+    inputs, out = subscripts.split("->")
+    terms = inputs.split(",")
+
+    def swap(i: int) -> Any:
+        others = ",".join((*terms[:i], out, *terms[i + 1 :]))
+        return _einsum(*xs[:i], g, *xs[i + 1 :], subscripts=f"{others}->{terms[i]}")
+
+    return [swap(i) for i in range(len(xs))]
+
+
+def _simplified(x: Operand, terms: list[str], i: int, out: str, sizes: dict[str, int]) -> tuple[Operand, str]:
+    """Operand `i` and its letters with repeated ones on the diagonal, `...` stretched, and lonely ones summed."""
+    term = "".join(dict.fromkeys(terms[i]))
+    if term != terms[i]:
+        xp = namespace(x._array if isinstance(x, Tensor) else x)
+        x = getitem(x, tuple(xp.reshape(xp.arange(sizes[c]), _column(term, c)) for c in terms[i]))
+    if (shape := tuple(sizes[c] for c in term)) != x.shape:
+        x = broadcast_to(x, shape)
+    elsewhere = set(out).union(*terms[:i], *terms[i + 1 :])
+    if lonely := tuple(axis for axis, c in enumerate(term) if c not in elsewhere):
+        x = sum(x, lonely)
+    return x, "".join(c for c in term if c in elsewhere)
+
+
+def _column(term: str, letter: str) -> tuple[int, ...]:
+    """The shape that lays a range along the axis of `letter`."""
+    return tuple(-1 if c == letter else 1 for c in term)
+
+
+def _letters(subscripts: str, shapes: list[tuple[int, ...]]) -> tuple[list[str], str]:
+    """The letters of each operand and of the output, with `...` spelt out and the output made explicit."""
+    inputs, arrow, out = subscripts.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if len(terms) != len(shapes):
+        raise ShapeError(f"einsum: {subscripts!r} has {len(terms)} operands, but {len(shapes)} were given")
+    free = [c for c in ascii_letters if c not in subscripts]
+    spare = [len(shape) - len(t.replace("...", "")) for t, shape in zip(terms, shapes, strict=True)]
+    most = max((n for t, n in zip(terms, spare, strict=True) if "..." in t), default=0)
+    dots = "".join(free[:most])
+    spelt = [t.replace("...", dots[most - n :] if n > 0 else "") for t, n in zip(terms, spare, strict=True)]
+    if not arrow:
+        joined = "".join(spelt)
+        out = dots + "".join(c for c in sorted(set(joined)) if joined.count(c) == 1 and c not in dots)
+    out = out.replace("...", dots)
+    wrong = [c for c in "".join((*spelt, out)) if not (c.isascii() and c.isalpha())]
+    if wrong or len(set(out)) < len(out) or not set(out) <= set("".join(spelt)):
+        raise ShapeError(
+            f"einsum: {subscripts!r} is not understood: {wrong or 'see the letters of the output'}"
+        )
+    for term, shape in zip(spelt, shapes, strict=True):
+        if len(term) != len(shape):
+            raise ShapeError(f"einsum: {subscripts!r} does not fit shapes {', '.join(map(str, shapes))}")
+    return spelt, out
+
+
+def _sizes(subscripts: str, terms: list[str], shapes: list[tuple[int, ...]]) -> dict[str, int]:
+    """The length of the axis of each letter."""
+    sizes: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        for c, n in zip(term, shape, strict=True):
+            if sizes.setdefault(c, n) != n:
+                if c in subscripts or 1 not in (n, sizes[c]):
+                    shown = " and ".join(map(str, shapes))
+                    raise ShapeError(
+                        f"einsum: {subscripts!r} of shapes {shown}: {c!r} is both {sizes[c]} and {n}"
+                    )
+                sizes[c] *= n  # an axis of length 1 under the dots is stretched
+    return sizes

@@ -1,0 +1,253 @@
+"""The derivative table: sums, extremes and other functions of many elements.
+
+`axis` is `None` (all axes), an integer or a tuple of them, counted from the end if negative; with `keepdims` a reduced axis
+stays with length 1. What they pull back is `spread`: the gradient repeated along the axes that were reduced.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tinygrad_rnn.tensor.backend import Array, namespace
+from tinygrad_rnn.tensor.op import Operand
+from tinygrad_rnn.tensor.ops.arithmetic import over
+from tinygrad_rnn.tensor.ops.elementwise import exp, square
+from tinygrad_rnn.tensor.ops.shape import Axes, axes_of, broadcast_to, flip, pad, reshape, transpose
+from tinygrad_rnn.tensor.ops.table import op
+from tinygrad_rnn.tensor.tensor import Tensor
+
+
+@op(lambda g, x_shape, axis: spread(g, x_shape, axis))
+def sum(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
+    """The sum over `axis`; 0 over nothing.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.sum(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0).numpy()
+    array([4., 6.], dtype=float32)
+    """
+    return namespace(x).sum(x, axis=axis, keepdims=keepdims)
+
+
+@op(lambda g, x_shape, axis: spread(g / count(x_shape, axis), x_shape, axis))
+def mean(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
+    """The arithmetic mean over `axis`.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.mean(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0).numpy()
+    array([2., 3.], dtype=float32)
+    """
+    return namespace(x).mean(x, axis=axis, keepdims=keepdims)
+
+
+@op(None, None)
+def _share(x: Operand, extreme: Operand, *, axis: Axes) -> Array:
+    """1 / n at each of the n elements of `x` that equal their reduction `extreme`, else 0."""
+    xp = namespace(x)
+    attains = x == xp.reshape(extreme, kept_shape(x.shape, axis))
+    wide = xp.result_type(x.dtype, xp.float32)  # float16 could not count beyond 2048
+    n = xp.sum(xp.astype(attains, wide), axis=axis, keepdims=True)
+    return xp.astype(attains, wide) / xp.maximum(n, 1.0)
+
+
+@op(lambda g, x, y, axis: spread(g, x.shape, axis) * _share(x, y, axis=axis))
+def max(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
+    """The largest value over `axis`. Subgradient: equal shares to all elements that attain it.
+
+    >>> import tinygrad_rnn as tr
+    >>> x = tr.Tensor([1.0, 3.0, 3.0], requires_grad=True)
+    >>> tr.max(x).backward()
+    >>> x.grad.numpy()
+    array([0. , 0.5, 0.5], dtype=float32)
+    """
+    return namespace(x).max(x, axis=axis, keepdims=keepdims)
+
+
+@op(lambda g, x, y, axis: spread(g, x.shape, axis) * _share(x, y, axis=axis))
+def min(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
+    """The smallest value over `axis`. Subgradient: equal shares to all elements that attain it.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.min(tr.Tensor([[1.0, 2.0], [3.0, 0.0]]), axis=1).numpy()
+    array([1., 0.], dtype=float32)
+    """
+    return namespace(x).min(x, axis=axis, keepdims=keepdims)
+
+
+@op(lambda g, x, y, axis: keep(g, x.shape, axis) * over(x, keep(y, x.shape, axis)))
+def norm(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
+    """The Euclidean norm √(Σ x²) over `axis`. Subgradient: 0 where the norm is 0.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.norm(tr.Tensor([3.0, 4.0])).item()
+    5.0
+    """
+    xp = namespace(x)
+    return xp.sqrt(xp.sum(x * x, axis=axis, keepdims=keepdims))
+
+
+@op(lambda g, x_shape, axis: reshape(_sums_to_the_end(g, axis), x_shape))
+def cumsum(x: Operand, axis: int | None = None) -> Array:
+    """The running sum along `axis`; of all elements in order, as one axis, if it is `None`.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.cumsum(tr.Tensor([1.0, 2.0, 3.0])).numpy()
+    array([1., 3., 6.], dtype=float32)
+    """
+    xp = namespace(x)
+    return xp.cumulative_sum(xp.reshape(x, (-1,)) if axis is None else x, axis=axis or 0)
+
+
+def _sums_to_the_end(g: Operand, axis: int | None) -> Tensor:
+    return flip(cumsum(flip(g, axis), axis), axis)
+
+
+@op(lambda g, y, axis: y * (g - sum(g * y, axis=axis, keepdims=True)))
+def softmax(x: Operand, axis: Axes = -1) -> Array:
+    """exp(x) / Σ exp(x) over `axis`: positive, with sum 1. Where all of `x` is `-inf`, zeros.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.softmax(tr.Tensor([1000.0, 1000.0])).numpy()
+    array([0.5, 0.5], dtype=float32)
+    """
+    _, z, total = _exponents(x, axis)
+    return namespace(x).exp(z) / total
+
+
+@op(lambda g, y, axis: g - exp(y) * sum(g, axis=axis, keepdims=True))
+def log_softmax(x: Operand, axis: Axes = -1) -> Array:
+    """The logarithm of `softmax`, finite where that would round to 0. Where all of `x` is `-inf`, so is the result.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.log_softmax(tr.Tensor([0.0, -1000.0])).numpy()
+    array([    0., -1000.], dtype=float32)
+    """
+    _, z, total = _exponents(x, axis)
+    return z - namespace(x).log(total)
+
+
+@op(lambda g, x, axis: keep(g, x.shape, axis) * softmax(x, axis=axis))
+def logsumexp(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
+    """log Σ exp(x) over `axis`, a smooth maximum that cannot overflow. Over nothing but `-inf` it is `-inf`, gradient 0.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.logsumexp(tr.Tensor([1000.0, -1000.0])).item()
+    1000.0
+    """
+    xp = namespace(x)
+    peak, _, total = _exponents(x, axis)
+    y = xp.where(xp.isfinite(peak), peak + xp.log(total), peak)
+    return y if keepdims else xp.reshape(y, left_shape(x.shape, axis))
+
+
+def _exponents(x: Array, axis: Axes) -> tuple[Array, Array, Array]:
+    """The largest value over `axis`, `z` = `x` less it (less 0 if it is infinite), and Σ exp(z), or 1 where that is 0."""
+    xp = namespace(x)
+    peak = xp.max(x, axis=axis, keepdims=True) if x.size else xp.sum(x, axis=axis, keepdims=True) - math.inf
+    z = x - xp.where(xp.isfinite(peak), peak, 0.0)
+    total = xp.sum(xp.exp(z), axis=axis, keepdims=True)
+    return peak, z, xp.where(total == 0, 1.0, total)
+
+
+@op(None)
+def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Array:
+    """Where the largest value along `axis` is (of the flattened `x` if `None`); the first of equals. No derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.argmax(tr.Tensor([1.0, 3.0, 2.0])).item()
+    1
+    """
+    return namespace(x).argmax(x, axis=axis, keepdims=keepdims)
+
+
+@op(None)
+def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Array:
+    """Where the smallest value along `axis` is (of the flattened `x` if `None`); the first of equals. No derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.argmin(tr.Tensor([1.0, 3.0, 2.0])).item()
+    0
+    """
+    return namespace(x).argmin(x, axis=axis, keepdims=keepdims)
+
+
+# Made of the ops above, so their derivatives of every order are there already.
+
+
+def prod(x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """The product over `axis`; 1 over nothing. Exact with zeros in `x`, in every order of derivative.
+
+    Halves are multiplied until one element is left: a tree of products, with no division by an element anywhere.
+
+    >>> import tinygrad_rnn as tr
+    >>> x = tr.Tensor([0.0, 2.0, 3.0], requires_grad=True)
+    >>> tr.prod(x).backward()
+    >>> x.grad.numpy()
+    array([6., 0., 0.], dtype=float32)
+    """
+    reduced = axes_of(axis, x.ndim)
+    left = tuple(i for i in range(x.ndim) if i not in reduced)
+    n, rest = count(x.shape, axis), left_shape(x.shape, axis)
+    y = reshape(transpose(x, axes=(*reduced, *left)), shape=(n, *rest))
+    if filling := (1 << ((n or 1) - 1).bit_length()) - n:  # up to a power of two, with ones
+        y = pad(y, widths=((0, filling), *((0, 0) for _ in rest)), value=1)
+    while (half := y.shape[0] // 2) > 0:
+        y = y[:half, ...] * y[half:, ...]
+    return reshape(y, shape=kept_shape(x.shape, axis) if keepdims else rest)
+
+
+def var(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    """The variance over `axis`: the mean squared distance from the mean, or with `ddof` the sum of squares over n - ddof.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.var(tr.Tensor([1.0, 3.0])).item()
+    1.0
+    """
+    n = count(x.shape, axis)
+    squares = square(x - mean(x, axis=axis, keepdims=True))
+    return mean(squares, axis=axis, keepdims=keepdims) * (n / (n - ddof) if n > ddof else math.nan)
+
+
+def std(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    """The standard deviation over `axis`, the square root of `var`. Subgradient: 0 where all values are equal.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.std(tr.Tensor([1.0, 3.0])).item()
+    1.0
+    """
+    n = count(x.shape, axis)
+    distance = norm(x - mean(x, axis=axis, keepdims=True), axis=axis, keepdims=keepdims)
+    return distance * (1 / math.sqrt(n - ddof) if n > ddof else math.nan)
+
+
+def kept_shape(shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:
+    """`shape` reduced over `axis` with `keepdims`."""
+    reduced = axes_of(axis, len(shape))
+    return tuple(1 if i in reduced else n for i, n in enumerate(shape))
+
+
+def left_shape(shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:
+    """`shape` reduced over `axis` without `keepdims`."""
+    reduced = axes_of(axis, len(shape))
+    return tuple(n for i, n in enumerate(shape) if i not in reduced)
+
+
+def count(shape: tuple[int, ...], axis: Axes) -> int:
+    """How many elements of an array of `shape` one element of its reduction is made of."""
+    return math.prod(shape[i] for i in axes_of(axis, len(shape)))
+
+
+def keep(g: Operand, shape: tuple[int, ...], axis: Axes) -> Tensor:
+    """The reduction `g` of an array of `shape` with `keepdims`, whether it was made so or not."""
+    return reshape(g, shape=kept_shape(shape, axis))
+
+
+def spread(g: Operand, shape: tuple[int, ...], axis: Axes) -> Tensor:
+    """The reduction `g` repeated along `axis` to the `shape` that was reduced: the transpose of `sum`."""
+    return broadcast_to(keep(g, shape, axis), shape=shape)
+
+
+def sum_to(g: Operand, shape: tuple[int, ...]) -> Tensor:
+    """`g` summed to the `shape` that was broadcast to it, as an op: the engine's gate, where a derivative is recorded."""
+    extra = g.ndim - len(shape)
+    stretched = (i for i in range(extra, g.ndim) if shape[i - extra] == 1 != g.shape[i])
+    return reshape(sum(g, (*range(extra), *stretched)), shape)

@@ -1,0 +1,244 @@
+"""The derivative table: ops that move, repeat or cut elements without changing them.
+
+Their derivatives are the opposite moves. A gradient that comes back larger than the argument, as after `broadcast_to`, is
+summed by the engine, so no line here speaks of broadcasting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor.backend import Array, namespace
+from tinygrad_rnn.tensor.op import Operand
+from tinygrad_rnn.tensor.ops.table import op
+from tinygrad_rnn.tensor.tensor import Tensor
+
+Axes = int | Sequence[int] | None
+
+
+@op(lambda g, x_shape: reshape(g, shape=x_shape))
+def reshape(x: Operand, shape: int | Sequence[int]) -> Array:
+    """The elements of `x` in another shape of the same size; one entry may be -1 and is worked out.
+
+    Raises `ShapeError` if the sizes differ.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.reshape(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), shape=-1).numpy()
+    array([1., 2., 3., 4.], dtype=float32)
+    """
+    return namespace(x).reshape(x, (shape,) if isinstance(shape, int) else tuple(shape))
+
+
+@op(lambda g, axes: transpose(g, axes=_inverse(axes)))
+def transpose(x: Operand, axes: Sequence[int] | None = None) -> Array:
+    """`x` with its axes in the order `axes`; without it, reversed.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.transpose(tr.Tensor([[1.0, 2.0], [3.0, 4.0]])).numpy()
+    array([[1., 3.],
+           [2., 4.]], dtype=float32)
+    """
+    return namespace(x).permute_dims(x, tuple(reversed(range(x.ndim))) if axes is None else tuple(axes))
+
+
+@op(lambda g, axis1, axis2: swapaxes(g, axis1=axis1, axis2=axis2))
+def swapaxes(x: Operand, axis1: int, axis2: int) -> Array:
+    """`x` with two axes exchanged.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.swapaxes(tr.zeros(2, 3, 4), axis1=0, axis2=-1).shape
+    (4, 3, 2)
+    """
+    axes = list(range(x.ndim))
+    axes[axis1], axes[axis2] = axes[axis2], axes[axis1]
+    return namespace(x).permute_dims(x, tuple(axes))
+
+
+@op(lambda g, source, destination: moveaxis(g, source=destination, destination=source))
+def moveaxis(x: Operand, source: int | tuple[int, ...], destination: int | tuple[int, ...]) -> Array:
+    """`x` with the axes `source` moved to the places `destination`; the others keep their order.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.moveaxis(tr.zeros(2, 3, 4), source=0, destination=-1).shape
+    (3, 4, 2)
+    """
+    return namespace(x).moveaxis(x, source, destination)
+
+
+@op(lambda g, x_shape: reshape(g, shape=x_shape))
+def squeeze(x: Operand, axis: Axes = None) -> Array:
+    """`x` without its axes of length 1, or without those in `axis`; a `ShapeError` if one of them is longer.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.squeeze(tr.zeros(1, 3, 1), axis=0).shape
+    (3, 1)
+    """
+    ones = tuple(i for i, n in enumerate(x.shape) if n == 1)
+    drop = ones if axis is None else axes_of(axis, x.ndim)
+    if not set(drop) <= set(ones):
+        raise ShapeError(f"squeeze: axis {axis} of shape {x.shape} is longer than 1")
+    return namespace(x).reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in drop))
+
+
+@op(lambda g, x_shape: reshape(g, shape=x_shape))
+def expand_dims(x: Operand, axis: int | Sequence[int]) -> Array:
+    """`x` with a new axis of length 1 at each position in `axis` of the result.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.expand_dims(tr.zeros(3), axis=-1).shape
+    (3, 1)
+    """
+    ndim = x.ndim + (1 if isinstance(axis, int) else len(axis))
+    new, sizes = axes_of(axis, ndim), iter(x.shape)
+    return namespace(x).reshape(x, tuple(1 if i in new else next(sizes) for i in range(ndim)))
+
+
+@op(lambda g: g)
+def broadcast_to(x: Operand, shape: Sequence[int]) -> Array:
+    """`x` repeated to `shape` by NumPy's rules, without copying; a `ShapeError` if they do not allow it.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.broadcast_to(tr.Tensor([1.0, 2.0]), shape=(2, 2)).numpy()
+    array([[1., 2.],
+           [1., 2.]], dtype=float32)
+    """
+    return namespace(x).broadcast_to(x, tuple(shape))
+
+
+@op(lambda g, axis: flip(g, axis=axis))
+def flip(x: Operand, axis: int | tuple[int, ...] | None = None) -> Array:
+    """`x` backwards along `axis`: one, several, or (`None`) all of them.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.flip(tr.Tensor([1.0, 2.0, 3.0])).numpy()
+    array([3., 2., 1.], dtype=float32)
+    """
+    return namespace(x).flip(x, axis=axis)
+
+
+@op(lambda g, k: tril(g, k=k))
+def tril(x: Operand, k: int = 0) -> Array:
+    """The matrices of `x` (..., M, N) with 0 above the `k`-th diagonal.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.tril(tr.ones(2, 2)).numpy()
+    array([[1., 0.],
+           [1., 1.]], dtype=float32)
+    """
+    return namespace(x).tril(x, k=k)
+
+
+@op(lambda g, k: triu(g, k=k))
+def triu(x: Operand, k: int = 0) -> Array:
+    """The matrices of `x` (..., M, N) with 0 below the `k`-th diagonal.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.triu(tr.ones(2, 2)).numpy()
+    array([[1., 1.],
+           [0., 1.]], dtype=float32)
+    """
+    return namespace(x).triu(x, k=k)
+
+
+@op(lambda g, x_shape, widths: g[_interior(x_shape, widths)])
+def pad(x: Operand, widths: Any, value: float = 0) -> Array:
+    """`x` with entries of `value` around it: `widths` is n, (before, after), or one such pair per axis.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.pad(tr.Tensor([1.0, 2.0]), widths=(1, 2), value=9).numpy()
+    array([9., 1., 2., 9., 9.], dtype=float32)
+    """
+    return backend.pad(x, _pairs(widths, x.ndim), value)
+
+
+def concatenate(xs: Sequence[Operand], axis: int = 0) -> Tensor:
+    """A list of tensors joined along `axis`; their other axes must agree, or it is a `ShapeError`.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.concatenate([tr.zeros(2), tr.ones(1)]).numpy()
+    array([0., 0., 1.], dtype=float32)
+    """
+    return _concatenate(*xs, axis=axis)
+
+
+@op(
+    joint=lambda g, xs_shapes, axis: split(g, list(accumulate(shape[axis] for shape in xs_shapes))[:-1], axis)
+)
+def _concatenate(*xs: Operand, axis: int) -> Array:
+    return namespace(*xs).concat(xs, axis=axis)
+
+
+def stack(xs: Sequence[Operand], axis: int = 0) -> Tensor:
+    """A list of tensors of one shape as the entries of a new axis; a `ShapeError` if the shapes differ.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.stack([tr.zeros(2), tr.ones(2)], axis=1).numpy()
+    array([[0., 1.],
+           [0., 1.]], dtype=float32)
+    """
+    return _stack(*xs, axis=axis)
+
+
+@op(joint=lambda g, axis: [g[along(g, axis, t)] for t in range(g.shape[axis])])
+def _stack(*xs: Operand, axis: int) -> Array:
+    return namespace(*xs).stack(xs, axis=axis)
+
+
+def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+    """`x` cut along `axis` into `sections` equal pieces, or before each of the positions in `sections`: a list.
+
+    Raises `ShapeError` if the axis does not divide into equal pieces.
+
+    >>> import tinygrad_rnn as tr
+    >>> [piece.shape for piece in tr.split(tr.zeros(5, 2), [1, 3])]
+    [(1, 2), (2, 2), (2, 2)]
+    """
+    n = x.shape[axis]
+    if isinstance(sections, int):
+        if sections < 1 or n % sections:
+            raise ShapeError(
+                f"split: axis {axis} of shape {x.shape} does not divide into {sections} equal pieces"
+            )
+        sections = range(n // sections, n, n // sections) if n else [0] * (sections - 1)
+    return [x[along(x, axis, slice(start, stop))] for start, stop in pairwise([0, *sections, None])]
+
+
+def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
+    """`axis` as a tuple of non-negative axes: all of them for `None`. One out of range is a `ShapeError`."""
+    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    if any(not -ndim <= i < ndim for i in axes):
+        raise ShapeError(f"axis {axis} is out of range for {ndim} dimensions")
+    return tuple(i % ndim for i in axes)
+
+
+def along(x: Operand, axis: int, key: int | slice) -> tuple[Any, ...]:
+    """The index that applies `key` to one axis of `x` and keeps the others whole."""
+    return (*(slice(None),) * (axis % x.ndim), key, ...)
+
+
+def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
+    """The permutation that undoes `axes`."""
+    return axes and tuple(sorted(range(len(axes)), key=[i % len(axes) for i in axes].__getitem__))
+
+
+def _pairs(widths: Any, ndim: int) -> tuple[tuple[int, int], ...]:
+    """The widths of `pad` as one (before, after) per axis."""
+    if isinstance(widths, int):
+        widths = (widths, widths)
+    pairs = (tuple(widths),) * ndim if all(isinstance(w, int) for w in widths) else tuple(map(tuple, widths))
+    if len(pairs) != ndim or any(len(p) != 2 or min(p) < 0 for p in pairs):
+        raise ShapeError(
+            f"pad: widths {widths} are not n, (before, after) or one such pair for each of {ndim} axes"
+        )
+    return pairs
+
+
+def _interior(shape: tuple[int, ...], widths: Any) -> tuple[slice, ...]:
+    """Where `pad` has put `x`."""
+    return tuple(
+        slice(before, before + n) for n, (before, _) in zip(shape, _pairs(widths, len(shape)), strict=True)
+    )
