@@ -224,7 +224,7 @@ def sweep(
             error.add_note(_where(node))
         for freed in order[:done]:
             if freed.sources is None:
-                freed.kept = node.plan.name  # so that the next attempt can say what happened to this graph
+                freed.kept = node.plan.name if node.plan else "a hook"  # for the message of the next attempt
         raise
     return results
 
@@ -397,6 +397,8 @@ def check_finite(node: Node, g: Array, contributions: Sequence[Any]) -> None:
 
 def _where(node: Node) -> str:
     """A note for an exception that a derivative raised."""
+    if node.plan is None:
+        return f"in a hook of a leaf of shape {node.shape}"
     shapes = ", ".join("constant" if s is None else str(s.shape) for s in node.sources or ())
     born = node.watch.born if node.watch is not None else ""
     return (

@@ -38,26 +38,34 @@ class Op:
     def __init__(
         self, forward: Callable[..., Array], vjps: Sequence[Vjp | None], joint: Vjp | None, promote: bool
     ) -> None:
-        parameters = inspect.signature(forward).parameters.values()
-        self.name = forward.__name__
+        parameters = list(inspect.signature(forward).parameters.values())
+        self.name = forward.__name__.strip("_")
         self.forward = forward
         self.vjps, self.joint, self.promote = vjps, joint, promote
-        self.arrays = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        self.metadata = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        n = sum(p.kind is not p.KEYWORD_ONLY for p in parameters) if joint or self.variadic else len(vjps)
+        self.arrays = [p.name for p in parameters[:n]]
+        self.metadata = {p.name: p.default for p in parameters[n:]}
         self._plans: dict[tuple[bool, ...], Plan | None] = {}
-        if reserved := {"g", "y"}.intersection(self.arrays, self.metadata):
+        if n == 0 or len(self.arrays) < n:
+            raise TypeError(f"op {self.name}: {len(vjps)} vjps for {len(self.arrays)} arguments: one per array (None for ids)")
+        if reserved := {"g", "y"}.intersection([*self.arrays, *self.metadata]):
             raise TypeError(f"op {self.name}: {reserved} are reserved for the gradient and the output of a vjp")
         if self.variadic and joint is None and any(vjps):
             raise TypeError(f"op {self.name}: an op over *{self.arrays[-1]} needs one joint vjp: op(joint=...)")
-        if joint is None and len(vjps) != len(self.arrays):
-            raise TypeError(f"op {self.name}: {len(self.arrays)} array arguments, but {len(vjps)} vjps (None for ids)")
         known = {"y", *self.arrays, *self.metadata, *(f"{a}_shape{'s' * self.variadic}" for a in self.arrays)}
         for vjp in filter(None, (*vjps, joint)):
             first, *names = inspect.signature(vjp).parameters
             if first != "g" or not known.issuperset(names):
                 wrong = first if first != "g" else next(n for n in names if n not in known)
                 raise TypeError(f"op {self.name}: a vjp asks for {wrong!r}; it may ask for g, then {sorted(known)}")
+
+    def named(self, options: tuple[Any, ...], metadata: dict[str, Any]) -> dict[str, Any]:
+        """Metadata given by position, by name."""
+        if len(options) > len(self.metadata):
+            given = len(self.arrays) + len(options)
+            raise TypeError(f"{self.name} takes {len(self.arrays)} arrays and {list(self.metadata)}, but {given} were given")
+        return {**dict(zip(self.metadata, options, strict=False)), **metadata}
 
     def plan(self, needs: tuple[bool, ...]) -> Plan | None:
         """The plan for the arguments that need a gradient; None if no derivative reaches them."""
@@ -133,10 +141,10 @@ def _tensor(value: Any, node: Node | None) -> Any:
 def op(
     *vjps: Vjp | None, joint: Vjp | None = None, promote: bool = False
 ) -> Callable[[Callable[P, Array]], Callable[P, Tensor]]:
-    """Make an op of a forward on raw arrays: positional arguments are arrays, keyword-only ones metadata.
+    """Make an op of a forward on raw arrays: it has as many array arguments as vjps, and what follows them is metadata.
 
     Give one vjp per array argument, `None` for one without a derivative (ids, masks), or a `joint` vjp that returns one
-    gradient per argument (ops over `*xs` have this form). A vjp needs to undo neither broadcasting nor dtype: the engine
+    gradient per argument: then all positional arguments are arrays (ops over `*xs` have this form). A vjp needs to undo neither broadcasting nor dtype: the engine
     does, for all. With `promote`, an integer or boolean operand takes the floating type of the other.
 
     Called with raw arrays an op returns a raw array, with any Tensor a Tensor. A vjp that names what its op does not
@@ -171,7 +179,9 @@ _new = object.__new__  # half the price of a constructor
 def _one(op: Op) -> Callable[..., Any]:
     forward, plan = op.forward, op.plan((True,))
 
-    def call(x: Any, /, **metadata: Any) -> Any:
+    def call(x: Any, /, *options: Any, **metadata: Any) -> Any:
+        if options:
+            metadata = op.named(options, metadata)
         if not isinstance(x, Tensor):
             return forward(x if hasattr(x, "dtype") else _raw(x), **metadata)
         if metadata:
@@ -199,7 +209,9 @@ def _two(op: Op) -> Callable[..., Any]:
     forward, promote = op.forward, op.promote
     plans = (None, op.plan((True, False)), op.plan((False, True)), op.plan((True, True)))
 
-    def call(a: Any, b: Any, /, **metadata: Any) -> Any:
+    def call(a: Any, b: Any, /, *options: Any, **metadata: Any) -> Any:
+        if options:
+            metadata = op.named(options, metadata)
         source_a = source_b = like = None
         if isinstance(a, Tensor):
             source_a, a = a._node, a._array
@@ -239,7 +251,11 @@ def _two(op: Op) -> Callable[..., Any]:
 
 
 def _many(op: Op) -> Callable[..., Any]:
+    n = len(op.arrays)
+
     def call(*operands: Any, **metadata: Any) -> Any:
+        if len(operands) > n and not op.variadic:
+            operands, metadata = operands[:n], op.named(operands[n:], metadata)
         like = next((x._array for x in operands if isinstance(x, Tensor)), None)
         if like is None:
             return op.forward(*(x if hasattr(x, "dtype") else _raw(x) for x in operands), **metadata)
