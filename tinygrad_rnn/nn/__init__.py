@@ -1,0 +1,31 @@
+"""Layers, losses and initialisers, with PyTorch's names, arguments, shapes and results."""
+
+from __future__ import annotations
+
+from tinygrad_rnn.nn import functional, init
+from tinygrad_rnn.nn.cells import GRUCell, LSTMCell, RNNCell, gru_cell, lstm_cell, rnn_cell
+from tinygrad_rnn.nn.layers import Dropout, Embedding, Linear
+from tinygrad_rnn.nn.module import Module, ModuleList, Sequential
+from tinygrad_rnn.nn.parameter import Parameter
+from tinygrad_rnn.nn.recurrent import GRU, LSTM, RNN
+
+__all__ = [
+    "Module",
+    "ModuleList",
+    "Parameter",
+    "Sequential",
+    "Linear",
+    "Embedding",
+    "Dropout",
+    "RNN",
+    "LSTM",
+    "GRU",
+    "RNNCell",
+    "LSTMCell",
+    "GRUCell",
+    "rnn_cell",
+    "lstm_cell",
+    "gru_cell",
+    "functional",
+    "init",
+]

@@ -1,0 +1,350 @@
+"""One step of a recurrent network: the equations, as pure functions of the input, the state and the weights.
+
+`rnn_cell`, `lstm_cell` and `gru_cell` say in ordinary ops what a step is. `rnn_step`, `lstm_step` and
+`gru_step` do the same as one node of the graph, with a kernel; what the kernel needs on its way back is part
+of the step's output. All of them take the *projected* input, `x_t W_ihᵀ` and what bias goes with it: a layer
+projects a whole sequence at once.
+
+The modules `RNNCell`, `LSTMCell` and `GRUCell` add the weights, named and laid out as PyTorch does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from tinygrad_rnn.errors import DTypeError, ShapeError
+from tinygrad_rnn.nn import init, kernels
+from tinygrad_rnn.nn.functional import as_tensor, check_sizes
+from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.nn.parameter import Parameter
+from tinygrad_rnn.tensor import ops
+from tinygrad_rnn.tensor.backend import Array, namespace
+from tinygrad_rnn.tensor.creation import zeros
+from tinygrad_rnn.tensor.graph import Part
+from tinygrad_rnn.tensor.op import fused, op
+from tinygrad_rnn.tensor.tensor import Tensor
+
+NONLINEARITIES: dict[str, Callable[[Any], Tensor]] = {
+    "tanh": ops.tanh,
+    "relu": ops.relu,
+    "sigmoid": ops.sigmoid,
+}
+
+
+# --- the equations --------------------------------------------------------------------------------
+
+
+def rnn_cell(x: Tensor, h: Tensor, W: Tensor, *, nonlinearity: str = "tanh") -> Tensor:
+    """One step of the network of Elman (1990): the new state h' (B, H).
+
+    h' = f(x + h Wᵀ), where f is tanh, relu or sigmoid, x (B, H) the projected input, h (B, H) and W (H, H).
+    """
+    return NONLINEARITIES[nonlinearity](x + ops.linear(h, W))
+
+
+def _lstm_rows(x: Tensor, h: Tensor, c: Tensor, W: Tensor) -> tuple[Tensor, ...]:
+    i, f, u, o = ops.split(x + ops.linear(h, W), 4, axis=-1)
+    i, f, u, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(u), ops.sigmoid(o)
+    c = f * c + i * u
+    return i, f, u, o, o * ops.tanh(c), c
+
+
+def lstm_cell(x: Tensor, h: Tensor, c: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+    """One step of the LSTM of Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000):
+    (h', c').
+
+        i, f, g, o = x + h Wᵀ                    (four blocks of H, in this order)
+        c' = σ(f) c + σ(i) tanh(g)
+        h' = σ(o) tanh(c')
+
+    x (B, 4H) is the projected input with both biases; h, c (B, H); W (4H, H).
+    """
+    *_, h, c = _lstm_rows(x, h, c, W)
+    return h, c
+
+
+def _gru_rows(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None) -> tuple[Tensor, ...]:
+    x_r, x_z, x_n = ops.split(x, 3, axis=-1)
+    h_r, h_z, m = ops.split(ops.linear(h, W), 3, axis=-1)
+    if b is not None:
+        m = m + b
+    r, z = ops.sigmoid(x_r + h_r), ops.sigmoid(x_z + h_z)
+    n = ops.tanh(x_n + r * m)
+    return r, z, n, m, n + z * (h - n)
+
+
+def gru_cell(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
+    """One step of the GRU of Cho et al. (2014), with the reset after the product as cuDNN and PyTorch have
+    it: h'.
+
+        r, z = σ(x_r + h W_rᵀ), σ(x_z + h W_zᵀ)
+        n    = tanh(x_n + r (h W_nᵀ + b))
+        h'   = (1 - z) n + z h
+
+    x (B, 3H) is the projected input r, z, n with all biases but b (H,), which the reset gate scales; h (B,
+    H); W (3H, H).
+    """
+    return _gru_rows(x, h, W, b)[-1]
+
+
+# --- the same as one node -------------------------------------------------------------------------
+
+
+def _lstm_packed(x: Tensor, state: Tensor, W: Tensor) -> Tensor:
+    """One LSTM step as one node: the rows i, f, g, o, h', c' (6, B, H), gates after their nonlinearities.
+
+    `state` is any array whose last two rows are h and c: (2, B, H) at the start, then the output of the step
+    before. See `lstm_cell` for the equations.
+    """
+    return ops.stack(_lstm_rows(x, state[-2], state[-1], W))
+
+
+def _gru_packed(x: Tensor, state: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
+    """One GRU step as one node: the rows r, z, n, m = h W_nᵀ + b, h' (5, B, H).
+
+    `state` is any array whose last row is h: (1, B, H) at the start, then the output of the step before. See
+    `gru_cell` for the equations.
+    """
+    return ops.stack(_gru_rows(x, state[-1], W, b))
+
+
+_lstm_packed.__name__, _gru_packed.__name__ = "lstm_step", "gru_step"
+
+rnn_step = fused(rnn_cell, kernels.rnn_forward, kernels.rnn_vjp)
+lstm_step = fused(_lstm_packed, kernels.lstm_forward, kernels.lstm_vjp)
+gru_step = fused(_gru_packed, kernels.gru_forward, kernels.gru_vjp)
+
+
+@op(joint=lambda g, row: [Part(g[t, ...], row) for t in range(g.shape[0])])
+def stack_rows(*states: Array, row: int) -> Array:
+    """Row `row` of each of T packed states (rows, B, H) as one array (T, B, H): what a layer outputs."""
+    return namespace(*states).stack([state[row, ...] for state in states])
+
+
+# --- the modules ----------------------------------------------------------------------------------
+
+
+def make_weights(
+    module: Module,
+    tail: str,
+    sizes: tuple[int, int, int],
+    bias: bool,
+    dtype: Any,
+    device: str | None,
+    generator: Any,
+) -> None:
+    """Give `module` the four arrays of one direction of one layer, drawn as PyTorch draws them: U(-1/√H,
+    1/√H).
+    """
+    gates, inputs, H = sizes
+    bound = 1 / math.sqrt(H)
+    shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates * H, inputs), "weight_hh": (gates * H, H)}
+    shapes |= {"bias_ih": (gates * H,), "bias_hh": (gates * H,)}
+    for name, shape in shapes.items():
+        value = None
+        if bias or name.startswith("weight"):
+            value = Parameter(
+                init.uniform(shape, -bound, bound, generator=generator), dtype or "float32", device
+            )
+        setattr(module, name + tail, value)
+
+
+def check_input(layer: str, x: Any, size: int, weight: Tensor, ndims: tuple[int, int], axes: str) -> Tensor:
+    """`given` as a Tensor fit for `layer`, or an error that names both sides of what does not fit."""
+    x = as_tensor(given)
+    if x.ndim not in ndims:
+        raise ShapeError(f"{layer}: the input must be {axes}, got shape {x.shape}")
+    if x.shape[-1] != size:
+        raise ShapeError(
+            f"{layer}: input_size is {size}, but the input's last axis is {x.shape[-1]} (shape {x.shape})"
+        )
+    check_dtype(layer, "the input", x, weight)
+    return x
+
+
+def check_dtype(layer: str, what: str, x: Tensor, weight: Tensor) -> None:
+    """Raise `DTypeError` unless `x` has the dtype of the weights: nothing is cast silently."""
+    if x.dtype != weight.dtype:
+        raise DTypeError(
+            f"{layer}: {what} is {x.dtype}, but the weights are {weight.dtype}; "
+            f'use x.to("{weight.dtype}") or module.to("{x.dtype}")'
+        )
+
+
+def check_state(
+    layer: str, name: str, given: Any, shape: tuple[int, ...], axes: str, weight: Tensor
+) -> Tensor:
+    """An initial state as a Tensor of `shape`."""
+    state = as_tensor(given)
+    if state.shape != shape:
+        raise ShapeError(f"{layer}: {name} must be {axes} = {shape}, got shape {state.shape}")
+    check_dtype(layer, name, state, weight)
+    return state
+
+
+class _Cell(Module):
+    """What the three cells share: the weights, and the checks of the input and the state."""
+
+    gates: ClassVar[int]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        fused: bool = True,
+        dtype: Any = None,
+        device: str | None = None,
+        generator: Any = None,
+    ) -> None:
+        check_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
+        self.input_size, self.hidden_size, self.bias, self.fused = input_size, hidden_size, bias, fused
+        self.weight_ih: Parameter
+        self.weight_hh: Parameter
+        self.bias_ih: Parameter | None
+        self.bias_hh: Parameter | None
+        make_weights(self, "", (self.gates, input_size, hidden_size), bias, dtype, device, generator)
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+
+    def _enter(
+        self, x: Any, states: tuple[Any, ...] | None, count: int
+    ) -> tuple[Tensor, tuple[Tensor, ...], bool]:
+        """The input as (B, I), the states as (B, H), and whether a batch axis was added."""
+        name = type(self).__name__
+        x = check_input(name, x, self.input_size, self.weight_ih, (1, 2), "(B, input_size) or (input_size,)")
+        shape = (*x.shape[:-1], self.hidden_size)
+        if states is None:
+            states = (zeros(*shape, dtype=x.dtype, device=x.device),) * count
+        axes = "(B, hidden_size)" if x.ndim == 2 else "(hidden_size,)"
+        names = ("h_0", "c_0")
+        found = tuple(
+            check_state(name, n, s, shape, axes, self.weight_hh) for n, s in zip(names, states, strict=False)
+        )
+        single = x.ndim == 1
+        if single:
+            x, found = ops.expand_dims(x, 0), tuple(ops.expand_dims(s, 0) for s in found)
+        return x, found, single
+
+
+def add_biases(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """The sum of the two biases, where there are any."""
+    return a if b is None else b if a is None else a + b
+
+
+def gru_biases(b_ih: Tensor | None, b_hh: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """The bias that joins the projected input, and the part of `b_hh` that the reset gate scales."""
+    if b_ih is None or b_hh is None:
+        return b_ih, None
+    H = b_hh.shape[0] // 3
+    none = zeros(H, dtype=b_hh.dtype, device=b_hh.device)
+    return b_ih + ops.concatenate([b_hh[: 2 * H], none]), b_hh[2 * H :]
+
+
+class RNNCell(_Cell):
+    """One step of a plain recurrent network, h' = f(x W_ihᵀ + b_ih + h W_hhᵀ + b_hh); f is tanh, relu or
+    sigmoid.
+
+    `forward(x, hx=None)`: x (B, input_size) or (input_size,), hx (B, hidden_size), zeros if omitted; returns
+    h' of the state's shape. Weights `weight_ih` (H, I), `weight_hh` (H, H), `bias_ih`, `bias_hh` (H,) as in
+    PyTorch.
+
+    Raises `ShapeError` and `DTypeError` for an input or a state that does not fit.
+
+    >>> import tinygrad_rnn as tr
+    >>> cell = tr.nn.RNNCell(3, 5)
+    >>> cell(tr.randn(2, 3)).shape
+    (2, 5)
+    """
+
+    gates = 1
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", **options: Any
+    ) -> None:
+        check_nonlinearity("RNNCell", nonlinearity)
+        super().__init__(input_size, hidden_size, bias, **options)
+        self.nonlinearity = nonlinearity
+
+    def forward(self, x: Any, hx: Any = None) -> Tensor:
+        """The next state; see the class."""
+        x, (h,), single = self._enter(x, None if hx is None else (hx,), 1)
+        x = ops.linear(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))
+        h = (rnn_step if self.fused else rnn_cell)(x, h, self.weight_hh, nonlinearity=self.nonlinearity)
+        return h[0] if single else h
+
+
+class LSTMCell(_Cell):
+    """One step of an LSTM; see `lstm_cell` for the equations. Gates in PyTorch's order i, f, g, o.
+
+    `forward(x, hx=None)`: x (B, input_size) or (input_size,), hx the pair (h, c), each (B, hidden_size),
+    zeros if omitted; returns the pair (h', c'). Weights `weight_ih` (4H, I), `weight_hh` (4H, H), `bias_ih`,
+    `bias_hh` (4H,).
+
+    Raises `ShapeError` and `DTypeError` for an input or a state that does not fit.
+
+    >>> import tinygrad_rnn as tr
+    >>> h, c = tr.nn.LSTMCell(3, 5)(tr.randn(2, 3))
+    >>> h.shape, c.shape
+    ((2, 5), (2, 5))
+    """
+
+    gates = 4
+
+    def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
+        """The next state; see the class."""
+        x, (h, c), single = self._enter(x, check_pair("LSTMCell", hx), 2)
+        x = ops.linear(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))
+        if self.fused:
+            y = lstm_step(x, ops.stack([h, c]), self.weight_hh)
+            h, c = y[-2], y[-1]
+        else:
+            h, c = lstm_cell(x, h, c, self.weight_hh)
+        return (h[0], c[0]) if single else (h, c)
+
+
+class GRUCell(_Cell):
+    """One step of a GRU; see `gru_cell` for the equations. Gates in PyTorch's order r, z, n, reset after the
+    product.
+
+    `forward(x, hx=None)`: x (B, input_size) or (input_size,), hx (B, hidden_size), zeros if omitted; returns
+    h' of the state's shape. Weights `weight_ih` (3H, I), `weight_hh` (3H, H), `bias_ih`, `bias_hh` (3H,).
+
+    Raises `ShapeError` and `DTypeError` for an input or a state that does not fit.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.nn.GRUCell(3, 5)(tr.randn(2, 3)).shape
+    (2, 5)
+    """
+
+    gates = 3
+
+    def forward(self, x: Any, hx: Any = None) -> Tensor:
+        """The next state; see the class."""
+        x, (h,), single = self._enter(x, None if hx is None else (hx,), 1)
+        before, inside = gru_biases(self.bias_ih, self.bias_hh)
+        x = ops.linear(x, self.weight_ih, before)
+        if self.fused:
+            h = gru_step(x, ops.expand_dims(h, 0), self.weight_hh, inside)[-1]
+        else:
+            h = gru_cell(x, h, self.weight_hh, inside)
+        return h[0] if single else h
+
+
+def check_nonlinearity(layer: str, name: str) -> None:
+    """Raise `ValueError` for a nonlinearity that a plain recurrent network does not have here."""
+    if name not in NONLINEARITIES:
+        raise ValueError(f"{layer}: nonlinearity must be one of {', '.join(NONLINEARITIES)}, got {name!r}")
+
+
+def check_pair(layer: str, hx: Any) -> tuple[Any, Any] | None:
+    """The two states of an LSTM, or an error that says that there are two."""
+    if hx is None:
+        return None
+    if not isinstance(hx, tuple | list) or len(hx) != 2:
+        raise ShapeError(f"{layer}: hx must be the pair (h_0, c_0), got {type(hx).__name__}")
+    return hx[0], hx[1]

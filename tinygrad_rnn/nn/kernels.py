@@ -1,0 +1,262 @@
+"""Fused kernels: one pass of array operations for what the plain definitions say in many ops.
+
+Each pair `*_forward`, `*_vjp` is how an op of `cells` or `functional` is fast; what it means stands there,
+in ops, and a test ties the two together. They run on NumPy and CuPy arrays, write only into arrays of their
+own, and see nothing but the inputs, the output and the metadata: what the way back needs of the way forth is
+a part of the output.
+
+Three habits explain the code. Gates are kept as blocks (4, B, H) and not side by side (B, 4H), so that the
+work on one gate runs over contiguous memory. A sigmoid is a scaled tanh, `(1 + tanh(z / 2)) / 2`, so that
+all gates take one call. What goes to a weight is a lazy `Product`, so that the sum over time becomes a few
+large matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from tinygrad_rnn.tensor.backend import Array, DType, device_of, namespace
+from tinygrad_rnn.tensor.graph import Part, Product
+
+Needs = tuple[bool, ...]
+
+
+@lru_cache(maxsize=64)
+def _constants(xp: Any, dtype: DType, device: str) -> dict[str, Array]:
+    """Small arrays that the kernels use at each step: cheaper than Python numbers, which NumPy converts at
+    each call.
+    """
+
+    def column(*values: float) -> Array:
+        return xp.asarray(values, dtype=dtype).reshape(-1, 1, 1)
+
+    return {
+        "half": xp.asarray(0.5, dtype=dtype),
+        "one": xp.asarray(1.0, dtype=dtype),
+        # gates i, f, g, o: a sigmoid is tanh scaled by a half before and after, then moved up by a half
+        "scale": column(0.5, 0.5, 1.0, 0.5),
+        "shift": column(0.5, 0.5, 0.0, 0.5),
+        # the slope is (1 - y)(y + tail): y (1 - y) for a sigmoid, (1 - y)(1 + y) for tanh
+        "tail": column(0.0, 0.0, 1.0, 0.0),
+    }
+
+
+def _blocks(z: Array, count: int) -> Array:
+    """(B, count * H) seen as (count, B, H), without a copy."""
+    B, width = z.shape
+    return z.reshape(B, count, width // count).swapaxes(0, 1)
+
+
+# --- RNN ------------------------------------------------------------------------------------------
+
+
+def rnn_forward(x: Array, h: Array, W: Array, *, nonlinearity: str) -> Array:
+    """y = f(x + h Wᵀ) for x, y (B, H)."""
+    xp = namespace(x, h, W)
+    y = xp.matmul(h, W.T)
+    y += x
+    if nonlinearity == "relu":
+        return xp.maximum(y, 0, out=y)
+    if nonlinearity == "tanh":
+        return xp.tanh(y, out=y)
+    half = _constants(xp, y.dtype, device_of(y))["half"]
+    y *= half
+    xp.tanh(y, out=y)
+    y *= half
+    y += half
+    return y
+
+
+def rnn_vjp(
+    g: Array, y: Array, needs: Needs, x: Array, h: Array, W: Array, *, nonlinearity: str
+) -> Sequence[Any]:
+    """Gradients of x, h and W."""
+    xp = namespace(g)
+    if nonlinearity == "relu":
+        d = g * (y > 0)
+    else:
+        one = _constants(xp, y.dtype, device_of(y))["one"]
+        d = xp.multiply(y, y) if nonlinearity == "tanh" else xp.subtract(one, y)
+        if nonlinearity == "tanh":
+            xp.subtract(one, d, out=d)
+        else:
+            d *= y
+        d *= g
+    return (
+        d,
+        xp.matmul(d, W) if needs[1] else None,
+        Product(d, h) if needs[2] else None,
+    )
+
+
+# --- LSTM -----------------------------------------------------------------------------------------
+
+
+def lstm_forward(x: Array, state: Array, W: Array) -> Array:
+    """The rows i, f, g, o, h, c (6, B, H) of one step; x (B, 4H), `state` ends in the rows h, c."""
+    xp = namespace(x, state, W)
+    B, H = state.shape[1:]
+    k = _constants(xp, x.dtype, device_of(x))
+    z = xp.matmul(state[-2], W.T)
+    z += x
+    y = xp.empty((6, B, H), dtype=z.dtype)
+    gates = y[:4]
+    xp.multiply(_blocks(z, 4), k["scale"], out=gates)
+    xp.tanh(gates, out=gates)
+    gates *= k["scale"]
+    gates += k["shift"]
+    i, f, u, o, h, c = y
+    xp.multiply(f, state[-1], out=c)
+    xp.multiply(i, u, out=h)
+    c += h
+    xp.tanh(c, out=h)
+    h *= o
+    return y
+
+
+def lstm_vjp(g: Array, y: Array, needs: Needs, x: Array, state: Array, W: Array) -> Sequence[Any]:
+    """Gradients of x, state and W."""
+    xp = namespace(g)
+    B, H = y.shape[1:]
+    k = _constants(xp, y.dtype, device_of(y))
+    _, f, _, o, h, c = y
+    dh, gates = g[4], y[:4]
+    d = xp.empty((4, B, H), dtype=y.dtype)
+    slope = xp.tanh(c)
+    xp.multiply(dh, slope, out=d[3])  # do = dh tanh(c)
+    dc = dh * o  # dc + dh o (1 - tanh(c)²), where o tanh(c) = h
+    xp.multiply(d[3], h, out=slope)
+    dc -= slope
+    dc += g[5]
+    xp.multiply(dc, y[2::-2], out=d[0::2])  # di = dc g and dg = dc i in one call
+    xp.multiply(dc, state[-1], out=d[1])
+    d += g[:4]  # zeros, unless somebody looks at the gates
+    slope = xp.subtract(k["one"], gates)
+    d *= slope
+    xp.add(gates, k["tail"], out=slope)
+    dz = xp.empty((B, 4 * H), dtype=y.dtype)
+    xp.multiply(d, slope, out=_blocks(dz, 4))
+    dstate = None
+    if needs[1]:
+        both = xp.empty((2, B, H), dtype=y.dtype)
+        xp.matmul(dz, W, out=both[0])
+        xp.multiply(dc, f, out=both[1])
+        dstate = Part(both, slice(-2, None))
+    return dz, dstate, Product(dz, state[-2]) if needs[2] else None
+
+
+# --- GRU ------------------------------------------------------------------------------------------
+
+
+def gru_forward(x: Array, state: Array, W: Array, b: Array | None) -> Array:
+    """The rows r, z, n, m, h (5, B, H) of one step; x (B, 3H), `state` ends in the row h."""
+    xp = namespace(x, state, W)
+    B, H = state.shape[1:]
+    half = _constants(xp, x.dtype, device_of(x))["half"]
+    h = state[-1]
+    a = xp.matmul(h, W.T)
+    y = xp.empty((5, B, H), dtype=a.dtype)
+    r, z, n, m, new = y
+    gates = y[:2]
+    xp.add(_blocks(a[:, : 2 * H], 2), _blocks(x[:, : 2 * H], 2), out=gates)
+    gates *= half
+    xp.tanh(gates, out=gates)
+    gates *= half
+    gates += half
+    if b is None:
+        m[...] = a[:, 2 * H :]
+    else:
+        xp.add(a[:, 2 * H :], b, out=m)
+    xp.multiply(r, m, out=n)
+    n += x[:, 2 * H :]
+    xp.tanh(n, out=n)
+    xp.subtract(h, n, out=new)
+    new *= z
+    new += n
+    return y
+
+
+def gru_vjp(
+    g: Array, y: Array, needs: Needs, x: Array, state: Array, W: Array, b: Array | None
+) -> Sequence[Any]:
+    """Gradients of x, state, W and b."""
+    xp = namespace(g)
+    B, H = y.shape[1:]
+    one = _constants(xp, y.dtype, device_of(y))["one"]
+    r, z, n, m, _ = y
+    h, dh = state[-1], g[4]
+    inward = xp.empty((B, 3 * H), dtype=y.dtype)  # to x
+    across = xp.empty((B, 3 * H), dtype=y.dtype)  # to h Wᵀ: the last third has passed the reset gate
+    d = xp.empty((2, B, H), dtype=y.dtype)
+    rest = xp.subtract(one, z)
+    dn = dh * rest
+    dn += g[2]
+    slope = n * n
+    xp.subtract(one, slope, out=slope)
+    dn *= slope
+    inward[:, 2 * H :] = dn
+    dm = xp.multiply(dn, r, out=slope)
+    dm += g[3]
+    across[:, 2 * H :] = dm
+    xp.multiply(dn, m, out=d[0])
+    xp.subtract(h, n, out=d[1])
+    d[1] *= dh
+    d += g[:2]
+    d *= y[:2]
+    xp.subtract(one, r, out=dn)
+    d[0] *= dn
+    d[1] *= rest
+    _blocks(inward[:, : 2 * H], 2)[...] = d
+    across[:, : 2 * H] = inward[:, : 2 * H]
+    dstate = None
+    if needs[1]:
+        back = xp.matmul(across, W)
+        back += xp.multiply(dh, z, out=rest)
+        dstate = Part(back, -1)
+    return (
+        inward,
+        dstate,
+        Product(across, h) if needs[2] else None,
+        xp.sum(dm, axis=0) if needs[3] else None,
+    )
+
+
+# --- cross-entropy --------------------------------------------------------------------------------
+
+
+def cross_entropy_forward(x: Array, *, targets: Array, keep: Array, label_smoothing: float) -> Array:
+    """The rows loss, logsumexp (2, N) of logits x (N, C), targets (N,) in range and `keep` (N,) 1 or 0."""
+    xp = namespace(x)
+    N, C = x.shape
+    top = xp.max(x, axis=1, keepdims=True) if C else xp.zeros((N, 1), dtype=x.dtype)
+    top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
+    e = xp.exp(x - top)
+    y = xp.empty((2, N), dtype=x.dtype)
+    xp.log(xp.sum(e, axis=1), out=y[1])
+    y[1] += top[:, 0]
+    y[0] = y[1]
+    chosen = x[xp.arange(N), targets]
+    if label_smoothing:
+        y[0] -= (1 - label_smoothing) * chosen + label_smoothing * xp.mean(x, axis=1)
+    else:
+        y[0] -= chosen
+    y[0] = xp.where(keep, y[0], xp.zeros_like(y[0]))
+    return y
+
+
+def cross_entropy_vjp(
+    g: Array, y: Array, needs: Needs, x: Array, *, targets: Array, keep: Array, label_smoothing: float
+) -> Sequence[Any]:
+    """Softmax minus one-hot, scaled: the gradient of x."""
+    xp = namespace(x)
+    N, C = x.shape
+    loss = g[0] * keep
+    d = x - y[1][:, None]
+    xp.exp(d, out=d)
+    d *= (loss + g[1])[:, None]
+    if label_smoothing:
+        d -= (label_smoothing / C * loss)[:, None]
+    d[xp.arange(N), targets] -= (1 - label_smoothing) * loss
+    return (d,)

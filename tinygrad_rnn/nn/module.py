@@ -1,0 +1,300 @@
+"""Module: a thing with parameters. Attributes are plain attributes; what a module holds is found by looking
+at them.
+
+A `Parameter`, a `Module`, or a list or tuple of them that is an attribute is part of the module, named by
+the path to it: `model.layers[0].weight` is `layers.0.weight`. Nothing is registered behind one's back, so a
+misspelt attribute is an `AttributeError` and not a silent None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self, overload
+
+from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.nn.parameter import Parameter
+from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor.functional import replayable
+from tinygrad_rnn.tensor.tensor import Tensor
+
+
+class Module:
+    """The base of all layers and models. A subclass sets attributes in `__init__` and defines `forward`.
+
+    Calling a module calls its `forward`. Parameters keep the order in which they were set, a module's own
+    before those of its parts; one that is used twice (tied weights) is listed once, under its first name.
+
+    >>> import tinygrad_rnn as tr
+    >>> class Tagger(tr.nn.Module):
+    ...     def __init__(self):
+    ...         self.lstm = tr.nn.LSTM(4, 8)
+    ...         self.head = tr.nn.Linear(8, 3)
+    ...     def forward(self, x):
+    ...         return self.head(self.lstm(x)[0])
+    >>> model = Tagger()
+    >>> model(tr.randn(5, 2, 4)).shape
+    (5, 2, 3)
+    >>> model
+    Tagger, 475 parameters
+      lstm: LSTM(4, 8), 448 parameters
+        weight_ih_l0 (32, 4)
+        weight_hh_l0 (32, 8)
+        bias_ih_l0 (32,)
+        bias_hh_l0 (32,)
+      head: Linear(8, 3), 27 parameters
+        weight (3, 8)
+        bias (3,)
+    """
+
+    training: bool = True
+    _buffer_names: tuple[str, ...] = ()
+    forward: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    # --- what is in it ----------------------------------------------------------------------------
+
+    def register_buffer(self, name: str, value: Any) -> None:
+        """Set attribute `name` to a tensor that is saved and moved with the module, but not trained."""
+        setattr(self, name, value if isinstance(value, Tensor) else Tensor(value))
+        if name not in self._buffer_names:
+            self._buffer_names = (*self._buffer_names, name)
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """The module's own parameters and buffers by name."""
+        for name, value in vars(self).items():
+            if isinstance(value, Parameter) or (name in self._buffer_names and isinstance(value, Tensor)):
+                yield name, value
+            elif isinstance(value, list | tuple):
+                yield from ((f"{name}.{i}", p) for i, p in enumerate(value) if isinstance(p, Parameter))
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules that are attributes of this one, or stand in a list or tuple that is."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, list | tuple):
+                yield from ((f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module))
+
+    def _all(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all below it with the paths to them, one that is used twice under each of its
+        names.
+        """
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child._all(f"{prefix}.{name}" if prefix else name)
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """This module (named "") and all below it, each once."""
+        seen: set[int] = set()
+        for name, module in self._all():
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it, each once."""
+        return (module for _, module in self.named_modules())
+
+    def _names(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter and buffer under every one of its names."""
+        for path, module in self._all():
+            for name, value in module._tensors():
+                yield (f"{path}.{name}" if path else name), value
+
+    def _unique(self, parameters: bool) -> Iterator[tuple[str, Tensor]]:
+        seen: set[int] = set()
+        for name, value in self._names():
+            if id(value) not in seen and isinstance(value, Parameter) == parameters:
+                seen.add(id(value))
+                yield name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter with its name, each once."""
+        return ((name, p) for name, p in self._unique(True) if isinstance(p, Parameter))
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Every parameter, each once: what an optimiser is given."""
+        return (p for _, p in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """Every buffer with its name, each once."""
+        return self._unique(False)
+
+    def buffers(self) -> Iterator[Tensor]:
+        """Every buffer, each once."""
+        return (b for _, b in self.named_buffers())
+
+    # --- values -----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name. A snapshot: later training does not change it, and it costs no
+        copy.
+        """
+        return {name: value.detach() for name, value in (*self.named_parameters(), *self.named_buffers())}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Set parameters and buffers to the values of `state`: tensors or arrays by name, cast to the
+        module's dtype.
+
+        All or nothing. Names that are missing or unexpected (unless not `strict`) and shapes that differ are
+        listed in one error: a `KeyError` for names, a `ShapeError` where only shapes differ. A tied
+        parameter may appear under any one of its names.
+        """
+        known = dict(self._names())
+        given = {id(known[name]) for name in state if name in known}
+        missing = [n for n, t in (*self.named_parameters(), *self.named_buffers()) if id(t) not in given]
+        unexpected = [name for name in state if name not in known]
+        misshapen = [
+            f"{name}: {tuple(value.shape)} given, {known[name].shape} here"
+            for name, value in state.items()
+            if name in known and tuple(value.shape) != known[name].shape
+        ]
+        wrong = [f"missing: {', '.join(missing)}"] if missing and strict else []
+        wrong += [f"unexpected: {', '.join(unexpected)}"] if unexpected and strict else []
+        if wrong or misshapen:
+            wrong += [f"of another shape: {'; '.join(misshapen)}"] if misshapen else []
+            message = f"load_state_dict of {type(self).__name__}: {'. '.join(wrong)}"
+            raise ShapeError(message) if misshapen and len(wrong) == 1 else KeyError(message)
+        for name, value in state.items():
+            if name in known:
+                known[name].assign_(value.to(known[name].device) if isinstance(value, Tensor) else value)
+
+    def to(self, *targets: Any) -> Self:
+        """Move the module to a device (`"cuda"`) or a floating dtype (`"float64"`), in place. The gradients
+        of what moves are dropped.
+
+        Integer buffers keep their dtype.
+        """
+        seen = {id(t): t for _, t in self._names()}
+        for tensor in seen.values():
+            grads = tensor.requires_grad
+            wanted = [t for t in targets if _is_device(t) or backend.is_floating(tensor.dtype)]
+            moved = tensor.detach().to(*wanted)
+            if moved._array is not tensor._array:
+                tensor.requires_grad = False
+                tensor._array = moved._array
+                tensor.requires_grad = grads  # a new leaf: the old one's node knows the old dtype
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for p in self.parameters():
+            p.grad = None
+
+    # --- mode -------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the training mode, which dropout looks at, here and below."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Leave the training mode, here and below."""
+        return self.train(False)
+
+    def is_training(self) -> bool:
+        """The mode to compute by: `training`, or what it was where a checkpointed segment is replayed."""
+        return replayable(self.training)
+
+    # --- for people -------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """What stands between the parentheses of the module's line in `repr`."""
+        return ""
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines(""))
+
+    def _lines(self, label: str) -> list[str]:
+        extra = self.extra_repr()
+        count = sum(p.size for p in self.parameters())
+        line = f"{label}{type(self).__name__}" + (f"({extra})" if extra else "")
+        line += f", {count:,} parameter{'s' * (count != 1)}" if count else ""
+        own = [f"  {name} {value.shape}" for name, value in self._tensors()]
+        below = [f"  {sub}" for name, child in self.named_children() for sub in child._lines(f"{name}: ")]
+        return [line, *own, *below]
+
+
+def _is_device(target: Any) -> bool:
+    return isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda")
+
+
+class ModuleList(Module):
+    """Modules in a list, named by their positions: `len`, indexing, iteration, `append`.
+
+    >>> import tinygrad_rnn as tr
+    >>> layers = tr.nn.ModuleList([tr.nn.Linear(2, 2)])
+    >>> [name for name, _ in layers.append(tr.nn.Linear(2, 1)).named_parameters()]
+    ['0.weight', '0.bias', '1.weight', '1.bias']
+    """
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        for module in modules:
+            self.append(module)
+
+    def append(self, module: Module) -> Self:
+        """Add a module at the end."""
+        if not isinstance(module, Module):
+            raise TypeError(f"{type(self).__name__} holds modules, not {type(module).__name__}")
+        setattr(self, str(len(self)), module)
+        return self
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.named_children())
+
+    def __iter__(self) -> Iterator[Any]:
+        return (child for _, child in self.named_children())
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        children = list(self)
+        return type(self)(children[index]) if isinstance(index, slice) else children[index]
+
+
+class Sequential(ModuleList):
+    """Modules applied one after the other; functions of one tensor may stand between them.
+
+    >>> import tinygrad_rnn as tr
+    >>> net = tr.nn.Sequential(tr.nn.Linear(3, 4), tr.tanh, tr.nn.Linear(4, 1))
+    >>> net(tr.randn(2, 3)).shape
+    (2, 1)
+    """
+
+    def __init__(self, *modules: Module | Callable[[Any], Any]) -> None:
+        super().__init__(m if isinstance(m, Module) else Function(m) for m in modules)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        children = list(self)
+        return type(self)(*children[index]) if isinstance(index, slice) else children[index]
+
+    def forward(self, x: Any) -> Any:
+        """`x` through every module in turn."""
+        for module in self:
+            x = module(x)
+        return x
+
+
+class Function(Module):
+    """A function of one tensor as a module without parameters."""
+
+    def __init__(self, f: Callable[[Any], Any]) -> None:
+        if not callable(f):
+            raise TypeError(f"Sequential holds modules and functions, not {type(f).__name__}")
+        self.f = f
+
+    def extra_repr(self) -> str:
+        return getattr(self.f, "__name__", repr(self.f))
+
+    def forward(self, x: Any) -> Any:
+        """`f(x)`."""
+        return self.f(x)

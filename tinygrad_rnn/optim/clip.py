@@ -1,0 +1,93 @@
+"""Keeping gradients from exploding: Pascanu, Mikolov and Bengio (2013)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from tinygrad_rnn.errors import NonFiniteError
+from tinygrad_rnn.tensor.backend import Array, namespace, quiet
+from tinygrad_rnn.tensor.tensor import Tensor
+
+
+def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: bool = True) -> float:
+    """Scale the gradients so that their common 2-norm is at most `max_norm`; return the norm that they had.
+
+    `parameters`: a parameter, an iterable of them, or of (name, parameter) pairs. Those without a gradient
+    are skipped. As in PyTorch the factor is max_norm / (norm + 1e-6), where that is below 1.
+
+    Raises `NonFiniteError` naming the first parameter whose gradient holds a NaN or an infinity; with
+    `error_if_nonfinite=False` the gradients are scaled by whatever the norm is (PyTorch's default).
+
+    >>> import tinygrad_rnn as tr
+    >>> p = tr.nn.Parameter([3.0, 4.0])
+    >>> (p * p / 2).sum().backward()
+    >>> clip_grad_norm_([p], 1.0)
+    5.0
+    >>> [round(v, 4) for v in p.grad.tolist()]
+    [0.6, 0.8]
+    """
+    if not max_norm > 0:
+        raise ValueError(f"clip_grad_norm_: max_norm must be above 0, got {max_norm!r}")
+    named = [(name, p, p.grad._array) for name, p in _named(parameters) if p.grad is not None]
+    norm = math.sqrt(sum(_square(g) for _, _, g in named))
+    if not math.isfinite(norm):
+        norm = _careful_norm([g for _, _, g in named])
+        if not math.isfinite(norm) and error_if_nonfinite:
+            name = next(name for name, _, g in named if not bool(namespace(g).all(namespace(g).isfinite(g))))
+            raise NonFiniteError(
+                f"clip_grad_norm_: the gradient of parameter {name} holds a NaN or an infinity"
+            )
+    factor = max_norm / (norm + 1e-6)
+    if not factor >= 1:
+        with quiet():  # inf * 0, where that was asked for
+            for _, p, g in named:
+                _set_grad(p, g * factor)
+    return norm
+
+
+def clip_grad_value_(parameters: Any, clip_value: float) -> None:
+    """Clip every element of the gradients to [-clip_value, clip_value].
+
+    >>> import tinygrad_rnn as tr
+    >>> p = tr.nn.Parameter([3.0, 4.0])
+    >>> (p * p / 2).sum().backward()
+    >>> clip_grad_value_([p], 3.5)
+    >>> p.grad.tolist()
+    [3.0, 3.5]
+    """
+    if not clip_value > 0:
+        raise ValueError(f"clip_grad_value_: clip_value must be above 0, got {clip_value!r}")
+    for _, p in _named(parameters):
+        if p.grad is not None:
+            g = p.grad._array
+            _set_grad(p, namespace(g).clip(g, -clip_value, clip_value))
+
+
+def _named(parameters: Any) -> Iterable[tuple[Any, Tensor]]:
+    if isinstance(parameters, Tensor):
+        parameters = [parameters]
+    for i, entry in enumerate(parameters):
+        yield entry if isinstance(entry, tuple) else (i, entry)
+
+
+def _square(g: Array) -> float:
+    """The sum of the squares."""
+    flat = namespace(g).reshape(g, (-1,))
+    return float(flat @ flat)
+
+
+def _careful_norm(gradients: list[Array]) -> float:
+    """The norm in float64, scaled by the largest element: finite wherever the gradients are."""
+    scale = max((float(namespace(g).max(abs(g))) for g in gradients if g.size), default=0.0)
+    if not math.isfinite(scale):
+        return math.nan if any(bool(namespace(g).any(g != g)) for g in gradients) else math.inf
+    parts = [namespace(g).astype(g, namespace(g).float64) / scale for g in gradients]
+    return scale * math.sqrt(sum(_square(part) for part in parts))
+
+
+def _set_grad(p: Tensor, g: Array) -> None:
+    """Give `p` another gradient without copying it; the old one, which somebody may hold, stays as it was."""
+    assert p._node is not None and p._node.watch is not None
+    p._node.watch.grad = g

@@ -1,0 +1,249 @@
+"""What the optimisers share: parameter groups, flat buffers, saving and loading.
+
+An optimiser works on flat arrays: all parameters of a group with one dtype, device and step count lie behind
+one another, so a step is a handful of array operations whatever the number of parameters. Values that were
+handed out never change: a step computes new values into a new array, and the parameters become views of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor.backend import Array, namespace
+from tinygrad_rnn.tensor.tensor import Tensor
+
+
+class _Flat:
+    """Parameters side by side: their values and their moments, each as one array."""
+
+    __slots__ = ("bound", "cuts", "indices", "moments", "shapes", "values")
+
+    def __init__(self, indices: tuple[int, ...], shapes: list[tuple[int, ...]]) -> None:
+        self.indices, self.shapes = indices, shapes
+        self.cuts = [0]
+        for shape in shapes:
+            self.cuts.append(self.cuts[-1] + math.prod(shape))
+        self.values: Array = None
+        self.bound: list[
+            Array
+        ] = []  # the arrays that the parameters were given: who has another was assigned to
+        self.moments: dict[str, Array] = {}
+
+    def join(self, arrays: list[Array]) -> Array:
+        """Arrays of the parameters' shapes as one new flat array."""
+        xp = namespace(*arrays)
+        return xp.concat([xp.reshape(a, (-1,)) for a in arrays])
+
+    def piece(self, flat: Array, k: int) -> Array:
+        """The part of a flat array that belongs to parameter k, in its shape."""
+        return flat[self.cuts[k] : self.cuts[k + 1]].reshape(self.shapes[k])
+
+
+class Optimizer:
+    """The base of the optimisers. A subclass names its options and its moments and defines `update`.
+
+    `parameters`: an iterable of parameters, of (name, parameter) pairs such as `module.named_parameters()`,
+    or of dictionaries {"params": ..., "lr": ...} where groups are to have options of their own.
+    `param_groups` is the list of groups; changing `group["lr"]` changes the next step. Parameters whose
+    `.grad` is None are skipped, their moments and step counts included.
+    """
+
+    def __init__(self, parameters: Iterable[Any], defaults: dict[str, Any]) -> None:
+        groups = list(parameters)
+        if not groups:
+            raise ValueError(f"{type(self).__name__}: no parameters to optimise")
+        if not isinstance(groups[0], Mapping):
+            groups = [{"params": groups}]
+        self.param_groups: list[dict[str, Any]] = []
+        self._parameters: list[Tensor] = []
+        self._names: list[str] = []
+        self._steps: list[int] = []
+        self._flats: dict[tuple[int, ...], _Flat] = {}
+        self._owner: list[_Flat | None] = []  # the flat whose moments are those of each parameter
+        for group in groups:
+            self.add_param_group(group, defaults)
+
+    def add_param_group(self, group: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
+        """Add a group {"params": ..., options ...}; options that it does not give are those of the first
+        group.
+        """
+        name = type(self).__name__
+        if defaults is None:
+            defaults = {k: v for k, v in self.param_groups[0].items() if k != "params"}
+        if unknown := set(group) - {"params", *defaults}:
+            raise TypeError(f"{name}: unknown option(s) {', '.join(sorted(unknown))} in a parameter group")
+        if "params" not in group:
+            raise ValueError(f"{name}: a parameter group needs 'params'")
+        new = {**defaults, **group}
+        self.check({k: v for k, v in new.items() if k != "params"})
+        given = group["params"]
+        members: list[tuple[str, Tensor]] = []
+        for entry in [given] if isinstance(given, Tensor) else list(given):
+            label, p = (
+                entry if isinstance(entry, tuple) else (str(len(self._parameters) + len(members)), entry)
+            )
+            if not isinstance(p, Tensor) or not p.is_leaf or not p.requires_grad:
+                raise ValueError(f"{name}: parameter {label} must be a leaf tensor that requires a gradient")
+            if any(p is q for q in self._parameters) or any(p is q for _, q in members):
+                raise ValueError(f"{name}: parameter {label} is given twice")
+            if label in self._names or any(label == other for other, _ in members):
+                raise ValueError(f"{name}: two parameters are named {label!r}")
+            members.append((label, p))
+        if not members:
+            raise ValueError(f"{name}: no parameters to optimise in a group")
+        new["params"] = [p for _, p in members]
+        for label, p in members:
+            self._names.append(label)
+            self._parameters.append(p)
+            self._steps.append(0)
+            self._owner.append(None)
+        self.param_groups.append(new)
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """The names of what is remembered of each parameter from step to step."""
+        return ()
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Raise `ValueError` for an option out of its range."""
+        for key in ("lr", "eps", "weight_decay"):
+            value = options.get(key, 0.0)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"{type(self).__name__}: {key} must be finite and at least 0, got {value!r}")
+
+    def update(
+        self, p: Array, g: Array, moments: dict[str, Array], step: int, options: Mapping[str, Any]
+    ) -> Array:
+        """The new values of flat `p` as a new array; `g` and the moments are the optimiser's own and may be
+        written.
+        """
+        raise NotImplementedError
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for p in self._parameters:
+            p.grad = None
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient."""
+        first = 0
+        for group in self.param_groups:
+            together: dict[Any, list[int]] = {}
+            for i in range(first, first + len(group["params"])):
+                p = self._parameters[i]
+                if p.grad is not None:
+                    together.setdefault((p.dtype, p.device, self._steps[i]), []).append(i)
+            for indices in together.values():
+                self._step(tuple(indices), group)
+            first += len(group["params"])
+
+    def _step(self, indices: tuple[int, ...], options: Mapping[str, Any]) -> None:
+        parameters = [self._parameters[i] for i in indices]
+        flat = self._flats.get(indices)
+        if flat is None or flat.shapes != [p.shape for p in parameters]:
+            flat = _Flat(indices, [p.shape for p in parameters])
+        arrays = [p._array for p in parameters]
+        if len(flat.bound) != len(arrays) or any(a is not b for a, b in zip(arrays, flat.bound, strict=True)):
+            flat.values = flat.join(arrays)
+        for name in self.moments:
+            if name not in flat.moments or any(self._owner[i] is not flat for i in indices):
+                flat.moments[name] = flat.join([self._moment(i, name) for i in indices])
+        g = flat.join([p.grad._array for p in parameters if p.grad is not None])
+        step = self._steps[indices[0]] + 1
+        flat.values = self.update(flat.values, g, flat.moments, step, options)
+        flat.bound = [flat.piece(flat.values, k) for k in range(len(indices))]
+        self._flats = {key: f for key, f in self._flats.items() if not set(key) & set(indices)} | {
+            indices: flat
+        }
+        for k, i in enumerate(indices):
+            self._parameters[i]._array = flat.bound[k]
+            self._steps[i] = step
+            self._owner[i] = flat
+
+    def _moment(self, i: int, name: str) -> Array:
+        """A moment of one parameter, on its device and of its dtype."""
+        p, owner = self._parameters[i], self._owner[i]
+        if owner is None or name not in owner.moments:
+            return namespace(p._array).zeros_like(p._array)
+        held = owner.piece(owner.moments[name], owner.indices.index(i))
+        if held.dtype != p.dtype or backend.device_of(held) != p.device:
+            held = backend.asarray(held, p.dtype, p.device)
+        return held
+
+    # --- saving and loading -----------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"groups": options of each group and the names of its parameters, "state": step and moments by
+        name}.
+
+        Copies: later steps do not change it.
+        """
+        state: dict[str, dict[str, Any]] = {}
+        for i, name in enumerate(self._names):
+            if self._steps[i]:
+                state[name] = {"step": self._steps[i]}
+                state[name] |= {m: Tensor(self._moment(i, m)) for m in self.moments}
+        groups, first = [], 0
+        for group in self.param_groups:
+            count = len(group["params"])
+            groups.append({**group, "params": self._names[first : first + count]})
+            first += count
+        return {"groups": groups, "state": state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a `state_dict`: options, step counts and moments. All or nothing.
+
+        Raises `KeyError` listing the names of parameters that only one side has, `ShapeError` listing
+        moments that do not fit, `ValueError` for another number of groups or other options.
+        """
+        kind = type(self).__name__
+        groups, entries = state["groups"], state["state"]
+        if len(groups) != len(self.param_groups):
+            raise ValueError(f"{kind}: {len(groups)} parameter groups given, {len(self.param_groups)} here")
+        own = self.state_dict()["groups"]
+        problems = []
+        for mine, theirs in zip(own, groups, strict=True):
+            if mine["params"] != list(theirs["params"]):
+                missing = [n for n in mine["params"] if n not in theirs["params"]]
+                unexpected = [n for n in theirs["params"] if n not in mine["params"]]
+                problems.append(f"missing: {missing}, unexpected: {unexpected}")
+            if set(mine) != set(theirs):
+                raise ValueError(f"{kind}: options {sorted(theirs)} given, {sorted(mine)} here")
+        if problems or not set(entries) <= set(self._names):
+            problems = problems or [f"unexpected: {sorted(set(entries) - set(self._names))}"]
+            raise KeyError(f"load_state_dict of {kind}: parameters {'; '.join(problems)}")
+        misshapen = [
+            f"{name}.{m}"
+            for name, entry in entries.items()
+            for m in self.moments
+            if m not in entry or tuple(entry[m].shape) != self._parameters[self._names.index(name)].shape
+        ]
+        if misshapen:
+            raise ShapeError(
+                f"load_state_dict of {kind}: missing or of another shape: {', '.join(misshapen)}"
+            )
+        for mine, theirs in zip(self.param_groups, groups, strict=True):
+            mine.update({k: v for k, v in theirs.items() if k != "params"})
+        self._flats = {}
+        for i, name in enumerate(self._names):
+            p, entry = self._parameters[i], entries.get(name)
+            self._steps[i], self._owner[i] = 0, None
+            if entry is not None:
+                self._steps[i] = int(entry["step"])
+                owner = _Flat((i,), [p.shape])
+                for m in self.moments:
+                    value = entry[m]._array if isinstance(entry[m], Tensor) else entry[m]
+                    owner.moments[m] = backend.asarray(value, p.dtype, p.device).reshape(-1)
+                self._owner[i] = owner
+
+    def __repr__(self) -> str:
+        groups = [
+            ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
+            + f"; {len(group['params'])} parameters"
+            for group in self.param_groups
+        ]
+        return f"{type(self).__name__}({' | '.join(groups)})"
