@@ -151,7 +151,9 @@ def make_weights(
         setattr(module, name + tail, value)
 
 
-def check_input(layer: str, x: Any, size: int, weight: Tensor, ndims: tuple[int, int], axes: str) -> Tensor:
+def check_input(
+    layer: str, given: Any, size: int, weight: Tensor, ndims: tuple[int, int], axes: str
+) -> Tensor:
     """`given` as a Tensor fit for `layer`, or an error that names both sides of what does not fit."""
     x = as_tensor(given)
     if x.ndim not in ndims:
