@@ -225,21 +225,14 @@ def operand(x: Any, like: Array) -> Any:
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def mixed(a: Array, b: Array) -> bool:
-    """Whether two operands may differ in kind: a quick test before `promote`."""
-    scalar = type(a) in _SCALARS or type(b) in _SCALARS
-    if not scalar:
-        return a.dtype is not b.dtype
-    dtype = (b if type(a) in _SCALARS else a).dtype
-    return dtype is not _FLOAT32 and dtype is not _FLOAT64
-
-
 def promote(a: Array, b: Array) -> tuple[Array, Array]:
     """Two operands with any integers or booleans cast to the other's floating type: float32 stays float32.
 
     >>> promote(np.ones(1, np.float32), np.arange(1))[1].dtype
     dtype('float32')
     """
+    if type(b) in _SCALARS and (a.dtype is _FLOAT32 or a.dtype is _FLOAT64):  # by far the most frequent case
+        return a, b
     kind_a, kind_b = (isinstance(x, float) if type(x) in _SCALARS else is_floating(x.dtype) for x in (a, b))
     if kind_a == kind_b or any(is_complex(x.dtype) for x in (a, b) if type(x) not in _SCALARS):
         return a, b
@@ -259,6 +252,8 @@ def sum_to(g: Array, shape: tuple[int, ...]) -> Array:
     array([[4., 4., 4.]])
     """
     extra = g.ndim - len(shape)
+    if g.shape[extra:] == shape and isinstance(g, np.ndarray):  # a bias, at every step of a recurrent layer
+        return np.add.reduce(g, axis=0 if extra == 1 else tuple(range(extra)))
     axes = (*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1))
     g = namespace(g).sum(g, axis=axes, keepdims=True)
     return g.reshape(shape) if isinstance(g, np.ndarray) else namespace(g).reshape(g, shape)

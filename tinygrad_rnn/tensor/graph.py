@@ -214,7 +214,7 @@ def sweep(
                 if node in wanted or node.serial < floor or (node.watch is not None and node.watch.keeps):
                     results[node] = g
                 if node.sources and node.serial >= floor:
-                    for source, d in zip(node.sources, gradients.pull(node, g), strict=True):
+                    for source, d in zip(node.sources, gradients.pull(node, g)):  # noqa: B905 (a hot line)
                         if source is not None and d is not None:
                             gradients.add(source, d)
                     if not retain:
@@ -269,13 +269,16 @@ def write_gradients(results: dict[Node, Array], gradients: Gradients) -> None:
 
 
 class Part:
-    """What indexing pulls back: `g` belongs at `index` of an array that is 0 elsewhere. Lazy, so T parts cost O(T)."""
+    """What indexing pulls back: `g` belongs at `index` of an array that is 0 elsewhere. Lazy, so T parts cost O(T).
 
-    __slots__ = ("g", "index")
+    A `basic` index, of integers and slices, addresses every entry at most once.
+    """
+
+    __slots__ = ("g", "index", "basic")
     shape = None  # like no array's, which is how the gate tells
 
-    def __init__(self, g: Array, index: Any) -> None:
-        self.g, self.index = g, index
+    def __init__(self, g: Array, index: Any, basic: bool = False) -> None:
+        self.g, self.index, self.basic = g, index, basic
 
 
 class Product:
@@ -331,7 +334,11 @@ class Gradients:
             buffer = self.parts.get(node)
             if buffer is None:
                 buffer = zeros_beside(d.g, node.shape, node.dtype)
-            self.parts[node] = scatter_add(buffer, d.index, d.g)
+                self.parts[node] = buffer
+            if d.basic:
+                buffer[d.index] += d.g
+            else:
+                self.parts[node] = scatter_add(buffer, d.index, d.g)
         else:
             self.pairs.setdefault(node, []).append(d)
             rows = self.rows[node] = self.rows.get(node, 0) + d.x.shape[0]

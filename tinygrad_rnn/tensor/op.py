@@ -230,7 +230,7 @@ def _two(op: Op) -> Callable[..., Any]:
         if metadata:
             _refuse_tensors(op, metadata)
         try:
-            if promote and backend.mixed(a, b):
+            if promote and (not hasattr(a, "dtype") or not hasattr(b, "dtype") or a.dtype is not b.dtype):
                 a, b = backend.promote(a, b)
             y = forward(a, b, **metadata)
         except Exception as error:

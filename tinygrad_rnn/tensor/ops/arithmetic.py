@@ -7,11 +7,14 @@ Two products close this table. Where a derivative is infinite or undefined (sqrt
 and `over` let a gradient of 0 stay 0: a branch that `where` did not choose contributes nothing, instead of 0 * inf = NaN.
 """
 
+# mypy: disable-error-code="has-type"
+# (a derivative may name its own op, or one below it)
+
 from __future__ import annotations
 
 from tinygrad_rnn.tensor.backend import Array, namespace, promote
 from tinygrad_rnn.tensor.op import Operand
-from tinygrad_rnn.tensor.ops.table import op
+from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -116,7 +119,7 @@ def where(condition: Operand, a: Operand, b: Operand) -> Array:
     array([1.  , 0.25], dtype=float32)
     """
     xp = namespace(condition, a, b)
-    if isinstance(a, float | int) and isinstance(b, float | int):
+    if not hasattr(a, "dtype") and not hasattr(b, "dtype"):
         a = xp.asarray(a, dtype=xp.float32 if isinstance(a + b, float) else xp.int64)
     return xp.where(condition, *promote(a, b))
 
@@ -204,7 +207,7 @@ def times(a: Operand, d: Operand) -> Array:
     """`a * d`, but 0 where `a` is 0, even if `d` is infinite or NaN there.
 
     >>> import numpy as np
-    >>> times(np.array([0.0, 2.0]), np.array([np.inf, 3.0]))
+    >>> times(np.array([0.0, 2.0]), np.array([np.nan, 3.0]))
     array([0., 6.])
     """
     return namespace(a, d).where(a == 0, 0.0, a * d)

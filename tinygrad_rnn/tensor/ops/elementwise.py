@@ -4,6 +4,9 @@ Each keeps the shape and the floating dtype of its argument. Functions that satu
 overflows: at every finite `x` they and their derivatives are as finite as the mathematics says.
 """
 
+# mypy: disable-error-code="has-type"
+# (a derivative may name its own op, or one below it)
+
 from __future__ import annotations
 
 import math
@@ -11,10 +14,10 @@ from numbers import Integral, Real
 from typing import Any
 
 from tinygrad_rnn.tensor import backend
-from tinygrad_rnn.tensor.backend import Array, dtype_of, namespace
+from tinygrad_rnn.tensor.backend import Array, namespace
 from tinygrad_rnn.tensor.op import Operand
 from tinygrad_rnn.tensor.ops.arithmetic import minimum, over, times, where
-from tinygrad_rnn.tensor.ops.table import op
+from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -229,17 +232,29 @@ def _gelu_slope(x: Operand, t: Operand) -> Any:
     return 0.5 * (1 + t) + 0.5 * x * times(1 - t * t, _C + 3 * _C * _K * x * x)
 
 
-@op(lambda g: g)
-def astype(x: Operand, dtype: Any) -> Array:
+def astype(x: Operand, dtype: Any) -> Tensor:
     """`x` in another dtype, given by name, type or dtype; `x` itself if it has it. The gradient returns in the old one.
+
+    Integers and booleans carry no gradient. Raises `DTypeError` for an unknown dtype.
 
     >>> import tinygrad_rnn as tr
     >>> tr.astype(tr.Tensor([1.5]), "float64").numpy()
     array([1.5])
     """
+    name = str(backend.dtype_of(dtype) if isinstance(dtype, str | type) else dtype).rpartition(".")[2]
+    return _astype(x, name=name) if "float" in name else _as_whole(x, name=name)
+
+
+@op(lambda g: g)
+def _astype(x: Operand, name: str) -> Array:
     xp = namespace(x)
-    name = str(dtype_of(dtype) if isinstance(dtype, str | type) else dtype)
-    return xp.astype(x, getattr(xp, name.rpartition(".")[2]), copy=False)
+    return xp.astype(x, getattr(xp, name), copy=False)
+
+
+@op(None)
+def _as_whole(x: Operand, name: str) -> Array:
+    xp = namespace(x)
+    return xp.astype(x, getattr(xp, name), copy=False)
 
 
 @op(lambda g, device, source: to_device(g, device=source, source=device))

@@ -13,7 +13,7 @@ from tinygrad_rnn.tensor.backend import Array, asarray, namespace, scatter_add, 
 from tinygrad_rnn.tensor.graph import Part
 from tinygrad_rnn.tensor.op import Operand
 from tinygrad_rnn.tensor.ops.shape import axes_of
-from tinygrad_rnn.tensor.ops.table import op
+from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
 
 _BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
@@ -29,16 +29,24 @@ def getitem(x: Operand, index: Any) -> Tensor:
     >>> tr.Tensor([[1.0, 2.0], [3.0, 4.0]])[1, [0, 0, -1]].numpy()
     array([3., 3., 4.], dtype=float32)
     """
+    if type(index) is int:  # `for x_t in x`
+        return _slice(x, (index, ...))
     keys = index if type(index) is tuple else (index,)
-    if not all(type(key) in _BASIC for key in keys):
-        keys = _checked_keys(keys, _raw(x))
-    elif Ellipsis not in keys:
-        keys = (*keys, ...)  # so that NumPy answers with an array where it would with a scalar
-    return _getitem(x, index=keys)
+    for key in keys:
+        if type(key) not in _BASIC:
+            return _gather(x, _checked_keys(keys, _raw(x)))
+    return _slice(
+        x, keys if Ellipsis in keys else (*keys, ...)
+    )  # with `...` NumPy never answers with a scalar
+
+
+@op(lambda g, index: Part(g, index, basic=True))
+def _slice(x: Operand, index: Any) -> Array:
+    return x[index]
 
 
 @op(lambda g, index: Part(g, index))
-def _getitem(x: Operand, *, index: Any) -> Array:
+def _gather(x: Operand, index: Any) -> Array:
     return x[index]
 
 
@@ -92,7 +100,7 @@ def part(g: Operand, index: Any, shape: tuple[int, ...]) -> Any:
     return assemble(g, indices=(index,), shape=shape) if isinstance(g, Tensor) else Part(g, index)
 
 
-@op(joint=lambda g, indices: [_getitem(g, index=index) for index in indices])
+@op(joint=lambda g, indices: [getitem(g, index) for index in indices])
 def assemble(*gs: Operand, indices: Sequence[Any], shape: tuple[int, ...]) -> Array:
     """Zeros of `shape` to which each of `gs` was added at its index: the sum of parts, as an op.
 

@@ -18,7 +18,7 @@ from tinygrad_rnn.tensor.op import Operand
 from tinygrad_rnn.tensor.ops.indexing import getitem
 from tinygrad_rnn.tensor.ops.reduction import sum
 from tinygrad_rnn.tensor.ops.shape import broadcast_to, expand_dims, reshape
-from tinygrad_rnn.tensor.ops.table import op
+from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -112,8 +112,8 @@ def fold(x: Operand) -> Any:
 def einsum(subscripts: str, *xs: Operand) -> Tensor:
     """Sums of products, as `numpy.einsum`: `"ij,jk->ik"`, implicit output, `...`, and repeated letters (`"ii->i"`).
 
-    Axes under one letter must have one length: a length of 1 is stretched under `...` only. Raises `ShapeError` for axes
-    and subscripts that do not fit.
+    Axes under one letter must have one length, or length 1, which is stretched. Raises `ShapeError` for axes and
+    subscripts that do not fit.
 
     >>> import tinygrad_rnn as tr
     >>> tr.einsum("bi,bi->b", tr.ones(2, 3), tr.ones(2, 3)).numpy()
@@ -147,13 +147,13 @@ def _pull_einsum(g: Operand, xs: tuple[Operand, ...], subscripts: str) -> list[A
 
 
 def _simplified(x: Operand, terms: list[str], i: int, out: str, sizes: dict[str, int]) -> tuple[Operand, str]:
-    """Operand `i` and its letters with repeated ones on the diagonal, `...` stretched, and lonely ones summed."""
-    term = "".join(dict.fromkeys(terms[i]))
+    """Operand `i` and its letters, with repeated ones on the diagonal, length 1 stretched, and lonely ones summed."""
+    term, own = "".join(dict.fromkeys(terms[i])), dict(zip(terms[i], x.shape, strict=True))
     if term != terms[i]:
         xp = namespace(x._array if isinstance(x, Tensor) else x)
-        x = getitem(x, tuple(xp.reshape(xp.arange(sizes[c]), _column(term, c)) for c in terms[i]))
-    if (shape := tuple(sizes[c] for c in term)) != x.shape:
-        x = broadcast_to(x, shape)
+        x = getitem(x, tuple(xp.reshape(xp.arange(own[c]), _column(term, c)) for c in terms[i]))
+    if any(own[c] != sizes[c] for c in term):
+        x = broadcast_to(x, tuple(sizes[c] for c in term))
     elsewhere = set(out).union(*terms[:i], *terms[i + 1 :])
     if lonely := tuple(axis for axis, c in enumerate(term) if c not in elsewhere):
         x = sum(x, lonely)
@@ -181,7 +181,7 @@ def _letters(subscripts: str, shapes: list[tuple[int, ...]]) -> tuple[list[str],
         out = dots + "".join(c for c in sorted(set(joined)) if joined.count(c) == 1 and c not in dots)
     out = out.replace("...", dots)
     wrong = [c for c in "".join((*spelt, out)) if not (c.isascii() and c.isalpha())]
-    if wrong or len(set(out)) < len(out) or not set(out) <= set("".join(spelt)):
+    if wrong or len(set(out)) < len(out) or not set(dots) <= set(out) <= set("".join(spelt)):
         raise ShapeError(
             f"einsum: {subscripts!r} is not understood: {wrong or 'see the letters of the output'}"
         )
@@ -192,15 +192,16 @@ def _letters(subscripts: str, shapes: list[tuple[int, ...]]) -> tuple[list[str],
 
 
 def _sizes(subscripts: str, terms: list[str], shapes: list[tuple[int, ...]]) -> dict[str, int]:
-    """The length of the axis of each letter."""
+    """The length of the axis of each letter, where 1 goes with any."""
     sizes: dict[str, int] = {}
     for term, shape in zip(terms, shapes, strict=True):
+        own = dict(zip(term, shape, strict=True))
         for c, n in zip(term, shape, strict=True):
-            if sizes.setdefault(c, n) != n:
-                if c in subscripts or 1 not in (n, sizes[c]):
-                    shown = " and ".join(map(str, shapes))
-                    raise ShapeError(
-                        f"einsum: {subscripts!r} of shapes {shown}: {c!r} is both {sizes[c]} and {n}"
-                    )
-                sizes[c] *= n  # an axis of length 1 under the dots is stretched
+            held = sizes.setdefault(c, n)
+            if own[c] != n or (n != held and 1 not in (n, held)):
+                shown = " and ".join(map(str, shapes))
+                raise ShapeError(
+                    f"einsum: {subscripts!r} of shapes {shown}: {c!r} stands for different lengths"
+                )
+            sizes[c] = n if held == 1 else held
     return sizes

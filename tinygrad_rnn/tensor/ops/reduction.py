@@ -13,7 +13,7 @@ from tinygrad_rnn.tensor.op import Operand
 from tinygrad_rnn.tensor.ops.arithmetic import over
 from tinygrad_rnn.tensor.ops.elementwise import exp, square
 from tinygrad_rnn.tensor.ops.shape import Axes, axes_of, broadcast_to, flip, pad, reshape, transpose
-from tinygrad_rnn.tensor.ops.table import op
+from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -211,8 +211,8 @@ def std(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     """The standard deviation over `axis`, the square root of `var`. Subgradient: 0 where all values are equal.
 
     >>> import tinygrad_rnn as tr
-    >>> tr.std(tr.Tensor([1.0, 3.0])).item()
-    1.0
+    >>> tr.std(tr.Tensor([1.0, 1.0, 7.0, 7.0])).item()
+    3.0
     """
     n = count(x.shape, axis)
     distance = norm(x - mean(x, axis=axis, keepdims=True), axis=axis, keepdims=keepdims)

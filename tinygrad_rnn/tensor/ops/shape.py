@@ -4,6 +4,9 @@ Their derivatives are the opposite moves. A gradient that comes back larger than
 summed by the engine, so no line here speaks of broadcasting.
 """
 
+# mypy: disable-error-code="has-type"
+# (a derivative may name its own op, or one below it)
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -14,7 +17,7 @@ from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
 from tinygrad_rnn.tensor.op import Operand
-from tinygrad_rnn.tensor.ops.table import op
+from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
 
 Axes = int | Sequence[int] | None
@@ -152,7 +155,8 @@ def pad(x: Operand, widths: Any, value: float = 0) -> Array:
     >>> tr.pad(tr.Tensor([1.0, 2.0]), widths=(1, 2), value=9).numpy()
     array([9., 1., 2., 9., 9.], dtype=float32)
     """
-    return backend.pad(x, _pairs(widths, x.ndim), value)
+    pairs = _pairs(widths, x.ndim)
+    return backend.pad(x, pairs, value) if pairs else x
 
 
 def concatenate(xs: Sequence[Operand], axis: int = 0) -> Tensor:
@@ -222,7 +226,11 @@ def along(x: Operand, axis: int, key: int | slice) -> tuple[Any, ...]:
 
 def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
     """The permutation that undoes `axes`."""
-    return axes and tuple(sorted(range(len(axes)), key=[i % len(axes) for i in axes].__getitem__))
+    return (
+        None
+        if axes is None
+        else tuple(sorted(range(len(axes)), key=[i % len(axes) for i in axes].__getitem__))
+    )
 
 
 def _pairs(widths: Any, ndim: int) -> tuple[tuple[int, int], ...]:
@@ -237,7 +245,7 @@ def _pairs(widths: Any, ndim: int) -> tuple[tuple[int, int], ...]:
     return pairs
 
 
-def _interior(shape: tuple[int, ...], widths: Any) -> tuple[slice, ...]:
+def _interior(shape: tuple[int, ...], widths: Any) -> tuple[Any, ...]:
     """Where `pad` has put `x`."""
     return tuple(
         slice(before, before + n) for n, (before, _) in zip(shape, _pairs(widths, len(shape)), strict=True)
