@@ -273,6 +273,14 @@ def has_kernels(*arrays: Array) -> bool:
     return all(_NAMESPACES.get(type(x)) is not None and x.dtype.kind == "f" for x in arrays if type(x) not in _SCALARS)
 
 
+def gather(x: Array, index: Any) -> Array:
+    """`x[index]` for any index. The standard allows integer arrays in few places, so other libraries go by NumPy."""
+    xp = namespace(x)
+    if xp is np or type(x).__module__.partition(".")[0] == "cupy":
+        return x[index]
+    return xp.asarray(np.asarray(np.asarray(x)[tuple(np.asarray(k) if hasattr(k, "dtype") else k for k in index)]))
+
+
 def scatter_add(buffer: Array, index: Any, g: Array) -> Array:
     """`buffer[index] += g` where an index that occurs twice adds twice. Use the array returned.
 
@@ -280,7 +288,7 @@ def scatter_add(buffer: Array, index: Any, g: Array) -> Array:
     on NumPy their contributions are sorted by target and reduced, which is many times faster than `numpy.add.at`.
     """
     keys = index if isinstance(index, tuple) else (index,)
-    arrays = [k for k in keys if hasattr(k, "dtype") and k.dtype.kind in "iu"] if type(g) is not float else []
+    arrays = [k for k in keys if getattr(getattr(k, "dtype", None), "kind", "") in ("i", "u")] if type(g) is not float else []
     if not isinstance(buffer, np.ndarray):
         if type(buffer).__module__.partition(".")[0] == "cupy":
             if arrays:
@@ -330,7 +338,7 @@ def pad(x: Array, widths: Sequence[tuple[int, int]], value: float = 0) -> Array:
     return xp.asarray(np.pad(np.asarray(x), widths, constant_values=value))
 
 
-_generator = np.random.default_rng()
+_generator: np.random.Generator | None = None  # made at the first draw: numpy.random is slow to import
 
 
 def manual_seed(seed: int) -> None:
@@ -344,6 +352,9 @@ def manual_seed(seed: int) -> None:
 
 def generator() -> np.random.Generator:
     """The library's NumPy generator. Draws are made on the host and moved, so a seed means the same on any device."""
+    global _generator
+    if _generator is None:
+        _generator = np.random.default_rng()
     return _generator
 
 
@@ -371,12 +382,12 @@ def memory(device: str) -> tuple[int, int]:
 @contextlib.contextmanager
 def preserved_generator(state: dict[str, Any]) -> Iterator[None]:
     """Run with the generator in `state`, and put it back as it was."""
-    before = _generator.bit_generator.state
-    _generator.bit_generator.state = state
+    before = generator().bit_generator.state
+    generator().bit_generator.state = state
     try:
         yield
     finally:
-        _generator.bit_generator.state = before
+        generator().bit_generator.state = before
 
 
 def render(x: Array, prefix: str) -> str:
