@@ -13,8 +13,7 @@ and `over` let a gradient of 0 stay 0: a branch that `where` did not choose cont
 from __future__ import annotations
 
 from tinygrad_rnn.tensor.backend import Array, namespace, promote
-from tinygrad_rnn.tensor.op import Operand
-from tinygrad_rnn.tensor.op import op
+from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.tensor import Tensor
 
 

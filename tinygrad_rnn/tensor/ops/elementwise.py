@@ -15,9 +15,8 @@ from typing import Any
 
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
-from tinygrad_rnn.tensor.op import Operand
-from tinygrad_rnn.tensor.ops.arithmetic import minimum, over, times, where
-from tinygrad_rnn.tensor.op import op
+from tinygrad_rnn.tensor.op import Operand, op
+from tinygrad_rnn.tensor.ops.arithmetic import clip, minimum, over, times, where
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -213,8 +212,7 @@ def silu(x: Operand) -> Array:
 _C, _K = math.sqrt(2 / math.pi), 0.044715
 
 
-@op(lambda g, x: g * _gelu_slope(x, tanh(_C * (x + _K * x * x * x))))
-def gelu(x: Operand, approximate: str = "tanh") -> Array:
+def gelu(x: Operand, approximate: str = "tanh") -> Tensor:
     """x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, the form of Hendrycks and Gimpel (2016, arXiv:1606.08415).
 
     `approximate` is there for the sake of PyTorch's signature; anything but `"tanh"` is a `ValueError`.
@@ -225,11 +223,19 @@ def gelu(x: Operand, approximate: str = "tanh") -> Array:
     """
     if approximate != "tanh":
         raise ValueError(f'gelu has the form approximate="tanh" only, not {approximate!r}')
-    return 0.5 * x * (1 + namespace(x).tanh(_C * (x + _K * x * x * x)))
+    return _gelu(x)
 
 
-def _gelu_slope(x: Operand, t: Operand) -> Any:
-    return 0.5 * (1 + t) + 0.5 * x * times(1 - t * t, _C + 3 * _C * _K * x * x)
+@op(lambda g, x: g * _gelu_slope(clip(x, -10.0, 10.0)))
+def _gelu(x: Operand) -> Array:
+    xp = namespace(x)
+    z = xp.clip(x, -10.0, 10.0)  # beyond, tanh is 1 to the last digit; and z³ overflows no dtype
+    return 0.5 * x * (1 + xp.tanh(_C * (z + _K * z * z * z)))
+
+
+def _gelu_slope(x: Operand) -> Any:
+    t = tanh(_C * (x + _K * x * x * x))
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * (_C + 3 * _C * _K * x * x)
 
 
 def astype(x: Operand, dtype: Any) -> Tensor:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tinygrad_rnn.tensor.backend import Array, asarray, namespace, scatter_add, zeros_beside
+from tinygrad_rnn.tensor.backend import Array, asarray, gather, namespace, scatter_add, zeros_beside
 from tinygrad_rnn.tensor.graph import Part
-from tinygrad_rnn.tensor.op import Operand
+from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.ops.shape import axes_of
-from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
 
-_BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
+_BASIC = frozenset({int, slice, type(Ellipsis)})
 
 
 def getitem(x: Operand, index: Any) -> Tensor:
@@ -30,14 +29,11 @@ def getitem(x: Operand, index: Any) -> Tensor:
     array([3., 3., 4.], dtype=float32)
     """
     if type(index) is int:  # `for x_t in x`
-        return _slice(x, (index, ...))
+        return _slice(x, index=(index, ...))
     keys = index if type(index) is tuple else (index,)
-    for key in keys:
-        if type(key) not in _BASIC:
-            return _gather(x, _checked_keys(keys, _raw(x)))
-    return _slice(
-        x, keys if Ellipsis in keys else (*keys, ...)
-    )  # with `...` NumPy never answers with a scalar
+    if _BASIC.issuperset(map(type, keys)):  # with `...` NumPy never answers with a scalar
+        return _slice(x, index=keys if Ellipsis in keys else (*keys, ...))
+    return _gather(x, index=_checked_keys(keys, _raw(x)))
 
 
 @op(lambda g, index: Part(g, index, basic=True))
@@ -47,7 +43,7 @@ def _slice(x: Operand, index: Any) -> Array:
 
 @op(lambda g, index: Part(g, index))
 def _gather(x: Operand, index: Any) -> Array:
-    return x[index]
+    return gather(x, index)
 
 
 def take(x: Operand, ids: Operand, axis: int) -> Tensor:

@@ -14,11 +14,10 @@ from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
 from tinygrad_rnn.tensor.graph import Product
-from tinygrad_rnn.tensor.op import Operand
+from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.ops.indexing import getitem
 from tinygrad_rnn.tensor.ops.reduction import sum
 from tinygrad_rnn.tensor.ops.shape import broadcast_to, expand_dims, reshape
-from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
 
 

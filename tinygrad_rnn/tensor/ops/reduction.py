@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 
 from tinygrad_rnn.tensor.backend import Array, namespace
-from tinygrad_rnn.tensor.op import Operand
+from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.ops.arithmetic import over
 from tinygrad_rnn.tensor.ops.elementwise import exp, square
 from tinygrad_rnn.tensor.ops.shape import Axes, axes_of, broadcast_to, flip, pad, reshape, transpose
-from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
 
 

@@ -16,8 +16,7 @@ from typing import Any
 from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
-from tinygrad_rnn.tensor.op import Operand
-from tinygrad_rnn.tensor.op import op
+from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.tensor import Tensor
 
 Axes = int | Sequence[int] | None
