@@ -9,7 +9,7 @@ import pkgutil
 import sys
 
 # The modules that need an extra, and what they miss without it.
-NEEDS_EXTRA: dict[str, str] = {}
+NEEDS_EXTRA = {"tinygrad_rnn.testing.strategies": "hypothesis"}
 
 before = set(sys.modules)
 import tinygrad_rnn  # noqa: E402
