@@ -1,6 +1,7 @@
 """How many lines of code a file has: docstrings, comments and blank lines are not counted.
 
-Run as `python -m tests.code_lines [FOLDER ...]`.
+Imports and `__all__` are lists of names, one a line where the formatter wraps them, so they have a column of
+their own. Run as `python -m tests.code_lines [FOLDER ...]`.
 """
 
 from __future__ import annotations
@@ -22,34 +23,43 @@ NOT_CODE = {
 }
 
 
-def code_lines(source: str) -> int:
-    """The number of lines that hold code."""
-    lines: set[int] = set()
+def code_lines(source: str) -> tuple[int, int]:
+    """The lines that hold code, and the lines that hold imports or `__all__`."""
+    code: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in NOT_CODE:
-            lines.update(range(token.start[0], token.end[0] + 1))
+            code.update(range(token.start[0], token.end[0] + 1))
+    names: set[int] = set()
     for node in ast.walk(ast.parse(source)):
-        # A string that is a statement is a docstring, also below an assignment.
         match node:
             case ast.Expr(value=ast.Constant(value=str()), lineno=first, end_lineno=int(last)):
-                lines.difference_update(range(first, last + 1))
-    return len(lines)
+                # A string that is a statement is a docstring, also below an assignment.
+                code.difference_update(range(first, last + 1))
+            case (
+                ast.Import(lineno=first, end_lineno=int(last))
+                | ast.ImportFrom(lineno=first, end_lineno=int(last))
+                | ast.Assign(targets=[ast.Name(id="__all__")], lineno=first, end_lineno=int(last))
+            ):
+                names.update(code.intersection(range(first, last + 1)))
+    return len(code - names), len(names)
 
 
-def table(folder: Path) -> tuple[list[tuple[str, int]], int]:
-    """The code lines of every Python file below a folder, and their sum."""
+def table(folder: Path) -> list[tuple[str, int, int]]:
+    """Code and import lines of every Python file below a folder; the last row is their sum."""
     rows = [
-        (path.relative_to(folder.parent).as_posix(), code_lines(path.read_text(encoding="utf-8")))
+        (path.relative_to(folder).as_posix(), *code_lines(path.read_text(encoding="utf-8")))
         for path in sorted(folder.rglob("*.py"))
     ]
-    return rows, sum(lines for _, lines in rows)
+    return [*rows, ("all", sum(row[1] for row in rows), sum(row[2] for row in rows))]
 
 
-def main(folders: list[str]) -> None:
-    for folder in folders or ["tinygrad_rnn/tensor"]:
-        rows, total = table(Path(folder))
-        print("\n".join(f"{lines:6,}  {name}" for name, lines in [*rows, (f"{folder}: code lines", total)]))
+def show(folder: Path) -> None:
+    """Print the table of a folder."""
+    print(f"  code  names  {folder.as_posix()}/")
+    for path, code, names in table(folder):
+        print(f"{code:6,}{names:7,}  {path}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    for folder in sys.argv[1:] or ["tinygrad_rnn/tensor"]:
+        show(Path(folder))
