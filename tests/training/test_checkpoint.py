@@ -1,0 +1,162 @@
+"""Checkpoints: what is written comes back bit for bit, or a CheckpointError says why not."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinygrad_rnn.training.checkpoint as checkpoint
+from tinygrad_rnn.errors import CheckpointError
+from tinygrad_rnn.training import load_checkpoint, save_checkpoint
+
+TENSORS = {
+    "weight": np.arange(12, dtype=np.float32).reshape(3, 4) / 7,
+    "bias": np.array([1.5, -2.5], dtype=np.float64),
+    "steps": np.array(7, dtype=np.int64),
+    "empty": np.zeros((0, 3), dtype=np.float16),
+}
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    fortran = {**TENSORS, "turned": TENSORS["weight"].T}
+    path = save_checkpoint(tmp_path / "new" / "folder", "best", fortran, {"step": 12, "vocabulary": "aß…"})
+    found = load_checkpoint(path.parent, "best")
+    assert found.manifest["step"] == 12 and found.manifest["vocabulary"] == "aß…"
+    assert found.tensors.keys() == fortran.keys()
+    for name, array in fortran.items():
+        assert found.tensors[name].dtype == array.dtype
+        assert np.array_equal(found.tensors[name], array)
+
+
+def test_the_weights_are_an_ordinary_safetensors_file(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    manifest = json.loads(save_checkpoint(tmp_path, "best", TENSORS, {"step": 1}).read_text())
+    assert np.array_equal(load_file(tmp_path / manifest["weights"])["weight"], TENSORS["weight"])
+
+
+def test_a_new_one_replaces_the_old_and_leaves_other_files_alone(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, "last", TENSORS, {"step": 1})
+    (tmp_path / "best-notes.safetensors").write_text("mine")
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, "best", {"x": np.full(3, step)}, {"step": step})
+    assert load_checkpoint(tmp_path, "best").tensors["x"].tolist() == [3, 3, 3]
+    assert load_checkpoint(tmp_path, "last").manifest["step"] == 1
+    names = files(tmp_path)
+    assert (
+        len(names) == 5 and "best-notes.safetensors" in names and not [n for n in names if n.endswith(".tmp")]
+    )
+
+
+@pytest.mark.parametrize("dies_at", range(1, 9))
+def test_whenever_writing_stops_one_whole_checkpoint_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int
+) -> None:
+    save_checkpoint(tmp_path, "best", {"x": np.zeros(3)}, {"step": 1})
+    calls = 0
+
+    def counted(real):
+        def call(*args):
+            nonlocal calls
+            calls += 1
+            if calls == dies_at:
+                raise OSError(28, "No space left on device")
+            return real(*args)
+
+        return call
+
+    for name in ("fsync", "replace", "close"):
+        monkeypatch.setattr(checkpoint.os, name, counted(getattr(os, name)))
+    with suppress(OSError):
+        save_checkpoint(tmp_path, "best", {"x": np.ones(3)}, {"step": 2})
+    monkeypatch.undo()
+    found = load_checkpoint(tmp_path, "best")
+    assert np.all(found.tensors["x"] == found.manifest["step"] - 1)
+    save_checkpoint(tmp_path, "best", {"x": np.ones(3)}, {"step": 2})
+    assert len(files(tmp_path)) == 2
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_no_damage_goes_unnoticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    save_checkpoint(folder, "best", TENSORS, {"step": 3, "model": {"hidden": 8}})
+    victim = data.draw(st.sampled_from(sorted(folder.iterdir())))
+    raw = bytearray(victim.read_bytes())
+    kind = data.draw(st.sampled_from(["flip", "cut", "append", "garbage"]))
+    if kind == "flip":
+        raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    elif kind == "cut":
+        del raw[data.draw(st.integers(0, len(raw) - 1)) :]
+    elif kind == "append":
+        raw += data.draw(st.binary(min_size=1, max_size=20))
+    else:
+        at = data.draw(st.integers(0, len(raw) - 1))
+        junk = data.draw(st.binary(min_size=1, max_size=16))
+        raw[at : at + len(junk)] = junk
+    victim.write_bytes(raw)
+    try:
+        found = load_checkpoint(folder, "best")
+    except CheckpointError as error:
+        assert str(folder) in str(error) and "\n" not in str(error)
+    else:  # damage that changes no value, such as white space at the end of the manifest
+        assert found.manifest["step"] == 3 and found.manifest["model"] == {"hidden": 8}
+        for name, array in TENSORS.items():
+            assert found.tensors[name].tobytes() == array.tobytes()
+            assert found.tensors[name].dtype == array.dtype and found.tensors[name].shape == array.shape
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    content = {**json.loads(path.read_text()), **changes}
+    content["sha256"] = checkpoint._manifest_digest(content)
+    path.write_text(json.dumps(content))
+
+
+def test_the_reason_is_named(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, "best", TENSORS, {"step": 3})
+    weights = tmp_path / json.loads(path.read_text())["weights"]
+    good, good_weights = path.read_bytes(), weights.read_bytes()
+    tensors = json.loads(good)["tensors"]
+
+    def refused(match: str) -> None:
+        with pytest.raises(CheckpointError, match=match):
+            load_checkpoint(tmp_path, "best")
+        path.write_bytes(good)
+        weights.write_bytes(good_weights)
+
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_checkpoint(tmp_path, "last")
+    rewrite(path, version=2)
+    refused("format version 2.*upgrade")
+    rewrite(path, format="something else")
+    refused("not a checkpoint")
+    path.write_text("[1, 2")
+    refused("not JSON")
+    path.write_text("[1, 2]")
+    refused("not a checkpoint")
+    rewrite(path, weights="../elsewhere.safetensors")
+    refused("names no weights file")
+    weights.unlink()
+    refused("no such file, though best.json names it")
+    weights.write_bytes(good_weights[:-1])
+    refused("not a whole safetensors file")
+    weights.write_bytes(good_weights.replace(TENSORS["weight"].tobytes(), TENSORS["weight"][::-1].tobytes()))
+    refused("tensor 'weight' is damaged")
+    rewrite(path, tensors={k: v for k, v in tensors.items() if k != "bias"})
+    refused("tensor 'bias' is not in the manifest")
+    rewrite(path, tensors={**tensors, "more": tensors["bias"]})
+    refused("tensor 'more' is missing")
+    rewrite(path, tensors={**tensors, "bias": {**tensors["bias"], "shape": [1, 2]}})
+    refused(r"tensor 'bias' is float64 \[2\], the manifest says float64 \[1, 2\]")
+    assert load_checkpoint(tmp_path, "best").manifest["step"] == 3

@@ -1,0 +1,233 @@
+"""The loop: its budget, its best model, its answer to signals and to what is not finite."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+from tinygrad_rnn import data, nn, optim
+from tinygrad_rnn.errors import InputError, NonFiniteError
+from tinygrad_rnn.models import CharModel, CharModelConfig
+from tinygrad_rnn.training import (
+    Budget,
+    LoopState,
+    MetricsLog,
+    NextCharacter,
+    bits_per_char,
+    interruptible,
+    read_metrics,
+    train,
+    warmup_cosine,
+)
+
+
+class Line:
+    """A task small enough to see through: bring w near 3; `held_out` gives what is measured, in order."""
+
+    goal, unit = "far", "points"
+
+    def __init__(self, held_out: list[float] | None = None) -> None:
+        self.w = nn.Parameter(np.zeros(1, dtype=np.float64))
+        self.held_out = held_out
+        self.at: list[int] = []
+        self.before: Callable[[int], None] = lambda step: None
+
+    def loss(self, step: int) -> tuple[tr.Tensor, int]:
+        self.before(step)
+        self.at.append(step)
+        return ((self.w - 3.0) ** 2).sum(), 5
+
+    def describe(self, loss: float) -> dict[str, float]:
+        return {"root": math.sqrt(loss)}
+
+    def evaluate(self) -> dict[str, float]:
+        return {"far": self.held_out.pop(0) if self.held_out else abs(self.w.item() - 3)}
+
+
+def run(task: Line, budget: Budget, lr: float = 0.1, **options):
+    return train(task, optim.SGD([task.w], lr=lr), [("w", task.w)], budget, **options)
+
+
+def test_the_budget_is_used_up_exactly_and_each_step_has_its_number() -> None:
+    task = Line()
+    outcome = run(task, Budget(steps=30), evaluations=5)
+    assert task.at == list(range(30))
+    assert outcome.state.step == 30 and outcome.stopped_by is None
+    assert outcome.figures["far"] == outcome.state.best < 2 and outcome.state.best_step == 30
+
+
+def test_minutes_end_by_the_clock() -> None:
+    task = Line()
+    outcome = run(task, Budget(minutes=0.2 / 60))
+    assert 0.2 <= outcome.state.seconds < 5 and outcome.state.step > 3
+    assert run(Line(), Budget(steps=2, minutes=1)).state.step == 2
+    with pytest.raises(InputError):
+        Budget()
+
+
+def test_metrics_hold_every_step_and_the_evaluations(tmp_path: Path) -> None:
+    with MetricsLog(tmp_path / "m") as metrics:
+        run(Line(), Budget(steps=20), evaluations=4, metrics=metrics)
+    records = read_metrics(tmp_path / "m")
+    assert [r["step"] for r in records] == list(range(1, 21))
+    assert [r["step"] for r in records if "far" in r] == [5, 10, 15, 20]
+    assert all(r["root"] == math.sqrt(r["loss"]) and r["points_per_second"] > 0 for r in records)
+    with MetricsLog(tmp_path / "n") as metrics:
+        run(Line(), Budget(steps=20), evaluations=2, log_every=4, metrics=metrics)
+    assert [r["step"] for r in read_metrics(tmp_path / "n")] == [4, 8, 10, 12, 16, 20]
+
+
+def test_the_best_is_kept_when_it_is_the_best() -> None:
+    kept: list[tuple[int, float]] = []
+    run(
+        Line(held_out=[5.0, 3.0, 4.0, 2.0, 9.0]),
+        Budget(steps=5),
+        evaluations=5,
+        keep_best=lambda state, figures: kept.append((state.step, figures["far"])),
+    )
+    assert kept == [(1, 5.0), (2, 3.0), (4, 2.0)]
+
+
+def test_a_run_in_two_parts_is_the_run_in_one() -> None:
+    whole, parts = Line(), Line()
+    run(whole, Budget(steps=20))
+    optimizer = optim.SGD([parts.w], lr=0.1)
+    state = LoopState()
+
+    def stop_at_seven(step: int) -> None:
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    parts.before = stop_at_seven
+    first = train(parts, optimizer, [("w", parts.w)], Budget(steps=20), state=state)
+    assert first.stopped_by == signal.SIGINT and state.step == 8
+    parts.before = lambda step: None
+    train(parts, optimizer, [("w", parts.w)], Budget(steps=20), state=state)
+    assert parts.w.item() == whole.w.item() and parts.at == whole.at
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_step_finish_and_be_evaluated(number: signal.Signals) -> None:
+    task = Line()
+    kept = []
+
+    def interrupt(step: int) -> None:
+        if step == 3:
+            os.kill(os.getpid(), number)
+
+    task.before = interrupt
+    before = signal.getsignal(number)
+    outcome = run(
+        task, Budget(steps=1000), evaluations=1, keep_best=lambda state, figures: kept.append(state.step)
+    )
+    assert outcome.stopped_by == number and task.at == [0, 1, 2, 3] and kept == [4]
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_ctrl_c_is_obeyed_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt), interruptible() as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.signal == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_training_in_another_thread_takes_no_signals() -> None:
+    states = []
+    thread = threading.Thread(target=lambda: states.append(run(Line(), Budget(steps=3)).state.step))
+    thread.start()
+    thread.join()
+    assert states == [3]
+
+
+def test_what_is_not_finite_is_said_with_its_step_and_a_cure() -> None:
+    task = Line()
+
+    def poison(step: int) -> None:
+        if step == 2:
+            task.w.assign_(np.array([math.nan]))
+
+    task.before = poison
+    with pytest.raises(NonFiniteError, match=r"the loss is nan at step 3: try a smaller learning rate"):
+        run(task, Budget(steps=9))
+    with pytest.raises(NonFiniteError, match="far is nan after step"):
+        run(Line(held_out=[math.nan]), Budget(steps=2), evaluations=1)
+    # A loss that is finite where its gradient is not: sqrt at 0.
+    task = Line()
+    task.loss = lambda step: (tr.sqrt(task.w).sum(), 1)  # type: ignore[method-assign]
+    before = task.w.item()
+    with pytest.raises(NonFiniteError, match=r"parameter w .*at step 1: try a smaller"):
+        run(task, Budget(steps=9))
+    assert task.w.item() == before
+
+
+def test_the_rate_is_the_schedules_and_comes_back() -> None:
+    task = Line()
+    optimizer = optim.SGD([task.w], lr=0.5)
+    rates: list[float] = []
+
+    def schedule(used: float) -> float:
+        rates.append(used)
+        return 0.0
+
+    train(task, optimizer, [("w", task.w)], Budget(steps=4), schedule=schedule)
+    assert rates == [0.125, 0.375, 0.625, 0.875]
+    assert task.w.item() == 0 and optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_the_schedule_rises_then_falls() -> None:
+    factors = [warmup_cosine(k / 100) for k in range(101)]
+    top = factors.index(max(factors))
+    assert factors[0] == 0 and factors[-1] == pytest.approx(0) and max(factors) == 1 and top == 3
+    assert factors[:4] == sorted(factors[:4]) and factors[3:] == sorted(factors[3:], reverse=True)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_state_is_carried_and_cut(cell: str) -> None:
+    """A chunk's loss is that within the whole text; its graph reaches back to the chunk's beginning only."""
+    tr.manual_seed(0)
+    ids = np.random.default_rng(0).integers(5, size=41).astype(np.int32)
+    model = CharModel(CharModelConfig(5, cell, embedding=4, hidden=6)).to("float64")
+    streams = data.Streams(ids, batch=2, steps=5)
+    task = NextCharacter(model, streams, data.passage(ids[:30], ids[30:], 1))
+    losses = [task.loss(n)[0] for n in range(4)]
+    x = np.concatenate([streams[n].x for n in range(4)])
+    y = np.concatenate([streams[n].y for n in range(4)])
+    scores, _ = model(x, None)
+    for n in range(4):
+        part = scores[5 * n : 5 * n + 5].reshape(-1, 5)
+        whole = nn.functional.cross_entropy(part, y[5 * n : 5 * n + 5].reshape(-1))
+        assert losses[n].item() == pytest.approx(whole.item(), rel=1e-12)
+    for loss in losses:  # none needs the graph of another
+        loss.backward()
+
+
+def test_bits_per_char_is_the_mean_over_the_counted_targets() -> None:
+    tr.manual_seed(1)
+    ids = np.random.default_rng(1).integers(5, size=60).astype(np.int32)
+    model = CharModel(CharModelConfig(5, "lstm", embedding=4, hidden=6)).to("float64")
+    one = data.passage(ids[:40], ids[40:], batch=1, warm_up=39)
+    scores, _ = model(ids[:-1, None], None)
+    p = tr.softmax(scores, axis=-1).numpy()[np.arange(59), 0, ids[1:]]
+    assert bits_per_char(model, one) == pytest.approx(-np.log2(p[39:]).mean(), rel=1e-12)
+    assert bits_per_char(model, one, chunk=7) == pytest.approx(bits_per_char(model, one), rel=1e-12)
+    # Streams that are led by all that stands before them measure the same.
+    several = data.passage(ids[:40], ids[40:], batch=4, warm_up=59)
+    assert several.counted.sum() == 20
+
+
+def test_dropout_acts_in_training_only() -> None:
+    ids = np.random.default_rng(2).integers(5, size=100).astype(np.int32)
+    model = CharModel(CharModelConfig(5, "gru", embedding=4, hidden=6, dropout=0.5))
+    task = NextCharacter(model, data.Streams(ids, 2, 10), data.passage(ids[:80], ids[80:], 2))
+    assert task.evaluate() == task.evaluate()
+    assert model.training
+    first, second = (NextCharacter(model, task.streams, task.held_out).loss(0)[0].item() for _ in range(2))
+    assert first != second

@@ -1,0 +1,24 @@
+"""Text as ids, ids as batches, and the simple models that a network has to beat."""
+
+from __future__ import annotations
+
+from .baselines import Baseline, NGram, lzma_bits, measure_baselines
+from .sequences import Chunk, Passage, Streams, passage
+from .text import Ids, Vocabulary, default_text, read_text, read_texts, split_held_out
+
+__all__ = [
+    "Baseline",
+    "Chunk",
+    "Ids",
+    "NGram",
+    "Passage",
+    "Streams",
+    "Vocabulary",
+    "default_text",
+    "lzma_bits",
+    "measure_baselines",
+    "passage",
+    "read_text",
+    "read_texts",
+    "split_held_out",
+]

@@ -1,0 +1,171 @@
+"""Checkpoints: tensors in a safetensors file, and a JSON manifest beside it that says what they are.
+
+    best.json                           the manifest: names its weights file, holds a SHA-256 for each tensor
+    best-001200-5f2c9a7e.safetensors    the weights, at step 1,200
+
+The manifest is the switch. Weights are written under a name of their own, fsynced and moved into place before
+the manifest that names them replaces the old one in one step; only then is the old weights file removed. So
+whenever a process dies, either the old checkpoint or the new one is whole. Nothing is pickled: reading a
+checkpoint runs no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import CheckpointError
+
+FORMAT = "tinygrad-rnn checkpoint"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What `load_checkpoint` found: the tensors by name, as arrays, and the manifest's other entries."""
+
+    tensors: dict[str, np.ndarray]
+    manifest: dict[str, Any]
+
+
+def save_checkpoint(
+    folder: str | os.PathLike[str], name: str, tensors: Mapping[str, np.ndarray], manifest: Mapping[str, Any]
+) -> Path:
+    """Write a checkpoint into `folder`, replacing one of the same `name`; returns the path of its manifest.
+
+    `manifest` is anything JSON can hold, `step` among it. An OSError (no space, no permission) leaves the
+    checkpoint that was there before as it was.
+    """
+    from safetensors.numpy import save
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {key: np.asarray(array, order="C") for key, array in tensors.items()}
+    data = save(arrays)
+    step = int(manifest.get("step", 0))
+    weights = f"{name}-{step:06d}-{hashlib.sha256(data).hexdigest()[:8]}.safetensors"
+    content = {
+        **manifest,
+        "format": FORMAT,
+        "version": VERSION,
+        "weights": weights,
+        "tensors": {
+            key: {"dtype": array.dtype.name, "shape": list(array.shape), "sha256": _digest(array)}
+            for key, array in arrays.items()
+        },
+    }
+    content["sha256"] = _manifest_digest(content)
+    path = folder / f"{name}.json"
+    write_atomically(folder / weights, data)
+    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    for stale in folder.iterdir():
+        if stale.name != weights and _weights_of(name).fullmatch(stale.name.removesuffix(".tmp")):
+            stale.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(folder: str | os.PathLike[str], name: str) -> Checkpoint:
+    """Read the checkpoint `name` in `folder`, every byte of it verified.
+
+    Raises CheckpointError, naming the file, the tensor and the reason, for a checkpoint that is missing,
+    damaged, truncated, not ours or of a newer format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(folder) / f"{name}.json"
+    content = _read_manifest(path)
+    weights = path.parent / content["weights"]
+    tensors: dict[str, np.ndarray] = {}
+    try:
+        with safe_open(str(weights), framework="numpy") as file:
+            stored = set(file.keys())
+            expected = content["tensors"]
+            for key in sorted(stored ^ set(expected)):
+                raise CheckpointError(
+                    f"{weights}: tensor {key!r} is " + ("not in the manifest" if key in stored else "missing")
+                )
+            for key, entry in expected.items():
+                array = file.get_tensor(key)
+                if array.dtype.name != entry["dtype"] or list(array.shape) != entry["shape"]:
+                    raise CheckpointError(
+                        f"{weights}: tensor {key!r} is {array.dtype.name} {list(array.shape)}, the manifest "
+                        f"says {entry['dtype']} {entry['shape']}"
+                    )
+                if _digest(array) != entry["sha256"]:
+                    raise CheckpointError(f"{weights}: tensor {key!r} is damaged: its SHA-256 differs")
+                tensors[key] = array
+    except FileNotFoundError:
+        raise CheckpointError(f"{weights}: no such file, though {path.name} names it") from None
+    except OSError as error:
+        raise CheckpointError(f"{weights}: cannot be read: {error.strerror or error}") from None
+    except (SafetensorError, ValueError, TypeError, AttributeError, MemoryError, OverflowError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{weights}: not a whole safetensors file: {error}") from None
+    return Checkpoint(tensors, content)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all: beside it, fsync, move into place, fsync the
+    folder.
+    """
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    if os.name != "nt":  # Windows cannot open a folder
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _weights_of(name: str) -> re.Pattern[str]:
+    return re.compile(re.escape(name) + r"-\d{6,}-[0-9a-f]{8}\.safetensors")
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(array.tobytes()).hexdigest()
+
+
+def _manifest_digest(content: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file: there is no checkpoint here") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged: not JSON ({error})") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of tinygrad-rnn")
+    if not isinstance(content.get("version"), int) or content["version"] > VERSION:
+        found = content.get("version")
+        raise CheckpointError(f"{path}: format version {found}, this program reads {VERSION}: upgrade it")
+    if content.get("sha256") != _manifest_digest(content):
+        raise CheckpointError(f"{path}: damaged: the manifest's own SHA-256 differs")
+    if not _weights_of(path.stem).fullmatch(str(content.get("weights"))) or not isinstance(
+        content.get("tensors"), dict
+    ):
+        raise CheckpointError(f"{path}: damaged: it names no weights file")
+    return content

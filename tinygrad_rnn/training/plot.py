@@ -1,0 +1,115 @@
+"""`loss.png`: the learning curve of a run, beside what the simple models reach."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+INSTALL = 'pictures need matplotlib: pip install "tinygrad-rnn[viz]"'
+
+
+def plot_loss(
+    path: str | os.PathLike[str],
+    records: Sequence[Mapping[str, Any]],
+    *,
+    title: str,
+    lines: Mapping[str, float] | None = None,
+) -> None:
+    """Draw bits per character over steps from the records of a `metrics.jsonl`, and save the picture as
+    `path`.
+
+    The training curve stands faint and smoothed, held-out figures are points, `lines` are labelled horizontal
+    lines. Raises ImportError, with what to install, where matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(INSTALL) from None
+
+    blue, orange, ink, grey = "#3b6fb6", "#d9622b", "#222222", "#8a8a8a"
+    steps = np.array([r["step"] for r in records], dtype=float)
+    train = np.array([_number(r.get("bits_per_char")) for r in records])
+    held = [
+        (r["step"], r["held_out_bits_per_char"])
+        for r in records
+        if _number(r.get("held_out_bits_per_char")) > 0
+    ]
+
+    figure = Figure(figsize=(9, 5.2), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for bits in (lines or {}).values():
+        axes.axhline(bits, color=grey, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    axes.plot(steps, train, color=blue, alpha=0.22, linewidth=0.8, zorder=2)
+    smooth = _smooth(train, max(1, len(train) // 50))
+    axes.plot(steps, smooth, color=blue, linewidth=1.8, label="training", zorder=3)
+    if held:
+        x, y = zip(*held, strict=True)
+        axes.plot(
+            x,
+            y,
+            color=orange,
+            linewidth=1.2,
+            marker="o",
+            markersize=4.5,
+            label="held out",
+            zorder=4,
+            clip_on=False,
+        )
+    shown = [*smooth[len(smooth) // 50 :], *(bits for _, bits in held), *(lines or {}).values()]
+    shown = [bits for bits in shown if np.isfinite(bits)]
+    if shown:
+        low, high = min(shown), max(shown)
+        high = min(high, max([low * 2.6, *(lines or {}).values()]))  # the first steps are no news
+        margin = 0.07 * (high - low) or 0.1
+        axes.set_ylim(low - 1.6 * margin, high + margin)
+    axes.set_xlim(0, float(steps[-1]) if len(steps) else 1)
+    labels = [(bits, f"{name}  {bits:.2f}", grey) for name, bits in (lines or {}).items()]
+    labels += (
+        [(min(y for _, y in held), f"held out, best  {min(y for _, y in held):.3f}", orange)] if held else []
+    )
+    _label(axes, labels)
+    axes.set_xlabel("step")
+    axes.set_ylabel("bits per character")
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=ink, pad=12)
+    axes.grid(axis="y", color="#ececec", zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.legend(frameon=False, loc="upper right", ncols=2)
+    figure.savefig(os.fspath(path))
+
+
+def _label(axes: Any, labels: list[tuple[float, str, str]]) -> None:
+    """Labels at the right-hand side, each at its height, pushed apart where they would overlap."""
+    low, high = axes.get_ylim()
+    gap = (high - low) * 0.042
+    below = -np.inf
+    for bits, text, colour in sorted(labels):
+        below = max(bits, below + gap)
+        axes.annotate(
+            text,
+            (1.0, below),
+            xycoords=("axes fraction", "data"),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=colour,
+            annotation_clip=False,
+        )
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else float("nan")
+
+
+def _smooth(values: np.ndarray, width: int) -> np.ndarray:
+    """A running mean over the newest `width` values (fewer at the start)."""
+    if not len(values):
+        return values
+    total = np.cumsum(np.insert(values, 0, 0.0))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(0, ends - width)
+    return np.asarray((total[ends] - total[starts]) / (ends - starts))

@@ -1,0 +1,104 @@
+"""A run's folder: what a training leaves behind, and what may be replaced.
+
+config.json      what was asked for, and on what
+metrics.jsonl    a line a step
+loss.png         the learning curve
+checkpoints/     the best model: best.json and its weights
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .checkpoint import write_atomically
+
+FORMAT = "tinygrad-rnn run"
+
+
+class RunFolder:
+    """The folder of one run. `check` before anything is computed, `create` once everything else is known to
+    be right.
+
+    >>> import tempfile
+    >>> run = RunFolder(tempfile.mkdtemp())
+    >>> run.check(replace=False)
+    >>> run.create({"seed": 0})
+    >>> run.is_run(), run.config()["seed"]
+    (True, 0)
+    >>> run.check(replace=False)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    tinygrad_rnn.errors.InputError: ... holds a run already: choose another --out, or --replace it
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.metrics = self.path / "metrics.jsonl"
+        self.picture = self.path / "loss.png"
+        self.checkpoints = self.path / "checkpoints"
+
+    def config(self) -> dict[str, Any]:
+        """What `config.json` holds; InputError if the folder is no run."""
+        try:
+            content = json.loads((self.path / "config.json").read_bytes())
+            if content["format"] == FORMAT:
+                return dict(content)
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        what = "is no run of tinygrad-rnn" if self.path.exists() else "no such folder"
+        raise InputError(f"{self.path}: {what}")
+
+    def is_run(self) -> bool:
+        """Whether the folder holds a run."""
+        try:
+            return bool(self.config())
+        except InputError:
+            return False
+
+    def check(self, replace: bool) -> None:
+        """Raise InputError if a new run must not be written here; nothing is touched."""
+        if not os.path.lexists(self.path):
+            parent = next(p for p in self.path.absolute().parents if os.path.lexists(p))
+            if not parent.is_dir():
+                raise InputError(f"{self.path}: {parent} is not a folder")
+            if not os.access(parent, os.W_OK | os.X_OK):
+                raise InputError(f"{self.path}: no permission to write in {parent}")
+            return
+        if not self.path.is_dir():
+            raise InputError(f"{self.path}: is a file, not a folder for a run")
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise InputError(f"{self.path}: no permission to write here")
+        if self.is_run():
+            if not replace:
+                raise InputError(f"{self.path}: holds a run already: choose another --out, or --replace it")
+        elif any(self.path.iterdir()):
+            raise InputError(f"{self.path}: is not empty and holds no run: not touched, choose another --out")
+
+    def create(self, config: Mapping[str, Any]) -> None:
+        """Make the folder and write `config.json`. Of an older run, only the files that a run writes are
+        removed.
+        """
+        if self.is_run():
+            (self.path / "config.json").unlink()
+            self.metrics.unlink(missing_ok=True)
+            self.picture.unlink(missing_ok=True)
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        content = {"format": FORMAT, "version": 1, **config}
+        write_atomically(
+            self.path / "config.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+        )
+
+
+def free_run(parent: str | os.PathLike[str], name: str) -> Path:
+    """The first of `parent/name-1`, `parent/name-2`, ... that does not exist yet."""
+    n = 1
+    while os.path.lexists(Path(parent) / f"{name}-{n}"):
+        n += 1
+    return Path(parent) / f"{name}-{n}"
