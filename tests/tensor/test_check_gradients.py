@@ -14,7 +14,7 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-# --- right derivatives pass -------------------------------------------------------------------------------------------
+# --- right derivatives pass ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("analytic", [None, True, False])
@@ -63,10 +63,12 @@ def test_a_gradient_that_cancels_to_zero_is_no_failure():
     """The sum of a softmax is constant: analytic and numeric derivative are different noise, of 1e-17."""
     for seed in range(20):
         for analytic in (True, False):
-            check_gradients(lambda x: tr.sum(tr.softmax(x, axis=-1)), normal(2, 3), analytic=analytic, seed=seed)
+            check_gradients(
+                lambda x: tr.sum(tr.softmax(x, axis=-1)), normal(2, 3), analytic=analytic, seed=seed
+            )
 
 
-# --- wrong ones do not ------------------------------------------------------------------------------------------------
+# --- wrong ones do not --------------------------------------------------------------------------------------
 
 
 def sabotaged(*vjps, joint=None):
@@ -129,7 +131,7 @@ def test_refuses_what_is_wrong(name, analytic):
 
 
 def test_refuses_a_missing_unbroadcast():
-    """The engine undoes broadcasting, so the mistake must be made by hand: a mean over the batch, or its first row."""
+    """The engine undoes broadcasting, so the mistake is made by hand: a mean, or the first row."""
     for reduce in (lambda g: g[:1], lambda g: tr.mean(g, axis=0, keepdims=True)):
 
         @tr.op(lambda g: g, lambda g, reduce=reduce: reduce(g))
@@ -169,7 +171,7 @@ def test_refuses_a_vjp_that_writes_to_its_arguments():
 
 
 def test_refuses_a_wrong_second_derivative():
-    """The first derivative is right but treats its own input as a constant, as one that stashes an array would."""
+    """The first derivative is right, but a part of it is a constant, as if an array had been stashed."""
 
     @tr.op(lambda g, x: g * 3 * x * (x.detach() if isinstance(x, tr.Tensor) else x))
     def cube(x):
@@ -194,7 +196,7 @@ def test_the_complex_step_is_verified_not_assumed(f):
             check_gradients(wrong, x, analytic=True)
 
 
-# --- an RNN whose gradient is cut -------------------------------------------------------------------------------------
+# --- an RNN whose gradient is cut ---------------------------------------------------------------------------
 
 
 def rnn(x, h, W, U, cut=None):
@@ -227,7 +229,7 @@ def test_refuses_an_rnn_whose_gradient_is_cut(outputs, analytic):
         check_gradients(run(cut=25), *rnn_inputs(), analytic=analytic)
 
 
-# --- the message and the arguments ------------------------------------------------------------------------------------
+# --- the message and the arguments --------------------------------------------------------------------------
 
 
 def test_the_message_names_input_entry_values_and_ratio():

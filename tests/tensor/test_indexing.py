@@ -194,7 +194,15 @@ def test_an_index_out_of_range_is_named(index, words):
 
 @pytest.mark.parametrize(
     "index",
-    [(0, 0, 0), 1.5, "a", np.array([0.5]), (Ellipsis, Ellipsis), np.ones(3, bool), (np.zeros(2, int), np.zeros(3, int))],
+    [
+        (0, 0, 0),
+        1.5,
+        "a",
+        np.array([0.5]),
+        (Ellipsis, Ellipsis),
+        np.ones(3, bool),
+        (np.zeros(2, int), np.zeros(3, int)),
+    ],
 )
 def test_an_index_that_fits_nothing_is_refused(index):
     with pytest.raises((IndexError, TypeError, ValueError)):
@@ -209,7 +217,7 @@ def test_iteration_and_length():
     np.testing.assert_array_equal(x.grad.numpy(), np.arange(1.0, 5)[:, None] * np.ones(3))
 
 
-# --- take and take_along_axis -----------------------------------------------------------------------------------------
+# --- take and take_along_axis -------------------------------------------------------------------------------
 
 
 @given(data=st.data(), shape=shapes(min_dims=1, min_side=1), ids=shapes(max_dims=2, max_side=3), seed=seeds())

@@ -1,6 +1,7 @@
-"""Every op against three oracles that share one draw: its value by NumPy, its numeric derivative, and algebraic laws.
+"""Every op against three oracles that share one draw: NumPy's value, a numeric derivative, algebraic laws.
 
-The table is `tinygrad_rnn.testing.domains.DOMAINS`: a row per op says where it is defined and what it should compute.
+The table is `tinygrad_rnn.testing.domains.DOMAINS`: a row per op says where it is defined and what it should
+compute.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ EPS = np.finfo(np.float64).eps
 PINNED: list[tuple[str, Case]] = []
 
 
-# --- helpers ----------------------------------------------------------------------------------------------------------
+# --- helpers ------------------------------------------------------------------------------------------------
 
 
 def flat(y):
@@ -68,7 +69,7 @@ def assert_equal(ours, expected, dtype=None):
     np.testing.assert_array_equal(ours, expected)
 
 
-# --- the three oracles ------------------------------------------------------------------------------------------------
+# --- the three oracles --------------------------------------------------------------------------------------
 
 
 def check_value(domain, case, arrays):
@@ -159,7 +160,9 @@ def test_every_layout(row):
             check_all(ROWS[row], ROWS[row].case(RandomChoose(3 * i + k), (layout,), seed=k))
 
 
-@pytest.mark.parametrize("row", [name for name, d in ROWS.items() if d.signature.replace(",", "").strip("* ") == ""])
+@pytest.mark.parametrize(
+    "row", [name for name, d in ROWS.items() if d.signature.replace(",", "").strip("* ") == ""]
+)
 def test_scalars_and_empty_arrays(row):
     """0-d in, 0-d out; nothing in, nothing out; of elementwise ops and full reductions."""
     domain = ROWS[row]
@@ -168,7 +171,14 @@ def test_scalars_and_empty_arrays(row):
     count = domain.signature.count("*")
     for shape in ((), (0,), (3, 0)) if domain.empty else ((),):
         shapes = (shape,) * count
-        check_all(domain, Case(shapes, domain.metadata(lambda s: s[0], shapes)))
+        case = Case(shapes, domain.metadata(lambda s: s[0], shapes))
+        check_all(domain, case)
+        if not domain.constant:
+            # within a chain: what NumPy makes of 0-d arrays are scalars, which are easily taken for numbers
+            f, xs = as_function(domain, case, case.arrays(domain))
+            check_gradients(
+                lambda *xs, f=f: f(*(x * 1.0 for x in xs)) * (1 / 3), *xs, order=1 + domain.smooth, seed=1
+            )
 
 
 @pytest.mark.parametrize("i", range(len(PINNED)))
@@ -177,7 +187,7 @@ def test_pinned(i):
     check_all(ROWS[row], case)
 
 
-# --- second order -----------------------------------------------------------------------------------------------------
+# --- second order -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("row", [name for name, domain in DIFFERENTIABLE.items() if domain.smooth])
@@ -190,20 +200,22 @@ def test_second_order(row, data):
     check_gradients(f, *xs, order=2, analytic=None if domain.analytic else False, seed=case.seed)
 
 
-# --- dtypes -----------------------------------------------------------------------------------------------------------
+# --- dtypes -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("row", [name for name in ROWS if name != "astype"])
 @given(data=st.data())
 def test_dtypes(row, data):
-    """float16 and float32 stay what they are, forward and backward, and are near the float64 of the same graph."""
+    """float16 and float32 stay what they are, forward and backward, and near float64 of the same graph."""
     domain = ROWS[row]
     case = data.draw(cases(domain))
     for dtype in (np.float16, np.float32):
         low = case.arrays(domain, dtype)
         high = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in low]
         if domain.constant:
-            for a, b in zip(flat(domain(*low, **case.options)), flat(domain(*high, **case.options)), strict=True):
+            for a, b in zip(
+                flat(domain(*low, **case.options)), flat(domain(*high, **case.options)), strict=True
+            ):
                 assert_equal(np.asarray(a), np.asarray(b, dtype=np.asarray(a).dtype))
             continue
         (f, xs), (exact_f, exact_xs) = as_function(domain, case, low), as_function(domain, case, high)
@@ -237,7 +249,7 @@ def test_astype():
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("row", [name for name, d in DIFFERENTIABLE.items() if d.signature == "*, *"])
 def test_numbers_do_not_widen(row, dtype):
-    """A Python or NumPy number beside a Tensor leaves its dtype alone, on either side, and so does an integer array."""
+    """A number beside a Tensor, Python's or NumPy's, leaves its dtype alone; so does an integer array."""
     x = leaf(np.array([1.0, 2.0, 3.0], dtype))
     for other in (2, 2.5, np.float64(2.5), np.float32(2.5), np.int64(2), np.array(2.5), np.array([1, 2, 3])):
         for y in (ROWS[row](x, other), ROWS[row](other, x)):
@@ -250,7 +262,7 @@ def test_numbers_do_not_widen(row, dtype):
             assert g.dtype == dtype
 
 
-# --- the table itself -------------------------------------------------------------------------------------------------
+# --- the table itself ---------------------------------------------------------------------------------------
 
 
 def test_every_public_op_has_a_row():

@@ -1,4 +1,5 @@
-"""The generic layer, proven without a GPU: every op on array_api_strict, which refuses what NumPy would forgive."""
+"""The generic layer, proven without a GPU: every op on array_api_strict, which refuses what NumPy would
+forgive."""
 
 from __future__ import annotations
 

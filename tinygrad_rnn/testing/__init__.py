@@ -1,7 +1,7 @@
 """The public test kit: is a derivative right?
 
-`check_gradients` checks any function of Tensors, `domains` has a row for every op, and `strategies` (which alone needs
-Hypothesis, and is not imported here) draws shapes, layouts and examples.
+`check_gradients` checks any function of Tensors, `domains` has a row for every op, and `strategies` (which
+alone needs Hypothesis, and is not imported here) draws shapes, layouts and examples.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """check_gradients: is the derivative that the engine computes the derivative of the function?
 
-The gradient Jᵀu for a random cotangent u is compared with a numeric directional derivative <u, Jd> along a random
-direction d, one input at a time. The tolerance is relative to sum|d * Jᵀu|, what the two numbers are sums of: there
-is no absolute tolerance under which a vanishing gradient could hide.
+The gradient Jᵀu for a random cotangent u is compared with a numeric directional derivative <u, Jd> along a
+random direction d, one input at a time. The tolerance is relative to sum|d * Jᵀu|, what the two numbers are
+sums of: there is no absolute tolerance under which a vanishing gradient could hide.
 """
 
 from __future__ import annotations
@@ -47,22 +47,23 @@ def check_gradients(
     """Compare the gradients of `f` with numeric derivatives; return nothing, or raise GradientError.
 
     Arguments:
-        f: a function of Tensors, the inputs in order, that returns a Tensor or (nested) tuples of Tensors. It must
-            be deterministic and differentiable at the inputs.
+        f: a function of Tensors, the inputs in order, that returns a Tensor or (nested) tuples of Tensors. It
+            must be deterministic, and differentiable at the inputs.
         inputs: Tensors or arrays of float64, of any shape; integers and booleans are passed on as constants.
-        order: 2 also checks the derivatives of the gradient <Jᵀu>, with respect to the inputs and to u.
-        analytic: True demands the complex step (no rounding error, needs an `f` without abs, comparisons or real
-            parts; verified against a plain difference), False the four-point difference
+        order: 2 also checks the derivatives of the gradient Jᵀu, with respect to the inputs and to u.
+        analytic: True demands the complex step (no rounding error, but `f` must do without abs, comparisons
+            and real parts; it is verified against a plain difference), False the four-point difference
             (4 c(h) - c(2h)) / 3 of central differences c. None takes the complex step where it proves right.
         rtol: relative tolerance; 1e-12 for the complex step and 1e-9 for the difference unless given.
         seed: of the random cotangents and directions.
 
     Raises:
-        GradientError: an AssertionError whose message shows the input, its worst entry, both values and their ratio.
+        GradientError: an AssertionError whose message shows the input, its worst entry, both values and their
+            ratio.
         DTypeError: inputs or outputs that are floats but not float64: no difference is accurate in those.
 
-    The complex step is by Squire and Trapp, "Using Complex Variables to Estimate Derivatives of Real Functions",
-    SIAM Review 40(1), 1998; the four-point difference is one step of Richardson's extrapolation.
+    The complex step is by Squire and Trapp, "Using Complex Variables to Estimate Derivatives of Real
+    Functions", SIAM Review 40(1), 1998; the four-point difference is one step of Richardson's extrapolation.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> check_gradients(lambda x, w: tr.tanh(x @ w), np.ones((2, 3)), np.full((3, 4), 0.1), order=2)
@@ -73,21 +74,21 @@ def check_gradients(
     rng = np.random.default_rng(seed)
     cotangents = _check(f, arrays, analytic, rtol, rng, "the gradient")
     if order == 2:
-        # the vjp is a function of the inputs and of the cotangents: its gradients are checked in the same way.
-        # Whether the complex step holds for it is for the step to prove: a vjp may use `where` or a sign.
+        # The vjp is a function of the inputs and of the cotangents, and its gradients are checked in the same
+        # way. Whether the complex step holds for it is for the step to prove: a vjp may use a comparison.
         vjp, again = _vjp_as_function(f, arrays), None if analytic is None or analytic else False
         _check(vjp, (*arrays, *cotangents), again, rtol, rng, "the second derivative")
 
 
-# ---------------------------------------------------------------------------------------------- the two evaluations
+# --- the two evaluations ------------------------------------------------------------------------------------
 
 
 def _float64_or_constant(x: Any, i: int) -> NDArray[Any]:
     array = np.asarray(x.detach().numpy() if isinstance(x, Tensor) else x)
     if array.dtype.kind == "f" and array.dtype != np.float64:
         raise DTypeError(
-            f"check_gradients needs float64, input {i} is {array.dtype}: no difference is accurate in {array.dtype}. "
-            "Convert it with .astype('float64'), and compare float32 with float64 of the same function instead."
+            f"check_gradients needs float64, input {i} is {array.dtype}: no difference is accurate in it. "
+            "Convert it with .astype('float64'); compare float32 with float64 of the same function instead."
         )
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"check_gradients cannot vary input {i} of dtype {array.dtype}")
@@ -102,7 +103,9 @@ def _flatten(outputs: Any) -> list[Tensor]:
         return [outputs]
     if isinstance(outputs, tuple | list):
         return [y for part in outputs for y in _flatten(part)]
-    raise TypeError(f"check_gradients needs a function that returns Tensors, it returned {type(outputs).__name__}")
+    raise TypeError(
+        f"check_gradients needs a function that returns Tensors, it returned {type(outputs).__name__}"
+    )
 
 
 def _varied(arrays: Sequence[NDArray[Any]]) -> list[int]:
@@ -125,7 +128,7 @@ def _gradients(f: Function, arrays: Sequence[NDArray[Any]], cotangents: Sequence
 
 
 def _variable(array: NDArray[Any]) -> Tensor:
-    """A leaf that requires a gradient and holds `array` itself: its layout, read-only flag and complex dtype."""
+    """A leaf that requires a gradient and holds `array` itself: its layout, its flags, its dtype."""
     return box(array, leaf(array.shape, array.dtype))
 
 
@@ -155,7 +158,7 @@ def _vjp_as_function(f: Function, arrays: Sequence[NDArray[Any]]) -> Function:
     return vjp
 
 
-# ------------------------------------------------------------------------------------------- the numeric derivative
+# --- the numeric derivative ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class _Slope:
 
 
 def _moved(arrays: Sequence[NDArray[Any]], i: int, d: NDArray[Any], complex_too: bool) -> list[NDArray[Any]]:
-    """The inputs with input `i` moved by `d`; a complex step makes them all complex, so that no dtype can cut it."""
+    """The inputs with input `i` moved by `d`; a complex step makes all complex, so that no dtype cuts it."""
     return [
         np.asarray(x + d if j == i else x + 0j if complex_too else x) if x.dtype.kind == "f" else x
         for j, x in enumerate(arrays)
@@ -182,14 +185,18 @@ def _complex_step(
     return _Slope(_total(terms), 64 * EPS * _total(map(np.abs, terms)))
 
 
-def _central(f: Function, arrays: Sequence[NDArray[Any]], i: int, d: Floats) -> tuple[list[Floats], list[Floats]]:
+def _central(
+    f: Function, arrays: Sequence[NDArray[Any]], i: int, d: Floats
+) -> tuple[list[Floats], list[Floats]]:
     """Differences y(x + d) - y(x - d), and the size of the values that were subtracted."""
     ahead, behind = _values(f, _moved(arrays, i, d, False)), _values(f, _moved(arrays, i, -d, False))
     pairs = list(zip(ahead, behind, strict=True))
     return [a - b for a, b in pairs], [abs(a) + abs(b) for a, b in pairs]
 
 
-def _four_point(f: Function, arrays: Sequence[NDArray[Any]], u: Sequence[Floats], i: int, d: Floats) -> _Slope:
+def _four_point(
+    f: Function, arrays: Sequence[NDArray[Any]], u: Sequence[Floats], i: int, d: Floats
+) -> _Slope:
     near, size = _central(f, arrays, i, STEP * d)
     far, _ = _central(f, arrays, i, 2 * STEP * d)
     terms = [a * (8 * n - m) / (12 * STEP) for a, n, m in zip(u, near, far, strict=True)]
@@ -202,7 +209,7 @@ def _total(terms: Iterable[Any]) -> float:
 
 
 def _complex_step_fault(f: Function, arrays: Sequence[NDArray[Any]], rng: np.random.Generator) -> str | None:
-    """Why the complex step cannot be trusted for `f` here, or None: it is compared with a plain difference."""
+    """Why the complex step cannot be trusted for `f` here, or None; a plain difference is the judge."""
     for i in _varied(arrays):
         d = _direction(arrays[i], rng)
         try:
@@ -223,13 +230,13 @@ def _complex_step_fault(f: Function, arrays: Sequence[NDArray[Any]], rng: np.ran
     return None
 
 
-# --------------------------------------------------------------------------------------------------- the comparison
+# --- the comparison -----------------------------------------------------------------------------------------
 
 
 def _direction(x: NDArray[Any], rng: np.random.Generator) -> Floats:
-    """Random signs and sizes in [0.5, 1], so that every entry counts, times the scale max(1, |x|) of the step."""
+    """Random signs and sizes in [0.5, 1], so that every entry counts, times the step's scale max(1, |x|)."""
     signs = 2.0 * rng.integers(0, 2, x.shape) - 1.0
-    return signs * rng.uniform(0.5, 1.0, x.shape) * np.maximum(1.0, abs(x))
+    return np.asarray(signs * rng.uniform(0.5, 1.0, x.shape) * np.maximum(1.0, abs(x)))
 
 
 def _check(
@@ -294,20 +301,22 @@ def _is_rounding(
 ) -> bool:
     """Whether a difference is no more than rounding, as where a derivative is zero because its terms cancel.
 
-    Rounding is at most some eps of the values, and it changes when the inputs move by a few of their last bits; a
-    mistake stays. Asking for both keeps a gradient that vanishes from hiding behind the values.
+    Rounding is at most some eps of the values, and it changes when the inputs move by a few of their last
+    bits; a mistake stays. Asking for both keeps a gradient that vanishes from hiding behind the values.
     """
     if not error <= 256 * EPS * _total(abs(a * y) for a, y in zip(u, _values(f, arrays), strict=True)):
         return False
     differences = []
     for _ in range(6):
-        nearby = [
-            np.asarray(x + 64 * EPS * rng.uniform(-1, 1, x.shape) * np.maximum(1, abs(x))) if x.dtype.kind == "f" else x
-            for x in arrays
-        ]
+        nearby = [_jittered(x, rng) if x.dtype.kind == "f" else x for x in arrays]
         gradient = _gradients(f, nearby, u)[_varied(arrays).index(i)]
         differences.append(float(np.sum(d * gradient)) - step(f, nearby, u, i, d).value)
     return error <= 8 * (max(differences) - min(differences))
+
+
+def _jittered(x: NDArray[Any], rng: np.random.Generator) -> Floats:
+    """`x` moved by some of its last bits."""
+    return np.asarray(x + 64 * EPS * rng.uniform(-1, 1, x.shape) * np.maximum(1, abs(x)))
 
 
 def _message(

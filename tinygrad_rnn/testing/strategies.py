@@ -1,7 +1,8 @@
 """Hypothesis strategies for tests of ops: shapes, axes, layouts, indices, and the cases of a domain.
 
-They draw what has structure (shapes, options, layouts) and a seed; NumPy makes the numbers from the seed. Drawing every
-number with Hypothesis costs a hundred times more and finds nothing more in an op that is smooth.
+They draw what has structure (shapes, options, layouts) and a seed; NumPy makes the numbers from the seed.
+Drawing every number with Hypothesis costs a hundred times more and finds nothing more in an op that is
+smooth.
 """
 
 from __future__ import annotations
@@ -67,7 +68,11 @@ def signature_shapes(draw: DrawFn, signature: str, empty: bool = True) -> tuple[
 def axes(draw: DrawFn, ndim: int) -> int | tuple[int, ...] | None:
     """What a reduction takes as axis: None, one, or several different ones; negative ones too."""
     several = st.lists(st.integers(-ndim, ndim - 1), max_size=ndim, unique_by=lambda a: a % ndim).map(tuple)
-    return draw(st.none() | st.integers(-ndim, ndim - 1) | several) if ndim else draw(st.sampled_from((None, ())))
+    return (
+        draw(st.none() | st.integers(-ndim, ndim - 1) | several)
+        if ndim
+        else draw(st.sampled_from((None, ())))
+    )
 
 
 @st.composite
@@ -78,8 +83,9 @@ def cases(draw: DrawFn, domain: Domain, layouts: Sequence[str] = LAYOUTS) -> Cas
 
 @st.composite
 def indices(draw: DrawFn, shape: Shape, basic: bool = True, advanced: bool = True) -> Any:
-    """An index that fits `shape`: integers, slices with any step, None and Ellipsis (`basic`), and either integer
-    arrays that broadcast together, with repeated and negative entries, or one mask of one or two axes (`advanced`)."""
+    """An index that fits `shape`: integers, slices with any step, None and Ellipsis (`basic`), and either
+    integer arrays that broadcast together, with repeated and negative entries, or one mask of one or two axes
+    (`advanced`)."""
     rng = np.random.default_rng(draw(seeds()))
     arrays = draw(st.sampled_from(("array", "mask", ""))) if advanced else ""
     common = draw(shapes(max_dims=2, max_side=3)) if arrays == "array" else ()
@@ -90,7 +96,11 @@ def indices(draw: DrawFn, shape: Shape, basic: bool = True, advanced: bool = Tru
         n = shape[axis]
         kinds = ["slice"]
         if basic:
-            kinds += ["none", *(["ellipsis"] if Ellipsis not in map(_kind, keys) else []), *(["integer"] if n else [])]
+            kinds += [
+                "none",
+                *(["ellipsis"] if Ellipsis not in map(_kind, keys) else []),
+                *(["integer"] if n else []),
+            ]
         if arrays == "mask" and "mask" not in map(_kind, keys):
             kinds += ["mask", "mask"]
         if arrays == "array" and (n or 0 in common):
