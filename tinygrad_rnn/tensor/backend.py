@@ -322,6 +322,11 @@ def _scatter_rows(buffer: Array, ids: Array, g: Array) -> None:
     buffer[ids[starts]] += np.add.reduceat(g[order], starts, axis=0)
 
 
+def dot(a: Any, b: Any) -> Any:
+    """`a @ b` of two matrices, arrays or Tensors: `ndarray.dot` takes a third of the time of `@` on small ones."""
+    return a.dot(b) if type(a) is np.ndarray and type(b) is np.ndarray else a @ b
+
+
 def einsum(subscripts: str, *xs: Array) -> Array:
     """`numpy.einsum` on any backend; products of more than two operands are ordered for cost."""
     xp = namespace(*xs)

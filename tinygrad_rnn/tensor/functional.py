@@ -18,6 +18,7 @@ from tinygrad_rnn.tensor.creation import zeros_like
 from tinygrad_rnn.tensor.graph import (
     Gradients,
     Node,
+    Pairs,
     Part,
     Product,
     check_finite,
@@ -39,13 +40,17 @@ class RecordedGradients(Gradients):
     def __init__(self) -> None:
         super().__init__()
         self.part_lists: dict[Node, list[Part]] = {}
+        self.pull = self.pull_recorded if self.pull is None else self.pull_checked
 
     def add(self, node: Node, d: Any) -> None:
-        kind = type(d)
-        if kind is Part:
+        if type(d) is Part:
+            self.lazy.add(node)
             self.part_lists.setdefault(node, []).append(d)
-        elif kind is Product:
-            self.pairs.setdefault(node, []).append(d)
+        elif type(d) is Product:
+            self.lazy.add(node)
+            pairs = self.pairs.setdefault(node, Pairs())
+            pairs.xs.append(d.x)
+            pairs.gs.append(d.g)
         else:
             if d.shape != node.shape:
                 d = ops.sum_to(d, node.shape)
@@ -54,20 +59,24 @@ class RecordedGradients(Gradients):
             held = self.dense.get(node)
             self.dense[node] = d if held is None else held + d
 
-    def pop(self, node: Node) -> Any:
+    def settle(self, node: Node, g: Any) -> Any:
         if node in self.part_lists:
             parts = self.part_lists.pop(node)
-            indices = tuple(p.index for p in parts)
-            self.add(node, ops.assemble(*(p.g for p in parts), indices=indices, shape=node.shape))
+            part = ops.assemble(*(p.g for p in parts), indices=[p.index for p in parts], shape=node.shape)
+            g = part if g is None else g + part
         if node in self.pairs:
             pairs = self.pairs.pop(node)
-            self.add(node, ops.product(ops.concatenate([p.x for p in pairs]), ops.concatenate([p.g for p in pairs])))
-        return self.dense.pop(node, None)
+            total = ops.product(ops.concatenate(pairs.xs), ops.concatenate(pairs.gs))
+            g = total if g is None else g + total
+        return g
 
-    def pull(self, node: Node, g: Any) -> Sequence[Any]:
-        contributions: Sequence[Any] = node.plan.pull_recorded(node, g)
-        if self.traced:
-            check_finite(node, g._array, [d._array if isinstance(d, Tensor) else None for d in contributions])
+    def pull_recorded(self, node: Node, g: Any) -> Sequence[Any]:
+        """What a node pulls back to its sources, computed on Tensors that know where they came from."""
+        return node.plan.pull_recorded(node, g)  # type: ignore[no-any-return]
+
+    def pull_checked(self, node: Node, g: Any) -> Sequence[Any]:
+        contributions = self.pull_recorded(node, g)
+        check_finite(node, g._array, [d._array if isinstance(d, Tensor) else None for d in contributions])
         return contributions
 
 

@@ -14,7 +14,6 @@ import itertools
 import operator
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar, Token
 from functools import wraps
@@ -22,7 +21,7 @@ from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 from tinygrad_rnn.errors import GraphFreedError, NonFiniteError
-from tinygrad_rnn.tensor.backend import Array, DType, namespace, quiet, scatter_add, sum_to, zeros_beside
+from tinygrad_rnn.tensor.backend import Array, DType, dot, namespace, quiet, scatter_add, sum_to, zeros_beside
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -168,6 +167,8 @@ class detect_anomaly(_Recording):  # noqa: N801
 
 def users_line() -> str:
     """The innermost line outside this package: where the user called."""
+    import traceback
+
     package = __name__.partition(".")[0]
     frame = sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
@@ -199,24 +200,29 @@ def sweep(
     """
     order, wanted = newest_first(roots, inputs, floor)
     results: dict[Node, Any] = {}
+    add, dense, lazy, pull = gradients.add, gradients.dense, gradients.lazy, gradients.pull
     for root, seed in zip(roots, seeds, strict=True):
-        gradients.add(root, seed)
+        add(root, seed)
     done = 0
     try:
         with quiet():
             for node in order:
-                g = gradients.pop(node)
                 done += 1
+                g = dense.pop(node, None)
+                if node in lazy:
+                    g = gradients.settle(node, g)
                 if g is None:
                     continue
-                if node.watch is not None and node.serial >= floor:
+                inside = node.serial >= floor
+                if node.watch is not None and inside:
                     g = gradients.hooked(node, g)
-                if node in wanted or node.serial < floor or (node.watch is not None and node.watch.keeps):
+                if node in wanted or not inside or (node.watch is not None and node.watch.keeps):
                     results[node] = g
-                if node.sources and node.serial >= floor:
-                    for source, d in zip(node.sources, gradients.pull(node, g)):  # noqa: B905 (a hot line)
+                if inside and node.sources:
+                    pulled = node.plan.pull(g, node.kept) if pull is None else pull(node, g)
+                    for source, d in zip(node.sources, pulled):  # noqa: B905 (a hot line)
                         if source is not None and d is not None:
-                            gradients.add(source, d)
+                            add(source, d)
                     if not retain:
                         node.sources = node.kept = None
     except Exception as error:
@@ -294,6 +300,17 @@ class Product:
         self.x, self.g = x, g
 
 
+class Pairs:
+    """The products that a node has collected: their factors, and how many rows they have together."""
+
+    __slots__ = ("xs", "gs", "rows")
+
+    def __init__(self) -> None:
+        self.xs: list[Any] = []
+        self.gs: list[Any] = []
+        self.rows = 0
+
+
 class Gradients:
     """The gradients of one sweep: sums of what every use pulled back. The only place of the engine that mutates.
 
@@ -304,10 +321,11 @@ class Gradients:
     def __init__(self) -> None:
         self.dense: dict[Node, Array] = {}
         self.owned: set[Node] = set()
+        self.lazy: set[Node] = set()  # the nodes with parts or pairs
         self.parts: dict[Node, Array] = {}
-        self.pairs: dict[Node, list[Product]] = {}
-        self.rows: dict[Node, int] = {}
-        self.traced = recording.get() == TRACED
+        self.pairs: dict[Node, Pairs] = {}
+        # how a node pulls, where it is not just `node.plan.pull(g, node.kept)`
+        self.pull: Callable[[Node, Any], Sequence[Any]] | None = self.pull_checked if recording.get() == TRACED else None
 
     def add(self, node: Node, d: Any) -> None:
         """Add one contribution. The one gate: summed to the node's shape, cast to its dtype."""
@@ -315,7 +333,7 @@ class Gradients:
             if d.shape is None:
                 return self.add_lazy(node, d)
             d = sum_to(d, node.shape)
-        if d.dtype != node.dtype:
+        if d.dtype is not node.dtype and d.dtype != node.dtype:
             d = namespace(d).astype(namespace(d).asarray(d), node.dtype)
         held = self.dense.get(node)
         if held is None:
@@ -330,40 +348,43 @@ class Gradients:
 
     def add_lazy(self, node: Node, d: Any) -> None:
         """Add a part to the node's one buffer of parts, or a product to the pairs that wait to become one."""
+        self.lazy.add(node)
         if type(d) is Part:
             buffer = self.parts.get(node)
             if buffer is None:
-                buffer = zeros_beside(d.g, node.shape, node.dtype)
-                self.parts[node] = buffer
+                self.parts[node] = buffer = zeros_beside(d.g, node.shape, node.dtype)
             if d.basic:
                 buffer[d.index] += d.g
             else:
                 self.parts[node] = scatter_add(buffer, d.index, d.g)
         else:
-            self.pairs.setdefault(node, []).append(d)
-            rows = self.rows[node] = self.rows.get(node, 0) + d.x.shape[0]
-            if rows >= PRODUCT_ROWS:
+            pairs = self.pairs.get(node)
+            if pairs is None:
+                self.pairs[node] = pairs = Pairs()
+            pairs.xs.append(d.x)
+            pairs.gs.append(d.g)
+            pairs.rows += d.x.shape[0]
+            if pairs.rows >= PRODUCT_ROWS:
                 self.flush(node)
 
     def flush(self, node: Node) -> None:
         """Turn the pairs that a node has collected into one matrix product."""
         pairs = self.pairs.pop(node)
-        del self.rows[node]
-        x, g = pairs[0].x, pairs[0].g
-        if len(pairs) > 1:
-            xp = namespace(x, g)
-            x, g = xp.concat([p.x for p in pairs]), xp.concat([p.g for p in pairs])
+        xp = namespace(pairs.xs[0])
+        x, g = (arrays[0] if len(arrays) == 1 else xp.concat(arrays) for arrays in (pairs.xs, pairs.gs))
         fresh = node not in self.dense
-        self.add(node, x.mT @ g)
+        self.add(node, dot(x.mT, g))
         if fresh:
             self.owned.add(node)
 
-    def pop(self, node: Node) -> Any:
-        """The complete gradient of a node, or None if nothing was pulled back to it."""
-        if self.pairs and node in self.pairs:
+    def settle(self, node: Node, g: Any) -> Any:
+        """`g`, the dense sum of a node so far, with its lazy contributions."""
+        if g is not None:
+            self.dense[node] = g
+        if node in self.pairs:
             self.flush(node)
         g = self.dense.pop(node, None)
-        if self.parts and node in self.parts:
+        if node in self.parts:
             part = self.parts.pop(node)
             if g is not None:
                 part += g
@@ -371,11 +392,10 @@ class Gradients:
             self.owned.add(node)
         return g
 
-    def pull(self, node: Node, g: Any) -> Sequence[Any]:
-        """What the node's op pulls back to each of its sources."""
+    def pull_checked(self, node: Node, g: Any) -> Sequence[Any]:
+        """What a node pulls back to its sources, and an error for a NaN born in it."""
         contributions: Sequence[Any] = node.plan.pull(g, node.kept)
-        if self.traced:
-            check_finite(node, g, contributions)
+        check_finite(node, g, contributions)
         return contributions
 
     def hooked(self, node: Node, g: Any) -> Any:

@@ -162,7 +162,10 @@ def op(
 
     def decorate(forward: Callable[P, Array]) -> Callable[P, Tensor]:
         new = Op(forward, vjps, joint, promote)
-        path = _many if new.variadic or len(new.arrays) > 2 else (_one, _two)[len(new.arrays) - 1]
+        if len(new.arrays) == 1 and not new.variadic:
+            path = _one_with_options if new.metadata else _one
+        else:
+            path = _two if len(new.arrays) == 2 and not new.metadata else _many
         call = wraps(forward)(path(new))
         call.op = new  # type: ignore[attr-defined]
         return cast("Callable[P, Tensor]", call)
@@ -170,23 +173,48 @@ def op(
     return decorate
 
 
-# The call path: the hot page of the forward. One version for one array, one for two, one for any number.
-
+# The call path: the hot page of the forward, so the frequent cases are written out, for one array (with
+# options or without) and for two; `_many` is the general one.
 
 _new = object.__new__  # half the price of a constructor
 
 
 def _one(op: Op) -> Callable[..., Any]:
+    forward, plan, mode_of = op.forward, op.plan((True,)), recording.get
+
+    def call(x: Any, /) -> Any:
+        if not isinstance(x, Tensor):
+            return forward(_raw(x))
+        source, x = x._node, x._array
+        try:
+            y = forward(x)
+        except Exception as error:
+            _explain(op, (x,), error)
+        t = _new(Tensor)
+        t._array = y = y if type(y) is type(x) else as_array(y, x)
+        if source is None or plan is None or not (mode := mode_of()):
+            t._node = None
+        else:
+            t._node = node = Node(plan, (source,), plan.keep(y, x), y.shape, y.dtype)
+            if mode == TRACED:
+                _trace(node)
+        return t
+
+    return call
+
+
+def _one_with_options(op: Op) -> Callable[..., Any]:
     forward, plan = op.forward, op.plan((True,))
 
     def call(x: Any, /, *options: Any, **metadata: Any) -> Any:
         if options:
             metadata = op.named(options, metadata)
         if not isinstance(x, Tensor):
-            return forward(x if hasattr(x, "dtype") else _raw(x), **metadata)
-        if metadata:
-            _refuse_tensors(op, metadata)
+            return forward(_raw(x), **metadata)
         source, x = x._node, x._array
+        for value in metadata.values():
+            if isinstance(value, Tensor):
+                _refuse_metadata(op)
         try:
             y = forward(x, **metadata)
         except Exception as error:
@@ -198,53 +226,45 @@ def _one(op: Op) -> Callable[..., Any]:
         node = Node(plan, (source,), plan.keep(y, x, **metadata), y.shape, y.dtype)
         if mode == TRACED:
             _trace(node)
-        t = _new(Tensor)
-        t._array, t._node = y, node
-        return t
+        return box(y, node)
 
     return call
 
 
 def _two(op: Op) -> Callable[..., Any]:
-    forward, promote = op.forward, op.promote
+    forward, promote, mode_of = op.forward, op.promote, recording.get
     plans = (None, op.plan((True, False)), op.plan((False, True)), op.plan((True, True)))
 
-    def call(a: Any, b: Any, /, *options: Any, **metadata: Any) -> Any:
-        if options:
-            metadata = op.named(options, metadata)
-        source_a = source_b = like = None
+    def call(a: Any, b: Any, /) -> Any:
+        source_a = source_b = None
         if isinstance(a, Tensor):
             source_a, a = a._node, a._array
             like = a
             if isinstance(b, Tensor):
                 source_b, b = b._node, b._array
-            elif type(b) is not float:
+            else:
                 b = backend.operand(b, like)
         elif isinstance(b, Tensor):
             source_b, b = b._node, b._array
             like = b
-            if type(a) is not float:
-                a = backend.operand(a, like)
+            a = backend.operand(a, like)
         else:
-            return forward(a if hasattr(a, "dtype") else _raw(a), b if hasattr(b, "dtype") else _raw(b), **metadata)
-        if metadata:
-            _refuse_tensors(op, metadata)
+            return forward(_raw(a), _raw(b))
         try:
-            if promote and (not hasattr(a, "dtype") or not hasattr(b, "dtype") or a.dtype is not b.dtype):
+            if promote and getattr(a, "dtype", None) is not getattr(b, "dtype", None):
                 a, b = backend.promote(a, b)
-            y = forward(a, b, **metadata)
+            y = forward(a, b)
         except Exception as error:
             _explain(op, (a, b), error)
-        if type(y) is not type(like):
-            y = as_array(y, like)
-        plan = plans[(source_a is not None) + 2 * (source_b is not None)]
-        if plan is None or not (mode := recording.get()):
-            return box(y, None)
-        node = Node(plan, (source_a, source_b), plan.keep(y, a, b, **metadata), y.shape, y.dtype)
-        if mode == TRACED:
-            _trace(node)
         t = _new(Tensor)
-        t._array, t._node = y, node
+        t._array = y = y if type(y) is type(like) else as_array(y, like)
+        plan = plans[(source_a is not None) + 2 * (source_b is not None)]
+        if plan is None or not (mode := mode_of()):
+            t._node = None
+        else:
+            t._node = node = Node(plan, (source_a, source_b), plan.keep(y, a, b), y.shape, y.dtype)
+            if mode == TRACED:
+                _trace(node)
         return t
 
     return call
@@ -258,16 +278,16 @@ def _many(op: Op) -> Callable[..., Any]:
             operands, metadata = operands[:n], op.named(operands[n:], metadata)
         like = next((x._array for x in operands if isinstance(x, Tensor)), None)
         if like is None:
-            return op.forward(*(x if hasattr(x, "dtype") else _raw(x) for x in operands), **metadata)
-        _refuse_tensors(op, metadata)
+            return op.forward(*map(_raw, operands), **metadata)
+        if any(isinstance(value, Tensor) for value in metadata.values()):
+            _refuse_metadata(op)
         arrays, sources = unbox(operands, like)
         try:
-            y = op.forward(*arrays, **metadata)
+            y = as_array(op.forward(*arrays, **metadata), like)
         except Exception as error:
             _explain(op, arrays, error)
-        y = as_array(y, like)
         needs = tuple(s is not None for s in sources)
-        if not any(needs) or not (mode := recording.get()) or (plan := op.plan(needs)) is None:
+        if True not in needs or not (mode := recording.get()) or (plan := op.plan(needs)) is None:
             return box(y, None)
         node = Node(plan, sources, plan.keep(y, *arrays, **metadata), y.shape, y.dtype)
         if mode == TRACED:
@@ -285,13 +305,12 @@ def unbox(operands: Sequence[Any], like: Array) -> tuple[tuple[Array, ...], tupl
 
 def _raw(x: Any) -> Any:
     """An operand of a call without Tensors: a list becomes an array, a number stays one."""
-    return backend.asarray(x) if isinstance(x, list | tuple) else x
+    return x if hasattr(x, "dtype") or not isinstance(x, list | tuple) else backend.asarray(x)
 
 
-def _refuse_tensors(op: Op, metadata: dict[str, Any]) -> None:
-    for name, value in metadata.items():
-        if isinstance(value, Tensor):
-            raise TypeError(f"{op.name}: {name}= takes plain values, not a Tensor: no gradient could reach it")
+def _refuse_metadata(op: Op) -> NoReturn:
+    names = ", ".join(f"{name}=" for name in op.metadata)
+    raise TypeError(f"{op.name}: {names} takes plain values, not a Tensor: no gradient could reach it")
 
 
 def _trace(node: Node) -> None:

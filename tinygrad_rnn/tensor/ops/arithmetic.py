@@ -1,10 +1,12 @@
 """The derivative table: arithmetic, comparisons, and the choice between two values.
 
-How to read a line: above each op stands one rule per argument. `g` is the gradient of the output; the other names are what
-the rule needs: `y` the output, an argument, a shape (`x_shape`) or an option. Nothing else is kept for the backward.
+How to read a line: above each op stands one rule per argument. `g` is the gradient of the output; the other
+names are what the rule needs: `y` the output, an argument, a shape (`x_shape`) or an option. Nothing else is
+kept for the backward.
 
-Two products close this table. Where a derivative is infinite or undefined (sqrt at 0, log at 0, 1 / b at b = 0), `times`
-and `over` let a gradient of 0 stay 0: a branch that `where` did not choose contributes nothing, instead of 0 * inf = NaN.
+Two products close this table. Where a derivative is infinite or undefined (sqrt at 0, log at 0, 1 / b at b =
+0), `times` and `over` let a gradient of 0 stay 0: a branch that `where` did not choose contributes nothing,
+instead of 0 * inf = NaN.
 """
 
 # mypy: disable-error-code="has-type"
@@ -74,7 +76,7 @@ def negative(x: Operand) -> Array:
 
 @op(lambda g, a, b: if_larger(a, b, g), lambda g, a, b: if_larger(b, a, g), promote=True)
 def maximum(a: Operand, b: Operand) -> Array:
-    """The larger of `a` and `b` element by element; NaN where either is NaN. Subgradient: half to each where they are equal.
+    """The larger of `a` and `b` element by element; NaN if either is. Subgradient: half to each where equal.
 
     >>> import tinygrad_rnn as tr
     >>> tr.maximum(tr.Tensor([1.0, 5.0]), 2.0).numpy()
@@ -85,7 +87,7 @@ def maximum(a: Operand, b: Operand) -> Array:
 
 @op(lambda g, a, b: if_larger(b, a, g), lambda g, a, b: if_larger(a, b, g), promote=True)
 def minimum(a: Operand, b: Operand) -> Array:
-    """The smaller of `a` and `b` element by element; NaN where either is NaN. Subgradient: half to each where they are equal.
+    """The smaller of `a` and `b` element by element; NaN if either is. Subgradient: half to each where equal.
 
     >>> import tinygrad_rnn as tr
     >>> tr.minimum(tr.Tensor([1.0, 5.0]), 2.0).numpy()
@@ -96,7 +98,7 @@ def minimum(a: Operand, b: Operand) -> Array:
 
 @op(lambda g, x, y: where(equal(x, y), g, 0.0))
 def clip(x: Operand, min: float | None = None, max: float | None = None) -> Array:
-    """`x` with values below `min` and above `max`, two numbers, replaced by them. Subgradient: 1 on the bounds.
+    """`x` with values below `min` or above `max`, two numbers, replaced by them. Subgradient on the bounds: 1.
 
     >>> import tinygrad_rnn as tr
     >>> tr.clip(tr.Tensor([-2.0, 0.5, 2.0]), min=-1, max=1).numpy()
@@ -107,7 +109,7 @@ def clip(x: Operand, min: float | None = None, max: float | None = None) -> Arra
 
 @op(None, lambda g, condition: where(condition, g, 0.0), lambda g, condition: where(condition, 0.0, g))
 def where(condition: Operand, a: Operand, b: Operand) -> Array:
-    """`a` where `condition` (boolean, no derivative) holds, else `b`; the three broadcast. Two numbers make float32.
+    """`a` where `condition` (boolean, no derivative) holds, else `b`; the three broadcast.
 
     The branch that is not chosen gets a gradient of exactly 0, whatever its own derivative is there:
 
@@ -197,8 +199,9 @@ def if_larger(a: Operand, b: Operand, g: Operand) -> Tensor:
     return where(a > b, g, where(equal(a, b), 0.5 * g, 0.0))
 
 
-# The two products in which a gradient of 0 wins over an infinite or undefined derivative. Being ops, with rules that name
-# them again, they stay right under a second derivative, where testing g inside `where` would cut the graph at g = 0.
+# The two products in which a gradient of 0 wins over an infinite or undefined derivative. Being ops, with
+# rules that name them again, they stay right under a second derivative, where testing g inside `where` would
+# cut the graph at g = 0.
 
 
 @op(lambda g, d: times(g, d), lambda g, a: times(a, g))
@@ -212,7 +215,7 @@ def times(a: Operand, d: Operand) -> Array:
     return namespace(a, d).where(a == 0, 0.0, a * d)
 
 
-@op(lambda g, d: over(g, d), lambda g, d, y: -times(over(g, d), y))
+@op(lambda g, d: over(g, d), lambda g, d, y: -times(y, over(g, d)))
 def over(a: Operand, d: Operand) -> Array:
     """`a / d`, but 0 where `a` is 0, even if `d` is 0 or NaN there.
 

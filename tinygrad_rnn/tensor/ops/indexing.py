@@ -1,7 +1,8 @@
 """The derivative table: indexing. What an index pulls back is a `Part`: the gradient, and where it belongs.
 
-Parts are lazy. The engine adds all parts of a tensor into one buffer, so a loop over the T steps of a sequence costs O(T),
-not T arrays of the sequence's size. Indices are copied, checked and made non-negative here, at the forward.
+Parts are lazy. The engine adds all parts of a tensor into one buffer, so a loop over the T steps of a
+sequence costs O(T), not T arrays of the sequence's size. Indices are copied, checked and made non-negative
+here, at the forward.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ _BASIC = frozenset({int, slice, type(Ellipsis)})
 
 
 def getitem(x: Operand, index: Any) -> Tensor:
-    """`x[index]` as in NumPy: integers, slices, `...`, `None`, and boolean or integer arrays, lists or tensors.
+    """`x[index]` as in NumPy: integers, slices, `...`, `None`, and arrays, lists or tensors of int or bool.
 
-    An entry taken twice collects both gradients. Raises `IndexError` for an integer out of range (naming it, its axis and
-    the size), for an array of floats, and for too many indices.
+    An entry taken twice collects both gradients. Raises `IndexError` for an integer out of range (naming it,
+    its axis and the size), for an array of floats, and for too many indices.
 
     >>> import tinygrad_rnn as tr
     >>> tr.Tensor([[1.0, 2.0], [3.0, 4.0]])[1, [0, 0, -1]].numpy()
@@ -49,7 +50,8 @@ def _gather(x: Operand, index: Any) -> Array:
 def take(x: Operand, ids: Operand, axis: int) -> Tensor:
     """The entries `ids` (integers, any shape) of `axis` of `x`: the axis is replaced by the axes of `ids`.
 
-    An embedding is `take(weight, ids, axis=0)`. Raises `IndexError` for an id out of range, naming it and the size.
+    An embedding is `take(weight, ids, axis=0)`. Raises `IndexError` for an id out of range, naming it and the
+    size.
 
     >>> import tinygrad_rnn as tr
     >>> tr.take(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), [1, 1], axis=0).numpy()
@@ -69,7 +71,7 @@ def _take(x: Operand, ids: Operand, *, axis: int) -> Array:
 
 
 def take_along_axis(x: Operand, ids: Operand, axis: int = -1) -> Tensor:
-    """For each place in `ids` (integers), the entry of `x` at the same place but at that position along `axis`.
+    """For each place in `ids` (integers), the entry of `x` at that place but at that position along `axis`.
 
     `ids` has as many axes as `x`; the others broadcast. Raises `IndexError` for an id out of range.
 
@@ -165,7 +167,7 @@ def _beside(key: Array, x: Array) -> Array:
 
 
 def _grid(ids: Array, shape: tuple[int, ...], axis: int) -> tuple[Array, ...]:
-    """`ids` along `axis` and every position along the other axes of `shape`, as arrays that broadcast to an index."""
+    """The index that has `ids` along `axis` and every position along the other axes of `shape`."""
     xp = namespace(ids)
     places = (xp.reshape(xp.arange(n), (-1,) + (1,) * (len(shape) - 1 - i)) for i, n in enumerate(shape))
     return tuple(ids if i == axis else place for i, place in enumerate(places))

@@ -1,7 +1,8 @@
 """The derivative table: products of matrices, and sums of products.
 
-What a product pulls back to a 2-D weight is a `Product`: the pair (x, g) whose xᵀ g is the gradient. It is lazy. The engine
-joins the pairs of all uses of a weight into few large products, which is how back-propagation through time sums over time.
+What a product pulls back to a 2-D weight is a `Product`: the pair (x, g) whose xᵀ g is the gradient. It is
+lazy. The engine joins the pairs of all uses of a weight into few large products, which is how
+back-propagation through time sums over time.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.tensor import backend
-from tinygrad_rnn.tensor.backend import Array, namespace
+from tinygrad_rnn.tensor.backend import Array, dot, namespace
 from tinygrad_rnn.tensor.graph import Product
 from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.ops.indexing import getitem
@@ -40,7 +41,7 @@ def _linear(x: Operand, W: Operand) -> Array:
     return _rows(x, W.mT)
 
 
-@op(lambda g, W: _rows(g, W), lambda g, x: Product(fold(g), fold(x)), lambda g: g)
+@op(lambda g, W: _rows(g, W), lambda g, x: _pair(g, x), lambda g: g)
 def _linear_bias(x: Operand, W: Operand, b: Operand) -> Array:
     if W.ndim != 2 or x.ndim < 1 or x.shape[-1] != W.shape[1] or b.shape != W.shape[:1]:
         raise ShapeError(
@@ -63,7 +64,7 @@ def matmul(a: Operand, b: Operand) -> Array:
     >>> tr.matmul(tr.ones(5, 4, 2), tr.ones(2, 3)).shape
     (5, 4, 3)
     """
-    return _rows(a, b) if b.ndim == 2 and a.ndim > 2 else a @ b
+    return _rows(a, b) if b.ndim == 2 and a.ndim > 1 else a @ b
 
 
 def _pull_left(g: Operand, b: Operand, a_shape: tuple[int, ...]) -> Any:
@@ -71,12 +72,12 @@ def _pull_left(g: Operand, b: Operand, a_shape: tuple[int, ...]) -> Any:
         return expand_dims(g, -1) * b
     if b.ndim > 2 and len(a_shape) == 1:  # (I,) @ (..., I, K)
         return (b @ expand_dims(g, -1))[..., 0]
-    return matmul(g, b.mT)
+    return _rows(g, b.mT) if b.ndim == 2 and g.ndim > 1 else matmul(g, b.mT)
 
 
 def _pull_right(g: Operand, a: Operand, b_shape: tuple[int, ...]) -> Any:
     if len(b_shape) == 2:  # (..., I) @ (I, K)
-        return Product(fold(a), fold(g))
+        return _pair(a, g)
     if len(b_shape) == 1:  # (..., I) @ (I,)
         return expand_dims(g, -1) * a
     if a.ndim == 1:  # (I,) @ (..., I, K)
@@ -85,7 +86,7 @@ def _pull_right(g: Operand, a: Operand, b_shape: tuple[int, ...]) -> Any:
 
 
 def product(x: Operand, g: Operand) -> Any:
-    """What a product pulls back to its weight: xᵀ g of `x` (..., I) and `g` (..., K), summed over the leading axes.
+    """What a product pulls back to its weight: xᵀ g of `x` (..., I) and `g` (..., K), leading axes summed.
 
     Lazy for arrays, as an ordinary backward has them; for Tensors an op with a derivative of its own.
     """
@@ -99,8 +100,13 @@ def _product(a: Operand, b: Operand) -> Array:
 
 
 def _rows(x: Operand, W: Operand) -> Any:
-    """x W of `x` (..., I) and a matrix `W`, as one product of matrices: unfolded, it would be many small ones."""
-    return x @ W if x.ndim == 2 else reshape(fold(x) @ W, (*x.shape[:-1], W.shape[1]))
+    """x W of `x` (..., I) and a matrix `W` as one product; unfolded, it would be many small ones."""
+    return dot(x, W) if x.ndim == 2 else reshape(dot(fold(x), W), (*x.shape[:-1], W.shape[1]))
+
+
+def _pair(x: Operand, g: Operand) -> Product:
+    """What a product pulls back to its weight, as matrices."""
+    return Product(x, g) if x.ndim == 2 == g.ndim else Product(fold(x), fold(g))
 
 
 def fold(x: Operand) -> Any:
@@ -109,10 +115,10 @@ def fold(x: Operand) -> Any:
 
 
 def einsum(subscripts: str, *xs: Operand) -> Tensor:
-    """Sums of products, as `numpy.einsum`: `"ij,jk->ik"`, implicit output, `...`, and repeated letters (`"ii->i"`).
+    """Sums of products, as `numpy.einsum`: `"ij,jk->ik"`, implicit output, `...`, traces (`"ii->"`).
 
-    Axes under one letter must have one length, or length 1, which is stretched. Raises `ShapeError` for axes and
-    subscripts that do not fit.
+    Axes under one letter must have one length, or length 1, which is stretched. Raises `ShapeError` for axes
+    and subscripts that do not fit.
 
     >>> import tinygrad_rnn as tr
     >>> tr.einsum("bi,bi->b", tr.ones(2, 3), tr.ones(2, 3)).numpy()
@@ -133,7 +139,8 @@ def _einsum(*xs: Operand, subscripts: str) -> Array:
 def _pull_einsum(g: Operand, xs: tuple[Operand, ...], subscripts: str) -> list[Any]:
     """Swap the output with one operand after the other: `ij,jk->ik` pulls back `ik,jk->ij` and `ij,ik->jk`.
 
-    This is all, since each letter of an operand is also in the output or in another operand: `einsum` has seen to that.
+    This is all, since each letter of an operand is also in the output or in another operand: `einsum` has
+    seen to that.
     """
     inputs, out = subscripts.split("->")
     terms = inputs.split(",")
@@ -146,7 +153,7 @@ def _pull_einsum(g: Operand, xs: tuple[Operand, ...], subscripts: str) -> list[A
 
 
 def _simplified(x: Operand, terms: list[str], i: int, out: str, sizes: dict[str, int]) -> tuple[Operand, str]:
-    """Operand `i` and its letters, with repeated ones on the diagonal, length 1 stretched, and lonely ones summed."""
+    """Operand `i` and its letters: repeated ones on the diagonal, length 1 stretched, lonely ones summed."""
     term, own = "".join(dict.fromkeys(terms[i])), dict(zip(terms[i], x.shape, strict=True))
     if term != terms[i]:
         xp = namespace(x._array if isinstance(x, Tensor) else x)

@@ -1,7 +1,8 @@
 """The derivative table: sums, extremes and other functions of many elements.
 
-`axis` is `None` (all axes), an integer or a tuple of them, counted from the end if negative; with `keepdims` a reduced axis
-stays with length 1. What they pull back is `spread`: the gradient repeated along the axes that were reduced.
+`axis` is `None` (all axes), an integer or a tuple of them, counted from the end if negative; with `keepdims`
+a reduced axis stays with length 1. What they pull back is `spread`: the gradient repeated along the axes that
+were reduced.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def softmax(x: Operand, axis: Axes = -1) -> Array:
 
 @op(lambda g, y, axis: g - exp(y) * sum(g, axis=axis, keepdims=True))
 def log_softmax(x: Operand, axis: Axes = -1) -> Array:
-    """The logarithm of `softmax`, finite where that would round to 0. Where all of `x` is `-inf`, so is the result.
+    """The logarithm of `softmax`, finite where that rounds to 0; `-inf` where all of `x` is `-inf`.
 
     >>> import tinygrad_rnn as tr
     >>> tr.log_softmax(tr.Tensor([0.0, -1000.0])).numpy()
@@ -126,7 +127,7 @@ def log_softmax(x: Operand, axis: Axes = -1) -> Array:
 
 @op(lambda g, x, axis: keep(g, x.shape, axis) * softmax(x, axis=axis))
 def logsumexp(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
-    """log Σ exp(x) over `axis`, a smooth maximum that cannot overflow. Over nothing but `-inf` it is `-inf`, gradient 0.
+    """log Σ exp(x) over `axis`, a smooth maximum that cannot overflow. Of `-inf` alone: `-inf`, gradient 0.
 
     >>> import tinygrad_rnn as tr
     >>> tr.logsumexp(tr.Tensor([1000.0, -1000.0])).item()
@@ -139,7 +140,7 @@ def logsumexp(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
 
 
 def _exponents(x: Array, axis: Axes) -> tuple[Array, Array, Array]:
-    """The largest value over `axis`, `z` = `x` less it (less 0 if it is infinite), and Σ exp(z), or 1 where that is 0."""
+    """The largest value over `axis`, z = `x` less it (0 if infinite), and Σ exp(z), or 1 where that is 0."""
     xp = namespace(x)
     peak = xp.max(x, axis=axis, keepdims=True) if x.size else xp.sum(x, axis=axis, keepdims=True) - math.inf
     z = x - xp.where(xp.isfinite(peak), peak, 0.0)
@@ -149,7 +150,7 @@ def _exponents(x: Array, axis: Axes) -> tuple[Array, Array, Array]:
 
 @op(None)
 def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Array:
-    """Where the largest value along `axis` is (of the flattened `x` if `None`); the first of equals. No derivative.
+    """Where along `axis` (`None`: in the flattened `x`) the largest value is, first of equals. No derivative.
 
     >>> import tinygrad_rnn as tr
     >>> tr.argmax(tr.Tensor([1.0, 3.0, 2.0])).item()
@@ -160,7 +161,7 @@ def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Array
 
 @op(None)
 def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Array:
-    """Where the smallest value along `axis` is (of the flattened `x` if `None`); the first of equals. No derivative.
+    """Where along `axis` (`None`: in the flattened `x`) the smallest is, first of equals. No derivative.
 
     >>> import tinygrad_rnn as tr
     >>> tr.argmin(tr.Tensor([1.0, 3.0, 2.0])).item()
@@ -175,7 +176,8 @@ def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Array
 def prod(x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The product over `axis`; 1 over nothing. Exact with zeros in `x`, in every order of derivative.
 
-    Halves are multiplied until one element is left: a tree of products, with no division by an element anywhere.
+    Halves are multiplied until one element is left: a tree of products, with no division by an element
+    anywhere.
 
     >>> import tinygrad_rnn as tr
     >>> x = tr.Tensor([0.0, 2.0, 3.0], requires_grad=True)
@@ -195,7 +197,7 @@ def prod(x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
 
 
 def var(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-    """The variance over `axis`: the mean squared distance from the mean, or with `ddof` the sum of squares over n - ddof.
+    """The variance over `axis`: the sum of squared distances from the mean, divided by n - `ddof`.
 
     >>> import tinygrad_rnn as tr
     >>> tr.var(tr.Tensor([1.0, 3.0])).item()
@@ -207,7 +209,7 @@ def var(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
 
 
 def std(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-    """The standard deviation over `axis`, the square root of `var`. Subgradient: 0 where all values are equal.
+    """The standard deviation over `axis`, the root of `var`. Subgradient: 0 where all values are equal.
 
     >>> import tinygrad_rnn as tr
     >>> tr.std(tr.Tensor([1.0, 1.0, 7.0, 7.0])).item()
@@ -246,7 +248,7 @@ def spread(g: Operand, shape: tuple[int, ...], axis: Axes) -> Tensor:
 
 
 def sum_to(g: Operand, shape: tuple[int, ...]) -> Tensor:
-    """`g` summed to the `shape` that was broadcast to it, as an op: the engine's gate, where a derivative is recorded."""
+    """`g` summed to the `shape` that was broadcast to it, for the engine's gate where it records."""
     extra = g.ndim - len(shape)
     stretched = (i for i in range(extra, g.ndim) if shape[i - extra] == 1 != g.shape[i])
     return reshape(sum(g, (*range(extra), *stretched)), shape)

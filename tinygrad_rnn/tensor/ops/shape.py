@@ -1,7 +1,7 @@
 """The derivative table: ops that move, repeat or cut elements without changing them.
 
-Their derivatives are the opposite moves. A gradient that comes back larger than the argument, as after `broadcast_to`, is
-summed by the engine, so no line here speaks of broadcasting.
+Their derivatives are the opposite moves. A gradient that comes back larger than the argument, as after
+`broadcast_to`, is summed by the engine, so no line here speaks of broadcasting.
 """
 
 # mypy: disable-error-code="has-type"
@@ -192,7 +192,7 @@ def _stack(*xs: Operand, axis: int) -> Array:
 
 
 def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
-    """`x` cut along `axis` into `sections` equal pieces, or before each of the positions in `sections`: a list.
+    """`x` cut along `axis` into `sections` equal pieces, or before each position in `sections`: a list.
 
     Raises `ShapeError` if the axis does not divide into equal pieces.
 
