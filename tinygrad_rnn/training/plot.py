@@ -85,12 +85,16 @@ def _label(axes: Any, labels: list[tuple[float, str, str]]) -> None:
     """Labels at the right-hand side, each at its height, pushed apart where they would overlap."""
     low, high = axes.get_ylim()
     gap = (high - low) * 0.042
-    below = -np.inf
-    for bits, text, colour in sorted(labels):
-        below = max(bits, below + gap)
+    labels = sorted(labels)
+    heights = [bits for bits, _, _ in labels]
+    for k in range(1, len(heights)):
+        heights[k] = max(heights[k], heights[k - 1] + gap)
+    for k in reversed(range(len(heights))):  # and back down, where that went over the top
+        heights[k] = min(heights[k], heights[k + 1] - gap if k + 1 < len(heights) else high)
+    for height, (_, text, colour) in zip(heights, labels, strict=True):
         axes.annotate(
             text,
-            (1.0, below),
+            (1.0, height),
             xycoords=("axes fraction", "data"),
             xytext=(8, 0),
             textcoords="offset points",

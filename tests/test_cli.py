@@ -1,0 +1,383 @@
+"""The command as a user runs it: what it leaves behind, what it says, and its answers to wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.cli import main
+from tinygrad_rnn.training import NextCharacter
+
+SMALL = ["--hidden", "16", "--embedding", "8", "--seq-len", "16", "--batch", "4", "--threads", "1"]
+TEXT = "".join(
+    f"the {a} of the {b} is {(7 * i) % 11}.\n" for i in range(12) for a in "abc" for b in ("sun", "moon")
+)
+
+
+def command(*args: str | Path, cwd: Path, **options) -> subprocess.CompletedProcess[str]:
+    """`python -W error -m tinygrad_rnn ARGS`, in a process of its own."""
+    root = str(Path(tr.__file__).parents[1])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": root,
+        "COLUMNS": "100",
+        "PYTHONUTF8": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    environment |= options.pop("env", {})
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tinygrad_rnn", *map(str, args)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder with `text.txt` and the run `run`, and what the command said."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+    done = command("train", "--text", "text.txt", "--steps", 60, "--out", "run", *SMALL, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_train_leaves_a_run(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    pytest.importorskip("matplotlib")
+    run = trained[0] / "run"
+    assert sorted(p.name for p in run.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "loss.png",
+        "metrics.jsonl",
+    ]
+    config = json.loads((run / "config.json").read_text())
+    assert config["model"]["hidden"] == 16 and config["training"]["steps"] == 60
+    assert config["text"]["train"] + config["text"]["held_out"] == len(TEXT)
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records] == list(range(1, 61))
+    assert {"step", "loss", "bits_per_char", "chars_per_second"} <= records[0].keys()
+    assert "held_out_bits_per_char" in records[-1]
+    assert records[-1]["loss"] < records[0]["loss"]
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
+    manifest = json.loads((run / "checkpoints" / "best.json").read_text())
+    measured = {r["step"]: r["held_out_bits_per_char"] for r in records if "held_out_bits_per_char" in r}
+    assert manifest["step"] == min(measured, key=measured.__getitem__)
+
+
+def test_train_says_what_it_does(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    said = trained[1].stdout
+    assert trained[1].stderr == ""
+    for part in (
+        "LSTM, 16 hidden units",
+        "step 60/60",
+        "held-out",
+        "chars/s",
+        "A sample",
+        "3-gram",
+        "4-gram",
+        "lzma",
+    ):
+        assert part in said
+    assert " win" in said or "beats" in said
+    assert "\x1b" not in said  # no terminal, no colours
+
+
+def test_generate_streams_the_same_text_for_the_same_seed(
+    trained: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder = trained[0]
+    first, again, other = (
+        command("generate", "run", "--prompt", "the sun", "--length", 80, "--seed", seed, cwd=folder)
+        for seed in (1, 1, 2)
+    )
+    assert first.returncode == 0 and first.stderr == ""
+    assert first.stdout == again.stdout != other.stdout
+    assert first.stdout.startswith("the sun") and len(first.stdout) == len("the sun") + 80 + 1
+    assert set(first.stdout) <= set(TEXT)
+
+
+def test_options_of_generate(trained: tuple[Path, subprocess.CompletedProcess[str]], capsys) -> None:
+    run = str(trained[0] / "run")
+    texts = []
+    for options in (
+        ["--temperature", "0"],
+        ["--top-k", "1", "--seed", "5"],
+        ["--length", "0", "--prompt", "the"],
+    ):
+        assert main(["generate", run, "--length", "30", *options]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] and texts[2] == "the\n"
+
+
+def test_the_same_seed_trains_the_same_model(
+    trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, capsys
+) -> None:
+    text = str(trained[0] / "text.txt")
+    runs = []
+    for name in ("a", "b"):
+        out = tmp_path / name
+        assert (
+            main(["train", "--text", text, "--steps", "8", "--model", "gru", "--out", str(out), *SMALL]) == 0
+        )
+        times = {"chars_per_second"}
+        lines = (out / "metrics.jsonl").read_text().splitlines()
+        logged = [{k: v for k, v in json.loads(line).items() if k not in times} for line in lines]
+        weights = [path.name for path in sorted((out / "checkpoints").iterdir())]  # their names hold a digest
+        runs.append((logged, weights))
+    assert runs[0] == runs[1]
+    capsys.readouterr()
+
+
+def test_a_run_is_replaced_when_told_to(
+    trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    text = trained[0] / "text.txt"
+    args = ["train", "--text", text, "--steps", 2, "--out", tmp_path / "run", *SMALL]
+    assert command(*args, cwd=tmp_path).returncode == 0
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    refused = command(*args, cwd=tmp_path)
+    assert refused.returncode == 2 and "holds a run already" in refused.stderr
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    assert command(*args, "--replace", "--model", "rnn", cwd=tmp_path).returncode == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["cell"] == "rnn"
+
+
+def test_without_out_the_run_gets_a_name_of_its_own(
+    trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        done = command("train", "--text", trained[0] / "text.txt", "--minutes", 0.001, *SMALL, cwd=tmp_path)
+        assert done.returncode == 0
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["lstm-1", "lstm-2"]
+
+
+WRONG = {
+    "no command": ([], "required"),
+    "unknown command": (["trian"], "invalid choice"),
+    "unknown option": (["train", "--hiden", "3"], "unrecognized arguments"),
+    "missing file": (["train", "--text", "none.txt"], "none.txt: no such file"),
+    "one of two files missing": (["train", "--text", "text.txt", "none.txt"], "none.txt: no such file"),
+    "a folder as text": (["train", "--text", "."], "is a folder"),
+    "empty file": (["train", "--text", "empty.txt"], "the file is empty"),
+    "binary file": (["train", "--text", "binary"], "binary"),
+    "undecodable file": (["train", "--text", "latin.txt"], "not utf-8: invalid"),
+    "unknown encoding": (["train", "--text", "text.txt", "--encoding", "klingon"], "unknown encoding"),
+    "short text": (["train", "--text", "short.txt"], "the text is too short"),
+    "no hidden units": (["train", "--hidden", "0"], "--hidden: must be a whole number from 1"),
+    "half a hidden unit": (["train", "--hidden", "0.5"], "--hidden: must be a whole number"),
+    "no layers": (["train", "--layers", "0"], "--layers: must be"),
+    "no embedding": (["train", "--embedding", "-3"], "--embedding: must be"),
+    "negative steps": (["train", "--steps", "-1"], "--steps: must be a whole number from 1"),
+    "no steps": (["train", "--steps", "0"], "--steps: must be a whole number from 1"),
+    "no minutes": (["train", "--minutes", "0"], "--minutes: must be a number above 0"),
+    "endless minutes": (["train", "--minutes", "inf"], "--minutes: must be a number above 0"),
+    "NaN rate": (["train", "--lr", "nan"], "--lr: must be a number above 0, not 'nan'"),
+    "negative rate": (["train", "--lr", "-0.1"], "--lr: must be a number above 0"),
+    "no clip": (["train", "--clip", "0"], "--clip: must be a number above 0"),
+    "all dropped": (["train", "--dropout", "1.5"], "--dropout: must be a number from 0 to 0.99"),
+    "no batch": (["train", "--batch", "0"], "--batch: must be"),
+    "no sequence": (["train", "--seq-len", "0"], "--seq-len: must be"),
+    "negative seed": (["train", "--seed", "-1"], "--seed: must be"),
+    "no threads": (["train", "--threads", "0"], "--threads: must be"),
+    "unknown cell": (["train", "--model", "transformer"], "invalid choice"),
+    "unknown device": (["train", "--device", "tpu"], "unknown device 'tpu': cpu, cuda or cuda:N"),
+    "folder of another": (["train", "--text", "text.txt", "--out", "full"], "holds no run"),
+    "folder of another, replacing": (
+        ["train", "--text", "text.txt", "--out", "full", "--replace"],
+        "holds no run",
+    ),
+    "out is a file": (["train", "--text", "text.txt", "--out", "text.txt"], "is a file"),
+    "out below a file": (["train", "--text", "text.txt", "--out", "text.txt/run"], "is not a folder"),
+    "no run to generate from": (["generate", "none"], "none: no such folder"),
+    "generate from no run": (["generate", "full"], "is no run"),
+    "generate from a run without a model": (["generate", "unfinished"], "there is no checkpoint here"),
+    "generate from a damaged run": (["generate", "damaged"], "is damaged: its SHA-256 differs"),
+    "unseen characters": (["generate", "run", "--prompt", "the §"], "has never seen the character '§'"),
+    "temperature below 0": (
+        ["generate", "run", "--temperature", "-1"],
+        "--temperature: must be a number from 0",
+    ),
+    "NaN temperature": (
+        ["generate", "run", "--temperature", "nan"],
+        "--temperature: must be a number from 0",
+    ),
+    "no top k": (["generate", "run", "--top-k", "0"], "--top-k: must be"),
+    "negative length": (["generate", "run", "--length", "-5"], "--length: must be"),
+}
+
+
+@pytest.fixture(scope="module")
+def wrong_folder(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
+    folder = trained[0]
+    (folder / "empty.txt").write_bytes(b"")
+    (folder / "binary").write_bytes(bytes(range(256)) * 40)
+    (folder / "latin.txt").write_bytes("café ".encode("latin-1") * 2000)
+    (folder / "short.txt").write_text("too short")
+    (folder / "full").mkdir()
+    (folder / "full" / "notes.txt").write_text("mine")
+    for name in ("unfinished", "damaged"):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text((folder / "run" / "config.json").read_text())
+    (folder / "damaged" / "checkpoints").mkdir()
+    for path in (folder / "run" / "checkpoints").iterdir():
+        raw = bytearray(path.read_bytes())
+        if path.suffix == ".safetensors":
+            raw[-9] ^= 4
+        (folder / "damaged" / "checkpoints" / path.name).write_bytes(raw)
+    return folder
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_is_one_line_and_leaves_nothing(
+    wrong_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    args, message = WRONG[case]
+    monkeypatch.chdir(wrong_folder)
+    before = {path: path.stat().st_mtime_ns for path in wrong_folder.rglob("*")}
+    status = main(args)
+    said = capsys.readouterr()
+    assert status == 2
+    assert said.err.startswith("tinygrad-rnn: ") and said.err.count("\n") == 1 and message in said.err
+    assert said.out == ""
+    assert before == {path: path.stat().st_mtime_ns for path in wrong_folder.rglob("*")}
+
+
+def test_wrong_input_in_a_process_of_its_own(wrong_folder: Path) -> None:
+    done = command("train", "--text", "none.txt", "--out", "new", cwd=wrong_folder)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert not (wrong_folder / "new").exists()
+
+
+def test_a_network_too_large_for_the_memory_is_one_line(
+    trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    resource = pytest.importorskip("resource")
+    args = [
+        "train",
+        "--text",
+        trained[0] / "text.txt",
+        "--out",
+        "new",
+        "--steps",
+        1,
+        *SMALL,
+        "--hidden",
+        "65536",
+    ]
+    limit = 3 * 2**30
+
+    def small_machine() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    done = command(*args, cwd=tmp_path, preexec_fn=small_machine)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("tinygrad-rnn: not enough memory") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_diverging_run_says_so(
+    trained: tuple[Path, subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    real = NextCharacter.loss
+
+    def diverging(self: NextCharacter, step: int) -> tuple[tr.Tensor, int]:
+        loss, counted = real(self, step)
+        return (loss * float("nan") if step == 20 else loss), counted
+
+    monkeypatch.setattr(NextCharacter, "loss", diverging)
+    out = tmp_path / "run"
+    args = ["train", "--text", str(trained[0] / "text.txt"), "--out", str(out), "--steps", "50", *SMALL]
+    assert main(args) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "the loss is nan at step 21: try a smaller learning rate (--lr)" in said
+    assert f"the best model so far is kept in {out}" in said
+    assert main(["generate", str(out), "--length", "5"]) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_keeps_its_best_model(
+    trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, number: int, status: int
+) -> None:
+    args = ["train", "--text", trained[0] / "text.txt", "--out", "run", "--steps", 10**6, *SMALL]
+    root = str(Path(tr.__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tinygrad_rnn", *map(str, args)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root, "PYTHONUTF8": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    for _ in range(600):
+        if metrics.exists() and metrics.stat().st_size:
+            break
+        time.sleep(0.1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert err == "" and "Stopped at step" in out and "is kept in run" in out
+    assert command("generate", "run", "--length", 5, cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_reader_that_goes_away_is_no_error(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    root = str(Path(tr.__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tinygrad_rnn", "generate", "run", "--length", "100000"],
+        cwd=trained[0],
+        env={**os.environ, "PYTHONPATH": root},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait(60) == 141
+    process.stderr.close()
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for args, part in [
+        (["--version"], f"tinygrad-rnn {tr.__version__}"),
+        (["--help"], "COMMAND --help"),
+        (["train", "--help"], "examples:"),
+        (["generate", "--help"], "examples:"),
+    ]:
+        with pytest.raises(SystemExit) as exit_:
+            main(args)
+        assert exit_.value.code == 0
+        said = capsys.readouterr().out
+        assert part in said and max(map(len, said.splitlines())) <= 110
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom tinygrad_rnn.cli import main\n"
+        "try: main(['train', '--help'])\nexcept SystemExit: pass\n"
+        "assert not {'rich', 'matplotlib', 'safetensors'} & set(sys.modules)"
+    )
+    root = str(Path(tr.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": root}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
