@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from tinygrad_rnn import errors
+
 from tinygrad_rnn.tensor.tensor import Tensor  # isort: skip  (first: the ops and Tensor need each other)
 from tinygrad_rnn.tensor.backend import manual_seed, synchronize
 from tinygrad_rnn.tensor.creation import arange, full, ones, ones_like, rand, randn, zeros, zeros_like
@@ -29,7 +30,13 @@ from tinygrad_rnn.tensor.ops import *  # noqa: F403
 from tinygrad_rnn.tensor.ops import __all__ as _ops
 
 if TYPE_CHECKING:
-    from tinygrad_rnn import data, decoding, models, nn, optim, testing, training
+    from tinygrad_rnn import data as data
+    from tinygrad_rnn import decoding as decoding
+    from tinygrad_rnn import models as models
+    from tinygrad_rnn import nn as nn
+    from tinygrad_rnn import optim as optim
+    from tinygrad_rnn import testing as testing
+    from tinygrad_rnn import training as training
 
 __version__ = "0.1.0"
 

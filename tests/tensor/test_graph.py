@@ -330,7 +330,7 @@ def test_unknown_operands_are_named():
 def test_leaves_are_copied_and_pickled_and_computed_tensors_are_not():
     x = leaf([1.0, 2.0])
     x.grad = tr.Tensor([1.0, 1.0])
-    for twin in (copy.copy(x), copy.deepcopy(x), pickle.loads(pickle.dumps(x))):
+    for twin in (copy.copy(x), copy.deepcopy(x), pickle.loads(pickle.dumps(x))):  # noqa: S301 (our own bytes)
         assert twin.tolist() == [1, 2]
         assert twin.requires_grad
         assert twin.dtype == "float64"

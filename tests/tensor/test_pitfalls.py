@@ -308,7 +308,9 @@ def test_no_grad_does_not_leak_from_a_generator():
         (lambda x: tr.where(x > 0, x**0.5, x), 0.0),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*encountered in.*:RuntimeWarning")  # the forward of the vanished branch is the user's
+@pytest.mark.filterwarnings(
+    "ignore:.*encountered in.*:RuntimeWarning"
+)  # the forward of the vanished branch is the user's
 def test_a_vanished_branch_contributes_nothing(f, x):
     x = leaf([x])
     f(x).sum().backward()

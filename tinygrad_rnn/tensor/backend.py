@@ -208,8 +208,8 @@ def freeze(x: Array) -> Array:
 def operand(x: Any, like: Array) -> Any:
     """What stands beside the array of a Tensor, made safe.
 
-    NumPy scalars become Python ones, so that float32 stays float32. Arrays are copied, since writing into one later must
-    not change a derivative. Lists become arrays on the device of `like`.
+    NumPy scalars become Python ones, so that float32 stays float32. Arrays are copied, since writing into one later
+    must not change a derivative. Lists become arrays on the device of `like`.
     """
     if x is None or type(x) in _SCALARS:
         return x
@@ -288,7 +288,11 @@ def scatter_add(buffer: Array, index: Any, g: Array) -> Array:
     on NumPy their contributions are sorted by target and reduced, which is many times faster than `numpy.add.at`.
     """
     keys = index if isinstance(index, tuple) else (index,)
-    arrays = [k for k in keys if getattr(getattr(k, "dtype", None), "kind", "") in ("i", "u")] if type(g) is not float else []
+    arrays = (
+        [k for k in keys if getattr(getattr(k, "dtype", None), "kind", "") in ("i", "u")]
+        if type(g) is not float
+        else []
+    )
     if not isinstance(buffer, np.ndarray):
         if type(buffer).__module__.partition(".")[0] == "cupy":
             if arrays:
@@ -385,7 +389,7 @@ def memory(device: str) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def preserved_generator(state: dict[str, Any]) -> Iterator[None]:
+def preserved_generator(state: Any) -> Iterator[None]:
     """Run with the generator in `state`, and put it back as it was."""
     before = generator().bit_generator.state
     generator().bit_generator.state = state

@@ -67,7 +67,11 @@ def ones_like(x: Tensor) -> Tensor:
 
 
 def randn(
-    *shape: Any, dtype: Any = "float32", device: str | None = None, requires_grad: bool = False, generator: Any = None
+    *shape: Any,
+    dtype: Any = "float32",
+    device: str | None = None,
+    requires_grad: bool = False,
+    generator: Any = None,
 ) -> Tensor:
     """Standard normal draws: `tr.randn(2, 3)`. From `generator` (a NumPy one) or the one that `manual_seed` seeds.
 
@@ -81,8 +85,12 @@ def randn(
 
 
 def rand(
-    *shape: Any, dtype: Any = "float32", device: str | None = None, requires_grad: bool = False, generator: Any = None
+    *shape: Any,
+    dtype: Any = "float32",
+    device: str | None = None,
+    requires_grad: bool = False,
+    generator: Any = None,
 ) -> Tensor:
-    """Uniform draws from [0, 1): `tr.rand(2, 3)`. From `generator` (a NumPy one) or the one that `manual_seed` seeds."""
+    """Uniform draws from [0, 1): `tr.rand(2, 3)`. From `generator` (NumPy's) or the one that `manual_seed` seeds."""
     draws = (generator or backend.generator()).random(_shape(shape))
     return Tensor(draws, dtype=dtype, device=device, requires_grad=requires_grad)

@@ -339,7 +339,7 @@ class _Segment:
 
     name = "checkpoint"
 
-    def __init__(self, run: Callable[[], Tensor], state: dict[str, Any], taken: list[Any]) -> None:
+    def __init__(self, run: Callable[[], Tensor], state: Any, taken: list[Any]) -> None:
         self.run, self.state, self.taken = run, state, taken
 
     def replay(self) -> Tensor:

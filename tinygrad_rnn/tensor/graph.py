@@ -94,8 +94,8 @@ class _Recording:
         if caller.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
             # Between two yields the mode would hold for whoever iterates, too.
             raise RuntimeError(
-                f"`with {type(self).__name__}()` inside the generator {caller.f_code.co_name!r} would leak to its caller "
-                f"at every yield: decorate the generator with @{type(self).__name__}() instead"
+                f"`with {type(self).__name__}()` inside the generator {caller.f_code.co_name!r} would leak to its "
+                f"caller at every yield: decorate the generator with @{type(self).__name__}() instead"
             )
         self._tokens.append(recording.set(self.mode))
 
@@ -134,7 +134,7 @@ class _Recording:
         return run_generator if inspect.isgeneratorfunction(f) else run  # type: ignore[return-value]
 
 
-class no_grad(_Recording):  # noqa: N801 (reads as a statement)
+class no_grad(_Recording):
     """Compute without recording: a context manager and a decorator.
 
     >>> import tinygrad_rnn as tr
@@ -148,11 +148,11 @@ class no_grad(_Recording):  # noqa: N801 (reads as a statement)
     mode = OFF
 
 
-class record(_Recording):  # noqa: N801
+class record(_Recording):
     """Compute with recording, inside `no_grad` too: what replays a checkpointed segment."""
 
 
-class detect_anomaly(_Recording):  # noqa: N801
+class detect_anomaly(_Recording):
     """Find where a NaN is born: forward and backward inside name the op and the line at fault. Slow; for debugging.
 
     Raises `NonFiniteError` at the first derivative that makes a NaN of a gradient that had none.
@@ -235,9 +235,7 @@ def sweep(
     return results
 
 
-def newest_first(
-    roots: Iterable[Node], inputs: Iterable[Node] | None, floor: int
-) -> tuple[list[Node], set[Node]]:
+def newest_first(roots: Iterable[Node], inputs: Iterable[Node] | None, floor: int) -> tuple[list[Node], set[Node]]:
     """The nodes to visit, newest first: all that `roots` were computed from, or those on a path to `inputs`."""
     wanted = set(inputs or ())
     oldest = max(floor, min((n.serial + 1 for n in wanted), default=0))  # nothing older leads to a wanted node
@@ -325,7 +323,9 @@ class Gradients:
         self.parts: dict[Node, Array] = {}
         self.pairs: dict[Node, Pairs] = {}
         # how a node pulls, where it is not just `node.plan.pull(g, node.kept)`
-        self.pull: Callable[[Node, Any], Sequence[Any]] | None = self.pull_checked if recording.get() == TRACED else None
+        self.pull: Callable[[Node, Any], Sequence[Any]] | None = (
+            self.pull_checked if recording.get() == TRACED else None
+        )
 
     def add(self, node: Node, d: Any) -> None:
         """Add one contribution. The one gate: summed to the node's shape, cast to its dtype."""
@@ -428,9 +428,8 @@ def _where(node: Node) -> str:
         return f"in a hook of a leaf of shape {node.shape}"
     shapes = ", ".join("constant" if s is None else str(s.shape) for s in node.sources or ())
     born = node.watch.born if node.watch is not None else ""
-    return (
-        f"in the backward of {node.plan.name} (inputs {shapes}; output {node.shape})"
-        + (f", called at {born}" if born else "; run forward and backward inside tr.detect_anomaly() to see the line")
+    return f"in the backward of {node.plan.name} (inputs {shapes}; output {node.shape})" + (
+        f", called at {born}" if born else "; run forward and backward inside tr.detect_anomaly() to see the line"
     )
 
 
@@ -443,5 +442,5 @@ def _freed(node: Node, seen: Iterable[Node]) -> str:
         return f"{what}{through} is half freed by a backward that failed in {node.kept}: compute the graph anew"
     return (
         f"{what}{through} was freed by an earlier backward. If it is a state carried from one chunk to the next, carry "
-        f"state.detach(); pass retain_graph=True to the first backward only if you mean to go through the same graph twice"
+        f"state.detach(); pass retain_graph=True to the first backward only if you mean to go through one graph twice"
     )

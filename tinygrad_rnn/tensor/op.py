@@ -4,9 +4,9 @@
     def multiply(a, b):
         return a * b
 
-A rule (a *vjp*) pulls the gradient `g` of the output back to its argument. **The names of its parameters are the list of
-what is kept for it**: `y` the output, an argument's name its value, `x_shape` the shape of `x` without keeping `x`, a
-keyword's name that keyword. So `add` keeps nothing, `tanh` its output, and `x @ W` with a constant `x` only `x`.
+A rule (a *vjp*) pulls the gradient `g` of the output back to its argument. **The names of its parameters are the list
+of what is kept for it**: `y` the output, an argument's name its value, `x_shape` the shape of `x` without keeping `x`,
+an option's name that option. So `add` keeps nothing, `tanh` its output, and `x @ W` with a constant `x` only `x`.
 
 Rules are written in operators and ops, and see nothing but what they name. The same line then runs on raw arrays in an
 ordinary backward and on Tensors where a derivative is itself to be differentiated.
@@ -21,7 +21,7 @@ from typing import Any, NoReturn, ParamSpec, TypeAlias, cast
 
 from tinygrad_rnn.errors import BackendMismatchError, ShapeError, TinygradRnnError
 from tinygrad_rnn.tensor import backend
-from tinygrad_rnn.tensor.backend import Array, as_array, namespace
+from tinygrad_rnn.tensor.backend import Array, as_array
 from tinygrad_rnn.tensor.graph import TRACED, Node, Watch, recording, users_line
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -48,7 +48,9 @@ class Op:
         self.metadata = {p.name: p.default for p in parameters[n:]}
         self._plans: dict[tuple[bool, ...], Plan | None] = {}
         if n == 0 or len(self.arrays) < n:
-            raise TypeError(f"op {self.name}: {len(vjps)} vjps for {len(self.arrays)} arguments: one per array (None for ids)")
+            raise TypeError(
+                f"op {self.name}: {len(vjps)} vjps for {len(self.arrays)} arguments: one per array (None for ids)"
+            )
         if reserved := {"g", "y"}.intersection([*self.arrays, *self.metadata]):
             raise TypeError(f"op {self.name}: {reserved} are reserved for the gradient and the output of a vjp")
         if self.variadic and joint is None and any(vjps):
@@ -64,7 +66,9 @@ class Op:
         """Metadata given by position, by name."""
         if len(options) > len(self.metadata):
             given = len(self.arrays) + len(options)
-            raise TypeError(f"{self.name} takes {len(self.arrays)} arrays and {list(self.metadata)}, but {given} were given")
+            raise TypeError(
+                f"{self.name} takes {len(self.arrays)} arrays and {list(self.metadata)}, but {given} were given"
+            )
         return {**dict(zip(self.metadata, options, strict=False)), **metadata}
 
     def plan(self, needs: tuple[bool, ...]) -> Plan | None:
@@ -144,13 +148,14 @@ def op(
     """Make an op of a forward on raw arrays: it has as many array arguments as vjps, and what follows them is metadata.
 
     Give one vjp per array argument, `None` for one without a derivative (ids, masks), or a `joint` vjp that returns one
-    gradient per argument: then all positional arguments are arrays (ops over `*xs` have this form). A vjp needs to undo neither broadcasting nor dtype: the engine
-    does, for all. With `promote`, an integer or boolean operand takes the floating type of the other.
+    gradient per argument: then all positional arguments are arrays (ops over `*xs` have this form). A vjp undoes neither
+    broadcasting nor casts: the engine does, for all. With `promote`, an integer or boolean operand takes the floating
+    type of the other.
 
     Called with raw arrays an op returns a raw array, with any Tensor a Tensor. A vjp that names what its op does not
     have is a `TypeError` at the definition.
 
-    >>> import numpy as np, tinygrad_rnn as tr
+    >>> import tinygrad_rnn as tr
     >>> @tr.op(lambda g, x: g * 3 * x * x)
     ... def cube(x):
     ...     return x * x * x
@@ -189,7 +194,7 @@ def _one(op: Op) -> Callable[..., Any]:
         try:
             y = forward(x)
         except Exception as error:
-            _explain(op, (x,), error)
+            raise _explained(op, (x,), error) from None
         t = _new(Tensor)
         t._array = y = y if type(y) is type(x) else as_array(y, x)
         if source is None or plan is None or not (mode := mode_of()):
@@ -218,7 +223,7 @@ def _one_with_options(op: Op) -> Callable[..., Any]:
         try:
             y = forward(x, **metadata)
         except Exception as error:
-            _explain(op, (x,), error)
+            raise _explained(op, (x,), error) from None
         if type(y) is not type(x):
             y = as_array(y, x)
         if source is None or plan is None or not (mode := recording.get()):
@@ -255,7 +260,7 @@ def _two(op: Op) -> Callable[..., Any]:
                 a, b = backend.promote(a, b)
             y = forward(a, b)
         except Exception as error:
-            _explain(op, (a, b), error)
+            raise _explained(op, (a, b), error) from None
         t = _new(Tensor)
         t._array = y = y if type(y) is type(like) else as_array(y, like)
         plan = plans[(source_a is not None) + 2 * (source_b is not None)]
@@ -285,7 +290,7 @@ def _many(op: Op) -> Callable[..., Any]:
         try:
             y = as_array(op.forward(*arrays, **metadata), like)
         except Exception as error:
-            _explain(op, arrays, error)
+            raise _explained(op, arrays, error) from None
         needs = tuple(s is not None for s in sources)
         if True not in needs or not (mode := recording.get()) or (plan := op.plan(needs)) is None:
             return box(y, None)
@@ -319,19 +324,18 @@ def _trace(node: Node) -> None:
     node.watch.born = users_line()
 
 
-def _explain(op: Op, arrays: Sequence[Any], error: Exception) -> NoReturn:
-    """Raise what a forward raised, with the op and every shape in it."""
+def _explained(op: Op, arrays: Sequence[Any], error: Exception) -> Exception:
+    """What to raise for what a forward raised: with the op and every shape in it."""
     if isinstance(error, TinygradRnnError):
-        raise error
+        return error
     shapes = " and ".join(str(x.shape) if hasattr(x, "shape") else repr(x) for x in arrays)
-    places = {backend.device_of(x) for x in arrays if hasattr(x, "dtype")}
-    libraries = {type(x) for x in arrays if hasattr(x, "dtype")}
-    if len(places) > 1 or len(libraries) > 1:
-        raise BackendMismatchError(f"{op.name}: {backend.mismatch(arrays)}") from error
+    places = {(type(x), backend.device_of(x)) for x in arrays if hasattr(x, "dtype")}
+    if len(places) > 1:
+        return BackendMismatchError(f"{op.name}: {backend.mismatch([x for x in arrays if hasattr(x, 'dtype')])}")
     if type(error) is ValueError:
-        raise ShapeError(f"{op.name}: shapes {shapes} do not fit: {error}") from error
+        return ShapeError(f"{op.name}: shapes {shapes} do not fit: {error}")
     error.add_note(f"in {op.name} of shapes {shapes}")
-    raise error
+    return error
 
 
 # --- fused ops --------------------------------------------------------------------------------------------------------
@@ -361,9 +365,9 @@ class FusedPlan:
 def fused(plain: Callable[P, Tensor], forward: Callable[..., Array], vjp: Vjp) -> Callable[P, Tensor]:
     """An op with a `plain` definition in ops, which is what it means, and a kernel, which is how it is fast.
 
-    `forward(*arrays, **metadata)` returns the output and `vjp(g, y, needs, *arrays, **metadata)` one gradient or None per
-    array argument, on real NumPy or CuPy arrays; `needs` tells which of them are wanted. Complex arrays, other libraries
-    and derivatives that are themselves differentiated take `plain`. The two must agree; a property test says so.
+    `forward(*arrays, **metadata)` returns the output and `vjp(g, y, needs, *arrays, **metadata)` one gradient or None
+    per array argument, on real NumPy or CuPy arrays; `needs` tells which are wanted. Complex arrays, other libraries and
+    derivatives that are themselves differentiated take `plain`. The two must agree; a property test says so.
     """
     plans: dict[tuple[bool, ...], FusedPlan] = {}
     name = plain.__name__
@@ -381,7 +385,7 @@ def fused(plain: Callable[P, Tensor], forward: Callable[..., Array], vjp: Vjp) -
         try:
             y = as_array(forward(*arrays, **metadata), like)
         except Exception as error:
-            _explain(shell, arrays, error)
+            raise _explained(shell, arrays, error) from None
         needs = tuple(s is not None for s in sources)
         if not any(needs) or not (mode := recording.get()):
             return box(y, None)

@@ -83,7 +83,9 @@ class Tensor:
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
         if not self.is_leaf:
-            raise RuntimeError(f"requires_grad of a computed tensor cannot be set: use .detach() (made by {self._maker()})")
+            raise RuntimeError(
+                f"requires_grad of a computed tensor cannot be set: use .detach() (made by {self._maker()})"
+            )
         if wanted and not backend.is_floating(self._array.dtype):
             raise DTypeError(
                 f"a tensor of dtype {self._array.dtype} cannot require a gradient: derivatives need floats, "
@@ -169,7 +171,9 @@ class Tensor:
             if result is None or isinstance(g, Tensor):
                 return result
             if result.shape != self_shape:
-                raise ShapeError(f"a hook returned a gradient of shape {result.shape} for a tensor of shape {self_shape}")
+                raise ShapeError(
+                    f"a hook returned a gradient of shape {result.shape} for a tensor of shape {self_shape}"
+                )
             return result._array
 
         self_shape = self.shape  # not self: a node must not hold a tensor
@@ -237,7 +241,9 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self.size != 1:
-            raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous: use .any() or .all() of .numpy()")
+            raise ValueError(
+                f"the truth of a tensor of shape {self.shape} is ambiguous: use .any() or .all() of .numpy()"
+            )
         return bool(self.item())
 
     def __index__(self) -> int:
@@ -280,10 +286,10 @@ class Tensor:
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         # `ndarray + tensor` arrives here as np.add; a ufunc that is no operator of ours would cut the graph.
-        f = _UFUNCS.get(ufunc.__name__)
-        if f is None or method != "__call__" or any(v is not None for v in options.values()):
-            self._refuse_numpy(ufunc.__name__)
-        return f(*inputs)
+        name = ufunc.__name__
+        if name not in _UFUNCS or method != "__call__" or any(v is not None for v in options.values()):
+            self._refuse_numpy(name)
+        return getattr(ops, name)(*inputs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> NoReturn:
         self._refuse_numpy(function.__name__)
@@ -304,7 +310,9 @@ class Tensor:
 
     def __reduce__(self) -> Any:
         if not self.is_leaf:
-            raise TypeError(f"only leaves are copied and pickled, and this was made by {self._maker()}: .detach() it first")
+            raise TypeError(
+                f"only leaves are copied and pickled, and this was made by {self._maker()}: .detach() it first"
+            )
         return _rebuild, (type(self), backend.to_host(self._array), self.device, self.requires_grad)
 
     def __copy__(self) -> Tensor:
@@ -391,8 +399,8 @@ class Tensor:
     def _in_place(self, other: Any, op: Callable[[Any, Any], Tensor]) -> Tensor:
         if self.requires_grad and self.is_leaf:
             raise ImmutableError(
-                "an in-place operator on a leaf that requires a gradient: `p -= lr * g` would replace the leaf by a "
-                "computed tensor and training would stop silently; write p.assign_((p - lr * g).detach()) or use tr.optim"
+                "an in-place operator on a leaf that requires a gradient: `p -= lr * g` would replace the leaf by "
+                "a computed tensor and training would stop silently; write p.assign_((p - lr * g).detach()) or use tr.optim"
             )
         return op(self, other)
 
@@ -514,12 +522,12 @@ class Tensor:
         return ops.split(self, sections, axis=axis)
 
     @property
-    def T(self) -> Tensor:  # noqa: N802 (NumPy's name)
+    def T(self) -> Tensor:
         """The axes reversed."""
         return ops.transpose(self)
 
     @property
-    def mT(self) -> Tensor:  # noqa: N802 (NumPy's name)
+    def mT(self) -> Tensor:
         """The last two axes swapped."""
         return ops.swapaxes(self, -1, -2)
 
@@ -546,17 +554,8 @@ def _rebuild(kind: type[Tensor], array: Array, device: str, requires_grad: bool)
 
 from tinygrad_rnn.tensor import ops  # noqa: E402  (the ops need Tensor, and its methods need the ops)
 
-_UFUNCS: dict[str, Callable[..., Any]] = {
-    "add": ops.add,
-    "subtract": ops.subtract,
-    "multiply": ops.multiply,
-    "divide": ops.divide,
-    "power": ops.power,
-    "matmul": ops.matmul,
-    "equal": ops.equal,
-    "not_equal": ops.not_equal,
-    "less": ops.less,
-    "less_equal": ops.less_equal,
-    "greater": ops.greater,
-    "greater_equal": ops.greater_equal,
-}
+# the ufuncs that stand for an operator: `ndarray + tensor` calls np.add
+_UFUNCS = frozenset(
+    ("add", "subtract", "multiply", "divide", "power", "matmul")
+    + ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+)

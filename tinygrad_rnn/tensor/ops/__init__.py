@@ -1,6 +1,6 @@
 """The derivative table: every op with its derivatives beside it.
 
-`__all__` holds what users see as `tr.NAME`. The names imported `as` themselves are for the engine and for kernels.
+`__all__` holds what users see as `tr.NAME`; the names imported `as` themselves are for the engine and kernels.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from tinygrad_rnn.tensor.ops.elementwise import (
     leaky_relu, elu, silu, gelu, astype, identity as identity, to_device as to_device,
 )
 from tinygrad_rnn.tensor.ops.reduction import (
-    sum, mean, prod, max, min, var, std, norm, cumsum, softmax, log_softmax, logsumexp, argmax, argmin, sum_to
-    as sum_to,
+    sum, mean, prod, max, min, var, std, norm, cumsum, softmax, log_softmax, logsumexp, argmax, argmin,
+    sum_to as sum_to,
 )
 from tinygrad_rnn.tensor.ops.shape import (
     reshape, transpose, swapaxes, moveaxis, squeeze, expand_dims, broadcast_to, concatenate, stack, split,
     flip, pad, tril, triu,
 )
-from tinygrad_rnn.tensor.ops.indexing import (
-    getitem, take, take_along_axis, assemble as assemble, part as part,
-)
+from tinygrad_rnn.tensor.ops.indexing import getitem, take, take_along_axis, assemble as assemble, part as part
 from tinygrad_rnn.tensor.ops.linalg import matmul, einsum, linear, product as product
 
 __all__ = [

@@ -98,7 +98,7 @@ def minimum(a: Operand, b: Operand) -> Array:
 
 @op(lambda g, x, y: where(equal(x, y), g, 0.0))
 def clip(x: Operand, min: float | None = None, max: float | None = None) -> Array:
-    """`x` with values below `min` or above `max`, two numbers, replaced by them. Subgradient on the bounds: 1.
+    """`x` with values below `min` or above `max` (numbers) replaced by them. Subgradient: 1 on the bounds.
 
     >>> import tinygrad_rnn as tr
     >>> tr.clip(tr.Tensor([-2.0, 0.5, 2.0]), min=-1, max=1).numpy()
