@@ -224,6 +224,15 @@ def test_grad_touches_no_leaf_and_prunes():
     assert tr.grad(z, h).tolist() == [4, 8]
     assert x.grad is None
     assert w.grad is None
+    h.sum().backward()  # what lies behind an input was neither pulled nor freed
+    assert x.grad.tolist() == [2, 2]
+
+
+def test_grad_does_not_look_behind_its_inputs():
+    x = leaf([1.0, 2.0])
+    h = x * 2
+    h.sum().backward()  # frees what is behind h
+    assert tr.grad((h * h).sum(), h).tolist() == [4, 8]
 
 
 def test_grad_of_what_is_not_reached_is_zero():

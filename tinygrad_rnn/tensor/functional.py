@@ -192,8 +192,7 @@ def _reaches_outside(y: Tensor, inputs: Sequence[Tensor]) -> bool:
     if y._node is None:
         return False
     fresh = {x._node for x in inputs}
-    nodes, _ = newest_first([y._node], None, 0)
-    return any(node.plan is None and node not in fresh for node in nodes)
+    return any(node.plan is None and node not in fresh for node in newest_first([y._node]))
 
 
 def grad_of(f: Function, argnums: int | Sequence[int] = 0) -> Function:
@@ -388,8 +387,7 @@ def checkpoint(f: Function, *args: Any) -> Any:
         y = run()
     if y._node is None or y._node.serial < floor:
         return y if single[0] else _unpack(y, layout)
-    nodes, _ = newest_first([y._node], None, floor)
-    sources = tuple(node for node in nodes if node.serial < floor)
+    sources = tuple(node for node in newest_first([y._node], floor) if node.serial < floor)
     packed = box(y._array, Node(_Segment(run, state, taken), sources, sources, y.shape, y.dtype))
     return packed if single[0] else _unpack(packed, list(layout))
 

@@ -198,7 +198,12 @@ def sweep(
     - `floor`: nodes older than this serial are not pulled, freed or written; their gradients are returned.
     - `retain`: keep what the graph holds, for another sweep through it.
     """
-    order, wanted = newest_first(roots, inputs, floor)
+    wanted, visited = frozenset(inputs or ()), None
+    if inputs is None:
+        order = newest_first(roots, floor)
+    else:  # nothing older than the oldest input leads to one
+        order = leading_to(wanted, newest_first(roots, max(floor, 1 + min((n.serial for n in wanted), default=0))))
+        visited = frozenset(order)
     results: dict[Node, Any] = {}
     add, dense, lazy, pull = gradients.add, gradients.dense, gradients.lazy, gradients.pull
     for root, seed in zip(roots, seeds, strict=True):
@@ -218,10 +223,10 @@ def sweep(
                     g = gradients.hooked(node, g)
                 if node in wanted or not inside or (node.watch is not None and node.watch.keeps):
                     results[node] = g
-                if inside and node.sources:
+                if inside and node.sources and (visited is None or not visited.isdisjoint(node.sources)):
                     pulled = node.plan.pull(g, node.kept) if pull is None else pull(node, g)
                     for source, d in zip(node.sources, pulled):  # noqa: B905 (a hot line)
-                        if source is not None and d is not None:
+                        if source is not None and d is not None and (visited is None or source in visited):
                             add(source, d)
                     if not retain:
                         node.sources = node.kept = None
@@ -235,29 +240,29 @@ def sweep(
     return results
 
 
-def newest_first(roots: Iterable[Node], inputs: Iterable[Node] | None, floor: int) -> tuple[list[Node], set[Node]]:
-    """The nodes to visit, newest first: all that `roots` were computed from, or those on a path to `inputs`."""
-    wanted = set(inputs or ())
-    oldest = max(floor, min((n.serial + 1 for n in wanted), default=0))  # nothing older leads to a wanted node
+def newest_first(roots: Iterable[Node], floor: int = 0) -> list[Node]:
+    """All that `roots` were computed from, newest first, up to and with the first nodes older than `floor`."""
     seen = set(roots)
     stack = list(seen)
     while stack:
         node = stack.pop()
-        if node.serial >= oldest:
+        if node.serial >= floor:
             if node.sources is None:
                 raise GraphFreedError(_freed(node, seen))
             for source in node.sources:
                 if source is not None and source not in seen:
                     seen.add(source)
                     stack.append(source)
-    order = sorted(seen, key=_serial, reverse=True)
-    if inputs is not None:
-        useful = set(wanted)
-        for node in reversed(order):
-            if node.sources and not useful.isdisjoint(node.sources):
-                useful.add(node)
-        order = [node for node in order if node in useful]
-    return order, wanted
+    return sorted(seen, key=_serial, reverse=True)
+
+
+def leading_to(inputs: Iterable[Node], order: Sequence[Node]) -> list[Node]:
+    """The nodes of `order`, newest first, that are among `inputs` or computed from them."""
+    useful = set(inputs)
+    for node in reversed(order):
+        if node.sources and not useful.isdisjoint(node.sources):
+            useful.add(node)
+    return [node for node in order if node in useful]
 
 
 def write_gradients(results: dict[Node, Array], gradients: Gradients) -> None:
