@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -246,6 +250,11 @@ def test_the_message_names_input_entry_values_and_ratio():
     assert "ratio 3;" in message
     assert "1 of 4 entries differ" in message
     assert isinstance(caught.value, AssertionError)
+
+
+def test_the_kit_is_imported_without_hypothesis():
+    code = "import sys, tinygrad_rnn.testing; sys.exit('hypothesis' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_refuses_float32():

@@ -22,7 +22,10 @@ DIFFERENTIABLE = {name: domain for name, domain in ROWS.items() if not domain.co
 EPS = np.finfo(np.float64).eps
 
 # Cases that have failed once: (row, case), as Hypothesis printed them.
-PINNED: list[tuple[str, Case]] = []
+PINNED = [
+    ("relu", Case(((),))),  # where() took a 0-d float64 for a Python number, and made float32 of it
+    ("std", Case(((2,),), {"axis": None, "keepdims": False, "ddof": 0})),  # a second derivative that cancels
+]
 
 
 # --- helpers ------------------------------------------------------------------------------------------------
@@ -83,7 +86,7 @@ def check_value(domain, case, arrays):
         assert not isinstance(r, tr.Tensor)
         assert not t.requires_grad
         assert t.shape == e.shape
-        assert np.asarray(r).dtype == t.dtype
+        assert np.asarray(r).dtype == t.dtype == e.dtype
         np.testing.assert_allclose(t.numpy(), e, rtol=1e-12, atol=1e-13)
         np.testing.assert_array_equal(r, t.numpy())
 
@@ -161,13 +164,11 @@ def test_every_layout(row):
 
 
 @pytest.mark.parametrize(
-    "row", [name for name, d in ROWS.items() if d.signature.replace(",", "").strip("* ") == ""]
+    "row", [name for name, d in ROWS.items() if set(d.signature) <= set("*, ") and not d.draw]
 )
 def test_scalars_and_empty_arrays(row):
     """0-d in, 0-d out; nothing in, nothing out; of elementwise ops and full reductions."""
     domain = ROWS[row]
-    if domain.draw is not None:
-        pytest.skip("an op that joins arrays")
     count = domain.signature.count("*")
     for shape in ((), (0,), (3, 0)) if domain.empty else ((),):
         shapes = (shape,) * count
@@ -185,6 +186,9 @@ def test_scalars_and_empty_arrays(row):
 def test_pinned(i):
     row, case = PINNED[i]
     check_all(ROWS[row], case)
+    if not ROWS[row].constant:
+        f, xs = as_function(ROWS[row], case, case.arrays(ROWS[row]))
+        check_gradients(f, *xs, order=2, seed=case.seed)
 
 
 # --- second order -------------------------------------------------------------------------------------------
