@@ -32,11 +32,7 @@ def plot_loss(
     blue, orange, ink, grey = "#3b6fb6", "#d9622b", "#222222", "#8a8a8a"
     steps = np.array([r["step"] for r in records], dtype=float)
     train = np.array([_number(r.get("bits_per_char")) for r in records])
-    held = [
-        (r["step"], r["held_out_bits_per_char"])
-        for r in records
-        if _number(r.get("held_out_bits_per_char")) > 0
-    ]
+    held = [(r["step"], r["held_out_bits_per_char"]) for r in records if _number(r.get("held_out_bits_per_char")) > 0]
 
     figure = Figure(figsize=(9, 5.2), dpi=150, layout="constrained")
     axes = figure.subplots()
@@ -56,7 +52,6 @@ def plot_loss(
             markersize=4.5,
             label="held out",
             zorder=4,
-            clip_on=False,
         )
     shown = [*smooth[len(smooth) // 50 :], *(bits for _, bits in held), *(lines or {}).values()]
     shown = [bits for bits in shown if np.isfinite(bits)]
@@ -65,11 +60,9 @@ def plot_loss(
         high = min(high, max([low * 2.6, *(lines or {}).values()]))  # the first steps are no news
         margin = 0.07 * (high - low) or 0.1
         axes.set_ylim(low - 1.6 * margin, high + margin)
-    axes.set_xlim(0, float(steps[-1]) if len(steps) else 1)
+    axes.set_xlim(0, 1.01 * float(steps[-1]) if len(steps) else 1)  # the last point is whole
     labels = [(bits, f"{name}  {bits:.2f}", grey) for name, bits in (lines or {}).items()]
-    labels += (
-        [(min(y for _, y in held), f"held out, best  {min(y for _, y in held):.3f}", orange)] if held else []
-    )
+    labels += [(min(y for _, y in held), f"held out, best  {min(y for _, y in held):.3f}", orange)] if held else []
     _label(axes, labels)
     axes.set_xlabel("step")
     axes.set_ylabel("bits per character")
