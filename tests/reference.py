@@ -35,9 +35,7 @@ class Trace:
     kept: list[tuple[np.ndarray, ...]]
 
 
-def forward(
-    kind: str, x: np.ndarray, h0: np.ndarray, c0: np.ndarray, w: Weights, nonlinearity: str = "tanh"
-) -> Trace:
+def forward(kind: str, x: np.ndarray, h0: np.ndarray, c0: np.ndarray, w: Weights, nonlinearity: str = "tanh") -> Trace:
     """Run one direction over x (T, B, I)."""
     T, B, _ = x.shape
     H = h0.shape[-1]
@@ -50,9 +48,7 @@ def forward(
         b = h[t] @ w["weight_hh"].T + w["bias_hh"]
         if kind == "rnn":
             z = a + b
-            h[t + 1] = {"tanh": np.tanh, "relu": lambda v: np.maximum(v, 0), "sigmoid": sigmoid}[
-                nonlinearity
-            ](z)
+            h[t + 1] = {"tanh": np.tanh, "relu": lambda v: np.maximum(v, 0), "sigmoid": sigmoid}[nonlinearity](z)
             kept.append((z,))
         elif kind == "lstm":
             z = a + b
@@ -194,3 +190,25 @@ class Network:
             dy = np.asarray(dx)
         found["x"] = dy
         return found
+
+
+def assert_close(found: Any, expected: np.ndarray, rtol: float = 1e-10) -> None:
+    """Equal relative to the largest element of `expected`; where that is 0, exactly.
+
+    Never an absolute tolerance: one hides a gradient that was cut when what is left of it is small.
+    """
+    found = np.asarray(found)
+    assert found.shape == expected.shape, (found.shape, expected.shape)
+    if expected.size:
+        error, scale = np.abs(found - expected).max(), np.abs(expected).max()
+        assert error <= rtol * scale, f"off by {error:.3e}, where the largest element is {scale:.3e}"
+
+
+def assert_steps_close(found: Any, expected: np.ndarray, rtol: float = 1e-10) -> None:
+    """Each entry along the first axis (time) equal relative to its own size."""
+    assert len(found) == len(expected)
+    for t, (a, b) in enumerate(zip(found, expected, strict=True)):
+        try:
+            assert_close(a, b, rtol)
+        except AssertionError as error:
+            raise AssertionError(f"step {t}: {error}") from None

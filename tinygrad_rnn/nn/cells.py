@@ -92,29 +92,34 @@ def gru_cell(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor
 # --- the same as one node -------------------------------------------------------------------------
 
 
-def _lstm_packed(x: Tensor, state: Tensor, W: Tensor) -> Tensor:
-    """One LSTM step as one node: the rows i, f, g, o, h', c' (6, B, H), gates after their nonlinearities.
+def _rnn_plain(x: Tensor, h: Tensor, W: Tensor, *, nonlinearity: str, t: int | None = None) -> Tensor:
+    """`rnn_cell` as one node. With `t`, x is a projected sequence (T, B, H) and its step t is taken."""
+    return rnn_cell(x if t is None else x[t], h, W, nonlinearity=nonlinearity)
+
+
+def _lstm_plain(x: Tensor, state: Tensor, W: Tensor, *, t: int | None = None) -> Tensor:
+    """`lstm_cell` as one node: the rows i, f, g, o, h', c' (6, B, H), the gates after their nonlinearities.
 
     `state` is any array whose last two rows are h and c: (2, B, H) at the start, then the output of the step
-    before. See `lstm_cell` for the equations.
+    before. With `t`, x is a projected sequence (T, B, 4H) and its step t is taken.
     """
-    return ops.stack(_lstm_rows(x, state[-2], state[-1], W))
+    return ops.stack(_lstm_rows(x if t is None else x[t], state[-2], state[-1], W))
 
 
-def _gru_packed(x: Tensor, state: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
-    """One GRU step as one node: the rows r, z, n, m = h W_nᵀ + b, h' (5, B, H).
+def _gru_plain(x: Tensor, state: Tensor, W: Tensor, b: Tensor | None, *, t: int | None = None) -> Tensor:
+    """`gru_cell` as one node: the rows r, z, n, m = h W_nᵀ + b, h' (5, B, H).
 
-    `state` is any array whose last row is h: (1, B, H) at the start, then the output of the step before. See
-    `gru_cell` for the equations.
+    `state` is any array whose last row is h: (1, B, H) at the start, then the output of the step before. With
+    `t`, x is a projected sequence (T, B, 3H) and its step t is taken.
     """
-    return ops.stack(_gru_rows(x, state[-1], W, b))
+    return ops.stack(_gru_rows(x if t is None else x[t], state[-1], W, b))
 
 
-_lstm_packed.__name__, _gru_packed.__name__ = "lstm_step", "gru_step"
+_rnn_plain.__name__, _lstm_plain.__name__, _gru_plain.__name__ = "rnn_step", "lstm_step", "gru_step"
 
-rnn_step = fused(rnn_cell, kernels.rnn_forward, kernels.rnn_vjp)
-lstm_step = fused(_lstm_packed, kernels.lstm_forward, kernels.lstm_vjp)
-gru_step = fused(_gru_packed, kernels.gru_forward, kernels.gru_vjp)
+rnn_step = fused(_rnn_plain, kernels.rnn_forward, kernels.rnn_vjp)
+lstm_step = fused(_lstm_plain, kernels.lstm_forward, kernels.lstm_vjp)
+gru_step = fused(_gru_plain, kernels.gru_forward, kernels.gru_vjp)
 
 
 @op(joint=lambda g, row: [Part(g[t, ...], row) for t in range(g.shape[0])])
@@ -145,23 +150,17 @@ def make_weights(
     for name, shape in shapes.items():
         value = None
         if bias or name.startswith("weight"):
-            value = Parameter(
-                init.uniform(shape, -bound, bound, generator=generator), dtype or "float32", device
-            )
+            value = Parameter(init.uniform(shape, -bound, bound, generator=generator), dtype or "float32", device)
         setattr(module, name + tail, value)
 
 
-def check_input(
-    layer: str, given: Any, size: int, weight: Tensor, ndims: tuple[int, int], axes: str
-) -> Tensor:
+def check_input(layer: str, given: Any, size: int, weight: Tensor, ndims: tuple[int, int], axes: str) -> Tensor:
     """`given` as a Tensor fit for `layer`, or an error that names both sides of what does not fit."""
     x = as_tensor(given)
     if x.ndim not in ndims:
         raise ShapeError(f"{layer}: the input must be {axes}, got shape {x.shape}")
     if x.shape[-1] != size:
-        raise ShapeError(
-            f"{layer}: input_size is {size}, but the input's last axis is {x.shape[-1]} (shape {x.shape})"
-        )
+        raise ShapeError(f"{layer}: input_size is {size}, but the input's last axis is {x.shape[-1]} (shape {x.shape})")
     check_dtype(layer, "the input", x, weight)
     return x
 
@@ -175,9 +174,7 @@ def check_dtype(layer: str, what: str, x: Tensor, weight: Tensor) -> None:
         )
 
 
-def check_state(
-    layer: str, name: str, given: Any, shape: tuple[int, ...], axes: str, weight: Tensor
-) -> Tensor:
+def check_state(layer: str, name: str, given: Any, shape: tuple[int, ...], axes: str, weight: Tensor) -> Tensor:
     """An initial state as a Tensor of `shape`."""
     state = as_tensor(given)
     if state.shape != shape:
@@ -213,9 +210,7 @@ class _Cell(Module):
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
 
-    def _enter(
-        self, x: Any, states: tuple[Any, ...] | None, count: int
-    ) -> tuple[Tensor, tuple[Tensor, ...], bool]:
+    def _enter(self, x: Any, states: tuple[Any, ...] | None, count: int) -> tuple[Tensor, tuple[Tensor, ...], bool]:
         """The input as (B, I), the states as (B, H), and whether a batch axis was added."""
         name = type(self).__name__
         x = check_input(name, x, self.input_size, self.weight_ih, (1, 2), "(B, input_size) or (input_size,)")
@@ -224,9 +219,7 @@ class _Cell(Module):
             states = (zeros(*shape, dtype=x.dtype, device=x.device),) * count
         axes = "(B, hidden_size)" if x.ndim == 2 else "(hidden_size,)"
         names = ("h_0", "c_0")
-        found = tuple(
-            check_state(name, n, s, shape, axes, self.weight_hh) for n, s in zip(names, states, strict=False)
-        )
+        found = tuple(check_state(name, n, s, shape, axes, self.weight_hh) for n, s in zip(names, states, strict=False))
         single = x.ndim == 1
         if single:
             x, found = ops.expand_dims(x, 0), tuple(ops.expand_dims(s, 0) for s in found)

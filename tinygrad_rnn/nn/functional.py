@@ -79,9 +79,7 @@ def cross_entropy(
     losses = _fused_rows(x, targets=flat, keep=keep, label_smoothing=float(label_smoothing))[0]
     if reduction == "mean":
         return ops.sum(losses) / float(max(int(keep.sum()), 1))
-    return _reduce(
-        "cross_entropy", losses if reduction == "sum" else ops.reshape(losses, ids.shape), reduction
-    )
+    return _reduce("cross_entropy", losses if reduction == "sum" else ops.reshape(losses, ids.shape), reduction)
 
 
 def mse_loss(x: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
@@ -159,9 +157,7 @@ def check_range(what: str, ids: Array, count: int) -> None:
         return
     wrong = backend.to_host(ids).reshape(-1)
     at = int(xp.argmax(xp.asarray((wrong < 0) | (wrong >= count))))
-    raise ValueError(
-        f"{what} {int(wrong[at])} (element {at}) is out of range for {count} classes: 0 to {count - 1}"
-    )
+    raise ValueError(f"{what} {int(wrong[at])} (element {at}) is out of range for {count} classes: 0 to {count - 1}")
 
 
 def _reduce(name: str, losses: Tensor, reduction: str) -> Tensor:

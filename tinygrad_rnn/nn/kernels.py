@@ -49,14 +49,17 @@ def _blocks(z: Array, count: int) -> Array:
     return z.reshape(B, count, width // count).swapaxes(0, 1)
 
 
+# `t` picks the step of a projected sequence x (T, B, G*H): one node less for each step than x[t] would be.
+# Without `t`, x is the input of one step, (B, G*H).
+
 # --- RNN ------------------------------------------------------------------------------------------
 
 
-def rnn_forward(x: Array, h: Array, W: Array, *, nonlinearity: str) -> Array:
+def rnn_forward(x: Array, h: Array, W: Array, *, nonlinearity: str, t: int | None = None) -> Array:
     """y = f(x + h Wᵀ) for x, y (B, H)."""
     xp = namespace(x, h, W)
     y = xp.matmul(h, W.T)
-    y += x
+    y += x if t is None else x[t]
     if nonlinearity == "relu":
         return xp.maximum(y, 0, out=y)
     if nonlinearity == "tanh":
@@ -70,7 +73,15 @@ def rnn_forward(x: Array, h: Array, W: Array, *, nonlinearity: str) -> Array:
 
 
 def rnn_vjp(
-    g: Array, y: Array, needs: Needs, x: Array, h: Array, W: Array, *, nonlinearity: str
+    g: Array,
+    y: Array,
+    needs: Needs,
+    x: Array,
+    h: Array,
+    W: Array,
+    *,
+    nonlinearity: str,
+    t: int | None = None,
 ) -> Sequence[Any]:
     """Gradients of x, h and W."""
     xp = namespace(g)
@@ -85,7 +96,7 @@ def rnn_vjp(
             d *= y
         d *= g
     return (
-        d,
+        d if t is None else Part(d, t),
         xp.matmul(d, W) if needs[1] else None,
         Product(d, h) if needs[2] else None,
     )
@@ -94,13 +105,13 @@ def rnn_vjp(
 # --- LSTM -----------------------------------------------------------------------------------------
 
 
-def lstm_forward(x: Array, state: Array, W: Array) -> Array:
+def lstm_forward(x: Array, state: Array, W: Array, *, t: int | None = None) -> Array:
     """The rows i, f, g, o, h, c (6, B, H) of one step; x (B, 4H), `state` ends in the rows h, c."""
     xp = namespace(x, state, W)
     B, H = state.shape[1:]
     k = _constants(xp, x.dtype, device_of(x))
     z = xp.matmul(state[-2], W.T)
-    z += x
+    z += x if t is None else x[t]
     y = xp.empty((6, B, H), dtype=z.dtype)
     gates = y[:4]
     xp.multiply(_blocks(z, 4), k["scale"], out=gates)
@@ -116,7 +127,9 @@ def lstm_forward(x: Array, state: Array, W: Array) -> Array:
     return y
 
 
-def lstm_vjp(g: Array, y: Array, needs: Needs, x: Array, state: Array, W: Array) -> Sequence[Any]:
+def lstm_vjp(
+    g: Array, y: Array, needs: Needs, x: Array, state: Array, W: Array, *, t: int | None = None
+) -> Sequence[Any]:
     """Gradients of x, state and W."""
     xp = namespace(g)
     B, H = y.shape[1:]
@@ -144,17 +157,18 @@ def lstm_vjp(g: Array, y: Array, needs: Needs, x: Array, state: Array, W: Array)
         xp.matmul(dz, W, out=both[0])
         xp.multiply(dc, f, out=both[1])
         dstate = Part(both, slice(-2, None))
-    return dz, dstate, Product(dz, state[-2]) if needs[2] else None
+    return dz if t is None else Part(dz, t), dstate, Product(dz, state[-2]) if needs[2] else None
 
 
 # --- GRU ------------------------------------------------------------------------------------------
 
 
-def gru_forward(x: Array, state: Array, W: Array, b: Array | None) -> Array:
+def gru_forward(x: Array, state: Array, W: Array, b: Array | None, *, t: int | None = None) -> Array:
     """The rows r, z, n, m, h (5, B, H) of one step; x (B, 3H), `state` ends in the row h."""
     xp = namespace(x, state, W)
     B, H = state.shape[1:]
     half = _constants(xp, x.dtype, device_of(x))["half"]
+    x = x if t is None else x[t]
     h = state[-1]
     a = xp.matmul(h, W.T)
     y = xp.empty((5, B, H), dtype=a.dtype)
@@ -179,7 +193,15 @@ def gru_forward(x: Array, state: Array, W: Array, b: Array | None) -> Array:
 
 
 def gru_vjp(
-    g: Array, y: Array, needs: Needs, x: Array, state: Array, W: Array, b: Array | None
+    g: Array,
+    y: Array,
+    needs: Needs,
+    x: Array,
+    state: Array,
+    W: Array,
+    b: Array | None,
+    *,
+    t: int | None = None,
 ) -> Sequence[Any]:
     """Gradients of x, state, W and b."""
     xp = namespace(g)
@@ -216,7 +238,7 @@ def gru_vjp(
         back += xp.multiply(dh, z, out=rest)
         dstate = Part(back, -1)
     return (
-        inward,
+        inward if t is None else Part(inward, t),
         dstate,
         Product(across, h) if needs[2] else None,
         xp.sum(dm, axis=0) if needs[3] else None,

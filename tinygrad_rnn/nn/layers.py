@@ -43,9 +43,7 @@ class Linear(Module):
         self.weight = Parameter(weight, dtype, device)
         self.bias: Parameter | None = None
         if bias:
-            self.bias = Parameter(
-                init.uniform((out_features,), -bound, bound, generator=generator), dtype, device
-            )
+            self.bias = Parameter(init.uniform((out_features,), -bound, bound, generator=generator), dtype, device)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")

@@ -18,9 +18,7 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
-    def __init__(
-        self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = True
-    ) -> None:
+    def __init__(self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = True) -> None:
         super().__init__(data, dtype, device, requires_grad)
 
     def __repr__(self) -> str:

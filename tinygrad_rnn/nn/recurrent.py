@@ -93,9 +93,7 @@ class _Recurrent(Module):
         layer_name = type(self).__name__
         axes = "(B, T, input_size)" if self.batch_first else "(T, B, input_size)"
         _, weight, _, _ = self._weights("_l0")
-        x = check_input(
-            layer_name, x, self.input_size, weight, (2, 3), f"{axes}, or (T, input_size) without a batch"
-        )
+        x = check_input(layer_name, x, self.input_size, weight, (2, 3), f"{axes}, or (T, input_size) without a batch")
         single = x.ndim == 2
         if single:
             x = ops.expand_dims(x, 1)
@@ -197,9 +195,7 @@ class RNN(_Recurrent):
         super().__init__(input_size, hidden_size, num_layers, **options)
 
     def extra_repr(self) -> str:
-        return super().extra_repr() + (
-            f", nonlinearity={self.nonlinearity!r}" if self.nonlinearity != "tanh" else ""
-        )
+        return super().extra_repr() + (f", nonlinearity={self.nonlinearity!r}" if self.nonlinearity != "tanh" else "")
 
     def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
         """`output, h_n`; see the class."""
@@ -209,11 +205,13 @@ class RNN(_Recurrent):
     def _unroll(
         self, x: Tensor, order: Sequence[int], state: States, W: Tensor, b: Tensor | None
     ) -> tuple[Tensor, States]:
-        step = rnn_step if self.fused else rnn_cell
         (h,) = state
         outputs = []
         for t in order:
-            h = step(x[t], h, W, nonlinearity=self.nonlinearity)
+            if self.fused:
+                h = rnn_step(x, h, W, nonlinearity=self.nonlinearity, t=t)
+            else:
+                h = rnn_cell(x[t], h, W, nonlinearity=self.nonlinearity)
             outputs.append(h)
         return ops.stack(in_time(outputs, order)), (h,)
 
@@ -251,7 +249,7 @@ class LSTM(_Recurrent):
         if self.fused:
             packed = ops.stack(state)
             for t in order:
-                packed = lstm_step(x[t], packed, W)
+                packed = lstm_step(x, packed, W, t=t)
                 outputs.append(packed)
             return stack_rows(*in_time(outputs, order), row=-2), (packed[-2], packed[-1])
         h, c = state
@@ -296,7 +294,7 @@ class GRU(_Recurrent):
         if self.fused:
             packed = ops.expand_dims(h, 0)
             for t in order:
-                packed = gru_step(x[t], packed, W, b)
+                packed = gru_step(x, packed, W, b, t=t)
                 outputs.append(packed)
             return stack_rows(*in_time(outputs, order), row=-1), (packed[-1],)
         for t in order:

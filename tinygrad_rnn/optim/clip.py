@@ -31,14 +31,13 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm_: max_norm must be above 0, got {max_norm!r}")
     named = [(name, p, p.grad._array) for name, p in _named(parameters) if p.grad is not None]
-    norm = math.sqrt(sum(_square(g) for _, _, g in named))
+    with quiet():
+        norm = math.sqrt(sum(_square(g) for _, _, g in named))
     if not math.isfinite(norm):
         norm = _careful_norm([g for _, _, g in named])
         if not math.isfinite(norm) and error_if_nonfinite:
             name = next(name for name, _, g in named if not bool(namespace(g).all(namespace(g).isfinite(g))))
-            raise NonFiniteError(
-                f"clip_grad_norm_: the gradient of parameter {name} holds a NaN or an infinity"
-            )
+            raise NonFiniteError(f"clip_grad_norm_: the gradient of parameter {name} holds a NaN or an infinity")
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:
         with quiet():  # inf * 0, where that was asked for

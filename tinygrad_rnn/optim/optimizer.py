@@ -28,9 +28,7 @@ class _Flat:
         for shape in shapes:
             self.cuts.append(self.cuts[-1] + math.prod(shape))
         self.values: Array = None
-        self.bound: list[
-            Array
-        ] = []  # the arrays that the parameters were given: who has another was assigned to
+        self.bound: list[Array] = []  # the arrays that the parameters were given: who has another was assigned to
         self.moments: dict[str, Array] = {}
 
     def join(self, arrays: list[Array]) -> Array:
@@ -83,9 +81,7 @@ class Optimizer:
         given = group["params"]
         members: list[tuple[str, Tensor]] = []
         for entry in [given] if isinstance(given, Tensor) else list(given):
-            label, p = (
-                entry if isinstance(entry, tuple) else (str(len(self._parameters) + len(members)), entry)
-            )
+            label, p = entry if isinstance(entry, tuple) else (str(len(self._parameters) + len(members)), entry)
             if not isinstance(p, Tensor) or not p.is_leaf or not p.requires_grad:
                 raise ValueError(f"{name}: parameter {label} must be a leaf tensor that requires a gradient")
             if any(p is q for q in self._parameters) or any(p is q for _, q in members):
@@ -115,9 +111,7 @@ class Optimizer:
             if not (value >= 0 and math.isfinite(value)):
                 raise ValueError(f"{type(self).__name__}: {key} must be finite and at least 0, got {value!r}")
 
-    def update(
-        self, p: Array, g: Array, moments: dict[str, Array], step: int, options: Mapping[str, Any]
-    ) -> Array:
+    def update(self, p: Array, g: Array, moments: dict[str, Array], step: int, options: Mapping[str, Any]) -> Array:
         """The new values of flat `p` as a new array; `g` and the moments are the optimiser's own and may be
         written.
         """
@@ -156,9 +150,7 @@ class Optimizer:
         step = self._steps[indices[0]] + 1
         flat.values = self.update(flat.values, g, flat.moments, step, options)
         flat.bound = [flat.piece(flat.values, k) for k in range(len(indices))]
-        self._flats = {key: f for key, f in self._flats.items() if not set(key) & set(indices)} | {
-            indices: flat
-        }
+        self._flats = {key: f for key, f in self._flats.items() if not set(key) & set(indices)} | {indices: flat}
         for k, i in enumerate(indices):
             self._parameters[i]._array = flat.bound[k]
             self._steps[i] = step
@@ -223,9 +215,7 @@ class Optimizer:
             if m not in entry or tuple(entry[m].shape) != self._parameters[self._names.index(name)].shape
         ]
         if misshapen:
-            raise ShapeError(
-                f"load_state_dict of {kind}: missing or of another shape: {', '.join(misshapen)}"
-            )
+            raise ShapeError(f"load_state_dict of {kind}: missing or of another shape: {', '.join(misshapen)}")
         for mine, theirs in zip(self.param_groups, groups, strict=True):
             mine.update({k: v for k, v in theirs.items() if k != "params"})
         self._flats = {}
@@ -242,8 +232,7 @@ class Optimizer:
 
     def __repr__(self) -> str:
         groups = [
-            ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
-            + f"; {len(group['params'])} parameters"
+            ", ".join(f"{k}={v}" for k, v in group.items() if k != "params") + f"; {len(group['params'])} parameters"
             for group in self.param_groups
         ]
         return f"{type(self).__name__}({' | '.join(groups)})"

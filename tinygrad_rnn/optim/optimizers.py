@@ -49,9 +49,7 @@ class SGD(Optimizer):
         if options["nesterov"] and not options["momentum"]:
             raise ValueError("SGD: nesterov needs a momentum above 0")
 
-    def update(
-        self, p: Array, g: Array, moments: dict[str, Array], step: int, options: Mapping[str, Any]
-    ) -> Array:
+    def update(self, p: Array, g: Array, moments: dict[str, Array], step: int, options: Mapping[str, Any]) -> Array:
         if options["weight_decay"]:
             g += options["weight_decay"] * p
         if mu := options["momentum"]:
@@ -104,9 +102,7 @@ class Adam(Optimizer):
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"{type(self).__name__}: betas must be two numbers in [0, 1), got {betas!r}")
 
-    def update(
-        self, p: Array, g: Array, moments: dict[str, Array], step: int, options: Mapping[str, Any]
-    ) -> Array:
+    def update(self, p: Array, g: Array, moments: dict[str, Array], step: int, options: Mapping[str, Any]) -> Array:
         xp = namespace(p)
         lr, decay = options["lr"], options["weight_decay"]
         beta1, beta2 = options["betas"]

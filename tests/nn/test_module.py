@@ -1,0 +1,208 @@
+"""Module: what it finds, names, saves, loads, moves and shows."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.nn import Linear, Module, ModuleList, Parameter, Sequential
+
+
+class Block(Module):
+    def __init__(self) -> None:
+        self.inner = Linear(2, 3)
+        self.scale = Parameter([1.0])
+        self.register_buffer("mean", np.zeros(3))
+        self.register_buffer("count", np.zeros((), int))
+        self.note = tr.zeros(5)  # a tensor, but neither a parameter nor a buffer
+
+    def forward(self, x: Any) -> Any:
+        return self.inner(x) * self.scale
+
+
+class Net(Module):
+    def __init__(self) -> None:
+        self.blocks = [Block(), Block()]
+        self.pair = (Parameter([2.0]), "text")
+        self.head = Linear(3, 2, bias=False)
+
+
+NAMES = [
+    "pair.0",
+    "blocks.0.scale",
+    "blocks.0.inner.weight",
+    "blocks.0.inner.bias",
+    "blocks.1.scale",
+    "blocks.1.inner.weight",
+    "blocks.1.inner.bias",
+    "head.weight",
+]
+
+
+def test_parameters_are_named_ordered_and_unique() -> None:
+    net = Net()
+    assert [name for name, _ in net.named_parameters()] == NAMES
+    assert len({id(p) for p in net.parameters()}) == len(NAMES)
+    assert [name for name, _ in net.named_buffers()] == [
+        f"blocks.{i}.{name}" for i in (0, 1) for name in ("mean", "count")
+    ]
+    names = ["", "blocks.0", "blocks.0.inner", "blocks.1", "blocks.1.inner", "head"]
+    assert [name for name, _ in net.named_modules()] == names
+    assert next(net.modules()) is net
+
+
+def test_tied_parameters_are_listed_once_and_load_under_either_name() -> None:
+    class Tied(Module):
+        def __init__(self) -> None:
+            self.embedding = tr.nn.Embedding(5, 3)
+            self.head = Linear(3, 5)
+            self.head.weight = self.embedding.weight
+
+    model = Tied()
+    assert [name for name, _ in model.named_parameters()] == ["embedding.weight", "head.bias"]
+    assert list(model.state_dict()) == ["embedding.weight", "head.bias"]
+    weight = np.ones((5, 3), "float32")
+    model.load_state_dict({"head.weight": weight, "head.bias": np.zeros(5)})
+    assert (model.embedding.weight.numpy() == 1).all()
+    assert model.head.weight is model.embedding.weight
+
+
+def test_a_module_used_twice_is_one_module() -> None:
+    layer = Linear(2, 2)
+    net = Sequential(layer, layer)
+    assert len(list(net.modules())) == 2 and len(list(net.parameters())) == 2
+
+
+def test_a_misspelt_attribute_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="hiden"):
+        _ = Net().hiden  # type: ignore[attr-defined]
+
+
+def test_state_dict_is_a_snapshot() -> None:
+    layer = Linear(2, 2)
+    before = layer.state_dict()
+    values = {name: value.numpy().copy() for name, value in before.items()}
+    optimiser = tr.optim.SGD(layer.parameters(), lr=1.0)
+    layer(tr.ones(1, 2)).sum().backward()
+    optimiser.step()
+    for name, value in before.items():
+        assert not value.requires_grad
+        assert (value.numpy() == values[name]).all()
+        assert (layer.state_dict()[name].numpy() != values[name]).any()
+    layer.load_state_dict(before)
+    assert all((layer.state_dict()[name].numpy() == values[name]).all() for name in values)
+
+
+def test_loading_lists_everything_that_is_wrong_at_once_and_changes_nothing() -> None:
+    net = Net()
+    state: dict[str, Any] = dict(net.state_dict())
+    before = {name: value.numpy().copy() for name, value in state.items()}
+    del state["head.weight"], state["blocks.1.mean"]
+    state |= {"tail.weight": np.zeros(1), "blocks.0.scale": np.zeros(2), "pair.0": np.zeros((1, 1))}
+    with pytest.raises(KeyError) as caught:
+        net.load_state_dict(state)
+    message = str(caught.value)
+    for part in (
+        "missing: head.weight, blocks.1.mean",
+        "unexpected: tail.weight",
+        "blocks.0.scale: (2,) given, (1,) here",
+        "pair.0: (1, 1) given, (1,) here",
+    ):
+        assert part in message
+    assert all((value.numpy() == before[name]).all() for name, value in net.state_dict().items())
+    with pytest.raises(ShapeError, match=r"pair.0: \(3,\) given, \(1,\) here"):
+        net.load_state_dict({**net.state_dict(), "pair.0": np.zeros(3)})
+    net.load_state_dict({"pair.0": np.array([7.0]), "other": np.zeros(1)}, strict=False)
+    assert net.pair[0].item() == 7.0
+    with pytest.raises(ShapeError):
+        net.load_state_dict({"pair.0": np.zeros(3)}, strict=False)
+
+
+def test_loading_casts_to_the_dtype_of_the_module_and_copies() -> None:
+    layer = Linear(1, 1, bias=False)
+    value = np.array([[0.1]])
+    layer.load_state_dict({"weight": value})
+    value[:] = 5
+    assert layer.weight.dtype == np.float32 and layer.weight.numpy()[0, 0] == np.float32(0.1)
+
+
+def test_modes_reach_everything() -> None:
+    net = Net()
+    assert net.training and net.blocks[0].inner.training
+    assert net.eval() is net
+    assert not any(module.training for module in net.modules())
+    net.train()
+    assert all(module.training for module in net.modules())
+
+
+def test_to_changes_the_dtype_of_floats_in_place() -> None:
+    net = Net()
+    net.head(tr.ones(1, 3)).sum().backward()
+    weight = net.head.weight
+    assert net.to("float64") is net
+    assert net.head.weight is weight and weight.dtype == np.float64 and weight.grad is None
+    assert {p.dtype for p in net.parameters()} == {np.dtype("float64")}
+    assert net.blocks[0].mean.dtype == np.float64 and net.blocks[0].count.dtype == np.int64
+    net.head(tr.ones(1, 3, dtype="float64")).sum().backward()
+    assert weight.grad is not None and weight.grad.dtype == np.float64
+    net.to("float64", "cpu")
+    assert weight.grad is not None  # nothing moved
+
+
+def test_zero_grad() -> None:
+    layer = Linear(2, 2)
+    layer(tr.ones(1, 2)).sum().backward()
+    layer.zero_grad()
+    assert all(p.grad is None for p in layer.parameters())
+
+
+def test_repr_shows_shapes_and_counts() -> None:
+    net = Sequential(tr.nn.Embedding(10, 4), tr.nn.Dropout(0.5), tr.tanh, Linear(4, 1, bias=False))
+    assert repr(net) == (
+        "Sequential, 44 parameters\n"
+        "  0: Embedding(10, 4), 40 parameters\n"
+        "    weight (10, 4)\n"
+        "  1: Dropout(0.5)\n"
+        "  2: Function(tanh)\n"
+        "  3: Linear(4, 1, bias=False), 4 parameters\n"
+        "    weight (1, 4)"
+    )
+    assert repr(tr.nn.LSTM(1, 2, num_layers=2, dropout=0.1, fused=False)).startswith(
+        "LSTM(1, 2, num_layers=2, dropout=0.1, fused=False), 88 parameters\n  weight_ih_l0 (8, 1)\n"
+    )
+    assert repr(tr.nn.RNN(1, 1, nonlinearity="relu")).startswith("RNN(1, 1, nonlinearity='relu'), 4 parameters")
+    assert repr(Parameter([1.0])).startswith("Parameter([1.]")
+
+
+def test_lists_and_sequences_of_modules() -> None:
+    layers = ModuleList(Linear(2, 2) for _ in range(3))
+    assert len(layers) == 3 and layers[-1] is list(layers)[2] and len(layers[1:]) == 2
+    net = Sequential(Linear(2, 3), tr.relu, Linear(3, 1))
+    assert net(tr.ones(5, 2)).shape == (5, 1)
+    assert isinstance(net[:2], Sequential) and net[:2](tr.ones(5, 2)).shape == (5, 3)
+    with pytest.raises(TypeError, match="holds modules"):
+        ModuleList([3])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="functions"):
+        Sequential(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])  # noqa: S301
+def test_modules_are_copied_and_pickled(clone: Any) -> None:
+    layer = tr.nn.LSTM(2, 3)
+    other = clone(layer)
+    x = tr.ones(4, 1, 2)
+    assert (layer(x)[0].numpy() == other(x)[0].numpy()).all()
+    assert all(isinstance(p, Parameter) and p.requires_grad for p in other.parameters())
+    other.weight_hh_l0.assign_(np.zeros((12, 3)))
+    assert (layer.weight_hh_l0.numpy() != 0).any()
+
+
+def test_parameters_can_be_frozen() -> None:
+    assert not Parameter([1.0], requires_grad=False).requires_grad
+    assert Parameter([1.0], dtype="float64").dtype == np.float64

@@ -1,0 +1,291 @@
+"""SGD, Adam and AdamW against the rules written out by hand, and what flat buffers must not change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tr
+from tests.reference import assert_close
+from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.nn import Parameter
+
+Rule = Callable[[np.ndarray, np.ndarray, dict[str, Any], dict[str, Any]], np.ndarray]
+
+
+def sgd(p: np.ndarray, g: np.ndarray, state: dict[str, Any], o: dict[str, Any]) -> np.ndarray:
+    g = g + o.get("weight_decay", 0) * p
+    if o.get("momentum"):
+        state["v"] = o["momentum"] * state.get("v", 0) + g
+        g = g + o["momentum"] * state["v"] if o.get("nesterov") else state["v"]
+    return p - o["lr"] * g
+
+
+def adam(p: np.ndarray, g: np.ndarray, state: dict[str, Any], o: dict[str, Any]) -> np.ndarray:
+    b1, b2 = o.get("betas", (0.9, 0.999))
+    g = g + o.get("weight_decay", 0) * p
+    t = state["t"] = state.get("t", 0) + 1
+    m = state["m"] = b1 * state.get("m", 0) + (1 - b1) * g
+    v = state["v"] = b2 * state.get("v", 0) + (1 - b2) * g * g
+    return p - o["lr"] * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + o.get("eps", 1e-8))
+
+
+def adamw(p: np.ndarray, g: np.ndarray, state: dict[str, Any], o: dict[str, Any]) -> np.ndarray:
+    p = p * (1 - o["lr"] * o.get("weight_decay", 1e-2))
+    return adam(p, g, state, {**o, "weight_decay": 0})
+
+
+RULES: dict[str, Rule] = {"SGD": sgd, "Adam": adam, "AdamW": adamw}
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {"lr": 0.1}),
+    ("SGD", {"lr": 0.1, "weight_decay": 0.3}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    ("Adam", {"lr": 0.1}),
+    ("Adam", {"lr": 0.1, "betas": (0.5, 0.6), "eps": 1e-3, "weight_decay": 0.2}),
+    ("AdamW", {"lr": 0.1}),
+    ("AdamW", {"lr": 0.1, "weight_decay": 0.5}),
+]
+SHAPES: list[tuple[int, ...]] = [(2, 3), (), (4,), (0,)]
+each_rule = pytest.mark.parametrize(("name", "options"), OPTIONS)
+
+
+def parameters(dtype: str = "float64") -> list[Parameter]:
+    rng = np.random.default_rng(0)
+    return [Parameter(rng.standard_normal(shape), dtype=dtype) for shape in SHAPES]
+
+
+def give_gradients(ps: list[Parameter], rng: np.random.Generator, skip: tuple[int, ...] = ()) -> None:
+    for i, p in enumerate(ps):
+        g = rng.standard_normal(p.shape)
+        p.grad = None if i in skip else tr.Tensor(g, dtype=p.dtype)
+
+
+@each_rule
+@given(skipped=st.lists(st.sets(st.integers(0, 2)), min_size=1, max_size=6))
+def test_is_the_rule_written_out(name: str, options: dict[str, Any], skipped: list[set[int]]) -> None:
+    """Whichever parameters have a gradient at each step: the others do not move, nor do their moments."""
+    ps = parameters()
+    values = [p.numpy().copy() for p in ps]
+    states: list[dict[str, Any]] = [{} for _ in ps]
+    optimiser = getattr(tr.optim, name)(ps, **options)
+    rng = np.random.default_rng(1)
+    for skip in skipped:
+        give_gradients(ps, rng, tuple(skip))
+        for i, p in enumerate(ps):
+            if p.grad is not None:
+                values[i] = RULES[name](values[i], p.grad.numpy(), states[i], options)
+        optimiser.step()
+        for p, value in zip(ps, values, strict=True):
+            assert_close(p.numpy(), np.asarray(value), 1e-12)
+
+
+@each_rule
+def test_is_what_pytorch_does(name: str, options: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    ps = parameters()
+    qs = [torch.nn.Parameter(torch.tensor(p.numpy())) for p in ps]
+    ours, theirs = getattr(tr.optim, name)(ps, **options), getattr(torch.optim, name)(qs, **options)
+    rng = np.random.default_rng(1)
+    for step in range(5):
+        give_gradients(ps, rng, (0,) if step == 2 else ())
+        for p, q in zip(ps, qs, strict=True):
+            q.grad = None if p.grad is None else torch.tensor(p.grad.numpy())
+        ours.step()
+        theirs.step()
+        for p, q in zip(ps, qs, strict=True):
+            assert_close(p.numpy(), q.detach().numpy(), 1e-12)
+
+
+@each_rule
+def test_values_handed_out_never_change(name: str, options: dict[str, Any]) -> None:
+    ps = parameters()
+    optimiser = getattr(tr.optim, name)(ps, **options)
+    rng = np.random.default_rng(1)
+    seen = []
+    for _ in range(3):
+        seen += [(p.data, p.detach(), p.numpy().copy(), p.grad) for p in ps]
+        give_gradients(ps, rng)
+        grads = [(p.grad, p.grad.numpy().copy()) for p in ps if p.grad is not None]
+        optimiser.step()
+        assert all((g.numpy() == before).all() for g, before in grads)
+    for view, detached, before, _ in seen:
+        assert (view == before).all() and (detached.numpy() == before).all()
+
+
+def test_a_graph_built_before_a_step_keeps_the_values_it_saw() -> None:
+    p = Parameter([3.0], dtype="float64")
+    x = tr.Tensor([2.0], dtype="float64", requires_grad=True)
+    y = (p * x).sum()
+    optimiser = tr.optim.SGD([p], lr=1.0)
+    p.grad = tr.Tensor([1.0], dtype="float64")
+    optimiser.step()
+    assert p.item() == 2.0
+    y.backward()
+    assert x.grad is not None and x.grad.item() == 3.0
+
+
+@each_rule
+def test_dtypes_are_kept_apart(name: str, options: dict[str, Any]) -> None:
+    ps = [*parameters("float32"), *parameters("float64")]
+    optimiser = getattr(tr.optim, name)(ps, **options)
+    give_gradients(ps, np.random.default_rng(1))
+    optimiser.step()
+    give_gradients(ps, np.random.default_rng(2))
+    optimiser.step()
+    assert [p.dtype for p in ps] == [np.dtype("float32")] * 4 + [np.dtype("float64")] * 4
+    half = [p.numpy() for p in ps]
+    singles = parameters("float32")
+    alone = getattr(tr.optim, name)(singles, **options)
+    for seed in (1, 2):
+        give_gradients(singles, np.random.default_rng(seed))
+        alone.step()
+    assert all((a == p.numpy()).all() for a, p in zip(half[:4], singles, strict=True))
+
+
+@each_rule
+def test_an_assigned_value_is_where_the_next_step_starts(name: str, options: dict[str, Any]) -> None:
+    ps = parameters()
+    optimiser = getattr(tr.optim, name)(ps, **options)
+    rng = np.random.default_rng(1)
+    states: list[dict[str, Any]] = [{} for _ in ps]
+    values = [p.numpy().copy() for p in ps]
+    for step in range(4):
+        if step == 2:
+            ps[0].assign_(np.full((2, 3), 9.0))
+            values[0] = np.full((2, 3), 9.0)
+        give_gradients(ps, rng)
+        for i, p in enumerate(ps):
+            assert p.grad is not None
+            values[i] = RULES[name](values[i], p.grad.numpy(), states[i], options)
+        optimiser.step()
+    for p, value in zip(ps, values, strict=True):
+        assert_close(p.numpy(), np.asarray(value), 1e-12)
+
+
+@each_rule
+def test_resuming_from_a_state_dict_is_bitwise_the_same(name: str, options: dict[str, Any]) -> None:
+    ps = parameters("float32")
+    named = [(f"p{i}", p) for i, p in enumerate(ps)]
+    one = getattr(tr.optim, name)(named, **options)
+    rng = np.random.default_rng(1)
+    for step in range(3):
+        give_gradients(ps, rng, (1,) if step == 1 else ())
+        one.step()
+    saved, values = one.state_dict(), [p.numpy().copy() for p in ps]
+    assert saved["groups"][0]["params"] == ["p0", "p1", "p2", "p3"]
+    assert saved["state"]["p0"]["step"] == 3 and saved["state"]["p1"]["step"] == 2
+    qs = [Parameter(v) for v in values]
+    other = getattr(tr.optim, name)([(f"p{i}", q) for i, q in enumerate(qs)], lr=99.0)
+    if name == "SGD" and "momentum" in options:
+        other.param_groups[0]["momentum"] = options["momentum"]
+    other.load_state_dict(saved)
+    states = (rng.bit_generator.state, np.random.default_rng())
+    for optimiser, members in ((one, ps), (other, qs)):
+        states[1].bit_generator.state = states[0]
+        for step in range(3):
+            give_gradients(members, states[1], (0,) if step == 1 else ())
+            optimiser.step()
+    assert all((p.numpy() == q.numpy()).all() for p, q in zip(ps, qs, strict=True))
+    again = saved["state"]["p0"]
+    assert all((again[m].numpy() == saved["state"]["p0"][m].numpy()).all() for m in again if m != "step")
+
+
+def test_groups_have_options_of_their_own() -> None:
+    a, b = Parameter([1.0]), Parameter([1.0])
+    optimiser = tr.optim.SGD([{"params": [a]}, {"params": b, "lr": 0.5}], lr=0.25)
+    a.grad = b.grad = tr.Tensor([1.0])
+    optimiser.step()
+    assert (a.item(), b.item()) == (0.75, 0.5)
+    optimiser.param_groups[0]["lr"] = 0.5
+    optimiser.add_param_group({"params": [c := Parameter([1.0])], "lr": 1.0})
+    c.grad = tr.Tensor([1.0])
+    optimiser.step()
+    assert (a.item(), b.item(), c.item()) == (0.25, 0.0, 0.0)
+    optimiser.zero_grad()
+    assert a.grad is b.grad is c.grad is None
+    optimiser.step()
+    assert "lr=0.5" in repr(optimiser)
+
+
+def test_momentum_switched_on_later_starts_from_nothing() -> None:
+    p = Parameter([1.0])
+    optimiser = tr.optim.SGD([p], lr=0.5)
+    p.grad = tr.Tensor([1.0])
+    optimiser.step()
+    optimiser.param_groups[0]["momentum"] = 0.5
+    optimiser.step()
+    optimiser.step()
+    assert p.item() == 1 - 0.5 - 0.5 - 0.75
+
+
+def test_a_module_moved_to_another_dtype_goes_on_training() -> None:
+    layer = tr.nn.Linear(2, 2)
+    optimiser = tr.optim.Adam(layer.named_parameters(), lr=0.1)
+    for dtype in ("float32", "float64"):
+        layer.to(dtype)
+        layer(tr.ones(1, 2, dtype=dtype)).sum().backward()
+        optimiser.step()
+    assert layer.weight.dtype == np.float64
+    assert optimiser.state_dict()["state"]["weight"]["step"] == 2
+
+
+def test_it_learns() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((64, 3))
+    y = x @ [[1.0], [-2.0], [0.5]] + 0.3
+    for name, lr in (("SGD", 0.1), ("Adam", 0.05), ("AdamW", 0.05)):
+        layer = tr.nn.Linear(3, 1, dtype="float64")
+        optimiser = getattr(tr.optim, name)(layer.parameters(), lr=lr)
+        for _ in range(300):
+            optimiser.zero_grad()
+            loss = tr.nn.functional.mse_loss(layer(tr.Tensor(x)), y)
+            loss.backward()
+            optimiser.step()
+        assert loss.item() < 1e-3, name
+
+
+def test_wrong_use_is_refused_by_name() -> None:
+    p = Parameter([1.0])
+    for make, message in (
+        (lambda: tr.optim.SGD([]), "no parameters"),
+        (lambda: tr.optim.SGD([p], lr=-1), "lr must be finite and at least 0, got -1"),
+        (lambda: tr.optim.SGD([p], lr=float("nan")), "lr"),
+        (lambda: tr.optim.SGD([p], momentum=2), "momentum"),
+        (lambda: tr.optim.SGD([p], nesterov=True), "nesterov needs a momentum"),
+        (lambda: tr.optim.Adam([p], betas=(1.0, 0.9)), "betas"),
+        (lambda: tr.optim.Adam([p], weight_decay=-1), "weight_decay"),
+        (lambda: tr.optim.Adam([p, p]), "given twice"),
+        (lambda: tr.optim.Adam([("a", p), ("a", Parameter([2.0]))]), "named 'a'"),
+        (lambda: tr.optim.Adam([tr.zeros(1)]), "parameter 0 must be a leaf tensor that requires a gradient"),
+        (lambda: tr.optim.Adam([p * 2]), "leaf"),
+        (lambda: tr.optim.Adam([{"params": []}]), "no parameters"),
+        (lambda: tr.optim.Adam([{"lr": 1.0}]), "needs 'params'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+    with pytest.raises(TypeError, match=r"unknown option\(s\) speed"):
+        tr.optim.Adam([{"params": [p], "speed": 1}])
+
+
+def test_loading_lists_what_does_not_fit() -> None:
+    ps = parameters()
+    optimiser = tr.optim.Adam([(f"p{i}", p) for i, p in enumerate(ps)])
+    give_gradients(ps, np.random.default_rng(0))
+    optimiser.step()
+    saved = optimiser.state_dict()
+    other = tr.optim.Adam([("p0", Parameter(np.zeros((2, 3)))), ("q", Parameter([0.0]))])
+    with pytest.raises(KeyError, match=r"missing: \['q'\], unexpected: \['p1', 'p2', 'p3'\]"):
+        other.load_state_dict(saved)
+    wrong = tr.optim.Adam([(f"p{i}", Parameter(np.zeros(3))) for i in range(4)])
+    with pytest.raises(ShapeError, match=r"p0.exp_avg, p0.exp_avg_sq, p1.exp_avg"):
+        wrong.load_state_dict(saved)
+    with pytest.raises(ValueError, match="2 parameter groups given, 1 here"):
+        optimiser.load_state_dict({**saved, "groups": saved["groups"] * 2})
+    with pytest.raises(ValueError, match="options"):
+        tr.optim.SGD([(f"p{i}", p) for i, p in enumerate(ps)]).load_state_dict(saved)
