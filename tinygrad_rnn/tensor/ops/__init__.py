@@ -1,6 +1,6 @@
 """The derivative table: every op with its derivatives beside it.
 
-`__all__` holds what users see as `tr.NAME`; the names imported `as` themselves are for the engine and kernels.
+`__all__` holds what users see as `tr.NAME`; names imported `as` themselves are for the engine and kernels.
 """
 
 from __future__ import annotations

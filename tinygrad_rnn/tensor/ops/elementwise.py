@@ -131,9 +131,7 @@ def cos(x: Operand) -> Array:
     return namespace(x).cos(x)
 
 
-@op(
-    lambda g, y: g - g * (y * y)
-)  # without the number 1: a scalar operand costs NumPy more than a small array
+@op(lambda g, y: g - g * (y * y))  # without the number 1: a scalar operand costs NumPy more than a small array
 def tanh(x: Operand) -> Array:
     """The hyperbolic tangent, between -1 and 1.
 

@@ -153,9 +153,7 @@ def _checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
     if n:
         low, high = int(xp.min(ids)), int(xp.max(ids))
         if low < -size or high >= size:
-            raise IndexError(
-                f"index {low if low < -size else high} is out of range for axis {axis} of size {size}"
-            )
+            raise IndexError(f"index {low if low < -size else high} is out of range for axis {axis} of size {size}")
         if low < 0:
             ids = xp.where(ids < 0, ids + size, ids)
     return _beside(ids, x)

@@ -168,9 +168,7 @@ def concatenate(xs: Sequence[Operand], axis: int = 0) -> Tensor:
     return _concatenate(*xs, axis=axis)
 
 
-@op(
-    joint=lambda g, xs_shapes, axis: split(g, list(accumulate(shape[axis] for shape in xs_shapes))[:-1], axis)
-)
+@op(joint=lambda g, xs_shapes, axis: split(g, list(accumulate(shape[axis] for shape in xs_shapes))[:-1], axis))
 def _concatenate(*xs: Operand, axis: int) -> Array:
     return namespace(*xs).concat(xs, axis=axis)
 
@@ -203,9 +201,7 @@ def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Tens
     n = x.shape[axis]
     if isinstance(sections, int):
         if sections < 1 or n % sections:
-            raise ShapeError(
-                f"split: axis {axis} of shape {x.shape} does not divide into {sections} equal pieces"
-            )
+            raise ShapeError(f"split: axis {axis} of shape {x.shape} does not divide into {sections} equal pieces")
         sections = range(n // sections, n, n // sections) if n else [0] * (sections - 1)
     return [x[along(x, axis, slice(start, stop))] for start, stop in pairwise([0, *sections, None])]
 
@@ -225,11 +221,7 @@ def along(x: Operand, axis: int, key: int | slice) -> tuple[Any, ...]:
 
 def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
     """The permutation that undoes `axes`."""
-    return (
-        None
-        if axes is None
-        else tuple(sorted(range(len(axes)), key=[i % len(axes) for i in axes].__getitem__))
-    )
+    return None if axes is None else tuple(sorted(range(len(axes)), key=[i % len(axes) for i in axes].__getitem__))
 
 
 def _pairs(widths: Any, ndim: int) -> tuple[tuple[int, int], ...]:
@@ -238,14 +230,10 @@ def _pairs(widths: Any, ndim: int) -> tuple[tuple[int, int], ...]:
         widths = (widths, widths)
     pairs = (tuple(widths),) * ndim if all(isinstance(w, int) for w in widths) else tuple(map(tuple, widths))
     if len(pairs) != ndim or any(len(p) != 2 or min(p) < 0 for p in pairs):
-        raise ShapeError(
-            f"pad: widths {widths} are not n, (before, after) or one such pair for each of {ndim} axes"
-        )
+        raise ShapeError(f"pad: widths {widths} are not n, (before, after) or one such pair for each of {ndim} axes")
     return pairs
 
 
 def _interior(shape: tuple[int, ...], widths: Any) -> tuple[Any, ...]:
     """Where `pad` has put `x`."""
-    return tuple(
-        slice(before, before + n) for n, (before, _) in zip(shape, _pairs(widths, len(shape)), strict=True)
-    )
+    return tuple(slice(before, before + n) for n, (before, _) in zip(shape, _pairs(widths, len(shape)), strict=True))
