@@ -17,9 +17,7 @@ from tinygrad_rnn.cli import main
 from tinygrad_rnn.training import NextCharacter
 
 SMALL = ["--hidden", "16", "--embedding", "8", "--seq-len", "16", "--batch", "4", "--threads", "1"]
-TEXT = "".join(
-    f"the {a} of the {b} is {(7 * i) % 11}.\n" for i in range(12) for a in "abc" for b in ("sun", "moon")
-)
+TEXT = "".join(f"the {a} of the {b} is {(7 * i) % 11}.\n" for i in range(12) for a in "abc" for b in ("sun", "moon"))
 
 
 def command(*args: str | Path, cwd: Path, **options) -> subprocess.CompletedProcess[str]:
@@ -130,9 +128,7 @@ def test_the_same_seed_trains_the_same_model(
     runs = []
     for name in ("a", "b"):
         out = tmp_path / name
-        assert (
-            main(["train", "--text", text, "--steps", "8", "--model", "gru", "--out", str(out), *SMALL]) == 0
-        )
+        assert main(["train", "--text", text, "--steps", "8", "--model", "gru", "--out", str(out), *SMALL]) == 0
         times = {"chars_per_second"}
         lines = (out / "metrics.jsonl").read_text().splitlines()
         logged = [{k: v for k, v in json.loads(line).items() if k not in times} for line in lines]
@@ -142,9 +138,7 @@ def test_the_same_seed_trains_the_same_model(
     capsys.readouterr()
 
 
-def test_a_run_is_replaced_when_told_to(
-    trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_a_run_is_replaced_when_told_to(trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     text = trained[0] / "text.txt"
     args = ["train", "--text", text, "--steps", 2, "--out", tmp_path / "run", *SMALL]
     assert command(*args, cwd=tmp_path).returncode == 0
@@ -377,7 +371,5 @@ def test_help_loads_nothing_heavy() -> None:
         "assert not {'rich', 'matplotlib', 'safetensors'} & set(sys.modules)"
     )
     root = str(Path(tr.__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": root}, capture_output=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": root}, capture_output=True)
     assert done.returncode == 0, done.stderr

@@ -38,9 +38,7 @@ def test_the_frequencies_are_those_of_the_softmax(temperature: float, top_k: int
     assert np.allclose(counts / 20_000, p, atol=4 * np.sqrt(0.25 / 20_000))
 
 
-@pytest.mark.parametrize(
-    ("temperature", "top_k"), [(-0.1, None), (float("nan"), None), (float("inf"), 3), (1, 0)]
-)
+@pytest.mark.parametrize(("temperature", "top_k"), [(-0.1, None), (float("nan"), None), (float("inf"), 3), (1, 0)])
 def test_numbers_out_of_range(temperature: float, top_k: int | None) -> None:
     with pytest.raises(InputError):
         choose(np.zeros(3), np.random.default_rng(0), temperature, top_k)

@@ -41,9 +41,7 @@ def test_the_same_seed_gives_the_same_model() -> None:
     weights = []
     for seed in (3, 3, 4):
         tr.manual_seed(seed)
-        weights.append(
-            np.concatenate([p.numpy().ravel() for p in CharModel(CharModelConfig(7)).parameters()])
-        )
+        weights.append(np.concatenate([p.numpy().ravel() for p in CharModel(CharModelConfig(7)).parameters()]))
     assert np.array_equal(weights[0], weights[1]) and not np.array_equal(weights[0], weights[2])
 
 

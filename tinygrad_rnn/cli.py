@@ -82,10 +82,6 @@ def _whole(low: int, high: int) -> Any:
     return _number(int, low, high, f"must be a whole number from {low:,} to {high:,}")
 
 
-def _threads(text: str) -> int:
-    return int(_whole(1, 1024)(text))
-
-
 def _device(text: str) -> str:
     if text == "cpu" or text == "cuda" or (text.startswith("cuda:") and text[5:].isdecimal()):
         return text
@@ -195,11 +191,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="C",
         help="largest norm of a gradient (default: %(default)s)",
     )
-    add(
-        "--seed", type=_whole(0, 2**32 - 1), default=0, metavar="S", help="of all that is random (default: 0)"
-    )
+    add("--seed", type=_whole(0, 2**32 - 1), default=0, metavar="S", help="of all that is random (default: 0)")
     add("--device", type=_device, default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
-    add("--threads", type=_threads, metavar="N", help="threads of the matrix products (default: all cores)")
+    add(
+        "--threads",
+        type=_whole(1, 1024),
+        metavar="N",
+        help="threads of the matrix products (default: 1 for small networks, else all cores)",
+    )
     train.set_defaults(run=_train)
 
     generate = commands.add_parser(
@@ -234,7 +233,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="of the choice (default: %(default)s)",
     )
-    add("--threads", type=_threads, metavar="N", help="threads of the matrix products (default: 1)")
+    add("--threads", type=_whole(1, 1024), metavar="N", help="threads of the matrix products (default: 1)")
     generate.set_defaults(run=_generate)
     return top
 
@@ -293,8 +292,17 @@ def _train(args: argparse.Namespace) -> int:
         raise InputError(f"the text is too short: {len(text)} characters leave none to hold out")
     run = RunFolder(args.out if args.out else free_run(Path("runs"), args.model))
     run.check(args.replace)
-    with threadpool_limits(args.threads):
+    with threadpool_limits(args.threads or _threads(args.batch, args.hidden)):
         return _train_on(args, steps, run, vocabulary, streams, held_out)
+
+
+def _threads(batch: int, hidden: int) -> int | None:
+    """Threads for the matrix products where none are asked for: 1 for small ones, else None, all cores.
+
+    The threads of a BLAS wait for each other by spinning. For the small products of a time step they gain little
+    on an idle machine, and where another program wants the cores they cost ten times the work itself.
+    """
+    return 1 if batch * hidden * hidden < 2**22 else None
 
 
 def _train_on(
@@ -308,18 +316,14 @@ def _train_on(
 
     console = Console(highlight=False)
     manual_seed(args.seed)
-    shape = CharModelConfig(
-        len(vocabulary), args.model, args.embedding, args.hidden, args.layers, args.dropout
-    )
+    shape = CharModelConfig(len(vocabulary), args.model, args.embedding, args.hidden, args.layers, args.dropout)
     model = CharModel(shape)
     if args.device != "cpu":
         model.to(args.device)
     parameters = list(model.named_parameters())
     size = sum(p.size for _, p in parameters)
     source = ", ".join(map(str, args.text)) if args.text else "Python's help pages (pydoc_data.topics)"
-    kind = f"{args.model.upper()}, {args.hidden} hidden units" + (
-        f", {args.layers} layers" if args.layers > 1 else ""
-    )
+    kind = f"{args.model.upper()}, {args.hidden} hidden units" + (f", {args.layers} layers" if args.layers > 1 else "")
     console.print(f"[bold]{kind}[/], {size:,} parameters")
     console.print(
         f"{len(streams.ids):,} characters to learn from, {len(held_out):,} held out: {source}",
@@ -330,7 +334,7 @@ def _train_on(
     baselines = data.measure_baselines(vocabulary, streams.ids, held_out)
     if baselines:
         named = ", ".join(f"{b.name} {b.bits_per_char:.2f}" for b in baselines)
-        console.print(f"bits per character to beat on the held-out text: {named}", soft_wrap=True)
+        console.print(f"bits per character to beat on the held-out text: {named}")
 
     task = NextCharacter(model, streams, data.passage(streams.ids, held_out, batch=64))
     run.create(_config(args, steps, shape.as_dict(), size, source, len(streams.ids), len(held_out)))
@@ -361,14 +365,13 @@ def _train_on(
         console.print("Stopped before the first step: nothing was learnt, nothing kept.")
         return 128 + (outcome.stopped_by or 0)
     lines = {b.name: b.bits_per_char for b in baselines}
-    pictures = _picture(
-        run, read_metrics(run.metrics), f"{kind}: {best:.3f} bits per held-out character", lines
-    )
+    pictures = _picture(run, read_metrics(run.metrics), f"{kind}: {best:.3f} bits per held-out character", lines)
     if outcome.stopped_by is not None:
         console.print(
             f"Stopped at step {state.step:,}. The best model, that of step {state.best_step:,} with "
             f"{best:.3f} bits per held-out character, is kept in {run.path}",
             soft_wrap=True,
+            markup=False,
         )
         return 128 + outcome.stopped_by
 
@@ -377,11 +380,11 @@ def _train_on(
     console.print(_sample(model, vocabulary, 600, args.seed).strip("\n"), markup=False, soft_wrap=True)
     console.print("─" * min(console.width, 80))
     _table(console, kind, best, baselines)
+    console.print(f"{state.step:,} steps in {state.seconds:.0f} s; the best model is that of step {state.best_step:,}.")
     console.print(
-        f"{state.step:,} steps in {state.seconds:.0f} s; the best model is that of step {state.best_step:,}."
+        f"Written to {run.path}: config.json, metrics.jsonl, {pictures}checkpoints", soft_wrap=True, markup=False
     )
-    console.print(f"Written to {run.path}: config.json, metrics.jsonl, {pictures}checkpoints", soft_wrap=True)
-    console.print(f"More of it: {PROGRAM} generate {run.path}", soft_wrap=True)
+    console.print(f"More of it: {PROGRAM} generate {run.path}", soft_wrap=True, markup=False)
     return 0
 
 
@@ -400,8 +403,7 @@ def _config(
     import numpy as np
 
     asked = {
-        key: getattr(args, key)
-        for key in ("batch", "seq_len", "minutes", "lr", "clip", "seed", "device", "threads")
+        key: getattr(args, key) for key in ("batch", "seq_len", "minutes", "lr", "clip", "seed", "device", "threads")
     }
     return {
         "text": {"source": source, "encoding": args.encoding, "train": train, "held_out": held_out},
@@ -451,13 +453,9 @@ def _table(console: Console, kind: str, bits: float, baselines: list[Baseline]) 
     if beaten:
         console.print(f"The network beats {_and(beaten)}.")
     if winners:
-        console.print(
-            f"[bold]{_and(winners)}[/] {'wins' if len(winners) == 1 else 'win'} against the network here."
-        )
+        console.print(f"[bold]{_and(winners)}[/] {'wins' if len(winners) == 1 else 'win'} against the network here.")
     if any("lzma" in name for name in winners):
-        console.print(
-            "[dim](lzma copies passages word for word that the text repeats; the network cannot.)[/]"
-        )
+        console.print("[dim](lzma copies passages word for word that the text repeats; the network cannot.)[/]")
 
 
 def _and(names: list[str]) -> str:
@@ -483,9 +481,7 @@ def _generate(args: argparse.Namespace) -> int:
         if unseen:
             raise InputError(f"the model has never seen the character {unseen[0]!r} of the prompt")
         sys.stdout.write(args.prompt)
-        for character in generate(
-            model, vocabulary, args.prompt, args.length, args.temperature, args.top_k, args.seed
-        ):
+        for character in generate(model, vocabulary, args.prompt, args.length, args.temperature, args.top_k, args.seed):
             sys.stdout.write(character)
             sys.stdout.flush()
         sys.stdout.write("\n")

@@ -37,9 +37,7 @@ def choose(
     x = (x[candidates] - x[candidates].max()) / temperature
     p = np.exp(x)
     return int(
-        candidates[
-            np.searchsorted(np.cumsum(p) / p.sum(), generator.random(), side="right").clip(0, len(p) - 1)
-        ]
+        candidates[np.searchsorted(np.cumsum(p) / p.sum(), generator.random(), side="right").clip(0, len(p) - 1)]
     )
 
 

@@ -96,9 +96,7 @@ def save_model(
     return save_checkpoint(folder, name, tensors, manifest)
 
 
-def load_model(
-    folder: str | os.PathLike[str], name: str = "best"
-) -> tuple[CharModel, Vocabulary, dict[str, Any]]:
+def load_model(folder: str | os.PathLike[str], name: str = "best") -> tuple[CharModel, Vocabulary, dict[str, Any]]:
     """The model of a checkpoint, in evaluation mode, its vocabulary, and the whole manifest.
 
     Raises CheckpointError, naming the file and the reason, if the checkpoint is damaged or holds no such
@@ -112,9 +110,7 @@ def load_model(
         model = CharModel(CharModelConfig(**manifest["model"]))
         vocabulary = Vocabulary(manifest["vocabulary"])
         if len(vocabulary) != model.config.vocabulary:
-            raise InputError(
-                f"{model.config.vocabulary} characters in the model, {len(vocabulary)} in its vocabulary"
-            )
+            raise InputError(f"{model.config.vocabulary} characters in the model, {len(vocabulary)} in its vocabulary")
         model.load_state_dict(checkpoint.tensors)
     except (KeyError, TypeError, TinygradRnnError) as error:
         why = " ".join(str(error.args[0] if error.args else error).split())

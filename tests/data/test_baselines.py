@@ -16,9 +16,7 @@ IDS = st.lists(st.integers(0, 3), min_size=4, max_size=40).map(lambda x: np.arra
 DISCOUNTS = st.tuples(*[st.floats(0.05, 0.99)] * 3)
 
 
-def kneser_ney(
-    train: list[int], context: list[int], c: int, discounts: tuple[float, ...], size: int
-) -> float:
+def kneser_ney(train: list[int], context: list[int], c: int, discounts: tuple[float, ...], size: int) -> float:
     """p(c | context) of the module's docstring, by dictionaries and recursion."""
     n = len(discounts)
 

@@ -45,9 +45,7 @@ def test_a_short_text_is_refused(batch: int, steps: int, data: st.DataObject) ->
 
 
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(1, 9), st.integers(0, 12))
-def test_a_passage_counts_every_held_out_id_once(
-    before: int, held_out: int, batch: int, warm_up: int
-) -> None:
+def test_a_passage_counts_every_held_out_id_once(before: int, held_out: int, batch: int, warm_up: int) -> None:
     ids = np.arange(before + held_out, dtype=np.int32)
     text = passage(ids[:before], ids[before:], batch, warm_up)
     assert sorted(text.y[text.counted].tolist()) == list(range(before, before + held_out))

@@ -54,9 +54,7 @@ def test_a_new_one_replaces_the_old_and_leaves_other_files_alone(tmp_path: Path)
     assert load_checkpoint(tmp_path, "best").tensors["x"].tolist() == [3, 3, 3]
     assert load_checkpoint(tmp_path, "last").manifest["step"] == 1
     names = files(tmp_path)
-    assert (
-        len(names) == 5 and "best-notes.safetensors" in names and not [n for n in names if n.endswith(".tmp")]
-    )
+    assert len(names) == 5 and "best-notes.safetensors" in names and not [n for n in names if n.endswith(".tmp")]
 
 
 @pytest.mark.parametrize("dies_at", range(1, 9))

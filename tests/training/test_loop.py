@@ -125,9 +125,7 @@ def test_a_signal_lets_the_step_finish_and_be_evaluated(number: signal.Signals) 
 
     task.before = interrupt
     before = signal.getsignal(number)
-    outcome = run(
-        task, Budget(steps=1000), evaluations=1, keep_best=lambda state, figures: kept.append(state.step)
-    )
+    outcome = run(task, Budget(steps=1000), evaluations=1, keep_best=lambda state, figures: kept.append(state.step))
     assert outcome.stopped_by == number and task.at == [0, 1, 2, 3] and kept == [4]
     assert signal.getsignal(number) is before
 

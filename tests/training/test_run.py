@@ -127,9 +127,7 @@ def test_without_a_terminal_lines_are_plain() -> None:
     assert isinstance(display_for(Console(file=io.StringIO())), PlainDisplay)
 
 
-@pytest.mark.parametrize(
-    "records", [RECORDS, RECORDS[:1], [{"step": 1, "loss": None, "bits_per_char": None}], []]
-)
+@pytest.mark.parametrize("records", [RECORDS, RECORDS[:1], [{"step": 1, "loss": None, "bits_per_char": None}], []])
 def test_a_picture_of_any_run(tmp_path: Path, records: list[dict[str, float]]) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "loss.png"
@@ -137,9 +135,7 @@ def test_a_picture_of_any_run(tmp_path: Path, records: list[dict[str, float]]) -
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_matplotlib_the_install_command_is_said(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_matplotlib_the_install_command_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"pip install \"tinygrad-rnn\[viz\]\""):
         plot_loss(tmp_path / "loss.png", RECORDS, title="")

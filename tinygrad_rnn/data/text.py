@@ -61,11 +61,7 @@ def read_text(path: str | PathLike[str], encoding: str = "utf-8") -> str:
     try:
         text = raw.decode("utf-8-sig" if codec == "utf-8" else codec)
     except UnicodeDecodeError as error:
-        kind = (
-            "a binary file"
-            if b"\0" in raw[:65536]
-            else f"not {encoding}: {error.reason} at byte {error.start:,}"
-        )
+        kind = "a binary file" if b"\0" in raw[:65536] else f"not {encoding}: {error.reason} at byte {error.start:,}"
         raise InputError(f"{path}: {kind} (a text in another encoding: --encoding latin-1)") from None
     except (UnicodeError, LookupError, ValueError) as error:  # "hex" and its like are codecs, but not of text
         raise InputError(f"{path}: cannot be decoded as {encoding}: {error}") from None

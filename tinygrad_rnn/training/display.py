@@ -116,9 +116,7 @@ class LiveDisplay:
         from rich.live import Live
 
         self.figures = _Figures(steps, unit)
-        self.live = Live(
-            console=self.console, refresh_per_second=8, get_renderable=self._picture, transient=True
-        )
+        self.live = Live(console=self.console, refresh_per_second=8, get_renderable=self._picture, transient=True)
         self.live.start()
         self.console.print("[dim]   step  held-out  it writes[/]", highlight=False)
 

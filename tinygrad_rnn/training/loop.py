@@ -235,9 +235,7 @@ def interruptible() -> Iterator[Interruption]:
             raise KeyboardInterrupt
         interruption.signal = number
 
-    before: dict[int, Any] = {
-        number: signal.signal(number, noted) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before: dict[int, Any] = {number: signal.signal(number, noted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interruption
     finally:

@@ -91,9 +91,7 @@ class RunFolder:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
         self.path.mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, "version": 1, **config}
-        write_atomically(
-            self.path / "config.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-        )
+        write_atomically(self.path / "config.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def free_run(parent: str | os.PathLike[str], name: str) -> Path:
