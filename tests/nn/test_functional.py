@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import tinygrad_rnn as tr
 from tests.reference import assert_close
 from tinygrad_rnn.errors import DTypeError, ShapeError
-from tinygrad_rnn.nn.functional import cross_entropy, mse_loss
+from tinygrad_rnn.nn.functional import cross_entropy, cross_entropy_rows, mse_loss
 
 
 def by_hand(x: np.ndarray, ids: np.ndarray, g: Any, reduction: str, smoothing: float, ignore: int) -> Any:
@@ -159,3 +159,21 @@ def test_mse_loss() -> None:
     assert mse_loss(x, y, reduction="none").shape == (3, 2)
     with pytest.raises(ShapeError, match=r"\(3, 2\) and \(2,\)"):
         mse_loss(x, y[0])
+
+
+@given(N=st.integers(0, 3), C=st.integers(1, 4), smoothing=st.sampled_from([0.0, 0.3]), seed=st.integers(0, 1000))
+def test_every_row_of_the_kernel_is_its_plain_definition(N: int, C: int, smoothing: float, seed: int) -> None:
+    """The logsumexp is an output too: a gradient may come through it."""
+    rng = np.random.default_rng(seed)
+    x = tr.Tensor(rng.standard_normal((N, C)), requires_grad=True)
+    options = {"targets": rng.integers(0, C, N), "keep": rng.random(N) < 0.7, "label_smoothing": smoothing}
+    g = rng.standard_normal((2, N))
+    y = cross_entropy_rows(x, **options)
+    tr.enable_fused(False)
+    try:
+        expected = cross_entropy_rows(x, **options)
+    finally:
+        tr.enable_fused(True)
+    np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=1e-12, atol=1e-14)
+    found, wanted = tr.grad(y, x, g), tr.grad(expected, x, g)
+    np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=1e-11, atol=1e-14)

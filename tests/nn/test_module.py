@@ -79,6 +79,13 @@ def test_a_module_used_twice_is_one_module() -> None:
     assert len(list(net.modules())) == 2 and len(list(net.parameters())) == 2
 
 
+def test_a_module_may_point_back_to_its_owner() -> None:
+    net = Net()
+    net.blocks[0].owner = net  # type: ignore[attr-defined]
+    assert [name for name, _ in net.named_parameters()] == NAMES
+    assert len(list(net.modules())) == 6 and repr(net).count("Net") == 1
+
+
 def test_a_misspelt_attribute_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="hiden"):
         _ = Net().hiden  # type: ignore[attr-defined]

@@ -535,3 +535,41 @@ def test_a_seed_gives_the_same_weights_in_every_dtype(kind: str) -> None:
     other = LAYERS[kind](3, 4, dtype="float64")
     for p, q in zip(one.parameters(), other.parameters(), strict=True):
         assert (p.numpy() == q.numpy().astype("float32")).all()
+
+
+@each_kind
+def test_on_another_library_of_arrays_the_equations_run(kind: str) -> None:
+    """Kernels are for NumPy and CuPy; what they stand for runs on any array of the standard."""
+    xp = pytest.importorskip("array_api_strict")
+    case = Case(kind, T=4, B=2, num_layers=2, bidirectional=True)
+    layer, other = case.layer(), case.layer()
+    for p in other.parameters():
+        p.requires_grad = False
+        p._array = xp.asarray(p._array)
+        p.requires_grad = True
+    x = case.arrays["x"]
+    y, z = layer(tr.Tensor(x))[0], other(tr.Tensor(xp.asarray(x)))[0]
+    y.sum().backward()
+    z.sum().backward()
+    assert_close(z.numpy(), y.numpy(), 1e-13)
+    for p, q in zip(layer.parameters(), other.parameters(), strict=True):
+        assert q.grad is not None
+        assert_close(q.grad.numpy(), p.grad.numpy(), 1e-11)
+
+
+@pytest.mark.gpu
+@both_graphs
+@each_kind
+def test_on_a_gpu_everything_is_as_on_the_cpu(kind: str, fused: bool) -> None:
+    case = Case(kind, T=5, B=3, num_layers=2, bidirectional=True, fused=fused)
+    here, there = case.layer(), case.layer().to("cuda")
+    x, y = (tr.Tensor(case.arrays["x"], device=device, requires_grad=True) for device in ("cpu", "cuda"))
+    results = [here(x)[0], there(y)[0]]
+    for result in results:
+        (result * result).sum().backward()
+    assert_steps_close(results[1].numpy(), results[0].numpy(), 1e-12)
+    assert x.grad is not None and y.grad is not None
+    assert_steps_close(y.grad.numpy(), x.grad.numpy(), 1e-10)
+    for p, q in zip(here.parameters(), there.parameters(), strict=True):
+        assert q.device == "cuda:0"
+        assert_close(q.grad.numpy(), p.grad.numpy(), 1e-10)

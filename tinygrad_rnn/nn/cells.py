@@ -20,11 +20,10 @@ from tinygrad_rnn.nn.functional import as_tensor, check_sizes
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.parameter import Parameter
 from tinygrad_rnn.tensor import ops
-from tinygrad_rnn.tensor.backend import Array, namespace
-from tinygrad_rnn.tensor.creation import zeros
+from tinygrad_rnn.tensor.backend import Array, namespace, zeros_beside
 from tinygrad_rnn.tensor.graph import Part
 from tinygrad_rnn.tensor.op import fused, op
-from tinygrad_rnn.tensor.tensor import Tensor
+from tinygrad_rnn.tensor.tensor import Tensor, box
 
 NONLINEARITIES: dict[str, Callable[[Any], Tensor]] = {
     "tanh": ops.tanh,
@@ -122,7 +121,7 @@ lstm_step = fused(_lstm_plain, kernels.lstm_forward, kernels.lstm_vjp)
 gru_step = fused(_gru_plain, kernels.gru_forward, kernels.gru_vjp)
 
 
-@op(joint=lambda g, row: [Part(g[t, ...], row) for t in range(g.shape[0])])
+@op(joint=lambda g, row: [Part(g[t, ...], (row, ...), basic=True) for t in range(g.shape[0])])
 def stack_rows(*states: Array, row: int) -> Array:
     """Row `row` of each of T packed states (rows, B, H) as one array (T, B, H): what a layer outputs."""
     return namespace(*states).stack([state[row, ...] for state in states])
@@ -163,6 +162,11 @@ def check_input(layer: str, given: Any, size: int, weight: Tensor, ndims: tuple[
         raise ShapeError(f"{layer}: input_size is {size}, but the input's last axis is {x.shape[-1]} (shape {x.shape})")
     check_dtype(layer, "the input", x, weight)
     return x
+
+
+def zeros_for(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """An initial state for input `x`: zeros of its dtype, on its device."""
+    return box(zeros_beside(x._array, shape, x.dtype), None)
 
 
 def check_dtype(layer: str, what: str, x: Tensor, weight: Tensor) -> None:
@@ -216,7 +220,7 @@ class _Cell(Module):
         x = check_input(name, x, self.input_size, self.weight_ih, (1, 2), "(B, input_size) or (input_size,)")
         shape = (*x.shape[:-1], self.hidden_size)
         if states is None:
-            states = (zeros(*shape, dtype=x.dtype, device=x.device),) * count
+            states = (zeros_for(x, shape),) * count
         axes = "(B, hidden_size)" if x.ndim == 2 else "(hidden_size,)"
         names = ("h_0", "c_0")
         found = tuple(check_state(name, n, s, shape, axes, self.weight_hh) for n, s in zip(names, states, strict=False))
@@ -236,8 +240,7 @@ def gru_biases(b_ih: Tensor | None, b_hh: Tensor | None) -> tuple[Tensor | None,
     if b_ih is None or b_hh is None:
         return b_ih, None
     H = b_hh.shape[0] // 3
-    none = zeros(H, dtype=b_hh.dtype, device=b_hh.device)
-    return b_ih + ops.concatenate([b_hh[: 2 * H], none]), b_hh[2 * H :]
+    return b_ih + ops.pad(b_hh[: 2 * H], (0, H)), b_hh[2 * H :]
 
 
 class RNNCell(_Cell):

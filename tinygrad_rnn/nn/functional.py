@@ -24,7 +24,7 @@ def _rows(x: Tensor, *, targets: Array, keep: Array, label_smoothing: float) -> 
 
 
 _rows.__name__ = "cross_entropy"
-_fused_rows = fused(_rows, kernels.cross_entropy_forward, kernels.cross_entropy_vjp)
+cross_entropy_rows = fused(_rows, kernels.cross_entropy_forward, kernels.cross_entropy_vjp)
 
 
 def cross_entropy(
@@ -76,7 +76,7 @@ def cross_entropy(
     check_range("cross_entropy: target", flat, C)
     flat, keep = (backend.to_device(a, logits.device) for a in (flat, keep))
     x = ops.reshape(logits, (-1, C)) if logits.size else ops.reshape(logits, (flat.shape[0], C))
-    losses = _fused_rows(x, targets=flat, keep=keep, label_smoothing=float(label_smoothing))[0]
+    losses = cross_entropy_rows(x, targets=flat, keep=keep, label_smoothing=float(label_smoothing))[0]
     if reduction == "mean":
         return ops.sum(losses) / float(max(int(keep.sum()), 1))
     return _reduce("cross_entropy", losses if reduction == "sum" else ops.reshape(losses, ids.shape), reduction)

@@ -96,7 +96,7 @@ def rnn_vjp(
             d *= y
         d *= g
     return (
-        d if t is None else Part(d, t),
+        d if t is None else Part(d, t, basic=True),
         xp.matmul(d, W) if needs[1] else None,
         Product(d, h) if needs[2] else None,
     )
@@ -156,8 +156,8 @@ def lstm_vjp(
         both = xp.empty((2, B, H), dtype=y.dtype)
         xp.matmul(dz, W, out=both[0])
         xp.multiply(dc, f, out=both[1])
-        dstate = Part(both, slice(-2, None))
-    return dz if t is None else Part(dz, t), dstate, Product(dz, state[-2]) if needs[2] else None
+        dstate = Part(both, slice(-2, None), basic=True)
+    return dz if t is None else Part(dz, t, basic=True), dstate, Product(dz, state[-2]) if needs[2] else None
 
 
 # --- GRU ------------------------------------------------------------------------------------------
@@ -236,9 +236,9 @@ def gru_vjp(
     if needs[1]:
         back = xp.matmul(across, W)
         back += xp.multiply(dh, z, out=rest)
-        dstate = Part(back, -1)
+        dstate = Part(back, -1, basic=True)
     return (
-        inward if t is None else Part(inward, t),
+        inward if t is None else Part(inward, t, basic=True),
         dstate,
         Product(across, h) if needs[2] else None,
         xp.sum(dm, axis=0) if needs[3] else None,

@@ -77,13 +77,13 @@ class Module:
             elif isinstance(value, list | tuple):
                 yield from ((f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module))
 
-    def _all(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all below it with the paths to them, one that is used twice under each of its
-        names.
-        """
+    def _all(self, prefix: str = "", above: tuple[Module, ...] = ()) -> Iterator[tuple[str, Module]]:
+        """This module and all below it with the paths to them; one that is used twice, under each of its names."""
         yield prefix, self
+        above = (*above, self)
         for name, child in self.named_children():
-            yield from child._all(f"{prefix}.{name}" if prefix else name)
+            if not any(child is module for module in above):  # one that points back to its owner
+                yield from child._all(f"{prefix}.{name}" if prefix else name, above)
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """This module (named "") and all below it, each once."""
@@ -206,16 +206,17 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        return "\n".join(self._lines(""))
+        return "\n".join(self._lines("", ()))
 
-    def _lines(self, label: str) -> list[str]:
+    def _lines(self, label: str, above: tuple[Module, ...]) -> list[str]:
         extra = self.extra_repr()
         count = sum(p.size for p in self.parameters())
         line = f"{label}{type(self).__name__}" + (f"({extra})" if extra else "")
         line += f", {count:,} parameter{'s' * (count != 1)}" if count else ""
         own = [f"  {name} {value.shape}" for name, value in self._tensors()]
-        below = [f"  {sub}" for name, child in self.named_children() for sub in child._lines(f"{name}: ")]
-        return [line, *own, *below]
+        above = (*above, self)
+        below = [(name, m) for name, m in self.named_children() if not any(m is module for module in above)]
+        return [line, *own, *(f"  {sub}" for name, m in below for sub in m._lines(f"{name}: ", above))]
 
 
 def _is_device(target: Any) -> bool:

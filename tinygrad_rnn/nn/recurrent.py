@@ -25,11 +25,11 @@ from tinygrad_rnn.nn.cells import (
     rnn_cell,
     rnn_step,
     stack_rows,
+    zeros_for,
 )
 from tinygrad_rnn.nn.functional import check_probability, check_sizes, dropout
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor import ops
-from tinygrad_rnn.tensor.creation import zeros
 from tinygrad_rnn.tensor.tensor import Tensor
 
 States = tuple[Tensor, ...]
@@ -103,7 +103,7 @@ class _Recurrent(Module):
         D, H = len(self._tails), self.hidden_size
         shape = (self.num_layers * D, H) if single else (self.num_layers * D, B, H)
         if states is None:
-            initial = (zeros(self.num_layers * D, B, H, dtype=x.dtype, device=x.device),) * len(names)
+            initial = (zeros_for(x, (self.num_layers * D, B, H)),) * len(names)
         else:
             axes = "(layers * directions, H)" if single else "(layers * directions, B, H)"
             initial = tuple(
@@ -122,7 +122,7 @@ class _Recurrent(Module):
                 if T:
                     y, end = self._unroll(ops.linear(x, W_ih, before), order, start, W_hh, inside)
                 else:
-                    y, end = zeros(0, B, H, dtype=x.dtype, device=x.device), start
+                    y, end = zeros_for(x, (0, B, H)), start
                 outputs.append(y)
                 finals.append(end)
             x = outputs[0] if D == 1 else ops.concatenate(outputs, axis=-1)
