@@ -121,20 +121,18 @@ def _checked_keys(keys: tuple[Any, ...], x: Array) -> tuple[Any, ...]:
     """An index with arrays in it, made safe to keep: plain integers, boolean copies and `_checked_ids`."""
     keys = tuple(asarray(key) if isinstance(key, list) else _raw(key) for key in keys)
     widths = [getattr(k, "ndim", 0) if _is_mask(k) else int(k is not None and k is not ...) for k in keys]
+    if sum(widths) > x.ndim:
+        raise IndexError(f"too many indices: {sum(widths)} for a tensor of {x.ndim} dimensions")
     checked, axis = [], 0
     for key, width in zip(keys, widths, strict=True):
-        if key is ...:
-            width = x.ndim - sum(widths)
-        elif _is_mask(key):
-            key = key if isinstance(key, bool) else _beside(key, x)
+        if _is_mask(key):
+            key = key if isinstance(key, bool) else namespace(x).asarray(key, copy=True)
         elif getattr(key, "ndim", 0):
-            key = _checked_ids(key, x.shape[axis] if axis < x.ndim else 0, axis, x)
+            key = _checked_ids(key, x.shape[axis], axis, x)
         elif hasattr(key, "dtype"):
             key = key.__index__()
         checked.append(key)
-        axis += width
-    if axis > x.ndim:
-        raise IndexError(f"too many indices: {axis} for a tensor of {x.ndim} dimensions")
+        axis += x.ndim - sum(widths) if key is ... else width
     return tuple(checked)
 
 
@@ -146,22 +144,14 @@ def _checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
     """`ids` beside `x` as new non-negative int64; an `IndexError` if one is not in [-size, size)."""
     ids = _raw(ids)
     ids = ids if hasattr(ids, "dtype") else asarray(ids)
-    xp, n = namespace(ids), 0 if 0 in ids.shape else 1
-    if n and "int" not in str(ids.dtype):
+    xp, some = namespace(ids), 0 not in ids.shape
+    if some and "int" not in str(ids.dtype):
         raise IndexError(f"an index must be of integers or booleans, not {ids.dtype}")
-    ids = xp.astype(ids, xp.int64)
-    if n:
-        low, high = int(xp.min(ids)), int(xp.max(ids))
-        if low < -size or high >= size:
-            raise IndexError(f"index {low if low < -size else high} is out of range for axis {axis} of size {size}")
-        if low < 0:
-            ids = xp.where(ids < 0, ids + size, ids)
-    return _beside(ids, x)
-
-
-def _beside(key: Array, x: Array) -> Array:
-    """A copy of an index array in the library of `x`."""
-    return namespace(x).asarray(key, copy=True)
+    ids = xp.astype(ids, xp.int64)  # a copy, too
+    if some and ((low := int(xp.min(ids))) < -size or int(xp.max(ids)) >= size):
+        wrong = low if low < -size else int(xp.max(ids))
+        raise IndexError(f"index {wrong} is out of range for axis {axis} of size {size}")
+    return namespace(x).asarray(xp.where(ids < 0, ids + size, ids) if some and low < 0 else ids)
 
 
 def _grid(ids: Array, shape: tuple[int, ...], axis: int) -> tuple[Array, ...]:

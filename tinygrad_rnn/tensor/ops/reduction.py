@@ -101,7 +101,7 @@ def _sums_to_the_end(g: Operand, axis: int | None) -> Tensor:
     return flip(cumsum(flip(g, axis), axis), axis)
 
 
-@op(lambda g, y, axis: y * (g - sum(g * y, axis=axis, keepdims=True)))
+@op(lambda g, y, axis: y * (g - sum(g * y, axis, keepdims=True)))
 def softmax(x: Operand, axis: Axes = -1) -> Array:
     """exp(x) / Σ exp(x) over `axis`: positive, with sum 1. Where all of `x` is `-inf`, zeros.
 
@@ -109,11 +109,11 @@ def softmax(x: Operand, axis: Axes = -1) -> Array:
     >>> tr.softmax(tr.Tensor([1000.0, 1000.0])).numpy()
     array([0.5, 0.5], dtype=float32)
     """
-    _, z, total = _exponents(x, axis)
-    return namespace(x).exp(z) / total
+    _, _, e, total = _exponents(x, axis)
+    return e / total
 
 
-@op(lambda g, y, axis: g - exp(y) * sum(g, axis=axis, keepdims=True))
+@op(lambda g, y, axis: g - exp(y) * sum(g, axis, keepdims=True))
 def log_softmax(x: Operand, axis: Axes = -1) -> Array:
     """The logarithm of `softmax`, finite where that rounds to 0; `-inf` where all of `x` is `-inf`.
 
@@ -121,11 +121,11 @@ def log_softmax(x: Operand, axis: Axes = -1) -> Array:
     >>> tr.log_softmax(tr.Tensor([0.0, -1000.0])).numpy()
     array([    0., -1000.], dtype=float32)
     """
-    _, z, total = _exponents(x, axis)
+    _, z, _, total = _exponents(x, axis)
     return z - namespace(x).log(total)
 
 
-@op(lambda g, x, axis: keep(g, x.shape, axis) * softmax(x, axis=axis))
+@op(lambda g, x, axis: keep(g, x.shape, axis) * softmax(x, axis))
 def logsumexp(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     """log Σ exp(x) over `axis`, a smooth maximum that cannot overflow. Of `-inf` alone: `-inf`, gradient 0.
 
@@ -134,18 +134,19 @@ def logsumexp(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     1000.0
     """
     xp = namespace(x)
-    peak, _, total = _exponents(x, axis)
+    peak, _, _, total = _exponents(x, axis)
     y = xp.where(xp.isfinite(peak), peak + xp.log(total), peak)
     return y if keepdims else xp.reshape(y, left_shape(x.shape, axis))
 
 
-def _exponents(x: Array, axis: Axes) -> tuple[Array, Array, Array]:
-    """The largest value over `axis`, z = `x` less it (0 if infinite), and Σ exp(z), or 1 where that is 0."""
+def _exponents(x: Array, axis: Axes) -> tuple[Array, Array, Array, Array]:
+    """The largest value over `axis`, z = `x` less it (0 if infinite), e = exp(z), and Σ e, or 1 where that is 0."""
     xp = namespace(x)
     peak = xp.max(x, axis=axis, keepdims=True) if x.size else xp.sum(x, axis=axis, keepdims=True) - math.inf
     z = x - xp.where(xp.isfinite(peak), peak, 0.0)
-    total = xp.sum(xp.exp(z), axis=axis, keepdims=True)
-    return peak, z, xp.where(total == 0, 1.0, total)
+    e = xp.exp(z)
+    total = xp.sum(e, axis=axis, keepdims=True)
+    return peak, z, e, xp.where(total == 0, 1.0, total)
 
 
 @op(None)
@@ -188,12 +189,12 @@ def prod(x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     reduced = axes_of(axis, x.ndim)
     left = tuple(i for i in range(x.ndim) if i not in reduced)
     n, rest = count(x.shape, axis), left_shape(x.shape, axis)
-    y = reshape(transpose(x, axes=(*reduced, *left)), shape=(n, *rest))
+    y = reshape(transpose(x, (*reduced, *left)), (n, *rest))
     if filling := (1 << ((n or 1) - 1).bit_length()) - n:  # up to a power of two, with ones
-        y = pad(y, widths=((0, filling), *((0, 0) for _ in rest)), value=1)
+        y = pad(y, ((0, filling), *((0, 0) for _ in rest)), value=1)
     while (half := y.shape[0] // 2) > 0:
         y = y[:half, ...] * y[half:, ...]
-    return reshape(y, shape=kept_shape(x.shape, axis) if keepdims else rest)
+    return reshape(y, kept_shape(x.shape, axis) if keepdims else rest)
 
 
 def var(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
@@ -204,8 +205,8 @@ def var(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     1.0
     """
     n = count(x.shape, axis)
-    squares = square(x - mean(x, axis=axis, keepdims=True))
-    return mean(squares, axis=axis, keepdims=keepdims) * (n / (n - ddof) if n > ddof else math.nan)
+    y = mean(square(x - mean(x, axis, keepdims=True)), axis, keepdims)
+    return y * (n / (n - ddof) if n > ddof else math.nan) if ddof else y
 
 
 def std(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
@@ -216,8 +217,8 @@ def std(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     3.0
     """
     n = count(x.shape, axis)
-    distance = norm(x - mean(x, axis=axis, keepdims=True), axis=axis, keepdims=keepdims)
-    return distance * (1 / math.sqrt(n - ddof) if n > ddof else math.nan)
+    y = norm(x - mean(x, axis, keepdims=True), axis, keepdims)
+    return y * (1 / math.sqrt(n - ddof) if n > ddof else math.nan)
 
 
 def kept_shape(shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:
@@ -239,12 +240,12 @@ def count(shape: tuple[int, ...], axis: Axes) -> int:
 
 def keep(g: Operand, shape: tuple[int, ...], axis: Axes) -> Tensor:
     """The reduction `g` of an array of `shape` with `keepdims`, whether it was made so or not."""
-    return reshape(g, shape=kept_shape(shape, axis))
+    return reshape(g, kept_shape(shape, axis))
 
 
 def spread(g: Operand, shape: tuple[int, ...], axis: Axes) -> Tensor:
     """The reduction `g` repeated along `axis` to the `shape` that was reduced: the transpose of `sum`."""
-    return broadcast_to(keep(g, shape, axis), shape=shape)
+    return broadcast_to(keep(g, shape, axis), shape)
 
 
 def sum_to(g: Operand, shape: tuple[int, ...]) -> Tensor:

@@ -22,20 +22,20 @@ from tinygrad_rnn.tensor.tensor import Tensor
 Axes = int | Sequence[int] | None
 
 
-@op(lambda g, x_shape: reshape(g, shape=x_shape))
+@op(lambda g, x_shape: reshape(g, x_shape))
 def reshape(x: Operand, shape: int | Sequence[int]) -> Array:
     """The elements of `x` in another shape of the same size; one entry may be -1 and is worked out.
 
     Raises `ShapeError` if the sizes differ.
 
     >>> import tinygrad_rnn as tr
-    >>> tr.reshape(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), shape=-1).numpy()
+    >>> tr.reshape(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), -1).numpy()
     array([1., 2., 3., 4.], dtype=float32)
     """
     return namespace(x).reshape(x, (shape,) if isinstance(shape, int) else tuple(shape))
 
 
-@op(lambda g, axes: transpose(g, axes=_inverse(axes)))
+@op(lambda g, axes: transpose(g, _inverse(axes)))
 def transpose(x: Operand, axes: Sequence[int] | None = None) -> Array:
     """`x` with its axes in the order `axes`; without it, reversed.
 
@@ -47,12 +47,12 @@ def transpose(x: Operand, axes: Sequence[int] | None = None) -> Array:
     return namespace(x).permute_dims(x, tuple(reversed(range(x.ndim))) if axes is None else tuple(axes))
 
 
-@op(lambda g, axis1, axis2: swapaxes(g, axis1=axis1, axis2=axis2))
+@op(lambda g, axis1, axis2: swapaxes(g, axis1, axis2))
 def swapaxes(x: Operand, axis1: int, axis2: int) -> Array:
     """`x` with two axes exchanged.
 
     >>> import tinygrad_rnn as tr
-    >>> tr.swapaxes(tr.zeros(2, 3, 4), axis1=0, axis2=-1).shape
+    >>> tr.swapaxes(tr.zeros(2, 3, 4), 0, -1).shape
     (4, 3, 2)
     """
     axes = list(range(x.ndim))
@@ -60,18 +60,18 @@ def swapaxes(x: Operand, axis1: int, axis2: int) -> Array:
     return namespace(x).permute_dims(x, tuple(axes))
 
 
-@op(lambda g, source, destination: moveaxis(g, source=destination, destination=source))
+@op(lambda g, source, destination: moveaxis(g, destination, source))
 def moveaxis(x: Operand, source: int | tuple[int, ...], destination: int | tuple[int, ...]) -> Array:
     """`x` with the axes `source` moved to the places `destination`; the others keep their order.
 
     >>> import tinygrad_rnn as tr
-    >>> tr.moveaxis(tr.zeros(2, 3, 4), source=0, destination=-1).shape
+    >>> tr.moveaxis(tr.zeros(2, 3, 4), 0, -1).shape
     (3, 4, 2)
     """
     return namespace(x).moveaxis(x, source, destination)
 
 
-@op(lambda g, x_shape: reshape(g, shape=x_shape))
+@op(lambda g, x_shape: reshape(g, x_shape))
 def squeeze(x: Operand, axis: Axes = None) -> Array:
     """`x` without its axes of length 1, or without those in `axis`; a `ShapeError` if one of them is longer.
 
@@ -86,7 +86,7 @@ def squeeze(x: Operand, axis: Axes = None) -> Array:
     return namespace(x).reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in drop))
 
 
-@op(lambda g, x_shape: reshape(g, shape=x_shape))
+@op(lambda g, x_shape: reshape(g, x_shape))
 def expand_dims(x: Operand, axis: int | Sequence[int]) -> Array:
     """`x` with a new axis of length 1 at each position in `axis` of the result.
 
@@ -104,14 +104,14 @@ def broadcast_to(x: Operand, shape: Sequence[int]) -> Array:
     """`x` repeated to `shape` by NumPy's rules, without copying; a `ShapeError` if they do not allow it.
 
     >>> import tinygrad_rnn as tr
-    >>> tr.broadcast_to(tr.Tensor([1.0, 2.0]), shape=(2, 2)).numpy()
+    >>> tr.broadcast_to(tr.Tensor([1.0, 2.0]), (2, 2)).numpy()
     array([[1., 2.],
            [1., 2.]], dtype=float32)
     """
     return namespace(x).broadcast_to(x, tuple(shape))
 
 
-@op(lambda g, axis: flip(g, axis=axis))
+@op(lambda g, axis: flip(g, axis))
 def flip(x: Operand, axis: int | tuple[int, ...] | None = None) -> Array:
     """`x` backwards along `axis`: one, several, or (`None`) all of them.
 
@@ -122,7 +122,7 @@ def flip(x: Operand, axis: int | tuple[int, ...] | None = None) -> Array:
     return namespace(x).flip(x, axis=axis)
 
 
-@op(lambda g, k: tril(g, k=k))
+@op(lambda g, k: tril(g, k))
 def tril(x: Operand, k: int = 0) -> Array:
     """The matrices of `x` (..., M, N) with 0 above the `k`-th diagonal.
 
@@ -134,7 +134,7 @@ def tril(x: Operand, k: int = 0) -> Array:
     return namespace(x).tril(x, k=k)
 
 
-@op(lambda g, k: triu(g, k=k))
+@op(lambda g, k: triu(g, k))
 def triu(x: Operand, k: int = 0) -> Array:
     """The matrices of `x` (..., M, N) with 0 below the `k`-th diagonal.
 
@@ -151,7 +151,7 @@ def pad(x: Operand, widths: Any, value: float = 0) -> Array:
     """`x` with entries of `value` around it: `widths` is n, (before, after), or one such pair per axis.
 
     >>> import tinygrad_rnn as tr
-    >>> tr.pad(tr.Tensor([1.0, 2.0]), widths=(1, 2), value=9).numpy()
+    >>> tr.pad(tr.Tensor([1.0, 2.0]), (1, 2), value=9).numpy()
     array([9., 1., 2., 9., 9.], dtype=float32)
     """
     pairs = _pairs(widths, x.ndim)
@@ -221,7 +221,7 @@ def along(x: Operand, axis: int, key: int | slice) -> tuple[Any, ...]:
 
 def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
     """The permutation that undoes `axes`."""
-    return None if axes is None else tuple(sorted(range(len(axes)), key=[i % len(axes) for i in axes].__getitem__))
+    return None if axes is None else tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
 
 
 def _pairs(widths: Any, ndim: int) -> tuple[tuple[int, int], ...]:
