@@ -23,9 +23,7 @@ def show(rows: list[dict[str, Any]]) -> None:
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     left = [isinstance(rows[0].get(column), str) for column in columns]
     for line in [columns, *cells]:
-        padded = (
-            c.ljust(w) if at_left else c.rjust(w) for c, w, at_left in zip(line, widths, left, strict=True)
-        )
+        padded = (c.ljust(w) if at_left else c.rjust(w) for c, w, at_left in zip(line, widths, left, strict=True))
         print("  " + "   ".join(padded).rstrip())
 
 
@@ -38,14 +36,10 @@ def text(value: Any) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="What things cost, beside the peers."
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What things cost, beside the peers.")
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--full", action="store_true", help="more rounds and larger sizes")
-    parser.add_argument(
-        "--threads", type=int, default=2, help="cores and threads for each worker (default: 2)"
-    )
+    parser.add_argument("--threads", type=int, default=2, help="cores and threads for each worker (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to a file")
     options = parser.parse_args()
 

@@ -41,9 +41,7 @@ def prepare(threads: int) -> list[str]:
         threads = len(cores)
         lines.append(f"every worker runs on cores {', '.join(map(str, cores))} with {threads} threads")
     else:
-        lines.append(
-            f"every worker runs with {threads} threads; this system does not bind processes to cores"
-        )
+        lines.append(f"every worker runs with {threads} threads; this system does not bind processes to cores")
     os.environ.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
     return lines
 
@@ -73,9 +71,7 @@ def call(function: str, **arguments: Any) -> Any:
     return answer["result"]
 
 
-def contest(
-    module: str, names: list[str], size: dict[str, int], rounds: int, seconds: float
-) -> dict[str, float]:
+def contest(module: str, names: list[str], size: dict[str, int], rounds: int, seconds: float) -> dict[str, float]:
     """Median seconds of one step for each contender that is installed.
 
     `module.CONTENDERS[name](**size)` makes a `step` to be timed and the `result` that all contenders must

@@ -41,6 +41,7 @@ def ours(T: int, B: int, H: int) -> Made:
     import tinygrad_rnn as tr
 
     x, W_ih, W_hh, b, v = numbers(T, B, H)
+    x, v = tr.Tensor(x), tr.Tensor(v)
     W_ih, W_hh, b = (tr.Tensor(p, requires_grad=True) for p in (W_ih, W_hh, b))
     h_0 = tr.zeros((B, H))
 
@@ -60,6 +61,7 @@ def ours_linear(T: int, B: int, H: int) -> Made:
     import tinygrad_rnn as tr
 
     x, W_ih, W_hh, b, v = numbers(T, B, H)
+    x, v = tr.Tensor(x), tr.Tensor(v)
     W_ih, W_hh, b = (tr.Tensor(p, requires_grad=True) for p in (W_ih.T, W_hh.T, b))
     h_0 = tr.zeros((B, H))
 
@@ -83,11 +85,11 @@ def ours_layer(fused: bool) -> Callable[..., Made]:
         layer = tr.nn.RNN(H, H, fused=fused)
         state = {"weight_ih_l0": W_ih.T, "weight_hh_l0": W_hh.T, "bias_ih_l0": b, "bias_hh_l0": 0 * b}
         layer.load_state_dict(state)
-        sequence = tr.Tensor(x)
+        x, v = tr.Tensor(x), tr.Tensor(v)
 
         def step() -> tr.Tensor:
             layer.zero_grad()
-            _, h_n = layer(sequence)
+            _, h_n = layer(x)
             loss = (h_n[0] * v).sum()
             loss.backward()
             return loss
