@@ -74,7 +74,7 @@ class Passage:
     counted: np.ndarray
 
 
-def passage(before: Ids, held_out: Ids, batch: int, warm_up: int = 256) -> Passage:
+def passage(before: Ids, held_out: Ids, batch: int, warm_up: int = 128) -> Passage:
     """`held_out` in `batch` parallel streams, each led by the `warm_up` ids that stand before it, which don't
     count.
 

@@ -35,8 +35,7 @@ class NextCharacter:
         chunk = self.streams[step]
         scores, state = self.model(chunk.x, None if chunk.fresh else self.state)
         self.state = _detached(state)
-        size = scores.shape[-1]
-        return nn.functional.cross_entropy(scores.reshape(-1, size), chunk.y.reshape(-1)), chunk.y.size
+        return nn.functional.cross_entropy(scores, chunk.y), chunk.y.size
 
     def describe(self, loss: float) -> dict[str, float]:
         """Bits per character: the loss in nats over ln 2."""
@@ -59,10 +58,10 @@ def bits_per_char(model: Callable[..., tuple[Any, Any]], text: Passage, chunk: i
     for start in range(0, len(text.x), chunk):
         part = slice(start, start + chunk)
         scores, state = model(text.x[part], state)
-        x = to_host(scores.data).astype(np.float64)
-        x -= x.max(axis=-1, keepdims=True)
+        x = to_host(scores.data)
+        x = x - x.max(axis=-1, keepdims=True)
         chosen = np.take_along_axis(x, text.y[part][..., None], axis=-1)[..., 0]
-        nats = np.log(np.exp(x).sum(axis=-1)) - chosen
+        nats = np.log(np.exp(x).sum(axis=-1, dtype=np.float64)) - chosen
         total += float(nats[text.counted[part]].sum())
     return total / int(text.counted.sum()) / math.log(2)
 

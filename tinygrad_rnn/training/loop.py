@@ -121,7 +121,7 @@ def train(
     *,
     schedule: Callable[[float], float] = warmup_cosine,
     clip: float | None = 1.0,
-    evaluations: int = 20,
+    evaluations: int = 10,
     log_every: int = 1,
     display: Display | None = None,
     metrics: MetricsLog | None = None,
