@@ -1,7 +1,8 @@
 """The pages are true: every block of Python in them runs, every command and link in them exists.
 
 The blocks of one page run from top to bottom as one program, so a page may build on what it showed before.
-Functions called `test_...` in a page are called at the end, as pytest would.
+Functions called `test_...` in a page are called at the end, as pytest would. A block in the language `output` is a
+part of what the page's program prints.
 """
 
 from __future__ import annotations
@@ -19,9 +20,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [
-    path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md") if path.exists()
-]
+PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md") if path.exists()]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 CALL_TESTS = "\nfor _name, _test in list(globals().items()):\n    _name.startswith('test_') and _test()\n"
 
@@ -74,6 +73,9 @@ def test_python_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", str(script)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    for language, first, lines in blocks(page):
+        if language == "output":
+            assert "\n".join(lines) in done.stdout, f"{page_id(page)}:{first} is not what is printed"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)

@@ -190,9 +190,10 @@ def sweep(
 ) -> dict[Node, Any]:
     """Pull `seeds`, the gradients of `roots`, back through the graph; return those of the nodes somebody watches.
 
-    Why newest first? `a = 1; b = a + a; c = b + b`: pulled oldest first, `b` would hand on to `a` before its second use
-    has reported, and `da` would come out too small. A node may hand on its gradient only when all of its uses, which
-    are newer than it, have added theirs. Serial numbers grow, so sorting by them is all that this takes.
+    Why newest first? `b = a + a; c = b + b + b; d = b + c`: the derivative of `d` by `a` is 2 + 6 = 8. If `b` went
+    before the newer `c`, it would hand on what `d` gave it before `c` has reported, and `a` would get 2. A node may
+    hand on its gradient only when all of its uses, which are newer than it, have added theirs. Serial numbers grow, so
+    sorting by them is all that this takes.
 
     - `inputs`: only these nodes are wanted; whatever does not lead to them is left alone.
     - `floor`: nodes older than this serial are not pulled, freed or written; their gradients are returned.
