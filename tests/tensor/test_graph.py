@@ -329,6 +329,8 @@ def test_shapes_that_do_not_fit_are_named():
         tr.zeros(2) + tr.zeros(3)
     with pytest.raises(tr.errors.ShapeError, match=r"matmul: shapes \(2, 3\) and \(4, 5\)"):
         tr.zeros(2, 3) @ tr.zeros(4, 5)
+    with pytest.raises(tr.errors.ShapeError, match=r"matmul: shapes \(2, 3\) and 2.0 do not fit: a plain number"):
+        tr.zeros(2, 3) @ 2.0
 
 
 def test_unknown_operands_are_named():

@@ -332,6 +332,8 @@ def _explained(op: Op, arrays: Sequence[Any], error: Exception) -> Exception:
     places = {(type(x), backend.device_of(x)) for x in arrays if hasattr(x, "dtype")}
     if len(places) > 1:
         return BackendMismatchError(f"{op.name}: {backend.mismatch([x for x in arrays if hasattr(x, 'dtype')])}")
+    if isinstance(error, AttributeError) and len(arrays) != sum(hasattr(x, "shape") for x in arrays):
+        return ShapeError(f"{op.name}: shapes {shapes} do not fit: a plain number where an array is needed")
     if type(error) is ValueError:
         return ShapeError(f"{op.name}: shapes {shapes} do not fit: {error}")
     error.add_note(f"in {op.name} of shapes {shapes}")

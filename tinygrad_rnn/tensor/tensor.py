@@ -477,7 +477,7 @@ class Tensor:
         """`tr.std(self, axis=axis, keepdims=keepdims, ddof=ddof)`."""
         return ops.std(self, axis=axis, keepdims=keepdims, ddof=ddof)
 
-    def cumsum(self, axis: int = 0) -> Tensor:
+    def cumsum(self, axis: int | None = None) -> Tensor:
         """`tr.cumsum(self, axis=axis)`."""
         return ops.cumsum(self, axis=axis)
 

@@ -23,7 +23,7 @@ from tinygrad_rnn.tensor.ops.shape import (
     reshape, transpose, swapaxes, moveaxis, squeeze, expand_dims, broadcast_to, concatenate, stack, split,
     flip, pad, tril, triu,
 )
-from tinygrad_rnn.tensor.ops.indexing import getitem, take, take_along_axis, assemble as assemble, part as part
+from tinygrad_rnn.tensor.ops.indexing import getitem, take, take_along_axis, assemble as assemble
 from tinygrad_rnn.tensor.ops.linalg import matmul, einsum, linear, product as product
 
 __all__ = [

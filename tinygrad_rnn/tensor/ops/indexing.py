@@ -90,14 +90,6 @@ def _take_along_axis(x: Operand, ids: Operand, *, axis: int) -> Array:
     return namespace(x, ids).take_along_axis(x, ids, axis=axis)
 
 
-def part(g: Operand, index: Any, shape: tuple[int, ...]) -> Any:
-    """What an index pulls back: `g` at a checked `index` of zeros of `shape`.
-
-    Lazy for arrays, as an ordinary backward has them; for a Tensor an op with a derivative of its own.
-    """
-    return assemble(g, indices=(index,), shape=shape) if isinstance(g, Tensor) else Part(g, index)
-
-
 @op(joint=lambda g, indices: [getitem(g, index) for index in indices])
 def assemble(*gs: Operand, indices: Sequence[Any], shape: tuple[int, ...]) -> Array:
     """Zeros of `shape` to which each of `gs` was added at its index: the sum of parts, as an op.

@@ -87,18 +87,10 @@ def _pull_right(g: Operand, a: Operand, b_shape: tuple[int, ...]) -> Any:
     return a.mT @ g  # (..., J, I) @ (..., I, K)
 
 
-def product(x: Operand, g: Operand) -> Any:
-    """What a product pulls back to its weight: xᵀ g of `x` (..., I) and `g` (..., K), leading axes summed.
-
-    Lazy for arrays, as an ordinary backward has them; for Tensors an op with a derivative of its own.
-    """
-    x, g = fold(x), fold(g)
-    return _product(x, g) if isinstance(x, Tensor) or isinstance(g, Tensor) else Product(x, g)
-
-
 @op(lambda g, b: b @ g.mT, lambda g, a: a @ g)
-def _product(a: Operand, b: Operand) -> Array:
-    return a.mT @ b
+def product(a: Operand, b: Operand) -> Array:
+    """aᵀ b of two matrices with equally many rows: what a `Product` stands for, as an op."""
+    return dot(a.mT, b)
 
 
 def _rows(x: Operand, W: Operand) -> Any:
