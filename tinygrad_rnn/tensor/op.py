@@ -145,11 +145,11 @@ def _tensor(value: Any, node: Node | None) -> Any:
 def op(
     *vjps: Vjp | None, joint: Vjp | None = None, promote: bool = False
 ) -> Callable[[Callable[P, Array]], Callable[P, Tensor]]:
-    """Make an op of a forward on raw arrays: it has as many array arguments as vjps, and what follows them is metadata.
+    """Make an op of a forward on raw arrays: as many array arguments as vjps, then options.
 
     Give one vjp per array argument, `None` for one without a derivative (ids, masks), or a `joint` vjp that returns one
-    gradient per argument: then all positional arguments are arrays (ops over `*xs` have this form). A vjp undoes neither
-    broadcasting nor casts: the engine does, for all. With `promote`, an integer or boolean operand takes the floating
+    gradient per argument: then all positional arguments are arrays (ops over `*xs` have this form). A vjp
+    undoes neither broadcasting nor casts: the engine does, for all. With `promote`, an integer or boolean operand takes the floating
     type of the other.
 
     Called with raw arrays an op returns a raw array, with any Tensor a Tensor. A vjp that names what its op does not
@@ -368,8 +368,8 @@ def fused(plain: Callable[P, Tensor], forward: Callable[..., Array], vjp: Vjp) -
     """An op with a `plain` definition in ops, which is what it means, and a kernel, which is how it is fast.
 
     `forward(*arrays, **metadata)` returns the output and `vjp(g, y, needs, *arrays, **metadata)` one gradient or None
-    per array argument, on real NumPy or CuPy arrays; `needs` tells which are wanted. Complex arrays, other libraries and
-    derivatives that are themselves differentiated take `plain`. The two must agree; a property test says so.
+    per array argument, on real NumPy or CuPy arrays; `needs` tells which are wanted. Complex arrays, other libraries
+    and derivatives that are themselves differentiated take `plain`. The two must agree; a property test says so.
     """
     plans: dict[tuple[bool, ...], FusedPlan] = {}
     name = plain.__name__

@@ -399,8 +399,9 @@ class Tensor:
     def _in_place(self, other: Any, op: Callable[[Any, Any], Tensor]) -> Tensor:
         if self.requires_grad and self.is_leaf:
             raise ImmutableError(
-                "an in-place operator on a leaf that requires a gradient: `p -= lr * g` would replace the leaf by "
-                "a computed tensor and training would stop silently; write p.assign_((p - lr * g).detach()) or use tr.optim"
+                "an in-place operator on a leaf that requires a gradient: `p -= lr * g` would replace the leaf "
+                "by a computed tensor and training would stop silently; write p.assign_((p - lr * g).detach()), "
+                "or use tr.optim"
             )
         return op(self, other)
 
