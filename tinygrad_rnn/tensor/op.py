@@ -148,8 +148,8 @@ def op(
     """Make an op of a forward on raw arrays: as many array arguments as vjps, then options.
 
     Give one vjp per array argument, `None` for one without a derivative (ids, masks), or a `joint` vjp that returns one
-    gradient per argument: then all positional arguments are arrays (ops over `*xs` have this form). A vjp
-    undoes neither broadcasting nor casts: the engine does, for all. With `promote`, an integer or boolean operand takes the floating
+    gradient per argument: then all positional arguments are arrays, and `*xs` is possible. A vjp undoes neither
+    broadcasting nor casts: the engine does, for all. With `promote`, an integer or boolean operand takes the floating
     type of the other.
 
     Called with raw arrays an op returns a raw array, with any Tensor a Tensor. A vjp that names what its op does not
