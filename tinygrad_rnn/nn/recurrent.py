@@ -148,10 +148,10 @@ class RNN(_Recurrent):
 
     `forward(x, hx=None)` returns `output, h_n`, as PyTorch does:
 
-        x       (T, B, input_size)                (B, T, input_size) with batch_first, (T, input_size)
-        without a batch hx      (layers * directions, B, H)       zeros if omitted; never batch first output
-        (T, B, directions * H)            the states of the last layer at every step h_n     (layers *
-        directions, B, H)       the state of every layer and direction after its last step
+        x        (T, B, input_size)             (B, T, input_size) with batch_first; (T, input_size) without a batch
+        hx       (layers * directions, B, H)    zeros if omitted; never batch first
+        output   (T, B, directions * H)         the states of the last layer at every step
+        h_n      (layers * directions, B, H)    the state of every layer and direction after its last step
 
         with two layers in both directions:
 
