@@ -91,8 +91,8 @@ def grad(
 
     `inputs` may be leaves or computed tensors; the result is a Tensor for a Tensor, a tuple for a sequence, zeros where
     the outputs do not depend on an input. `gradient` is pulled back from the outputs (one per output; 1 may be omitted
-    for one element). With `create_graph` the result can itself be differentiated, and the graph is kept; else what leads
-    to the inputs is freed unless `retain_graph`.
+    for one element). With `create_graph` the result can itself be differentiated, and the graph is kept; else what
+    leads to the inputs is freed unless `retain_graph`.
 
     Raises `RuntimeError` for an input that does not require a gradient.
 
