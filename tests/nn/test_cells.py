@@ -54,7 +54,8 @@ def test_kernel_is_its_plain_definition(kind: str, data: Any) -> None:
     if kind == "rnn":
         options["nonlinearity"] = data.draw(st.sampled_from(["tanh", "relu", "sigmoid"]))
     inputs = step_inputs(kind, B, H, T, rng)
-    y, expected = STEPS[kind](*inputs, **options), plain(STEPS[kind], *inputs, **options)
+    V = cells.transposed(inputs[2]) if data.draw(st.booleans()) else None
+    y, expected = STEPS[kind](*inputs, V, **options), plain(STEPS[kind], *inputs, V, **options)
     assert y.dtype == expected.dtype
     assert_close(y.numpy(), expected.numpy(), 1e-13)
     g = rng.standard_normal(y.shape)
@@ -69,7 +70,7 @@ def test_second_order_of_a_step_is_that_of_its_plain_definition(kind: str) -> No
     rng = np.random.default_rng(0)
     inputs = step_inputs(kind, 2, 3, None, rng)
     options = {"nonlinearity": "tanh"} if kind == "rnn" else {}
-    g = rng.standard_normal(STEPS[kind](*inputs, **options).shape)
+    g = rng.standard_normal(STEPS[kind](*inputs, None, **options).shape)
     vectors = [rng.standard_normal(x.shape) for x in inputs]
 
     def second(y: tr.Tensor) -> Any:
@@ -77,7 +78,9 @@ def test_second_order_of_a_step_is_that_of_its_plain_definition(kind: str) -> No
         total = sum(((d * v).sum() for d, v in zip(first, vectors, strict=True)), tr.Tensor(0.0))
         return tr.grad(total, inputs)
 
-    pairs = zip(second(STEPS[kind](*inputs, **options)), second(plain(STEPS[kind], *inputs, **options)), strict=True)
+    pairs = zip(
+        second(STEPS[kind](*inputs, None, **options)), second(plain(STEPS[kind], *inputs, None, **options)), strict=True
+    )
     for found, expected in pairs:
         assert_close(found.numpy(), expected.numpy(), 1e-12)
 
@@ -111,7 +114,7 @@ def test_what_each_step_gives_to_the_recurrent_weights(kind: str, fused: bool) -
     for t, W in enumerate(weights):
         if fused:
             more = {"rnn": {"nonlinearity": "tanh"}}.get(kind, {})
-            state = STEPS[kind](projected, state, W, *([None] if kind == "gru" else []), t=t, **more)
+            state = STEPS[kind](projected, state, W, *([None] * (1 + (kind == "gru"))), t=t, **more)
         elif kind == "lstm":
             h, c = cells.lstm_cell(projected[t], h, c, W)
         else:
@@ -193,7 +196,7 @@ def test_large_inputs_saturate_and_do_not_overflow() -> None:
     for kind in KINDS:
         inputs = step_inputs(kind, 2, 3, None, np.random.default_rng(0))
         inputs[0] = tr.Tensor(1e4 * inputs[0].numpy(), requires_grad=True)
-        y = STEPS[kind](*inputs, **({"nonlinearity": "sigmoid"} if kind == "rnn" else {}))
+        y = STEPS[kind](*inputs, None, **({"nonlinearity": "sigmoid"} if kind == "rnn" else {}))
         assert np.isfinite(y.numpy()).all()
         for d in tr.grad(y.sum(), inputs):
             assert np.isfinite(d.numpy()).all()

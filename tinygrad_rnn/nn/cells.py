@@ -91,12 +91,15 @@ def gru_cell(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor
 # --- the same as one node -------------------------------------------------------------------------
 
 
-def _rnn_plain(x: Tensor, h: Tensor, W: Tensor, *, nonlinearity: str, t: int | None = None) -> Tensor:
-    """`rnn_cell` as one node. With `t`, x is a projected sequence (T, B, H) and its step t is taken."""
+def _rnn_plain(x: Tensor, h: Tensor, W: Tensor, V: Tensor | None, *, nonlinearity: str, t: int | None = None) -> Tensor:
+    """`rnn_cell` as one node. With `t`, x is a projected sequence (T, B, H) and its step t is taken.
+
+    Here and below V is None or a copy of Wᵀ (`transposed`), which makes the kernel faster and means nothing.
+    """
     return rnn_cell(x if t is None else x[t], h, W, nonlinearity=nonlinearity)
 
 
-def _lstm_plain(x: Tensor, state: Tensor, W: Tensor, *, t: int | None = None) -> Tensor:
+def _lstm_plain(x: Tensor, state: Tensor, W: Tensor, V: Tensor | None, *, t: int | None = None) -> Tensor:
     """`lstm_cell` as one node: the rows i, f, g, o, h', c' (6, B, H), the gates after their nonlinearities.
 
     `state` is any array whose last two rows are h and c: (2, B, H) at the start, then the output of the step
@@ -105,7 +108,9 @@ def _lstm_plain(x: Tensor, state: Tensor, W: Tensor, *, t: int | None = None) ->
     return ops.stack(_lstm_rows(x if t is None else x[t], state[-2], state[-1], W))
 
 
-def _gru_plain(x: Tensor, state: Tensor, W: Tensor, b: Tensor | None, *, t: int | None = None) -> Tensor:
+def _gru_plain(
+    x: Tensor, state: Tensor, W: Tensor, b: Tensor | None, V: Tensor | None, *, t: int | None = None
+) -> Tensor:
     """`gru_cell` as one node: the rows r, z, n, m = h W_nᵀ + b, h' (5, B, H).
 
     `state` is any array whose last row is h: (1, B, H) at the start, then the output of the step before. With
@@ -119,6 +124,7 @@ _rnn_plain.__name__, _lstm_plain.__name__, _gru_plain.__name__ = "rnn_step", "ls
 rnn_step = fused(_rnn_plain, kernels.rnn_forward, kernels.rnn_vjp)
 lstm_step = fused(_lstm_plain, kernels.lstm_forward, kernels.lstm_vjp)
 gru_step = fused(_gru_plain, kernels.gru_forward, kernels.gru_vjp)
+transposed = op(None)(kernels.transposed)
 
 
 @op(joint=lambda g, row: [Part(g[t, ...], (row, ...), basic=True) for t in range(g.shape[0])])
@@ -272,7 +278,10 @@ class RNNCell(_Cell):
         """The next state; see the class."""
         x, (h,), single = self._enter(x, None if hx is None else (hx,), 1)
         x = ops.linear(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))
-        h = (rnn_step if self.fused else rnn_cell)(x, h, self.weight_hh, nonlinearity=self.nonlinearity)
+        if self.fused:
+            h = rnn_step(x, h, self.weight_hh, None, nonlinearity=self.nonlinearity)
+        else:
+            h = rnn_cell(x, h, self.weight_hh, nonlinearity=self.nonlinearity)
         return h[0] if single else h
 
 
@@ -298,7 +307,7 @@ class LSTMCell(_Cell):
         x, (h, c), single = self._enter(x, check_pair("LSTMCell", hx), 2)
         x = ops.linear(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))
         if self.fused:
-            y = lstm_step(x, ops.stack([h, c]), self.weight_hh)
+            y = lstm_step(x, ops.stack([h, c]), self.weight_hh, None)
             h, c = y[-2], y[-1]
         else:
             h, c = lstm_cell(x, h, c, self.weight_hh)
@@ -327,7 +336,7 @@ class GRUCell(_Cell):
         before, inside = gru_biases(self.bias_ih, self.bias_hh)
         x = ops.linear(x, self.weight_ih, before)
         if self.fused:
-            h = gru_step(x, ops.expand_dims(h, 0), self.weight_hh, inside)[-1]
+            h = gru_step(x, ops.expand_dims(h, 0), self.weight_hh, inside, None)[-1]
         else:
             h = gru_cell(x, h, self.weight_hh, inside)
         return h[0] if single else h

@@ -25,6 +25,7 @@ from tinygrad_rnn.nn.cells import (
     rnn_cell,
     rnn_step,
     stack_rows,
+    transposed,
     zeros_for,
 )
 from tinygrad_rnn.nn.functional import check_probability, check_sizes, dropout
@@ -207,9 +208,10 @@ class RNN(_Recurrent):
     ) -> tuple[Tensor, States]:
         (h,) = state
         outputs = []
+        V = shared_copy(x, W) if self.fused else None
         for t in order:
             if self.fused:
-                h = rnn_step(x, h, W, nonlinearity=self.nonlinearity, t=t)
+                h = rnn_step(x, h, W, V, nonlinearity=self.nonlinearity, t=t)
             else:
                 h = rnn_cell(x[t], h, W, nonlinearity=self.nonlinearity)
             outputs.append(h)
@@ -247,9 +249,9 @@ class LSTM(_Recurrent):
     ) -> tuple[Tensor, States]:
         outputs = []
         if self.fused:
-            packed = ops.stack(state)
+            packed, V = ops.stack(state), shared_copy(x, W)
             for t in order:
-                packed = lstm_step(x, packed, W, t=t)
+                packed = lstm_step(x, packed, W, V, t=t)
                 outputs.append(packed)
             return stack_rows(*in_time(outputs, order), row=-2), (packed[-2], packed[-1])
         h, c = state
@@ -292,15 +294,20 @@ class GRU(_Recurrent):
         outputs = []
         (h,) = state
         if self.fused:
-            packed = ops.expand_dims(h, 0)
+            packed, V = ops.expand_dims(h, 0), shared_copy(x, W)
             for t in order:
-                packed = gru_step(x, packed, W, b, t=t)
+                packed = gru_step(x, packed, W, b, V, t=t)
                 outputs.append(packed)
             return stack_rows(*in_time(outputs, order), row=-1), (packed[-1],)
         for t in order:
             h = gru_cell(x[t], h, W, b)
             outputs.append(h)
         return ops.stack(in_time(outputs, order)), (h,)
+
+
+def shared_copy(x: Tensor, W: Tensor) -> Tensor | None:
+    """The copy of Wᵀ that the steps of x (T, B, G*H) share, where it pays: not for few steps, nor for B = 1."""
+    return transposed(W) if x.shape[0] > 4 and x.shape[1] > 1 else None
 
 
 def in_time(outputs: list[Tensor], order: Sequence[int]) -> list[Tensor]:
