@@ -42,7 +42,6 @@ def test_a_deep_graph_is_dropped_without_a_backward():
 
 
 def test_the_order_is_topological():
-    # a = 1; b = a + a; c = b + b: oldest first, b would report to a before its second use has reported to b
     a = leaf(1.0)
     b = a + a
     c = b + b

@@ -51,6 +51,9 @@ class Optimizer:
     """
 
     def __init__(self, parameters: Iterable[Any], defaults: dict[str, Any]) -> None:
+        if not isinstance(parameters, Iterable):
+            cure = ": pass its .parameters()" if hasattr(parameters, "parameters") else ""
+            raise TypeError(f"{type(self).__name__}: {type(parameters).__name__} is no iterable of parameters{cure}")
         groups = list(parameters)
         if not groups:
             raise ValueError(f"{type(self).__name__}: no parameters to optimise")

@@ -81,7 +81,8 @@ def _cupy() -> Any:
         import cupy
     except ImportError as error:
         raise BackendMismatchError(
-            'device "cuda" needs CuPy: pip install "tinygrad_rnn[cuda12]" (or [cuda13], as your driver has it)'
+            "device \"cuda\" needs CuPy: python -m pip install 'tinygrad_rnn[cuda12]' or [cuda13], as your driver is "
+            "(in a checkout: -e '.[cuda12]')"
         ) from error
     if not cupy.cuda.is_available():
         raise BackendMismatchError('device "cuda": CuPy is installed, but finds no usable GPU or driver')
@@ -377,15 +378,6 @@ def synchronize(device: str) -> None:
     if device != "cpu":
         cupy = _cupy()
         cupy.cuda.Device(int(device.partition(":")[2])).synchronize()
-
-
-def memory(device: str) -> tuple[int, int]:
-    """Bytes held by the library's pool on `device` and bytes free there; (0, 0) on the CPU."""
-    if device == "cpu":
-        return 0, 0
-    cupy = _cupy()
-    with cupy.cuda.Device(int(device.partition(":")[2])):
-        return int(cupy.get_default_memory_pool().used_bytes()), int(cupy.cuda.runtime.memGetInfo()[0])
 
 
 @contextlib.contextmanager

@@ -86,7 +86,9 @@ class _Recording:
 
     mode = ON
 
-    def __init__(self) -> None:
+    def __init__(self, *wrong: Any) -> None:
+        if wrong:
+            raise TypeError(f"write @{type(self).__name__}(), with parentheses")
         self._tokens: list[Token[int]] = []
 
     def __enter__(self) -> None:

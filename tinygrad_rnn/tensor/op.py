@@ -6,7 +6,8 @@
 
 A rule (a *vjp*) pulls the gradient `g` of the output back to its argument. **The names of its parameters are the list
 of what is kept for it**: `y` the output, an argument's name its value, `x_shape` the shape of `x` without keeping `x`,
-an option's name that option. So `add` keeps nothing, `tanh` its output, and `x @ W` with a constant `x` only `x`.
+the name of an option (metadata, such as `axis`) that option. So `add` keeps nothing, `tanh` its output, and `x @ W`
+with a constant `x` only `x`.
 
 Rules are written in operators and ops, and see nothing but what they name. The same line then runs on raw arrays in an
 ordinary backward and on Tensors where a derivative is itself to be differentiated.
@@ -62,14 +63,12 @@ class Op:
                 wrong = first if first != "g" else next(n for n in names if n not in known)
                 raise TypeError(f"op {self.name}: a vjp asks for {wrong!r}; it may ask for g, then {sorted(known)}")
 
-    def named(self, options: tuple[Any, ...], metadata: dict[str, Any]) -> dict[str, Any]:
+    def named(self, given: tuple[Any, ...], metadata: dict[str, Any]) -> dict[str, Any]:
         """Metadata given by position, by name."""
-        if len(options) > len(self.metadata):
-            given = len(self.arrays) + len(options)
-            raise TypeError(
-                f"{self.name} takes {len(self.arrays)} arrays and {list(self.metadata)}, but {given} were given"
-            )
-        return {**dict(zip(self.metadata, options, strict=False)), **metadata}
+        if len(given) > len(self.metadata):
+            n = len(self.arrays)
+            raise TypeError(f"{self.name} takes {n} arrays and {list(self.metadata)}, but {n + len(given)} were given")
+        return {**dict(zip(self.metadata, given, strict=False)), **metadata}
 
     def plan(self, needs: tuple[bool, ...]) -> Plan | None:
         """The plan for the arguments that need a gradient; None if no derivative reaches them."""
@@ -83,9 +82,10 @@ class Op:
 class Plan:
     """What an op keeps and pulls back when given arguments need a gradient.
 
-    Two functions are generated, as a namedtuple's methods are: `keep(y, *arrays, **metadata)` makes the tuple of what
-    the vjps ask for, and `pull(g, kept)` calls them. For `multiply` with both arguments they are
-    `lambda y, a, b: (b, a)` and `lambda g, k: (vjp0(g, k[0]), vjp1(g, k[1]))`.
+    Two functions are generated, as a namedtuple's methods are, and from the names in the op's signature alone:
+    `keep(y, *arrays, **metadata)` makes the tuple of what the vjps ask for, and `pull(g, kept)` calls them. For
+    `multiply` with both arguments they are `lambda y, a, b: (b, a)` and
+    `lambda g, k: (vjp0(g, k[0]), vjp1(g, k[1]))`.
     """
 
     __slots__ = ("name", "keep", "pull", "roles")
@@ -104,8 +104,7 @@ class Plan:
             pull = f"({' '.join((call(f'vjp{i}', v) if v else 'None') + ',' for i, v in enumerate(rules))})"
         scope = {"joint": op.joint, **{f"vjp{i}": v for i, v in enumerate(op.vjps)}, **op.metadata}
         arrays = [f"*{a}" if op.variadic else a for a in op.arrays]
-        keywords = ["*", *(f"{k}={k}" for k in op.metadata)] if op.metadata and not op.variadic else []
-        keywords = keywords or [f"{k}={k}" for k in op.metadata]
+        metadata = [f"{name}={name}" for name in op.metadata]  # the right-hand side is the default, in scope
 
         def value(name: str) -> str:
             array, _, suffix = name.rpartition("_shape")
@@ -113,7 +112,7 @@ class Plan:
                 return f"tuple(x.shape for x in {array})" if suffix else f"{array}.shape"
             return name
 
-        keep = f"lambda {', '.join(['y', *arrays, *keywords])}: ({' '.join(value(n) + ',' for n in kept)})"
+        keep = f"lambda {', '.join(['y', *arrays, *metadata])}: ({' '.join(value(n) + ',' for n in kept)})"
         self.name = op.name
         self.keep: Callable[..., tuple[Any, ...]] = eval(keep, {"tuple": tuple, **scope})
         self.pull: Callable[[Any, tuple[Any, ...]], Sequence[Any]] = eval(f"lambda g, k: {pull}", scope)
@@ -145,7 +144,7 @@ def _tensor(value: Any, node: Node | None) -> Any:
 def op(
     *vjps: Vjp | None, joint: Vjp | None = None, promote: bool = False
 ) -> Callable[[Callable[P, Array]], Callable[P, Tensor]]:
-    """Make an op of a forward on raw arrays: as many array arguments as vjps, then options.
+    """Make an op of a forward on raw arrays: as many array arguments as vjps, then metadata.
 
     Give one vjp per array argument, `None` for one without a derivative (ids, masks), or a `joint` vjp that returns one
     gradient per argument: then all positional arguments are arrays, and `*xs` is possible. A vjp undoes neither
@@ -168,7 +167,7 @@ def op(
     def decorate(forward: Callable[P, Array]) -> Callable[P, Tensor]:
         new = Op(forward, vjps, joint, promote)
         if len(new.arrays) == 1 and not new.variadic:
-            path = _one_with_options if new.metadata else _one
+            path = _one_with_metadata if new.metadata else _one
         else:
             path = _two if len(new.arrays) == 2 and not new.metadata else _many
         call = wraps(forward)(path(new))
@@ -179,7 +178,7 @@ def op(
 
 
 # The call path: the hot page of the forward, so the frequent cases are written out, for one array (with
-# options or without) and for two; `_many` is the general one.
+# metadata or without) and for two; `_many` is the general one.
 
 _new = object.__new__  # half the price of a constructor
 
@@ -208,12 +207,12 @@ def _one(op: Op) -> Callable[..., Any]:
     return call
 
 
-def _one_with_options(op: Op) -> Callable[..., Any]:
+def _one_with_metadata(op: Op) -> Callable[..., Any]:
     forward, plan = op.forward, op.plan((True,))
 
-    def call(x: Any, /, *options: Any, **metadata: Any) -> Any:
-        if options:
-            metadata = op.named(options, metadata)
+    def call(x: Any, /, *given: Any, **metadata: Any) -> Any:
+        if given:
+            metadata = op.named(given, metadata)
         if not isinstance(x, Tensor):
             return forward(_raw(x), **metadata)
         source, x = x._node, x._array

@@ -216,7 +216,8 @@ _C, _K = math.sqrt(2 / math.pi), 0.044715
 def gelu(x: Operand, approximate: str = "tanh") -> Tensor:
     """x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, the form of Hendrycks and Gimpel (2016, arXiv:1606.08415).
 
-    `approximate` is there for the sake of PyTorch's signature; anything but `"tanh"` is a `ValueError`.
+    PyTorch's default is the other form, with erf, which NumPy does not have; `approximate="tanh"` there is this one.
+    Anything else is a `ValueError`.
 
     >>> import tinygrad_rnn as tr
     >>> tr.gelu(tr.Tensor([-1000.0, 0.0, 1000.0])).numpy()

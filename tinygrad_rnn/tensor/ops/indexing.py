@@ -47,11 +47,11 @@ def _gather(x: Operand, index: Any) -> Array:
     return gather(x, index)
 
 
-def take(x: Operand, ids: Operand, axis: int) -> Tensor:
+def take(x: Operand, ids: Operand, axis: int = 0) -> Tensor:
     """The entries `ids` (integers, any shape) of `axis` of `x`: the axis is replaced by the axes of `ids`.
 
-    An embedding is `take(weight, ids, axis=0)`. Raises `IndexError` for an id out of range, naming it and the
-    size.
+    An embedding is `take(weight, ids)`; where no axis is given NumPy flattens `x`, and we take the first.
+    Raises `IndexError` for an id out of range, naming it and the size.
 
     >>> import tinygrad_rnn as tr
     >>> tr.take(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), [1, 1], axis=0).numpy()

@@ -158,6 +158,13 @@ def pad(x: Operand, widths: Any, value: float = 0) -> Array:
     return backend.pad(x, pairs, value) if pairs else x
 
 
+def _one_axis(name: str, axis: Any) -> int:
+    """`axis`, or the cure where a second tensor was given instead."""
+    if not isinstance(axis, int):
+        raise TypeError(f"{name}: axis must be an integer, not {type(axis).__name__}: are the tensors in a list?")
+    return axis
+
+
 def concatenate(xs: Sequence[Operand], axis: int = 0) -> Tensor:
     """A list of tensors joined along `axis`; their other axes must agree, or it is a `ShapeError`.
 
@@ -165,7 +172,7 @@ def concatenate(xs: Sequence[Operand], axis: int = 0) -> Tensor:
     >>> tr.concatenate([tr.zeros(2), tr.ones(1)]).numpy()
     array([0., 0., 1.], dtype=float32)
     """
-    return _concatenate(*xs, axis=axis)
+    return _concatenate(*xs, axis=_one_axis("concatenate", axis))
 
 
 @op(joint=lambda g, xs_shapes, axis: split(g, list(accumulate(shape[axis] for shape in xs_shapes))[:-1], axis))
@@ -181,7 +188,7 @@ def stack(xs: Sequence[Operand], axis: int = 0) -> Tensor:
     array([[0., 1.],
            [0., 1.]], dtype=float32)
     """
-    return _stack(*xs, axis=axis)
+    return _stack(*xs, axis=_one_axis("stack", axis))
 
 
 @op(joint=lambda g, axis: [g[along(g, axis, t)] for t in range(g.shape[axis])])
