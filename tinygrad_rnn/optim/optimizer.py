@@ -51,9 +51,8 @@ class Optimizer:
     """
 
     def __init__(self, parameters: Iterable[Any], defaults: dict[str, Any]) -> None:
-        if not isinstance(parameters, Iterable):
-            cure = ": pass its .parameters()" if hasattr(parameters, "parameters") else ""
-            raise TypeError(f"{type(self).__name__}: {type(parameters).__name__} is no iterable of parameters{cure}")
+        if hasattr(parameters, "parameters"):
+            raise TypeError(f"{type(self).__name__}: pass {type(parameters).__name__}.parameters(), not the module")
         groups = list(parameters)
         if not groups:
             raise ValueError(f"{type(self).__name__}: no parameters to optimise")
