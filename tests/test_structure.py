@@ -61,9 +61,7 @@ def imports(path: Path) -> Iterator[str]:
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join(base + (node.module.split(".") if node.module else []))
             # `from tinygrad_rnn import nn` imports the module nn where there is one.
-            yield from (
-                f"{module}.{alias.name}" if module == "tinygrad_rnn" else module for alias in node.names
-            )
+            yield from (f"{module}.{alias.name}" if module == "tinygrad_rnn" else module for alias in node.names)
 
 
 def may_import(part: str, other: str) -> bool:
@@ -127,9 +125,7 @@ def test_import_loads_numpy_and_nothing_heavier() -> None:
         "print(*sorted(loaded))"
     )
     # -S: an environment's .pth files may load whatever they like at start.
-    paths = "; ".join(
-        ["import sys", f"sys.path[:0] = {[str(ROOT), *(p for p in sys.path if 'site-packages' in p)]!r}"]
-    )
+    paths = "; ".join(["import sys", f"sys.path[:0] = {[str(ROOT), *(p for p in sys.path if 'site-packages' in p)]!r}"])
     done = subprocess.run(
         [sys.executable, "-S", "-c", f"{paths}\n{program}"], capture_output=True, text=True, check=True
     )

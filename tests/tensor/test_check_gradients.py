@@ -67,9 +67,7 @@ def test_a_gradient_that_cancels_to_zero_is_no_failure():
     """The sum of a softmax is constant: analytic and numeric derivative are different noise, of 1e-17."""
     for seed in range(20):
         for analytic in (True, False):
-            check_gradients(
-                lambda x: tr.sum(tr.softmax(x, axis=-1)), normal(2, 3), analytic=analytic, seed=seed
-            )
+            check_gradients(lambda x: tr.sum(tr.softmax(x, axis=-1)), normal(2, 3), analytic=analytic, seed=seed)
 
 
 # --- wrong ones do not --------------------------------------------------------------------------------------

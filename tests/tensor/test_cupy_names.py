@@ -54,9 +54,7 @@ USED = [(path, name, line) for path in FILES for name, line in sorted(names_used
 
 
 def test_the_search_finds_names():
-    source = (
-        "xp = namespace(x)\nxp.exp(x)\nnp2 = backend.namespace(x)\nnp2.tanh\nnamespace(a).sum(a)\nother.log"
-    )
+    source = "xp = namespace(x)\nxp.exp(x)\nnp2 = backend.namespace(x)\nnp2.tanh\nnamespace(a).sum(a)\nother.log"
     assert {name for name, _ in names_used(source)} == {"exp", "tanh", "sum"}
     assert len({name for _, name, _ in USED}) > 20
     assert {"exp", "einsum", "add", "concat"} <= CUPY

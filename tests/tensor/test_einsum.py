@@ -88,9 +88,7 @@ def test_a_form(name):
         with pytest.raises(ValueError):
             tr.einsum(subscripts, *map(tr.Tensor, xs))
         return
-    np.testing.assert_allclose(
-        tr.einsum(subscripts, *map(tr.Tensor, xs)).numpy(), expected, rtol=1e-12, atol=1e-13
-    )
+    np.testing.assert_allclose(tr.einsum(subscripts, *map(tr.Tensor, xs)).numpy(), expected, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(tr.einsum(subscripts, *xs), expected, rtol=1e-12, atol=1e-13)
     check_gradients(lambda *xs: tr.einsum(subscripts, *xs), *xs, order=2, analytic=True)
 

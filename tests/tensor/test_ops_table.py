@@ -163,9 +163,7 @@ def test_every_layout(row):
             check_all(ROWS[row], ROWS[row].case(RandomChoose(3 * i + k), (layout,), seed=k))
 
 
-@pytest.mark.parametrize(
-    "row", [name for name, d in ROWS.items() if set(d.signature) <= set("*, ") and not d.draw]
-)
+@pytest.mark.parametrize("row", [name for name, d in ROWS.items() if set(d.signature) <= set("*, ") and not d.draw])
 def test_scalars_and_empty_arrays(row):
     """0-d in, 0-d out; nothing in, nothing out; of elementwise ops and full reductions."""
     domain = ROWS[row]
@@ -177,9 +175,7 @@ def test_scalars_and_empty_arrays(row):
         if not domain.constant:
             # within a chain: what NumPy makes of 0-d arrays are scalars, which are easily taken for numbers
             f, xs = as_function(domain, case, case.arrays(domain))
-            check_gradients(
-                lambda *xs, f=f: f(*(x * 1.0 for x in xs)) * (1 / 3), *xs, order=1 + domain.smooth, seed=1
-            )
+            check_gradients(lambda *xs, f=f: f(*(x * 1.0 for x in xs)) * (1 / 3), *xs, order=1 + domain.smooth, seed=1)
 
 
 @pytest.mark.parametrize("i", range(len(PINNED)))
@@ -217,9 +213,7 @@ def test_dtypes(row, data):
         low = case.arrays(domain, dtype)
         high = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in low]
         if domain.constant:
-            for a, b in zip(
-                flat(domain(*low, **case.options)), flat(domain(*high, **case.options)), strict=True
-            ):
+            for a, b in zip(flat(domain(*low, **case.options)), flat(domain(*high, **case.options)), strict=True):
                 assert_equal(np.asarray(a), np.asarray(b, dtype=np.asarray(a).dtype))
             continue
         (f, xs), (exact_f, exact_xs) = as_function(domain, case, low), as_function(domain, case, high)

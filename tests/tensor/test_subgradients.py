@@ -44,9 +44,7 @@ def test_leaky_relu_and_elu_are_continuous_at_zero():
     assert slope(lambda x: tr.leaky_relu(x, negative_slope=0.25), [-1.0, 0.0, 1.0])[::2] == [0.25, 1.0]
 
 
-@pytest.mark.parametrize(
-    "f", [tr.norm, lambda x: tr.norm(x, axis=0), lambda x: tr.norm(x, axis=-1, keepdims=True)]
-)
+@pytest.mark.parametrize("f", [tr.norm, lambda x: tr.norm(x, axis=0), lambda x: tr.norm(x, axis=-1, keepdims=True)])
 def test_norm_at_zero(f):
     assert slope(f, np.zeros((2, 3))) == np.zeros((2, 3)).tolist()
     x = tr.Tensor(np.zeros((2, 3)), requires_grad=True)

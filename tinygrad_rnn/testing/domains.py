@@ -132,9 +132,7 @@ class Case:
         """The arguments of the op, read-only, floats in `dtype`; the same values (rounded) in every dtype."""
         rng = np.random.default_rng(self.seed)
         values = domain.values_of(len(self.shapes))
-        sizes = [
-            math.prod(s) if isinstance(v, Distinct) else 0 for s, v in zip(self.shapes, values, strict=True)
-        ]
+        sizes = [math.prod(s) if isinstance(v, Distinct) else 0 for s, v in zip(self.shapes, values, strict=True)]
         ranks, taken, made = rng.permutation(sum(sizes)), 0, []
         x: Array
         for i, (shape, kind) in enumerate(zip(self.shapes, values, strict=True)):
@@ -203,9 +201,7 @@ def shapes_of(signature: str, choose: Choose, empty: bool = True) -> tuple[Shape
     arguments = [a.strip() for a in choose(tuple(s.strip() for s in signature.split("|"))).split(",")]
     loops = [i for i, a in enumerate(arguments) if a.startswith("*")]
     allowed = _LOOPS if empty else tuple(s for s in _LOOPS if 0 not in s)
-    leading = dict(
-        zip(loops, broadcast_shapes(choose, choose(allowed), len(loops)) if loops else (), strict=True)
-    )
+    leading = dict(zip(loops, broadcast_shapes(choose, choose(allowed), len(loops)) if loops else (), strict=True))
     lengths: dict[str, int] = {}
     shapes = []
     for i, argument in enumerate(arguments):

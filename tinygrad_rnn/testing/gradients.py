@@ -103,9 +103,7 @@ def _flatten(outputs: Any) -> list[Tensor]:
         return [outputs]
     if isinstance(outputs, tuple | list):
         return [y for part in outputs for y in _flatten(part)]
-    raise TypeError(
-        f"check_gradients needs a function that returns Tensors, it returned {type(outputs).__name__}"
-    )
+    raise TypeError(f"check_gradients needs a function that returns Tensors, it returned {type(outputs).__name__}")
 
 
 def _varied(arrays: Sequence[NDArray[Any]]) -> list[int]:
@@ -177,26 +175,20 @@ def _moved(arrays: Sequence[NDArray[Any]], i: int, d: NDArray[Any], complex_too:
     ]
 
 
-def _complex_step(
-    f: Function, arrays: Sequence[NDArray[Any]], u: Sequence[Floats], i: int, d: Floats
-) -> _Slope:
+def _complex_step(f: Function, arrays: Sequence[NDArray[Any]], u: Sequence[Floats], i: int, d: Floats) -> _Slope:
     outputs = _values(f, _moved(arrays, i, 1j * COMPLEX_STEP * d, True))
     terms = [a * (np.imag(y) / COMPLEX_STEP) for a, y in zip(u, outputs, strict=True)]
     return _Slope(_total(terms), 64 * EPS * _total(map(np.abs, terms)))
 
 
-def _central(
-    f: Function, arrays: Sequence[NDArray[Any]], i: int, d: Floats
-) -> tuple[list[Floats], list[Floats]]:
+def _central(f: Function, arrays: Sequence[NDArray[Any]], i: int, d: Floats) -> tuple[list[Floats], list[Floats]]:
     """Differences y(x + d) - y(x - d), and the size of the values that were subtracted."""
     ahead, behind = _values(f, _moved(arrays, i, d, False)), _values(f, _moved(arrays, i, -d, False))
     pairs = list(zip(ahead, behind, strict=True))
     return [a - b for a, b in pairs], [abs(a) + abs(b) for a, b in pairs]
 
 
-def _four_point(
-    f: Function, arrays: Sequence[NDArray[Any]], u: Sequence[Floats], i: int, d: Floats
-) -> _Slope:
+def _four_point(f: Function, arrays: Sequence[NDArray[Any]], u: Sequence[Floats], i: int, d: Floats) -> _Slope:
     near, size = _central(f, arrays, i, STEP * d)
     far, _ = _central(f, arrays, i, 2 * STEP * d)
     terms = [a * (8 * n - m) / (12 * STEP) for a, n, m in zip(u, near, far, strict=True)]

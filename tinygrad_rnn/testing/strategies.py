@@ -68,11 +68,7 @@ def signature_shapes(draw: DrawFn, signature: str, empty: bool = True) -> tuple[
 def axes(draw: DrawFn, ndim: int) -> int | tuple[int, ...] | None:
     """What a reduction takes as axis: None, one, or several different ones; negative ones too."""
     several = st.lists(st.integers(-ndim, ndim - 1), max_size=ndim, unique_by=lambda a: a % ndim).map(tuple)
-    return (
-        draw(st.none() | st.integers(-ndim, ndim - 1) | several)
-        if ndim
-        else draw(st.sampled_from((None, ())))
-    )
+    return draw(st.none() | st.integers(-ndim, ndim - 1) | several) if ndim else draw(st.sampled_from((None, ())))
 
 
 @st.composite
