@@ -47,7 +47,7 @@ def _lstm_rows(x: Tensor, h: Tensor, c: Tensor, W: Tensor) -> tuple[Tensor, ...]
     i, f, u, o = ops.split(x + ops.linear(h, W), 4, axis=-1)
     i, f, u, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(u), ops.sigmoid(o)
     c = f * c + i * u
-    return i, f, u, o, o * ops.tanh(c), c
+    return i, f, o, u, o * ops.tanh(c), c
 
 
 def lstm_cell(x: Tensor, h: Tensor, c: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,7 +100,7 @@ def _rnn_plain(x: Tensor, h: Tensor, W: Tensor, V: Tensor | None, *, nonlinearit
 
 
 def _lstm_plain(x: Tensor, state: Tensor, W: Tensor, V: Tensor | None, *, t: int | None = None) -> Tensor:
-    """`lstm_cell` as one node: the rows i, f, g, o, h', c' (6, B, H), the gates after their nonlinearities.
+    """`lstm_cell` as one node: the rows i, f, o, g, h', c' (6, B, H), the gates after their nonlinearities.
 
     `state` is any array whose last two rows are h and c: (2, B, H) at the start, then the output of the step
     before. With `t`, x is a projected sequence (T, B, 4H) and its step t is taken.

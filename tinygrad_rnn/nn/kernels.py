@@ -24,23 +24,9 @@ Needs = tuple[bool, ...]
 
 
 @lru_cache(maxsize=64)
-def _constants(xp: Any, dtype: DType, device: str) -> dict[str, Array]:
-    """Small arrays that the kernels use at each step: cheaper than Python numbers, which NumPy converts at
-    each call.
-    """
-
-    def column(*values: float) -> Array:
-        return xp.asarray(values, dtype=dtype).reshape(-1, 1, 1)
-
-    return {
-        "half": xp.asarray(0.5, dtype=dtype),
-        "one": xp.asarray(1.0, dtype=dtype),
-        # gates i, f, g, o: a sigmoid is tanh scaled by a half before and after, then moved up by a half
-        "scale": column(0.5, 0.5, 1.0, 0.5),
-        "shift": column(0.5, 0.5, 0.0, 0.5),
-        # the slope is (1 - y)(y + tail): y (1 - y) for a sigmoid, (1 - y)(1 + y) for tanh
-        "tail": column(0.0, 0.0, 1.0, 0.0),
-    }
+def _constants(xp: Any, dtype: DType, device: str) -> tuple[Array, Array]:
+    """1/2 and 1 as arrays: cheaper than Python numbers, which NumPy converts at each call."""
+    return xp.asarray(0.5, dtype=dtype), xp.asarray(1.0, dtype=dtype)
 
 
 def _blocks(z: Array, count: int) -> Array:
@@ -78,7 +64,7 @@ def rnn_forward(x: Array, h: Array, W: Array, V: Array | None, *, nonlinearity: 
         return xp.maximum(y, 0, out=y)
     if nonlinearity == "tanh":
         return xp.tanh(y, out=y)
-    half = _constants(xp, y.dtype, device_of(y))["half"]
+    half, _ = _constants(xp, y.dtype, device_of(y))
     y *= half
     xp.tanh(y, out=y)
     y *= half
@@ -103,7 +89,7 @@ def rnn_vjp(
     if nonlinearity == "relu":
         d = g * (y > 0)
     else:
-        one = _constants(xp, y.dtype, device_of(y))["one"]
+        _, one = _constants(xp, y.dtype, device_of(y))
         d = xp.multiply(y, y) if nonlinearity == "tanh" else xp.subtract(one, y)
         if nonlinearity == "tanh":
             xp.subtract(one, d, out=d)
@@ -122,19 +108,23 @@ def rnn_vjp(
 
 
 def lstm_forward(x: Array, state: Array, W: Array, V: Array | None, *, t: int | None = None) -> Array:
-    """The rows i, f, g, o, h, c (6, B, H) of one step; x (B, 4H), `state` ends in the rows h, c."""
+    """The rows i, f, o, g, h, c (6, B, H) of one step; x (B, 4H), `state` ends in the rows h, c.
+
+    The sigmoids stand together: W and x have g before o, as PyTorch has.
+    """
     xp = namespace(x, state, W)
     B, H = state.shape[1:]
-    k = _constants(xp, x.dtype, device_of(x))
+    half, _ = _constants(xp, x.dtype, device_of(x))
     z = _across(state[-2], W, V)
     z += x if t is None else x[t]
     y = xp.empty((6, B, H), dtype=z.dtype)
-    gates = y[:4]
-    xp.multiply(_blocks(z, 4), k["scale"], out=gates)
+    blocks, gates, sigmoids = _blocks(z, 4), y[:4], y[:3]
+    y[:2], y[2:4] = blocks[:2], blocks[:1:-1]
+    sigmoids *= half
     xp.tanh(gates, out=gates)
-    gates *= k["scale"]
-    gates += k["shift"]
-    i, f, u, o, h, c = y
+    sigmoids *= half
+    sigmoids += half
+    i, f, o, u, h, c = y
     xp.multiply(f, state[-1], out=c)
     xp.multiply(i, u, out=h)
     c += h
@@ -149,24 +139,29 @@ def lstm_vjp(
     """Gradients of x, state and W."""
     xp = namespace(g)
     B, H = y.shape[1:]
-    k = _constants(xp, y.dtype, device_of(y))
-    _, f, _, o, h, c = y
-    dh, gates = g[4], y[:4]
+    _, one = _constants(xp, y.dtype, device_of(y))
+    _, f, o, u, h, c = y
+    dh = g[4]
     d = xp.empty((4, B, H), dtype=y.dtype)
-    slope = xp.tanh(c)
-    xp.multiply(dh, slope, out=d[3])  # do = dh tanh(c)
+    di, df, do, du = d
+    spare = xp.tanh(c)
+    xp.multiply(dh, spare, out=do)
     dc = dh * o  # dc + dh o (1 - tanh(c)²), where o tanh(c) = h
-    xp.multiply(d[3], h, out=slope)
-    dc -= slope
+    xp.multiply(do, h, out=spare)
+    dc -= spare
     dc += g[5]
-    xp.multiply(dc, y[2::-2], out=d[0::2])  # di = dc g and dg = dc i in one call
-    xp.multiply(dc, state[-1], out=d[1])
+    xp.multiply(dc, u, out=di)
+    xp.multiply(dc, state[-1], out=df)
+    xp.multiply(dc, y[0], out=du)
     d += g[:4]  # zeros, unless somebody looks at the gates
-    slope = xp.subtract(k["one"], gates)
+    slope = one - y[:4]  # times y for a sigmoid, times 1 + y for tanh
     d *= slope
-    xp.add(gates, k["tail"], out=slope)
+    sigmoids = d[:3]
+    sigmoids *= y[:3]
+    du *= xp.add(u, one, out=spare)
     dz = xp.empty((B, 4 * H), dtype=y.dtype)
-    xp.multiply(d, slope, out=_blocks(dz, 4))
+    blocks = _blocks(dz, 4)
+    blocks[:2], blocks[:1:-1] = d[:2], d[2:]
     dstate = None
     if needs[1]:
         both = xp.empty((2, B, H), dtype=y.dtype)
@@ -183,7 +178,7 @@ def gru_forward(x: Array, state: Array, W: Array, b: Array | None, V: Array | No
     """The rows r, z, n, m, h (5, B, H) of one step; x (B, 3H), `state` ends in the row h."""
     xp = namespace(x, state, W)
     B, H = state.shape[1:]
-    half = _constants(xp, x.dtype, device_of(x))["half"]
+    half, _ = _constants(xp, x.dtype, device_of(x))
     x = x if t is None else x[t]
     h = state[-1]
     a = _across(h, W, V)
@@ -223,7 +218,7 @@ def gru_vjp(
     """Gradients of x, state, W and b."""
     xp = namespace(g)
     B, H = y.shape[1:]
-    one = _constants(xp, y.dtype, device_of(y))["one"]
+    _, one = _constants(xp, y.dtype, device_of(y))
     r, z, n, m, _ = y
     h, dh = state[-1], g[4]
     inward = xp.empty((B, 3 * H), dtype=y.dtype)  # to x
