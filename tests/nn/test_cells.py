@@ -88,9 +88,7 @@ def test_second_order_of_a_step_is_that_of_its_plain_definition(kind: str) -> No
 @each_kind
 @both_graphs
 def test_what_each_step_gives_to_the_recurrent_weights(kind: str, fused: bool) -> None:
-    """A leaf of its own for the recurrent weights of every step: its gradient is that step's term of the
-    sum.
-    """
+    """A leaf of its own for the recurrent weights of every step: its gradient is that step's term of the sum."""
     T, B, H = 30, 2, 4
     rng = np.random.default_rng(1)
     G = GATES[kind]

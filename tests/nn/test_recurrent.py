@@ -136,9 +136,7 @@ def test_sequences_and_batches_of_one_and_of_none(kind: str, T: int, B: int, fus
 @both_graphs
 @each_kind
 def test_a_vanishing_gradient_is_right_at_every_step(kind: str, fused: bool) -> None:
-    """The loss sees the last output only: what reaches step 0 is tiny, and must be right relative to
-    itself.
-    """
+    """The loss sees the last output only: what reaches step 0 is tiny, and must be right relative to itself."""
     case = Case(kind, T=60, B=2, fused=fused)
     for name in ("dh", "dc"):
         case.arrays[name][:] = 0

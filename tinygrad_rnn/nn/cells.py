@@ -75,8 +75,7 @@ def _gru_rows(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None) -> tuple[Tensor
 
 
 def gru_cell(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
-    """One step of the GRU of Cho et al. (2014), with the reset after the product as cuDNN and PyTorch have
-    it: h'.
+    """One step of the GRU of Cho et al. (2014), with the reset after the product as cuDNN and PyTorch have it: h'.
 
         r, z = σ(x_r + h W_rᵀ), σ(x_z + h W_zᵀ)
         n    = tanh(x_n + r (h W_nᵀ + b))
@@ -145,9 +144,7 @@ def make_weights(
     device: str | None,
     generator: Any,
 ) -> None:
-    """Give `module` the four arrays of one direction of one layer, drawn as PyTorch draws them: U(-1/√H,
-    1/√H).
-    """
+    """Give `module` the four arrays of one direction of one layer, drawn as PyTorch draws them: U(-1/√H, 1/√H)."""
     gates, inputs, H = sizes
     bound = 1 / math.sqrt(H)
     shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates * H, inputs), "weight_hh": (gates * H, H)}
@@ -250,8 +247,7 @@ def gru_biases(b_ih: Tensor | None, b_hh: Tensor | None) -> tuple[Tensor | None,
 
 
 class RNNCell(_Cell):
-    """One step of a plain recurrent network, h' = f(x W_ihᵀ + b_ih + h W_hhᵀ + b_hh); f is tanh, relu or
-    sigmoid.
+    """One step of a plain recurrent network, h' = f(x W_ihᵀ + b_ih + h W_hhᵀ + b_hh); f is tanh, relu or sigmoid.
 
     `forward(x, hx=None)`: x (B, input_size) or (input_size,), hx (B, hidden_size), zeros if omitted; returns
     h' of the state's shape. Weights `weight_ih` (H, I), `weight_hh` (H, H), `bias_ih`, `bias_hh` (H,) as in
@@ -315,8 +311,7 @@ class LSTMCell(_Cell):
 
 
 class GRUCell(_Cell):
-    """One step of a GRU; see `gru_cell` for the equations. Gates in PyTorch's order r, z, n, reset after the
-    product.
+    """One step of a GRU; see `gru_cell` for the equations. Gates in PyTorch's order r, z, n, reset after the product.
 
     `forward(x, hx=None)`: x (B, input_size) or (input_size,), hx (B, hidden_size), zeros if omitted; returns
     h' of the state's shape. Weights `weight_ih` (3H, I), `weight_hh` (3H, H), `bias_ih`, `bias_hh` (3H,).

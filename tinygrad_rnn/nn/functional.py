@@ -13,9 +13,7 @@ from tinygrad_rnn.tensor.tensor import Tensor
 
 
 def _rows(x: Tensor, *, targets: Array, keep: Array, label_smoothing: float) -> Tensor:
-    """For each row of logits x (N, C): its loss (0 where `keep` is False) and its logsumexp, as one array
-    (2, N).
-    """
+    """For each row of logits x (N, C): its loss (0 where `keep` is False) and its logsumexp, as one array (2, N)."""
     log_p = ops.log_softmax(x, axis=-1)
     loss = -ops.take_along_axis(log_p, targets[:, None], axis=-1)[:, 0]
     if label_smoothing:
@@ -137,9 +135,7 @@ def check_probability(name: str, p: float) -> None:
 
 
 def integer_ids(what: str, ids: Tensor) -> Array:
-    """The array of a tensor of ids, or a `DTypeError`. An empty list, which becomes float32, passes as no
-    ids.
-    """
+    """The array of a tensor of ids, or a `DTypeError`. An empty list, which becomes float32, passes as no ids."""
     if "int" in str(ids.dtype):
         return ids._array
     if not ids.size:

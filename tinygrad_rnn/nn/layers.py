@@ -57,8 +57,7 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """A row of `weight` (num_embeddings, embedding_dim) for each integer id: (...) becomes (...,
-    embedding_dim).
+    """A row of `weight` (num_embeddings, embedding_dim) for each integer id: (...) becomes (..., embedding_dim).
 
     Rows are drawn from N(0, 1) as PyTorch does. Raises `ValueError` naming an id that is out of range
     (negative ids do not count from the end), `DTypeError` for ids that are no integers.

@@ -1,5 +1,4 @@
-"""Module: a thing with parameters. Attributes are plain attributes; what a module holds is found by looking
-at them.
+"""Module: a thing with parameters. Attributes are plain attributes; what a module holds is found by looking at them.
 
 A `Parameter`, a `Module`, or a list or tuple of them that is an attribute is part of the module, named by
 the path to it: `model.layers[0].weight` is `layers.0.weight`. Nothing is registered behind one's back, so a
@@ -129,14 +128,11 @@ class Module:
     # --- values -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Parameters and buffers by name. A snapshot: later training does not change it, and it costs no
-        copy.
-        """
+        """Parameters and buffers by name. A snapshot: later training does not change it, and it costs no copy."""
         return {name: value.detach() for name, value in (*self.named_parameters(), *self.named_buffers())}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Set parameters and buffers to the values of `state`: tensors or arrays by name, cast to the
-        module's dtype.
+        """Set parameters and buffers to the values of `state`: tensors or arrays by name, cast to the module's dtype.
 
         All or nothing. Names that are missing or unexpected (unless not `strict`) and shapes that differ are
         listed in one error: a `KeyError` for names, a `ShapeError` where only shapes differ. A tied

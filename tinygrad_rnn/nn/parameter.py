@@ -8,8 +8,7 @@ from tinygrad_rnn.tensor.tensor import Tensor
 
 
 class Parameter(Tensor):
-    """A leaf that a `Module` lists among its parameters; it requires a gradient unless told otherwise
-    (frozen).
+    """A leaf that a `Module` lists among its parameters; it requires a gradient unless told otherwise (frozen).
 
     >>> import tinygrad_rnn as tr
     >>> tr.nn.Parameter([1.0, 2.0]).requires_grad

@@ -84,9 +84,7 @@ class _Recurrent(Module):
     def _unroll(
         self, x: Tensor, order: Sequence[int], state: States, W: Tensor, b: Tensor | None
     ) -> tuple[Tensor, States]:
-        """Run the projected input x (T, B, G*H) in the given order: the outputs (T, B, H) and the final
-        states.
-        """
+        """Run the projected input x (T, B, G*H) in the given order: the outputs (T, B, H) and the final states."""
         raise NotImplementedError
 
     def _run(self, x: Any, states: tuple[Any, ...] | None, names: tuple[str, ...]) -> tuple[Tensor, States]:

@@ -114,9 +114,7 @@ class Optimizer:
                 raise ValueError(f"{type(self).__name__}: {key} must be finite and at least 0, got {value!r}")
 
     def update(self, p: Array, g: Array, moments: dict[str, Array], step: int, options: Mapping[str, Any]) -> Array:
-        """The new values of flat `p` as a new array; `g` and the moments are the optimiser's own and may be
-        written.
-        """
+        """The new values of flat `p` as a new array; `g` and the moments are the optimiser's own and may be written."""
         raise NotImplementedError
 
     def zero_grad(self) -> None:
