@@ -269,6 +269,8 @@ def test_wrong_use_is_refused_by_name() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             make()
+    with pytest.raises(TypeError, match=r"pass Linear.parameters\(\), not the module"):
+        tr.optim.SGD(tr.nn.Linear(1, 1))
     with pytest.raises(TypeError, match=r"unknown option\(s\) speed"):
         tr.optim.Adam([{"params": [p], "speed": 1}])
 
