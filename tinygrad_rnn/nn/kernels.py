@@ -17,16 +17,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from tinygrad_rnn.tensor.backend import Array, DType, device_of, namespace
+from tinygrad_rnn.tensor.backend import Array, DType, asarray, device_of, namespace
 from tinygrad_rnn.tensor.graph import Part, Product
 
 Needs = tuple[bool, ...]
 
 
 @lru_cache(maxsize=64)
-def _constants(xp: Any, dtype: DType, device: str) -> tuple[Array, Array]:
+def _constants(dtype: DType, device: str) -> tuple[Array, Array]:
     """1/2 and 1 as arrays: cheaper than Python numbers, which NumPy converts at each call."""
-    return xp.asarray(0.5, dtype=dtype), xp.asarray(1.0, dtype=dtype)
+    return asarray(0.5, dtype, device), asarray(1.0, dtype, device)
 
 
 def _blocks(z: Array, count: int) -> Array:
@@ -64,7 +64,7 @@ def rnn_forward(x: Array, h: Array, W: Array, V: Array | None, *, nonlinearity: 
         return xp.maximum(y, 0, out=y)
     if nonlinearity == "tanh":
         return xp.tanh(y, out=y)
-    half, _ = _constants(xp, y.dtype, device_of(y))
+    half, _ = _constants(y.dtype, device_of(y))
     y *= half
     xp.tanh(y, out=y)
     y *= half
@@ -89,7 +89,7 @@ def rnn_vjp(
     if nonlinearity == "relu":
         d = g * (y > 0)
     else:
-        _, one = _constants(xp, y.dtype, device_of(y))
+        _, one = _constants(y.dtype, device_of(y))
         d = xp.multiply(y, y) if nonlinearity == "tanh" else xp.subtract(one, y)
         if nonlinearity == "tanh":
             xp.subtract(one, d, out=d)
@@ -114,7 +114,7 @@ def lstm_forward(x: Array, state: Array, W: Array, V: Array | None, *, t: int | 
     """
     xp = namespace(x, state, W)
     B, H = state.shape[1:]
-    half, _ = _constants(xp, x.dtype, device_of(x))
+    half, _ = _constants(x.dtype, device_of(x))
     z = _across(state[-2], W, V)
     z += x if t is None else x[t]
     y = xp.empty((6, B, H), dtype=z.dtype)
@@ -139,7 +139,7 @@ def lstm_vjp(
     """Gradients of x, state and W."""
     xp = namespace(g)
     B, H = y.shape[1:]
-    _, one = _constants(xp, y.dtype, device_of(y))
+    _, one = _constants(y.dtype, device_of(y))
     _, f, o, u, h, c = y
     dh = g[4]
     d = xp.empty((4, B, H), dtype=y.dtype)
@@ -178,7 +178,7 @@ def gru_forward(x: Array, state: Array, W: Array, b: Array | None, V: Array | No
     """The rows r, z, n, m, h (5, B, H) of one step; x (B, 3H), `state` ends in the row h."""
     xp = namespace(x, state, W)
     B, H = state.shape[1:]
-    half, _ = _constants(xp, x.dtype, device_of(x))
+    half, _ = _constants(x.dtype, device_of(x))
     x = x if t is None else x[t]
     h = state[-1]
     a = _across(h, W, V)
@@ -218,7 +218,7 @@ def gru_vjp(
     """Gradients of x, state, W and b."""
     xp = namespace(g)
     B, H = y.shape[1:]
-    _, one = _constants(xp, y.dtype, device_of(y))
+    _, one = _constants(y.dtype, device_of(y))
     r, z, n, m, _ = y
     h, dh = state[-1], g[4]
     inward = xp.empty((B, 3 * H), dtype=y.dtype)  # to x
