@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tinygrad_rnn import errors
 
 from tinygrad_rnn.tensor.tensor import Tensor  # isort: skip  (first: the ops and Tensor need each other)
-from tinygrad_rnn.tensor.backend import manual_seed, synchronize
+from tinygrad_rnn.tensor.backend import keep_freed_memory, manual_seed, synchronize
 from tinygrad_rnn.tensor.creation import arange, full, ones, ones_like, rand, randn, zeros, zeros_like
 from tinygrad_rnn.tensor.functional import (
     checkpoint,
@@ -58,6 +58,7 @@ __all__ = [
     "is_recording",
     "jacobian",
     "jvp",
+    "keep_freed_memory",
     "manual_seed",
     "no_grad",
     "ones",

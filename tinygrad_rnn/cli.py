@@ -280,7 +280,7 @@ def _train(args: argparse.Namespace) -> int:
 
     from threadpoolctl import threadpool_limits
 
-    from . import data
+    from . import data, keep_freed_memory
     from .training.run import RunFolder, free_run
 
     steps = args.steps or (None if args.minutes else 2000)
@@ -292,6 +292,7 @@ def _train(args: argparse.Namespace) -> int:
         raise InputError(f"the text is too short: {len(text)} characters leave none to hold out")
     run = RunFolder(args.out if args.out else free_run(Path("runs"), args.model))
     run.check(args.replace)
+    keep_freed_memory()
     with threadpool_limits(args.threads or _threads(args.batch, args.hidden)):
         return _train_on(args, steps, run, vocabulary, streams, held_out)
 
