@@ -24,8 +24,9 @@ from tinygrad_rnn.tensor.functional import (
     value_and_grad,
     vjp,
 )
+from tinygrad_rnn.tensor.fused import enable_fused, fused
 from tinygrad_rnn.tensor.graph import detect_anomaly, is_recording, no_grad
-from tinygrad_rnn.tensor.op import enable_fused, fused, op
+from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.ops import *  # noqa: F403
 from tinygrad_rnn.tensor.ops import __all__ as _ops
 

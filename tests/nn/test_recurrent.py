@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import tinygrad_rnn as tr
 from tests.reference import GATES, Network, assert_close, assert_steps_close
 from tinygrad_rnn.errors import DTypeError, GraphFreedError, ShapeError
-from tinygrad_rnn.tensor.op import fused_enabled
+from tinygrad_rnn.tensor.fused import fused_enabled
 
 LAYERS: dict[str, Any] = {"rnn": tr.nn.RNN, "lstm": tr.nn.LSTM, "gru": tr.nn.GRU}
 KINDS = sorted(LAYERS)

@@ -21,8 +21,9 @@ from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.parameter import Parameter
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import Array, namespace, zeros_beside
+from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.graph import Part
-from tinygrad_rnn.tensor.op import fused, op
+from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 NONLINEARITIES: dict[str, Callable[[Any], Tensor]] = {

@@ -8,7 +8,7 @@ from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import kernels
 from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array
-from tinygrad_rnn.tensor.op import fused
+from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.tensor import Tensor
 
 

@@ -125,18 +125,18 @@ class Plan:
         """`pull` on Tensors that know where they came from, so that the derivative has a derivative."""
         assert node.sources is not None
         sources = node.sources
-        boxed = []
+        values = []
         for value, role in zip(node.kept, self.roles, strict=True):
             if role is None:
-                boxed.append(value)
+                values.append(value)
             elif role == -2:
-                boxed.append(tuple(_tensor(v, s) for v, s in zip(value, sources, strict=True)))
+                values.append(tuple(boxed(v, s) for v, s in zip(value, sources, strict=True)))
             else:
-                boxed.append(_tensor(value, node if role == -1 else sources[role]))
-        return self.pull(g, tuple(boxed))
+                values.append(boxed(value, node if role == -1 else sources[role]))
+        return self.pull(g, tuple(values))
 
 
-def _tensor(value: Any, node: Node | None) -> Any:
+def boxed(value: Any, node: Node | None) -> Any:
     """A kept value as the Tensor it was; a Python scalar stays what it is."""
     return box(value, node) if hasattr(value, "dtype") else value
 
@@ -193,7 +193,7 @@ def _one(op: Op) -> Callable[..., Any]:
         try:
             y = forward(x)
         except Exception as error:
-            raise _explained(op, (x,), error) from None
+            raise explained(op, (x,), error) from None
         t = _new(Tensor)
         t._array = y = y if type(y) is type(x) else as_array(y, x)
         if source is None or plan is None or not (mode := mode_of()):
@@ -201,7 +201,7 @@ def _one(op: Op) -> Callable[..., Any]:
         else:
             t._node = node = Node(plan, (source,), plan.keep(y, x), y.shape, y.dtype)
             if mode == TRACED:
-                _trace(node)
+                trace(node)
         return t
 
     return call
@@ -222,14 +222,14 @@ def _one_with_metadata(op: Op) -> Callable[..., Any]:
         try:
             y = forward(x, **metadata)
         except Exception as error:
-            raise _explained(op, (x,), error) from None
+            raise explained(op, (x,), error) from None
         if type(y) is not type(x):
             y = as_array(y, x)
         if source is None or plan is None or not (mode := recording.get()):
             return box(y, None)
         node = Node(plan, (source,), plan.keep(y, x, **metadata), y.shape, y.dtype)
         if mode == TRACED:
-            _trace(node)
+            trace(node)
         return box(y, node)
 
     return call
@@ -259,7 +259,7 @@ def _two(op: Op) -> Callable[..., Any]:
                 a, b = backend.promote(a, b)
             y = forward(a, b)
         except Exception as error:
-            raise _explained(op, (a, b), error) from None
+            raise explained(op, (a, b), error) from None
         t = _new(Tensor)
         t._array = y = y if type(y) is type(like) else as_array(y, like)
         plan = plans[(source_a is not None) + 2 * (source_b is not None)]
@@ -268,7 +268,7 @@ def _two(op: Op) -> Callable[..., Any]:
         else:
             t._node = node = Node(plan, (source_a, source_b), plan.keep(y, a, b), y.shape, y.dtype)
             if mode == TRACED:
-                _trace(node)
+                trace(node)
         return t
 
     return call
@@ -289,13 +289,13 @@ def _many(op: Op) -> Callable[..., Any]:
         try:
             y = as_array(op.forward(*arrays, **metadata), like)
         except Exception as error:
-            raise _explained(op, arrays, error) from None
+            raise explained(op, arrays, error) from None
         needs = tuple(s is not None for s in sources)
         if True not in needs or not (mode := recording.get()) or (plan := op.plan(needs)) is None:
             return box(y, None)
         node = Node(plan, sources, plan.keep(y, *arrays, **metadata), y.shape, y.dtype)
         if mode == TRACED:
-            _trace(node)
+            trace(node)
         return box(y, node)
 
     return call
@@ -317,13 +317,13 @@ def _refuse_metadata(op: Op) -> NoReturn:
     raise TypeError(f"{op.name}: {names} takes plain values, not a Tensor: no gradient could reach it")
 
 
-def _trace(node: Node) -> None:
+def trace(node: Node) -> None:
     """Remember the user's line, under detect_anomaly."""
     node.watch = Watch(keeps=False)
     node.watch.born = users_line()
 
 
-def _explained(op: Op, arrays: Sequence[Any], error: Exception) -> Exception:
+def explained(op: Op, arrays: Sequence[Any], error: Exception) -> Exception:
     """What to raise for what a forward raised: with the op and every shape in it."""
     if isinstance(error, TinygradRnnError):
         return error
@@ -337,80 +337,3 @@ def _explained(op: Op, arrays: Sequence[Any], error: Exception) -> Exception:
         return ShapeError(f"{op.name}: shapes {shapes} do not fit: {error}")
     error.add_note(f"in {op.name} of shapes {shapes}")
     return error
-
-
-# --- fused ops --------------------------------------------------------------------------------------------------------
-
-
-class FusedPlan:
-    """The plan of a fused op: its kernel's vjp on raw arrays, its plain definition where that is differentiated."""
-
-    __slots__ = ("name", "plain", "vjp", "needs")
-
-    def __init__(self, name: str, plain: Callable[..., Tensor], vjp: Vjp, needs: tuple[bool, ...]) -> None:
-        self.name, self.plain, self.vjp, self.needs = name, plain, vjp, needs
-
-    def pull(self, g: Array, kept: Any) -> Sequence[Any]:
-        y, arrays, metadata = kept
-        return cast("Sequence[Any]", self.vjp(g, y, self.needs, *arrays, **metadata))
-
-    def pull_recorded(self, node: Node, g: Tensor) -> Sequence[Any]:
-        from tinygrad_rnn.tensor.functional import pull_through
-
-        assert node.sources is not None
-        _, arrays, metadata = node.kept
-        operands = [_tensor(a, s) for a, s in zip(arrays, node.sources, strict=True)]
-        return pull_through(lambda: self.plain(*operands, **metadata), node.sources, g)
-
-
-def fused(plain: Callable[P, Tensor], forward: Callable[..., Array], vjp: Vjp) -> Callable[P, Tensor]:
-    """An op with a `plain` definition in ops, which is what it means, and a kernel, which is how it is fast.
-
-    `forward(*arrays, **metadata)` returns the output and `vjp(g, y, needs, *arrays, **metadata)` one gradient or None
-    per array argument, on real NumPy or CuPy arrays; `needs` tells which are wanted. Complex arrays, other libraries
-    and derivatives that are themselves differentiated take `plain`. The two must agree; a property test says so.
-    """
-    plans: dict[tuple[bool, ...], FusedPlan] = {}
-    name = plain.__name__
-    shell = Op.__new__(Op)  # carries the name and the plain forward for messages and tests
-    shell.name, shell.forward = name, plain
-
-    def call(*operands: Any, **metadata: Any) -> Any:
-        like = next((x._array for x in operands if isinstance(x, Tensor)), None)
-        if like is None:
-            usable = fused_enabled() and backend.has_kernels(*(x for x in operands if x is not None))
-            return forward(*operands, **metadata) if usable else plain(*operands, **metadata)
-        arrays, sources = unbox(operands, like)
-        if not fused_enabled() or not backend.has_kernels(*(x for x in arrays if x is not None)):
-            return plain(*operands, **metadata)
-        try:
-            y = as_array(forward(*arrays, **metadata), like)
-        except Exception as error:
-            raise _explained(shell, arrays, error) from None
-        needs = tuple(s is not None for s in sources)
-        if not any(needs) or not (mode := recording.get()):
-            return box(y, None)
-        if needs not in plans:
-            plans[needs] = FusedPlan(name, plain, vjp, needs)
-        node = Node(plans[needs], sources, (y, arrays, metadata), y.shape, y.dtype)
-        if mode == TRACED:
-            _trace(node)
-        return box(y, node)
-
-    call = wraps(plain)(call)
-    call.op = shell  # type: ignore[attr-defined]
-    return cast("Callable[P, Tensor]", call)
-
-
-_fused_enabled = True
-
-
-def fused_enabled() -> bool:
-    """Whether kernels are used; the test suite also passes with all of them off."""
-    return _fused_enabled
-
-
-def enable_fused(on: bool) -> None:
-    """Use kernels, or the plain definitions everywhere."""
-    global _fused_enabled
-    _fused_enabled = on
