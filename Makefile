@@ -8,6 +8,8 @@ PYTHONS = python3 python python3.14 python3.13 python3.12 python3.11
 NEW_ENOUGH = -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+PYTEST = $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8
+
 # What a shell may have set for other projects must not leak into this one.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
 
@@ -22,10 +24,10 @@ demo: $(VENV)/.demo ## train a character LSTM for about a minute, show what it w
 	@$(BIN)/tinygrad-rnn train --out runs/demo --replace
 
 test: $(VENV)/.test ## run all the tests and the doctests
-	@$(BIN)/python -m pytest -q
+	@$(PYTEST)
 
 test-thorough: $(VENV)/.test ## run them with many more Hypothesis examples
-	@HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -q
+	@HYPOTHESIS_PROFILE=thorough $(PYTEST)
 
 lint: $(VENV)/.test ## ruff, mypy --strict, and the code lines of the core
 	@$(BIN)/ruff check .
