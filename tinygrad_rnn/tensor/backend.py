@@ -269,9 +269,13 @@ def zeros_beside(like: Array, shape: tuple[int, ...], dtype: DType) -> Array:
         return xp.zeros(shape, dtype=dtype)
 
 
-def has_kernels(*arrays: Array) -> bool:
-    """Whether fused kernels may run on these arrays: real floating NumPy or CuPy ones."""
-    return all(_NAMESPACES.get(type(x)) is not None and x.dtype.kind == "f" for x in arrays if type(x) not in _SCALARS)
+def has_kernels(arrays: Sequence[Array | None]) -> bool:
+    """Whether fused kernels may run on these arrays: real floating NumPy or CuPy ones; not None or numbers."""
+    for x in arrays:
+        kind = type(x)
+        if x is not None and kind not in _SCALARS and (_NAMESPACES.get(kind) is None or x.dtype.kind != "f"):
+            return False
+    return True
 
 
 def gather(x: Array, index: Any) -> Array:

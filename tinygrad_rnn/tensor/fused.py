@@ -52,19 +52,17 @@ def fused(plain: Callable[P, Tensor], forward: Callable[..., Array], vjp: Vjp) -
     shell.name, shell.forward = name, plain
 
     def call(*operands: Any, **metadata: Any) -> Any:
-        like = next((x._array for x in operands if isinstance(x, Tensor)), None)
-        if like is None:
-            usable = fused_enabled() and backend.has_kernels(*(x for x in operands if x is not None))
-            return forward(*operands, **metadata) if usable else plain(*operands, **metadata)
-        arrays, sources = unbox(operands, like)
-        if not fused_enabled() or not backend.has_kernels(*(x for x in arrays if x is not None)):
+        arrays, sources, like = unbox(operands)
+        if not _fused_enabled or not backend.has_kernels(arrays):
             return plain(*operands, **metadata)
+        if like is None:
+            return forward(*arrays, **metadata)
         try:
             y = as_array(forward(*arrays, **metadata), like)
         except Exception as error:
             raise explained(shell, arrays, error) from None
-        needs = tuple(s is not None for s in sources)
-        if not any(needs) or not (mode := recording.get()):
+        needs = tuple([s is not None for s in sources])
+        if True not in needs or not (mode := recording.get()):
             return box(y, None)
         if needs not in plans:
             plans[needs] = FusedPlan(name, plain, vjp, needs)

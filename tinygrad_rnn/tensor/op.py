@@ -73,10 +73,12 @@ class Op:
     def plan(self, needs: tuple[bool, ...]) -> Plan | None:
         """The plan for the arguments that need a gradient; None if no derivative reaches them."""
         key = (True,) if self.variadic else needs
-        if key not in self._plans:
+        try:
+            return self._plans[key]
+        except KeyError:
             reached = self.joint is not None or any(v for v, need in zip(self.vjps, needs, strict=False) if need)
-            self._plans[key] = Plan(self, needs) if reached else None
-        return self._plans[key]
+            self._plans[key] = plan = Plan(self, needs) if reached else None
+            return plan
 
 
 class Plan:
@@ -280,17 +282,17 @@ def _many(op: Op) -> Callable[..., Any]:
     def call(*operands: Any, **metadata: Any) -> Any:
         if len(operands) > n and not op.variadic:
             operands, metadata = operands[:n], op.named(operands[n:], metadata)
-        like = next((x._array for x in operands if isinstance(x, Tensor)), None)
+        arrays, sources, like = unbox(operands)
         if like is None:
             return op.forward(*map(_raw, operands), **metadata)
-        if any(isinstance(value, Tensor) for value in metadata.values()):
-            _refuse_metadata(op)
-        arrays, sources = unbox(operands, like)
+        for value in metadata.values():
+            if isinstance(value, Tensor):
+                _refuse_metadata(op)
         try:
             y = as_array(op.forward(*arrays, **metadata), like)
         except Exception as error:
             raise explained(op, arrays, error) from None
-        needs = tuple(s is not None for s in sources)
+        needs = tuple([s is not None for s in sources])
         if True not in needs or not (mode := recording.get()) or (plan := op.plan(needs)) is None:
             return box(y, None)
         node = Node(plan, sources, plan.keep(y, *arrays, **metadata), y.shape, y.dtype)
@@ -301,10 +303,23 @@ def _many(op: Op) -> Callable[..., Any]:
     return call
 
 
-def unbox(operands: Sequence[Any], like: Array) -> tuple[tuple[Array, ...], tuple[Node | None, ...]]:
-    """The raw arrays of operands and their nodes (None for constants)."""
-    arrays = tuple(x._array if isinstance(x, Tensor) else backend.operand(x, like) for x in operands)
-    return arrays, tuple(x._node if isinstance(x, Tensor) else None for x in operands)
+def unbox(operands: Sequence[Any]) -> tuple[Sequence[Array], tuple[Node | None, ...], Array | None]:
+    """The raw arrays of operands, their nodes (None for constants), and the array of one Tensor (None without)."""
+    arrays: list[Any] = []
+    sources: list[Node | None] = []
+    like, loose = None, False
+    for x in operands:
+        if isinstance(x, Tensor):
+            like = x._array
+            arrays.append(like)
+            sources.append(x._node)
+        else:
+            loose = True
+            arrays.append(x)
+            sources.append(None)
+    if loose and like is not None:
+        arrays = [x._array if isinstance(x, Tensor) else backend.operand(x, like) for x in operands]
+    return arrays, tuple(sources), like
 
 
 def _raw(x: Any) -> Any:
