@@ -41,9 +41,12 @@ def first_losses(step: Callable[[], float]) -> dict[str, list[float]]:
     return {"losses": [step() for _ in range(3)]}
 
 
-def ours(fused: bool = True, device: str = "cpu") -> Callable[..., Made]:
+def ours(fused: bool = True, device: str = "cpu", keep_freed_memory: bool = True) -> Callable[..., Made]:
     def make(B: int, T: int, H: int) -> Made:
         import tinygrad_rnn as tr
+
+        if keep_freed_memory:  # as `tinygrad-rnn train` does
+            tr.keep_freed_memory()
 
         class Model(tr.nn.Module):
             def __init__(self) -> None:
@@ -163,6 +166,7 @@ def in_jax(B: int, T: int, H: int) -> Made:
 CONTENDERS: dict[str, Callable[..., Made]] = {
     "tinygrad_rnn": ours(),
     "tinygrad_rnn, fused=False": ours(fused=False),
+    "tinygrad_rnn, freed memory given back": ours(keep_freed_memory=False),
     "PyTorch": in_torch(),
     "JAX": in_jax,
 }
