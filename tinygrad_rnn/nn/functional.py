@@ -1,4 +1,10 @@
-"""Losses and dropout, as functions."""
+"""Losses, layer normalisation and dropout, as functions.
+
+Every loss has `reduction`, "mean", "sum" or "none", and `mask`: booleans, True where an element counts, of the shape of
+the unreduced losses or of its first axes: a mask (T, B) from `sequence_mask` fits losses (T, B) and (T, B, F). What the
+mask leaves out adds 0 and gets a gradient of exactly 0, even where the input or the target is NaN; "mean" is over what
+counts, and 0 if nothing does. Losses of class ids have `ignore_index`, too.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,7 @@ from tinygrad_rnn.nn import kernels
 from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.fused import fused
+from tinygrad_rnn.tensor.ops.arithmetic import times
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -32,13 +39,14 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    mask: Any = None,
 ) -> Tensor:
     """Minus the log of the probability that softmax(logits) gives to the targets.
 
     `logits` (..., C) has the classes on its **last** axis, whatever stands before: (N, C), or (T, B, C) for
     a sequence. `targets` (...) are the integer ids of the classes. (PyTorch wants the classes on axis 1: (N,
-    C, T). For (N, C) the two agree.) Positions whose target is `ignore_index` count nothing and get no
-    gradient.
+    C, T). For (N, C) the two agree.) Positions whose target is `ignore_index`, or whose `mask` (...) is
+    False, count nothing and get no gradient, whatever the logits are there.
 
     `reduction`: "mean" over the positions that count (0 if there is none), "sum", or "none" for a loss per
     position, of the shape of `targets`. `label_smoothing` ε puts 1 - ε on the target and spreads ε over all
@@ -53,47 +61,172 @@ def cross_entropy(
     >>> round(loss.item(), 4)  # log 4
     1.3863
     """
-    logits = as_tensor(logits)
-    if not logits.ndim:
-        raise ShapeError("cross_entropy: logits must have an axis of classes, got a 0-d tensor")
-    if not backend.is_floating(logits.dtype):
-        raise DTypeError(f"cross_entropy: logits must be floats, got {logits.dtype}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing}")
+    x, flat, keep, shape = _classes("cross_entropy", as_tensor(logits), targets, ignore_index, mask)
+    losses = cross_entropy_rows(x, targets=flat, keep=keep, label_smoothing=float(label_smoothing))[0]
+    return _reduce_kept("cross_entropy", losses, keep, shape, reduction)
+
+
+def nll_loss(
+    log_p: Tensor, targets: Any, *, ignore_index: int = -100, reduction: str = "mean", mask: Any = None
+) -> Tensor:
+    """Minus the log-probability of the targets: `cross_entropy` of what `log_softmax` returned.
+
+    `log_p` (..., C) has the classes on its last axis; targets, `ignore_index`, `reduction`, `mask` and errors
+    are those of `cross_entropy`.
+
+    >>> import tinygrad_rnn as tr
+    >>> log_p = tr.log(tr.Tensor([[0.5, 0.5], [0.25, 0.75]]))
+    >>> [round(v, 4) for v in tr.nn.functional.nll_loss(log_p, [0, 1], reduction="none").tolist()]
+    [0.6931, 0.2877]
+    """
+    x, flat, keep, shape = _classes("nll_loss", as_tensor(log_p), targets, ignore_index, mask)
+    losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)
+    return _reduce_kept("nll_loss", ops.where(keep, losses, 0.0), keep, shape, reduction)
+
+
+def _classes(
+    name: str, x: Tensor, targets: Any, ignore_index: int, mask: Any
+) -> tuple[Tensor, Array, Array, tuple[int, ...]]:
+    """Rows (N, C) of what stands before the classes, targets (N,) in range, whether each counts, and their shape."""
+    if not x.ndim:
+        raise ShapeError(f"{name}: the input must have an axis of classes, got a 0-d tensor")
+    if not backend.is_floating(x.dtype):
+        raise DTypeError(f"{name}: the input must be floats, got {x.dtype}")
     ids = as_tensor(targets)
-    *lead, C = logits.shape
+    *lead, C = x.shape
     if ids.shape != tuple(lead):
         raise ShapeError(
-            f"cross_entropy: logits {logits.shape} need targets of shape {tuple(lead)}, got {ids.shape} "
+            f"{name}: an input {x.shape} needs targets of shape {tuple(lead)}, got {ids.shape} "
             f"(the classes are on the last axis)"
         )
-    flat = integer_ids("cross_entropy: targets", ids).reshape(-1)
+    flat = integer_ids(f"{name}: targets", ids).reshape(-1)
     keep = flat != ignore_index
+    if mask is not None:
+        keep = keep & backend.to_device(_mask(name, mask, ids.shape)._array.reshape(-1), backend.device_of(flat))
     xp = backend.namespace(flat)
     flat = xp.where(keep, flat, xp.zeros_like(flat))
-    check_range("cross_entropy: target", flat, C)
-    flat, keep = (backend.to_device(a, logits.device) for a in (flat, keep))
-    x = ops.reshape(logits, (-1, C)) if logits.size else ops.reshape(logits, (flat.shape[0], C))
-    losses = cross_entropy_rows(x, targets=flat, keep=keep, label_smoothing=float(label_smoothing))[0]
+    check_range(f"{name}: target", flat, C)
+    all_count = bool(xp.all(keep))
+    flat, keep = (backend.to_device(a, x.device) for a in (flat, keep))
+    rows = ops.reshape(x, (flat.shape[0], C))
+    return (rows if all_count else ops.where(keep[:, None], rows, 0.0)), flat, keep, ids.shape
+
+
+def _reduce_kept(name: str, losses: Tensor, keep: Array, shape: tuple[int, ...], reduction: str) -> Tensor:
     if reduction == "mean":
         return ops.sum(losses) / float(max(int(keep.sum()), 1))
-    return _reduce("cross_entropy", losses if reduction == "sum" else ops.reshape(losses, ids.shape), reduction)
+    return _reduce(name, losses if reduction == "sum" else ops.reshape(losses, shape), reduction)
 
 
-def mse_loss(x: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
-    """The square of `x - target`; `reduction` "mean", "sum" or "none". Both must have the same shape.
+def mse_loss(x: Tensor, target: Any, *, reduction: str = "mean", mask: Any = None) -> Tensor:
+    """The square of `x - target`, tensors of the same shape; for `mask` and `reduction` see above.
 
-    Raises `ShapeError` if they have not: broadcasting here has hidden many a bug.
+    Raises `ShapeError` if the shapes differ: broadcasting here has hidden many a bug.
 
     >>> import tinygrad_rnn as tr
     >>> tr.nn.functional.mse_loss(tr.Tensor([1.0, 2.0]), [1.0, 4.0]).item()
     2.0
     """
+    d, keep = _difference("mse_loss", x, target, mask)
+    return _reduce("mse_loss", ops.square(d), reduction, keep)
+
+
+def l1_loss(x: Tensor, target: Any, *, reduction: str = "mean", mask: Any = None) -> Tensor:
+    """|x - target|, with a gradient of 0 where they are equal; otherwise as `mse_loss`.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.nn.functional.l1_loss(tr.Tensor([1.0, 2.0]), [1.0, 4.0]).item()
+    1.0
+    """
+    d, keep = _difference("l1_loss", x, target, mask)
+    return _reduce("l1_loss", ops.abs(d), reduction, keep)
+
+
+def huber_loss(x: Tensor, target: Any, *, delta: float = 1.0, reduction: str = "mean", mask: Any = None) -> Tensor:
+    """The loss of Huber (1964) of d = x - target: d²/2 where |d| <= `delta`, else delta (|d| - delta/2); otherwise as
+    `mse_loss`. Raises `ValueError` unless `delta` is above 0.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.nn.functional.huber_loss(tr.Tensor([0.5, 4.0]), [0.0, 0.0], reduction="none").tolist()
+    [0.125, 3.5]
+    """
+    if not delta > 0:
+        raise ValueError(f"huber_loss: delta must be above 0, got {delta!r}")
+    d, keep = _difference("huber_loss", x, target, mask)
+    near = ops.clip(d, -delta, delta)
+    return _reduce("huber_loss", near * (d - 0.5 * near), reduction, keep)
+
+
+def binary_cross_entropy_with_logits(x: Tensor, target: Any, *, reduction: str = "mean", mask: Any = None) -> Tensor:
+    """-p log σ(x) - (1 - p) log(1 - σ(x)) for logits x and targets p in [0, 1] (floats, booleans or 0 and 1) of the
+    same shape; otherwise as `mse_loss`.
+
+    Computed as p softplus(-x) + (1 - p) softplus(x), which neither overflows nor cancels: a confident right
+    answer has its tiny loss, not 0, and with targets of 0 and 1 infinite logits are in order.
+
+    >>> import tinygrad_rnn as tr
+    >>> loss = tr.nn.functional.binary_cross_entropy_with_logits(tr.Tensor([0.0, 1000.0]), [1, 0], reduction="none")
+    >>> [round(v, 4) for v in loss.tolist()]
+    [0.6931, 1000.0]
+    """
+    name = "binary_cross_entropy_with_logits"
+    x, target, keep = _pair(name, x, target, mask)
+    p = ops.astype(target, x.dtype)
+    losses = times(p, ops.softplus(-x)) + times(1 - p, ops.softplus(x))
+    return _reduce(name, losses if keep is None else ops.where(keep, losses, 0.0), reduction, keep)
+
+
+def _pair(name: str, x: Any, target: Any, mask: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Input and target of the same shape, and the mask of that shape; both are 0 where it is False."""
     x = as_tensor(x)
-    target = as_tensor(target)
+    target = target if isinstance(target, Tensor) else Tensor(target, device=x.device)
     if x.shape != target.shape:
-        raise ShapeError(f"mse_loss: the shapes must be equal, got {x.shape} and {target.shape}")
-    return _reduce("mse_loss", ops.square(x - target), reduction)
+        raise ShapeError(f"{name}: the shapes must be equal, got {x.shape} and {target.shape}")
+    if not backend.is_floating(x.dtype):
+        raise DTypeError(f"{name}: the input must be floats, got {x.dtype}")
+    if mask is None:
+        return x, target, None
+    keep = _mask(name, mask, x.shape).to(x.device)
+    return ops.where(keep, x, 0.0), ops.where(keep, target, 0), keep
+
+
+def _difference(name: str, x: Any, target: Any, mask: Any) -> tuple[Tensor, Tensor | None]:
+    x, target, keep = _pair(name, x, target, mask)
+    return x - target, keep
+
+
+def _mask(name: str, mask: Any, shape: tuple[int, ...]) -> Tensor:
+    """`mask` as booleans of `shape`: it may lack the last axes."""
+    given = as_tensor(mask)
+    if "bool" not in str(given.dtype):
+        raise DTypeError(f"{name}: mask must be booleans (True: it counts), got {given.dtype}")
+    if given.shape != shape[: given.ndim]:
+        raise ShapeError(f"{name}: a mask {given.shape} does not fit losses of shape {shape}")
+    given = ops.reshape(given, given.shape + (1,) * (len(shape) - given.ndim))
+    return ops.broadcast_to(given, shape)
+
+
+def sequence_mask(lengths: Any, T: int, *, batch_first: bool = False, device: str | None = None) -> Tensor:
+    """Booleans (T, B), or (B, T) with `batch_first`: True at the steps that sequences of these lengths have.
+
+    What `mask=` of a loss wants beside `lengths=` of a recurrent layer. Raises as the layers do, `ValueError`
+    naming a length that is not in 1 ... T.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.nn.functional.sequence_mask([3, 1], 3).tolist()
+    [[True, True], [True, False], [True, False]]
+    """
+    given = as_tensor(lengths)
+    if given.ndim != 1:
+        raise ShapeError(f"sequence_mask: lengths must be (B,), got shape {given.shape}")
+    steps = check_lengths("sequence_mask", given, T, given.shape[0])
+    rows = [[t < n for n in steps] for t in range(T)]
+    if batch_first:
+        rows = [[t < n for t in range(T)] for n in steps]
+    shape = (given.shape[0], T) if batch_first else (T, given.shape[0])
+    return ops.reshape(Tensor(rows, dtype="bool", device=device), shape)
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
@@ -128,6 +261,20 @@ def check_sizes(layer: str, **sizes: int) -> None:
             raise ValueError(f"{layer}: {name} must be a positive integer, got {size!r}")
 
 
+def check_lengths(name: str, lengths: Any, T: int, B: int) -> list[int]:
+    """`lengths` of B sequences as integers from 1 to T; else an error that names the place and the value."""
+    given = backend.to_host(integer_ids(f"{name}: lengths", as_tensor(lengths)))
+    if given.shape != (B,):
+        raise ShapeError(f"{name}: a batch of {B} needs {B} lengths, got shape {given.shape}")
+    found: list[int] = given.tolist()
+    for b, n in enumerate(found):
+        if n < 1:
+            raise ValueError(f"{name}: lengths[{b}] is {n}, but a sequence has at least one step")
+        if n > T:
+            raise ValueError(f"{name}: lengths[{b}] is {n}, but the input has {T} steps")
+    return found
+
+
 def check_probability(name: str, p: float) -> None:
     """Raise `ValueError` unless `p` lies in [0, 1]."""
     if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
@@ -156,11 +303,11 @@ def check_range(what: str, ids: Array, count: int) -> None:
     raise ValueError(f"{what} {int(wrong[at])} (element {at}) is out of range for {count} classes: 0 to {count - 1}")
 
 
-def _reduce(name: str, losses: Tensor, reduction: str) -> Tensor:
+def _reduce(name: str, losses: Tensor, reduction: str, keep: Tensor | None = None) -> Tensor:
     if reduction == "none":
         return losses
     if reduction == "sum":
         return ops.sum(losses)
     if reduction == "mean":
-        return ops.mean(losses)
+        return ops.mean(losses) if keep is None else ops.sum(losses) / float(max(int(keep._array.sum()), 1))
     raise ValueError(f'{name}: reduction must be "mean", "sum" or "none", got {reduction!r}')

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.nn.cells import (
     add_biases,
     check_input,
@@ -28,12 +29,15 @@ from tinygrad_rnn.nn.cells import (
     transposed,
     zeros_for,
 )
-from tinygrad_rnn.nn.functional import check_probability, check_sizes, dropout
+from tinygrad_rnn.nn.functional import check_lengths, check_probability, check_sizes, dropout
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor import ops
+from tinygrad_rnn.tensor.backend import Array, asarray, namespace
+from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
 
 States = tuple[Tensor, ...]
+Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 
 class _Recurrent(Module):
@@ -87,7 +91,9 @@ class _Recurrent(Module):
         """Run the projected input x (T, B, G*H) in the given order: the outputs (T, B, H) and the final states."""
         raise NotImplementedError
 
-    def _run(self, x: Any, states: tuple[Any, ...] | None, names: tuple[str, ...]) -> tuple[Tensor, States]:
+    def _run(
+        self, x: Any, states: tuple[Any, ...] | None, names: tuple[str, ...], lengths: Any
+    ) -> tuple[Tensor, States]:
         """Outputs and final states, one for each of `names`."""
         layer_name = type(self).__name__
         axes = "(B, T, input_size)" if self.batch_first else "(T, B, input_size)"
@@ -110,18 +116,22 @@ class _Recurrent(Module):
             )
             if single:
                 initial = tuple(ops.expand_dims(s, 1) for s in initial)
+        spans, order = [(0, T, B)] if T else [], list(range(B))
+        if lengths is not None:
+            if single:
+                raise ShapeError(f"{layer_name}: lengths= is for a batch; of one sequence pass the steps that count")
+            steps = check_lengths(layer_name, lengths, T, B)
+            order.sort(key=lambda b: -steps[b])  # longest first: whoever still runs at a step is then a slice
+            spans = spans_of([steps[b] for b in order], T)
+        sort = order != list(range(B))
+        if sort:
+            x, initial = permuted(x, order), tuple(permuted(s, order) for s in initial)
         finals: list[States] = []
         for layer in range(self.num_layers):
             outputs = []
             for d, tail in enumerate(self._tails):
-                W_ih, W_hh, b_ih, b_hh = self._weights(f"_l{layer}{tail}")
-                before, inside = self._biases(b_ih, b_hh)
                 start = tuple(s[layer * D + d] for s in initial)
-                order = range(T - 1, -1, -1) if d else range(T)
-                if T:
-                    y, end = self._unroll(ops.linear(x, W_ih, before), order, start, W_hh, inside)
-                else:
-                    y, end = zeros_for(x, (0, B, H)), start
+                y, end = self._direction(x, start, self._weights(f"_l{layer}{tail}"), spans, d == 1)
                 outputs.append(y)
                 finals.append(end)
             x = outputs[0] if D == 1 else ops.concatenate(outputs, axis=-1)
@@ -133,9 +143,40 @@ class _Recurrent(Module):
         )
         if single:
             return x[:, 0], tuple(s[:, 0] for s in last)
+        if sort:
+            back = sorted(range(B), key=order.__getitem__)
+            x, last = permuted(x, back), tuple(permuted(s, back) for s in last)
         return (ops.swapaxes(x, 0, 1) if self.batch_first else x), last
 
-    def _weights(self, tail: str) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    def _direction(
+        self, x: Tensor, state: States, weights: Weights, spans: Sequence[tuple[int, int, int]], backward: bool
+    ) -> tuple[Tensor, States]:
+        """One direction of one layer over x (T, B, I): its outputs (T, B, H) and final states.
+
+        Each of `spans` (first, last + 1, n) is a stretch of steps in which the first n sequences run: no step reads or
+        computes anything past the end of a sequence. The states of the others wait: forwards they are final, backwards
+        they have not begun.
+        """
+        T, B, _ = x.shape
+        W_ih, W_hh, b_ih, b_hh = weights
+        before, inside = self._biases(b_ih, b_hh)
+        outputs = []
+        for first, stop, n in reversed(spans) if backward else spans:
+            whole = n == B
+            piece = x if whole and stop - first == T else x[first:stop, :n]
+            order = range(stop - first - 1, -1, -1) if backward else range(stop - first)
+            begin = state if whole else tuple(s[:n] for s in state)
+            y, end = self._unroll(ops.linear(piece, W_ih, before), order, begin, W_hh, inside)
+            state = end if whole else tuple(ops.concatenate([e, s[n:]]) for e, s in zip(end, state, strict=True))
+            outputs.append(y if whole else ops.pad(y, ((0, 0), (0, B - n), (0, 0))))
+        rest = T - (spans[-1][1] if spans else 0)
+        if backward:
+            outputs.reverse()
+        if rest or not outputs:
+            outputs.append(zeros_for(x, (rest, B, self.hidden_size)))
+        return outputs[0] if len(outputs) == 1 else ops.concatenate(outputs), state
+
+    def _weights(self, tail: str) -> Weights:
         """The four arrays of one direction of one layer."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         W_ih, W_hh, b_ih, b_hh = (getattr(self, name + tail) for name in names)
@@ -145,7 +186,7 @@ class _Recurrent(Module):
 class RNN(_Recurrent):
     """A plain recurrent network: h_t = f(x_t W_ihᵀ + b_ih + h_{t-1} W_hhᵀ + b_hh), f = tanh, relu or sigmoid.
 
-    `forward(x, hx=None)` returns `output, h_n`, as PyTorch does:
+    `forward(x, hx=None, *, lengths=None)` returns `output, h_n`, as PyTorch does:
 
         x        (T, B, input_size)             (B, T, input_size) with batch_first; (T, input_size) without a batch
         hx       (layers * directions, B, H)    zeros if omitted; never batch first
@@ -169,13 +210,28 @@ class RNN(_Recurrent):
 
     T = 0 gives an empty output and h_n = hx. To carry a state from chunk to chunk pass `h_n.detach()`.
 
-    Raises `ShapeError` if the input or the state does not fit, `DTypeError` for another dtype than the
-    weights'.
+    `lengths` (B,), integers from 1 to T in any order, are for sequences that end before step T. With
+    lengths=[3, 1, 2] of T = 3 steps the batch runs as
+
+        step          0    1    2
+        sequence 0   x_0  x_1  x_2      h_n: forwards the state after x_2, backwards after x_0
+        sequence 1   x_0   0    0       h_n: after x_0 in both directions
+        sequence 2   x_0  x_1   0       h_n: forwards after x_1, backwards (which begins at x_1) after x_0
+
+    `output` is 0 past the end of a sequence, and h_n holds each sequence's own last state. What the input
+    holds past an end is never read, NaN included, and its gradient is exactly 0.
+
+    Raises `ShapeError` if the input, the state or the number of lengths does not fit, `ValueError` naming a
+    length that is not in 1 ... T, `DTypeError` for another dtype than the weights', or lengths that are no
+    integers.
 
     >>> import tinygrad_rnn as tr
     >>> output, h_n = tr.nn.RNN(4, 8, num_layers=2)(tr.randn(5, 3, 4))
     >>> output.shape, h_n.shape
     ((5, 3, 8), (2, 3, 8))
+    >>> output, h_n = tr.nn.RNN(4, 1)(tr.ones(3, 2, 4), lengths=[3, 1])
+    >>> output[1:, 1].tolist(), h_n[0, 1].item() == output[0, 1].item()
+    ([[0.0], [0.0]], True)
     """
 
     gates = 1
@@ -196,9 +252,9 @@ class RNN(_Recurrent):
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", nonlinearity={self.nonlinearity!r}" if self.nonlinearity != "tanh" else "")
 
-    def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Any, hx: Any = None, *, lengths: Any = None) -> tuple[Tensor, Tensor]:
         """`output, h_n`; see the class."""
-        output, (h_n,) = self._run(x, None if hx is None else (hx,), ("h_0",))
+        output, (h_n,) = self._run(x, None if hx is None else (hx,), ("h_0",), lengths)
         return output, h_n
 
     def _unroll(
@@ -219,13 +275,19 @@ class RNN(_Recurrent):
 class LSTM(_Recurrent):
     """A long short-term memory; the equations are in `lstm_cell`. Gates in PyTorch's order i, f, g, o.
 
-    `forward(x, hx=None)` returns `output, (h_n, c_n)`; hx is the pair (h_0, c_0), zeros if omitted. Shapes,
-    options and the order of h_n and c_n are those of `RNN`, whose docstring has a picture. Weights of layer
-    k: `weight_ih_lk` (4H, input_size or directions * H), `weight_hh_lk` (4H, H), `bias_ih_lk`, `bias_hh_lk`
-    (4H,).
+    `forward(x, hx=None, *, lengths=None)` returns `output, (h_n, c_n)`, as PyTorch does:
 
-    Raises `ShapeError` if the input or a state does not fit, `DTypeError` for another dtype than the
-    weights'.
+        x          (T, B, input_size)             (B, T, input_size) with batch_first; (T, input_size) without a batch
+        hx         the pair (h_0, c_0), each      zeros if omitted; never batch first
+                   (layers * directions, B, H)
+        output     (T, B, directions * H)         h of the last layer at every step
+        h_n, c_n   (layers * directions, B, H)    both states of every layer and direction after its last step
+
+        rows of h_n and c_n:   [0] layer 0 forward    [2] layer 1 forward    ...
+        (bidirectional)        [1] layer 0 backward   [3] layer 1 backward
+
+    `RNN` draws them, and tells what `lengths` and the options mean and what is raised. Weights of layer k:
+    `weight_ih_lk` (4H, input_size or directions * H), `weight_hh_lk` (4H, H), `bias_ih_lk`, `bias_hh_lk` (4H,).
 
     >>> import tinygrad_rnn as tr
     >>> lstm = tr.nn.LSTM(4, 8)
@@ -237,9 +299,9 @@ class LSTM(_Recurrent):
 
     gates = 4
 
-    def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x: Any, hx: Any = None, *, lengths: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """`output, (h_n, c_n)`; see the class."""
-        output, (h_n, c_n) = self._run(x, check_pair("LSTM", hx), ("h_0", "c_0"))
+        output, (h_n, c_n) = self._run(x, check_pair("LSTM", hx), ("h_0", "c_0"), lengths)
         return output, (h_n, c_n)
 
     def _unroll(
@@ -263,12 +325,18 @@ class GRU(_Recurrent):
     """A gated recurrent unit; the equations are in `gru_cell`. Gates in PyTorch's order r, z, n, reset after
     the product.
 
-    `forward(x, hx=None)` returns `output, h_n`. Shapes, options and the order of h_n are those of `RNN`,
-    whose docstring has a picture. Weights of layer k: `weight_ih_lk` (3H, input_size or directions * H),
-    `weight_hh_lk` (3H, H), `bias_ih_lk`, `bias_hh_lk` (3H,).
+    `forward(x, hx=None, *, lengths=None)` returns `output, h_n`, as PyTorch does:
 
-    Raises `ShapeError` if the input or the state does not fit, `DTypeError` for another dtype than the
-    weights'.
+        x        (T, B, input_size)             (B, T, input_size) with batch_first; (T, input_size) without a batch
+        hx       (layers * directions, B, H)    zeros if omitted; never batch first
+        output   (T, B, directions * H)         the states of the last layer at every step
+        h_n      (layers * directions, B, H)    the state of every layer and direction after its last step
+
+        rows of h_n:      [0] layer 0 forward    [2] layer 1 forward    ...
+        (bidirectional)   [1] layer 0 backward   [3] layer 1 backward
+
+    `RNN` draws them, and tells what `lengths` and the options mean and what is raised. Weights of layer k:
+    `weight_ih_lk` (3H, input_size or directions * H), `weight_hh_lk` (3H, H), `bias_ih_lk`, `bias_hh_lk` (3H,).
 
     >>> import tinygrad_rnn as tr
     >>> output, h_n = tr.nn.GRU(4, 8, bidirectional=True)(tr.randn(5, 3, 4))
@@ -278,9 +346,9 @@ class GRU(_Recurrent):
 
     gates = 3
 
-    def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Any, hx: Any = None, *, lengths: Any = None) -> tuple[Tensor, Tensor]:
         """`output, h_n`; see the class."""
-        output, (h_n,) = self._run(x, None if hx is None else (hx,), ("h_0",))
+        output, (h_n,) = self._run(x, None if hx is None else (hx,), ("h_0",), lengths)
         return output, h_n
 
     def _biases(self, b_ih: Tensor | None, b_hh: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -301,6 +369,41 @@ class GRU(_Recurrent):
             h = gru_cell(x[t], h, W, b)
             outputs.append(h)
         return ops.stack(in_time(outputs, order)), (h,)
+
+
+def spans_of(lengths: Sequence[int], T: int) -> list[tuple[int, int, int]]:
+    """(first, last + 1, n) for each stretch of steps in which the same first n of the sequences run, longest first.
+
+    >>> spans_of([5, 3, 3], 6)
+    [(0, 3, 3), (3, 5, 1)]
+    """
+    if not lengths:
+        return [(0, T, 0)] if T else []
+    spans, first = [], 0
+    for n in range(len(lengths), 0, -1):
+        if lengths[n - 1] > first:
+            spans.append((first, lengths[n - 1], n))
+            first = lengths[n - 1]
+    return spans
+
+
+def _permute_back(g: Any, order: Array, back: Array) -> Any:
+    return _permuted(g, order=back, back=order)
+
+
+@op(_permute_back)
+def _permuted(x: Array, *, order: Array, back: Array) -> Array:
+    return namespace(x).take(x, order, axis=1)
+
+
+def permuted(x: Tensor, order: Sequence[int]) -> Tensor:
+    """`x` (T, B, ...) with the sequences of a batch in another order. That is undone by a permutation, where the
+    gradient of `take` would have to sort: ids may repeat there.
+    """
+    back = sorted(range(len(order)), key=order.__getitem__)
+    ids, inverse = (asarray(i, "int64", x.device if "cuda" in x.device else None) for i in (list(order), back))
+    xp = namespace(x._array)
+    return _permuted(x, order=xp.asarray(ids), back=xp.asarray(inverse))
 
 
 def shared_copy(x: Tensor, W: Tensor) -> Tensor | None:
