@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -114,6 +116,28 @@ def test_third_order_of_a_recurrent_step():
     assert third(w).item() == pytest.approx(numeric, rel=1e-7)
 
 
+def test_hvp_can_be_differentiated():
+    f = tr.grad_of(lambda a: tr.hvp(lambda x: (x**3).sum(), (a,), (t([1.0, 1.0]),))[0].sum())
+    assert f(t([1.0, 2.0])).tolist() == [6, 6]
+    v = t([1.0, 1.0], True)
+    tr.hvp(lambda x: (x**3).sum(), (t([1.0, 2.0]),), (v,))[0].sum().backward()
+    assert v.grad.tolist() == [6, 12]
+
+
+def test_argnums_count_from_the_end_too():
+    assert tr.grad_of(lambda a, b: a * b, -1)(t(2.0), t(3.0)).item() == 2
+    assert tr.jacobian(lambda a, b: a * b, -1)(t(2.0), t(3.0)).item() == 2
+    with pytest.raises(ValueError, match="argnums 2 of a function called with 2 arguments"):
+        tr.grad_of(lambda a, b: a * b, 2)(t(2.0), t(3.0))
+
+
+def test_a_function_may_close_over_what_was_freed_before():
+    w = t(2.0, True)
+    h = w * w
+    h.backward()
+    assert tr.grad_of(lambda x: x * x)(h.detach()).item() == 8
+
+
 class Net:
     def __init__(self):
         rng = np.random.default_rng(1)
@@ -173,6 +197,58 @@ def test_checkpoint_returns_tuples_of_any_float_dtype():
     (a.sum() + b.sum()).backward()
     assert x.grad.tolist() == [5, 4]
     assert y.grad.tolist() == [1]
+
+
+def test_checkpoint_takes_nested_outputs():
+    x, y = t([1.0, 2.0], True), t([3.0], True)
+    a, (b, [c], name) = tr.checkpoint(lambda: (x * x, (y * x[0], [x + 1], "name")))
+    assert name == "name"
+    (a.sum() + b.sum() * 10 + c.sum() * 100).backward()
+    assert x.grad.tolist() == [2 + 30 + 100, 4 + 100]
+    assert y.grad.tolist() == [10]
+
+
+def test_nested_checkpoints_replay_decisions_and_draws():
+    from tinygrad_rnn.tensor.functional import replayable
+
+    mode = {"scale": 10.0}
+    x = t(np.ones(50), True)
+
+    def f(x):
+        return x * replayable(mode["scale"]) * (tr.rand(50, dtype="float64") > 0.5)
+
+    y = tr.checkpoint(lambda v: tr.checkpoint(f, v), x)
+    mode["scale"] = 0.0
+    y.backward(np.ones(50))
+    assert np.array_equal(x.grad.numpy(), y.numpy())
+
+
+def test_checkpoint_notices_that_a_weight_has_changed():
+    x = t([1.0, 2.0], True)
+    y = tr.checkpoint(lambda v: v * v, x).sum()
+    x.assign_([10.0, 20.0])
+    with pytest.raises(RuntimeError, match="other values when it was replayed"):
+        y.backward()
+
+
+def test_checkpoints_of_several_threads_do_not_share_their_draws():
+    wrong = []
+
+    def work():
+        x = t(np.ones(64), True)
+        for _ in range(50):
+            x.grad = None
+            y = tr.checkpoint(lambda v: v * (tr.rand(64, dtype="float64") > 0.5), x)
+            y.backward(np.ones(64))
+            wrong.append(not np.array_equal(x.grad.numpy(), y.numpy()))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wrong) == 200
+    assert not any(wrong)
 
 
 def test_checkpoint_nests():

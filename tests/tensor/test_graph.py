@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import threading
 
@@ -150,6 +151,10 @@ def test_a_hook_may_replace_the_gradient_and_be_removed():
     x.register_hook(lambda g: tr.zeros(7))
     with pytest.raises(tr.errors.ShapeError, match=r"a hook returned a gradient of shape \(7,\)"):
         (x * 1.0).sum().backward()
+    y = leaf([1.0])
+    y.register_hook(lambda g: 1.0)
+    with pytest.raises(TypeError, match="a hook returned float"):
+        y.backward()
 
 
 def test_what_a_hook_kept_is_not_written():
@@ -287,6 +292,80 @@ def test_a_wrong_vjp_is_an_error_at_the_definition(vjps, message):
         @tr.op(*vjps)
         def wrong(x):
             return x
+
+
+def test_a_derivative_of_the_wrong_shape_is_an_error():
+    @tr.op(lambda g: g)
+    def flipped(x):
+        return x.T
+
+    for create_graph in (False, True):
+        x = leaf(np.arange(6.0).reshape(2, 3))
+        with pytest.raises(
+            tr.errors.ShapeError, match=r"gradient of shape \(3, 2\) for an input of shape \(2, 3\)"
+        ) as e:
+            tr.grad((flipped(x) * np.ones((3, 2))).sum(), x, create_graph=create_graph)
+        assert "in the backward of flipped" in e.value.__notes__[0]
+
+
+def test_a_joint_vjp_returns_one_gradient_for_each_argument():
+    @tr.op(joint=lambda g: [g])
+    def both(a, b):
+        return a + b
+
+    with pytest.raises(TypeError, match="1 gradients from a joint vjp for 2 arguments"):
+        both(leaf([1.0]), leaf([1.0])).backward()
+
+
+def test_metadata_is_not_changed_under_the_graph():
+    x, axes, i = leaf(np.arange(8.0).reshape(2, 2, 2)), [1, 2, 0], np.array(0)
+    y, z = tr.transpose(x, axes), x[i : i + 1]
+    axes[:] = [0, 1, 2]
+    i += 1
+    g = np.arange(8.0).reshape(2, 2, 2)
+    y.backward(g)
+    assert np.array_equal(x.grad.numpy(), g.transpose(2, 0, 1))
+    x.grad = None
+    z.backward(np.ones((1, 2, 2)))
+    assert x.grad.numpy()[0].tolist() == [[1, 1], [1, 1]]
+
+
+def test_numpy_integers_are_axes():
+    x = leaf(np.ones((2, 3)))
+    for y in (x.sum(axis=np.int64(0)), tr.concatenate([x, x], axis=np.int64(1)), tr.expand_dims(x, np.int64(0))):
+        y.sum().backward()
+    with pytest.raises(tr.errors.ShapeError, match="axis 4 is out of range for 2 dimensions"):
+        tr.split(x, 1, axis=4)
+    with pytest.raises(tr.errors.ShapeError, match="out of range for 2 dimensions"):
+        x.swapaxes(0, 5)
+
+
+def test_none_is_no_operand():
+    for operate in (lambda x: x + None, lambda x: x @ None, lambda x: x == None):  # noqa: E711
+        with pytest.raises(TypeError, match="None is no operand"):
+            operate(leaf([[1.0]]))
+
+
+def test_recorded_gradients_leave_nothing_for_the_collector():
+    gc.collect()
+    gc.disable()
+    try:
+        x = leaf(np.ones(10))
+        for _ in range(5):
+            tr.grad((x * x * x).sum(), x, create_graph=True)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_anomalies_are_found_in_recorded_gradients():
+    @tr.op(lambda g, x: g * (x - x) / (x - x))
+    def sick(x):
+        return x + 0.0
+
+    with tr.detect_anomaly(), pytest.raises(tr.errors.NonFiniteError, match="derivative of sick"):
+        x = leaf([1.0])
+        tr.grad(sick(x), x, create_graph=True)
 
 
 def test_reserved_names_are_refused():

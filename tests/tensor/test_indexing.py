@@ -267,3 +267,15 @@ def test_take_out_of_range_is_named():
             tr.take_along_axis(x, np.array([ids[-1:] * 3]), axis=0)
     with pytest.raises((IndexError, TypeError)):
         tr.take(x, np.array([0.5]), axis=0)
+
+
+def test_sequences_in_an_index_are_arrays():
+    for key in ((0, 0), [0, 0], range(2)):
+        x = tr.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+        y = x[key,]
+        y.sum().backward()
+        expected = np.zeros(3)
+        np.add.at(expected, list(key), 1.0)
+        assert x.grad.tolist() == expected.tolist()
+    with pytest.raises(IndexError, match="not str"):
+        x["a"]

@@ -216,7 +216,7 @@ def test_assign_leaves_old_graphs_and_views_alone():
 
 def test_in_place_operators_on_a_leaf_say_why():
     p = leaf([1.0])
-    for operate in ("__iadd__", "__isub__", "__imul__", "__itruediv__"):
+    for operate in ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__imatmul__"):
         with pytest.raises(tr.errors.ImmutableError, match="assign_"):
             getattr(p, operate)(0.1)
     total = tr.Tensor([0.0])
@@ -268,6 +268,33 @@ def test_no_grad_is_per_async_task():
         return recording
 
     assert asyncio.run(main())
+
+
+def test_no_grad_decorates_coroutines_and_refuses_async_generators():
+    @tr.no_grad()
+    async def inside():
+        await asyncio.sleep(0)
+        return tr.is_recording()
+
+    async def main():
+        task = asyncio.create_task(inside())
+        await asyncio.sleep(0)
+        return tr.is_recording(), await task
+
+    assert asyncio.run(main()) == (True, False)
+    with pytest.raises(TypeError, match="async generator leaking"):
+
+        @tr.no_grad()
+        async def leaking():
+            yield 1
+
+
+def test_no_grad_without_parentheses_is_named():
+    with pytest.raises(TypeError, match=r"write @no_grad\(\), with parentheses"):
+
+        @tr.no_grad
+        def f():
+            pass
 
 
 def test_no_grad_is_restored_on_exceptions():
@@ -341,6 +368,14 @@ def test_ties_of_max_share_the_gradient(dtype):
         lambda x: x * tr.arange(4),
         lambda x: x * (x > 0),
         lambda x: x * [1, 2, 3, 4],
+        lambda x: x * [0.1, 0.2, 0.3, 0.4],
+        lambda x: tr.stack([x, tr.arange(4)]),
+        lambda x: tr.concatenate([tr.arange(2), x]),
+        lambda x: tr.einsum("i,i->", x, tr.arange(4)),
+        lambda x: tr.linear(tr.arange(4), tr.reshape(x, (1, 4))),
+        lambda x: tr.clip(x, np.float64(0.1)),
+        lambda x: tr.leaky_relu(x, np.float64(0.1)),
+        lambda x: tr.elu(x, np.float64(0.1)),
         lambda x: x / 3,
         lambda x: 1 / (x + 5),
         lambda x: x**2,
@@ -371,6 +406,31 @@ def test_python_floats_become_float32_and_arrays_keep_their_type():
         tr.Tensor([1j])
     with pytest.raises(tr.errors.DTypeError, match="<U1"):
         tr.Tensor(["a"])
+
+
+def test_float64_never_passes_through_float32():
+    x = leaf([1.0])
+    assert (x * [0.1]).item() == 0.1
+    (x * 1.0).backward([0.1])
+    assert x.grad.item() == 0.1
+    x.grad = [0.3]
+    assert x.grad.item() == 0.3
+    assert np.array(tr.Tensor([1.0, 2.0])).dtype == "float32"
+    assert np.array(tr.Tensor([1, 2])).dtype == "int64"
+    x.register_hook(lambda g: g.to("float32"))
+    (x * 1.0).backward([1.0])
+    assert x.grad.dtype == "float64"
+
+
+def test_full_takes_numpy_scalars():
+    for half in (0.5, np.float32(0.5), np.float16(0.5), np.array(0.5)):
+        assert tr.full((2,), half).tolist() == [0.5, 0.5]
+
+
+def test_the_gradient_of_a_float16_mean_does_not_vanish():
+    x = leaf(np.ones(70_000), "float16")
+    x.mean().backward()
+    assert x.grad.numpy()[0] == np.float16(1 / 70_000)
 
 
 def test_an_integer_leaf_is_refused():

@@ -174,3 +174,11 @@ def test_a_masked_row_of_a_softmax_is_finite_where_one_entry_is_left():
 def test_infinities_and_nan_in_max():
     assert slope(tr.max, [1.0, np.inf, np.inf]) == [0.0, 0.5, 0.5]
     assert np.isnan(tr.max(tr.Tensor([1.0, np.nan])).item())
+
+
+def test_second_order_where_a_norm_or_a_deviation_is_zero():
+    for f in (tr.norm, tr.std):
+        x = tr.Tensor([1.0, 1.0], dtype="float64", requires_grad=True)
+        y = f(x - 1.0) + (x**3).sum()
+        g = tr.grad(y, x, create_graph=True)
+        assert tr.grad(g.sum(), x).tolist() == [6, 6]

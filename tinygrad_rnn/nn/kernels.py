@@ -269,7 +269,8 @@ def cross_entropy_forward(x: Array, *, targets: Array, keep: Array, label_smooth
     top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
     e = xp.exp(x - top)
     y = xp.empty((2, N), dtype=x.dtype)
-    xp.log(xp.sum(e, axis=1), out=y[1])
+    total = xp.sum(e, axis=1)
+    xp.log(xp.where(total == 0, xp.ones_like(total), total), out=y[1])
     y[1] += top[:, 0]
     y[0] = y[1]
     chosen = x[xp.arange(N), targets]

@@ -30,6 +30,7 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm_: max_norm must be above 0, got {max_norm!r}")
+    max_norm = float(max_norm)
     named = [(name, p, p.grad._array) for name, p in _named(parameters) if p.grad is not None]
     with quiet():
         norm = math.sqrt(sum(_square(g) for _, _, g in named))
@@ -58,6 +59,7 @@ def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     """
     if not clip_value > 0:
         raise ValueError(f"clip_grad_value_: clip_value must be above 0, got {clip_value!r}")
+    clip_value = float(clip_value)
     for _, p in _named(parameters):
         if p.grad is not None:
             g = p.grad._array
@@ -74,6 +76,8 @@ def _named(parameters: Any) -> Iterable[tuple[Any, Tensor]]:
 def _square(g: Array) -> float:
     """The sum of the squares."""
     flat = namespace(g).reshape(g, (-1,))
+    if g.dtype.itemsize < 4:  # half precision holds neither the square of 300 nor that of 1e-4
+        flat = namespace(g).astype(flat, namespace(g).float32)
     return float(flat @ flat)
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygrad_rnn.errors import BackendMismatchError, DTypeError
+from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ShapeError
 
 Array: TypeAlias = Any  # numpy.ndarray, cupy.ndarray or another array of the standard
 DType: TypeAlias = Any
@@ -142,11 +143,14 @@ def to_host(x: Array) -> np.ndarray[Any, Any]:
 
 
 def dtype_of(name: Any) -> DType:
-    """A NumPy dtype from a name, a type or a dtype; anything else is a `DTypeError`."""
+    """A NumPy dtype from a name, a type or a dtype; anything but numbers and booleans is a `DTypeError`."""
     try:
-        return np.dtype(name)
+        dtype = np.dtype(name) if name is not None else None
     except TypeError:
-        raise DTypeError(f"unknown dtype {name!r}: use float16, float32, float64, an integer type or bool") from None
+        dtype = None
+    if dtype is None or not _is_real(dtype):
+        raise DTypeError(f"not a dtype for a tensor: {name!r}; use float16, float32, float64, an integer type or bool")
+    return dtype
 
 
 def is_floating(dtype: DType) -> bool:
@@ -183,7 +187,7 @@ def asarray(data: Any, dtype: Any = None, device: str | None = None) -> Array:
         raise ValueError(f"cannot make a tensor of {type(data).__name__}: {error}") from None
     if not _is_real(x.dtype):
         raise DTypeError(f"a tensor holds numbers or booleans, not {x.dtype} (from {data!r:.60})")
-    if dtype is None and x.dtype == np.float64:
+    if dtype is None and x.dtype == np.float64 and (not hasattr(data, "dtype") or isinstance(data, np.generic)):
         x = x.astype(np.float32)
     return to_device(x, device or "cpu")
 
@@ -206,6 +210,12 @@ def freeze(x: Array) -> Array:
     return namespace(x).asarray(x, copy=True)
 
 
+def _list_dtype(x: Any, like: Array) -> DType:
+    """The dtype of a list beside `like`: its floats are as weak as a single float is."""
+    weak = is_floating(like.dtype) and np.asarray(x).dtype == np.float64
+    return np.dtype(str(like.dtype).rpartition(".")[2]) if weak else None
+
+
 def operand(x: Any, like: Array) -> Any:
     """What stands beside the array of a Tensor, made safe.
 
@@ -219,7 +229,7 @@ def operand(x: Any, like: Array) -> Any:
     if hasattr(x, "dtype"):
         return asarray(x)
     if isinstance(x, list | tuple):
-        return asarray(x, device=device_of(like))
+        return asarray(x, _list_dtype(x, like), device_of(like))
     raise TypeError(f"expected a Tensor, an array, a number or a list of numbers, got {type(x).__name__}: {x!r:.60}")
 
 
@@ -246,6 +256,15 @@ def promote(a: Array, b: Array) -> tuple[Array, Array]:
     return xp.astype(a, xp.float32 if type(b) in _SCALARS else b.dtype), b
 
 
+def promoted(arrays: Sequence[Array]) -> Sequence[Array]:
+    """Any number of operands, integers and booleans cast to the widest floating type among them."""
+    floats = [x for x in arrays if type(x) not in _SCALARS and is_floating(x.dtype)]
+    if not floats or len(floats) == len(arrays):
+        return arrays
+    widest = max(floats, key=lambda x: int(x.dtype.itemsize if hasattr(x.dtype, "itemsize") else 8))
+    return [promote(x, widest)[0] for x in arrays]
+
+
 def sum_to(g: Array, shape: tuple[int, ...]) -> Array:
     """`g` summed over the axes along which `shape` was broadcast to it: the transpose of broadcasting.
 
@@ -255,6 +274,8 @@ def sum_to(g: Array, shape: tuple[int, ...]) -> Array:
     extra = g.ndim - len(shape)
     if g.shape[extra:] == shape and isinstance(g, np.ndarray):  # a bias, at every step of a recurrent layer
         return np.add.reduce(g, axis=0 if extra == 1 else tuple(range(extra)))
+    if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
+        raise ShapeError(f"a gradient of shape {tuple(g.shape)} for an input of shape {shape}: the derivative is wrong")
     axes = (*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1))
     g = namespace(g).sum(g, axis=axes, keepdims=True)
     return g.reshape(shape) if isinstance(g, np.ndarray) else namespace(g).reshape(g, shape)
@@ -352,6 +373,7 @@ def pad(x: Array, widths: Sequence[tuple[int, int]], value: float = 0) -> Array:
     return xp.asarray(np.pad(np.asarray(x), widths, constant_values=value))
 
 
+_own_generator: ContextVar[np.random.Generator | None] = ContextVar("own_generator", default=None)
 _generator: np.random.Generator | None = None  # made at the first draw: numpy.random is slow to import
 
 
@@ -361,15 +383,33 @@ def manual_seed(seed: int) -> None:
     >>> manual_seed(0)
     """
     global _generator
+    if (own := _own_generator.get()) is not None:  # inside a checkpointed segment
+        own.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+        return
     _generator = np.random.default_rng(seed)
 
 
 def generator() -> np.random.Generator:
     """The library's NumPy generator. Draws are made on the host and moved, so a seed means the same on any device."""
     global _generator
+    if (own := _own_generator.get()) is not None:
+        return own
     if _generator is None:
         _generator = np.random.default_rng()
     return _generator
+
+
+def nearly_equal(a: Array, b: Array) -> bool:
+    """Whether two arrays are equal up to rounding; NaN equals NaN."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    xp = namespace(a, b)
+    with quiet():
+        differ = (a != b) & ~((a != a) & (b != b))
+        if not xp.any(differ):
+            return True
+        scale = xp.max(xp.where(xp.isfinite(b), xp.abs(b), 0.0))
+        return bool(xp.all(xp.where(differ, xp.abs(a - b), 0.0) <= 1000 * xp.finfo(b.dtype).eps * scale))
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:
@@ -402,14 +442,15 @@ def synchronize(device: str) -> None:
 
 
 @contextlib.contextmanager
-def preserved_generator(state: Any) -> Iterator[None]:
-    """Run with the generator in `state`, and put it back as it was."""
-    before = generator().bit_generator.state
-    generator().bit_generator.state = state
+def own_generator(state: Any) -> Iterator[np.random.Generator]:
+    """Inside, `generator()` is a new one in `state`, for this thread alone: what a checkpointed segment draws from."""
+    own = np.random.default_rng()
+    own.bit_generator.state = state
+    token = _own_generator.set(own)
     try:
-        yield
+        yield own
     finally:
-        generator().bit_generator.state = before
+        _own_generator.reset(token)
 
 
 def render(x: Array, prefix: str) -> str:
@@ -419,6 +460,7 @@ def render(x: Array, prefix: str) -> str:
 
 def filled(shape: tuple[int, ...], value: float, dtype: Any) -> np.ndarray[Any, Any]:
     """A NumPy array of `value`; a Python float becomes float32."""
+    value = np.asarray(value).item()
     return np.full(shape, value, dtype=dtype_of(dtype or (np.float32 if isinstance(value, float) else np.int64)))
 
 

@@ -40,7 +40,6 @@ class RecordedGradients(Gradients):
     def __init__(self) -> None:
         super().__init__()
         self.part_lists: dict[Node, list[Part]] = {}
-        self.pull = self.pull_recorded if self.pull is None else self.pull_checked
 
     def add(self, node: Node, d: Any) -> None:
         if type(d) is Part:
@@ -69,6 +68,10 @@ class RecordedGradients(Gradients):
             total = ops.product(ops.concatenate(pairs.xs), ops.concatenate(pairs.gs))
             g = total if g is None else g + total
         return g
+
+    @property
+    def pull(self) -> Callable[[Node, Any], Sequence[Any]]:
+        return self.pull_checked if self.checks else self.pull_recorded
 
     def pull_recorded(self, node: Node, g: Any) -> Sequence[Any]:
         """What a node pulls back to its sources, computed on Tensors that know where they came from."""
@@ -173,13 +176,16 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     def with_gradient(*args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
         # Differentiated from outside, or closing over what is: then the derivative must be recorded, too.
         outer = is_recording()
-        inputs = {i: _fresh(args[i]) for i in positions}
+        if any(not -len(args) <= i < len(args) for i in positions):
+            raise ValueError(f"value_and_grad: argnums {argnums} of a function called with {len(args)} arguments")
+        at = [i % len(args) for i in positions]
+        inputs = {i: _fresh(args[i]) for i in at}
         with record():
             y = f(*(inputs.get(i, a) for i, a in enumerate(args)), **kwargs)
         if not isinstance(y, Tensor) or y.size != 1:
             shape = y.shape if isinstance(y, Tensor) else type(y).__name__
             raise ShapeError(f"value_and_grad: the function must return a tensor of one element, not {shape}")
-        xs = [inputs[i] for i in positions]
+        xs = [inputs[i] for i in at]
         create = outer and _reaches_outside(y, xs)
         gradients = _grad((y,), xs, (None,), create, create)
         value = y if create else y.detach()
@@ -189,11 +195,11 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 
 
 def _reaches_outside(y: Tensor, inputs: Sequence[Tensor]) -> bool:
-    """Whether `y` depends on a leaf other than the fresh ones among `inputs`."""
+    """Whether `y` depends on anything older than the fresh `inputs`; what is older still is not looked at."""
     if y._node is None:
         return False
-    fresh = {x._node for x in inputs}
-    return any(node.plan is None and node not in fresh for node in newest_first([y._node]))
+    floor = min(cast(Node, x._node).serial for x in inputs)
+    return any(node.serial < floor for node in newest_first([y._node], floor))
 
 
 def grad_of(f: Function, argnums: int | Sequence[int] = 0) -> Function:
@@ -265,11 +271,15 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
     """
 
     def matrix(*args: Any, **kwargs: Any) -> Tensor:
-        def of_one(x: Tensor) -> Any:
-            return f(*args[:argnums], x, *args[argnums + 1 :], **kwargs)
+        if not -len(args) <= argnums < len(args):
+            raise ValueError(f"jacobian: argnums {argnums} of a function called with {len(args)} arguments")
+        at = argnums % len(args)
 
-        y, pull = vjp(of_one, args[argnums])
-        x_shape = Tensor(args[argnums]).shape if not isinstance(args[argnums], Tensor) else args[argnums].shape
+        def of_one(x: Tensor) -> Any:
+            return f(*args[:at], x, *args[at + 1 :], **kwargs)
+
+        y, pull = vjp(of_one, args[at])
+        x_shape = Tensor(args[at]).shape if not isinstance(args[at], Tensor) else args[at].shape
         if not y.size:
             return ops.reshape(zeros_like(y), (*y.shape, *x_shape))
         xp = namespace(y._array)
@@ -301,14 +311,18 @@ def hvp(f: Function, primals: Sequence[Any], vectors: Sequence[Any]) -> tuple[Te
     """
     xs = [_fresh(x) for x in primals]
     with record():
-        slopes = _grad((f(*xs),), xs, (None,), True, True)
+        y = f(*xs)
+        slopes = _grad((y,), xs, (None,), True, True)
     reached = [(s, v) for s, v in zip(slopes, vectors, strict=True) if s._node is not None]
-    return _grad([s for s, _ in reached], xs, [v for _, v in reached], False, False)
+    outer = is_recording() and (
+        _reaches_outside(y, xs) or any(isinstance(v, Tensor) and v.requires_grad for v in vectors)
+    )
+    return _grad([s for s, _ in reached], xs, [v for _, v in reached], outer, outer)
 
 
 # --- checkpoint -------------------------------------------------------------------------------------------------------
 
-_decisions: ContextVar[tuple[list[Any], bool] | None] = ContextVar("decisions", default=None)
+_decisions: ContextVar[tuple[tuple[list[Any], bool], ...]] = ContextVar("decisions", default=())
 
 
 def replayable(value: V) -> V:
@@ -316,18 +330,18 @@ def replayable(value: V) -> V:
 
     A layer passes what it decides by (its train/eval mode, say) through this, so that a replay decides the same.
     """
-    if (state := _decisions.get()) is None:
-        return value
-    taken, replaying = state
-    if replaying:
-        return cast(V, taken.pop(0))
-    taken.append(value)
+    for taken, replaying in _decisions.get():  # the outermost segment first: what it replays, those inside take over
+        if replaying:
+            value = taken.pop(0)
+        else:
+            taken.append(value)
     return value
 
 
 @contextmanager
 def _deciding(taken: list[Any], replaying: bool) -> Iterator[None]:
-    token = _decisions.set((taken, replaying))
+    # a replay is complete in itself: it runs in whatever backward comes
+    token = _decisions.set(((taken, True),) if replaying else (*_decisions.get(), (taken, False)))
     try:
         yield
     finally:
@@ -338,14 +352,22 @@ class _Segment:
     """The plan of a checkpointed segment: runs it again, and sweeps what it then recorded."""
 
     name = "checkpoint"
+    joint = False
 
-    def __init__(self, run: Callable[[], Tensor], state: Any, taken: list[Any]) -> None:
-        self.run, self.state, self.taken = run, state, taken
+    def __init__(self, run: Callable[[], Tensor], state: Any, taken: list[Any], value: Any) -> None:
+        self.run, self.state, self.taken, self.value = run, state, taken, value
 
     def replay(self) -> Tensor:
         """The segment's output, recorded, with the random numbers and the decisions of the first run."""
-        with record(), backend.preserved_generator(self.state), _deciding(list(self.taken), True):
-            return self.run()
+        with record(), backend.own_generator(self.state), _deciding(list(self.taken), True):
+            y = self.run()
+        if not backend.nearly_equal(y._array, self.value):
+            raise RuntimeError(
+                "checkpoint: the function gave other values when it was replayed than in the first run. Something that "
+                "it reads has changed in between (assign_ or an optimiser step before the backward, a generator of "
+                "its own, a global): the gradient would be that of another function"
+            )
+        return y
 
     def pull(self, g: Any, kept: tuple[Node | None, ...]) -> Sequence[Any]:
         floor = next_serial()
@@ -360,8 +382,11 @@ class _Segment:
 def checkpoint(f: Function, *args: Any) -> Any:
     """`f(*args)` without keeping what is inside: the backward runs `f` again. Gradients are the same, memory is less.
 
-    `f` returns a Tensor or a tuple of Tensors; it may close over anything, and gradients reach what it closes over.
-    Random draws and the layers' train/eval modes are replayed as they were. Higher orders work.
+    `f` returns Tensors, alone or in nested tuples and lists; it may close over anything, and gradients reach what it
+    closes over. Random draws and the layers' train/eval modes are replayed as they were. Higher orders work.
+
+    Raises `RuntimeError` in the backward if the replay gives other values than the first run: a weight was changed in
+    between, say.
 
     >>> import tinygrad_rnn as tr
     >>> x = tr.Tensor([1.0, 2.0], requires_grad=True)
@@ -371,40 +396,47 @@ def checkpoint(f: Function, *args: Any) -> Any:
     """
     if not is_recording():
         return f(*args)
-    layout: list[Tensor] = []  # values of the outputs, without their graphs
-    single = [True]
-
-    def run() -> Tensor:
-        y = f(*args)
-        single[0] = isinstance(y, Tensor)
-        outputs = (y,) if single[0] else tuple(y)
-        layout[:] = [o.detach() for o in outputs]
-        return outputs[0] if single[0] else _pack(outputs)
-
     taken: list[Any] = []
-    state = backend.generator().bit_generator.state
+    drawn_from = backend.generator()
+    state = drawn_from.bit_generator.state
     floor = next_serial()
-    with _deciding(taken, False):
-        y = run()
-    if y._node is None or y._node.serial < floor:
-        return y if single[0] else _unpack(y, layout)
-    sources = tuple(node for node in newest_first([y._node], floor) if node.serial < floor)
-    packed = box(y._array, Node(_Segment(run, state, taken), sources, sources, y.shape, y.dtype))
-    return packed if single[0] else _unpack(packed, list(layout))
+    with _deciding(taken, False), backend.own_generator(state) as own:
+        y = f(*args)
+    drawn_from.bit_generator.state = own.bit_generator.state
+    outputs = _recorded(y)
+    if not outputs:
+        return y
+    inner = _pack(outputs)
+    if inner._node.serial < floor:
+        return y
+    sources = tuple(node for node in newest_first([inner._node], floor) if node.serial < floor)
+    segment = _Segment(lambda: _pack(_recorded(f(*args))), state, taken, inner._array)
+    packed = box(inner._array, Node(segment, sources, sources, inner.shape, inner.dtype))
+    return _replaced(y, iter([packed] if len(outputs) == 1 else _unpacked(packed, outputs)))
 
 
-def _pack(outputs: Sequence[Tensor]) -> Tensor:
+def _recorded(y: Any) -> list[Any]:
+    """The tensors with a history in nested tuples and lists, in order."""
+    if isinstance(y, Tensor):
+        return [y] if y._node is not None else []
+    return [t for part in y for t in _recorded(part)] if isinstance(y, tuple | list) else []
+
+
+def _replaced(y: Any, new: Iterator[Tensor]) -> Any:
+    """`y` with `new` in the place of its tensors with a history."""
+    if isinstance(y, Tensor):
+        return next(new) if y._node is not None else y
+    return type(y)([_replaced(part, new) for part in y]) if isinstance(y, tuple | list) else y
+
+
+def _pack(outputs: Sequence[Tensor]) -> Any:
     """Several tensors as one: a node has one output."""
-    return ops.concatenate([ops.reshape(o, (-1,)) for o in outputs])
+    return outputs[0] if len(outputs) == 1 else ops.concatenate([ops.reshape(o, (-1,)) for o in outputs])
 
 
-def _unpack(packed: Tensor, layout: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    parts, start = [], 0
-    for like in layout:
-        part = ops.reshape(packed[start : start + like.size], like.shape)
-        if backend.is_floating(like.dtype):
-            parts.append(part if part.dtype == like.dtype else ops.astype(part, like.dtype))
-        else:
-            parts.append(like)
+def _unpacked(packed: Tensor, outputs: Sequence[Tensor]) -> Iterator[Tensor]:
+    """The parts of `packed`, with the shapes and dtypes that `outputs` have."""
+    start = 0
+    for like in outputs:
+        yield ops.astype(ops.reshape(packed[start : start + like.size], like.shape), like.dtype)
         start += like.size
-    return tuple(parts)

@@ -24,6 +24,7 @@ class FusedPlan:
     """The plan of a fused op: its kernel's vjp on raw arrays, its plain definition where that is differentiated."""
 
     __slots__ = ("name", "plain", "vjp", "needs")
+    joint = True
 
     def __init__(self, name: str, plain: Callable[..., Tensor], vjp: Vjp, needs: tuple[bool, ...]) -> None:
         self.name, self.plain, self.vjp, self.needs = name, plain, vjp, needs

@@ -99,7 +99,10 @@ class _Recording:
                 f"`with {type(self).__name__}()` inside the generator {caller.f_code.co_name!r} would leak to its "
                 f"caller at every yield: decorate the generator with @{type(self).__name__}() instead"
             )
-        self._tokens.append(recording.set(self.mode))
+        self._tokens.append(recording.set(self._wanted()))
+
+    def _wanted(self) -> int:
+        return self.mode
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         recording.reset(self._tokens.pop())
@@ -133,6 +136,18 @@ class _Recording:
             finally:
                 inner.close()
 
+        @wraps(f)
+        async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
+            token = recording.set(mode)  # of this task alone
+            try:
+                return await f(*args, **kwargs)
+            finally:
+                recording.reset(token)
+
+        if inspect.isasyncgenfunction(f):
+            raise TypeError(f"{type(self).__name__} would leak from the async generator {f.__name__} at every yield")
+        if inspect.iscoroutinefunction(f):
+            return run_coroutine  # type: ignore[return-value]
         return run_generator if inspect.isgeneratorfunction(f) else run  # type: ignore[return-value]
 
 
@@ -151,7 +166,10 @@ class no_grad(_Recording):
 
 
 class record(_Recording):
-    """Compute with recording, inside `no_grad` too: what replays a checkpointed segment."""
+    """Compute with recording, inside `no_grad` too, as a replay must; `detect_anomaly` stays in force."""
+
+    def _wanted(self) -> int:
+        return max(ON, recording.get())
 
 
 class detect_anomaly(_Recording):
@@ -228,6 +246,8 @@ def sweep(
                     results[node] = g
                 if inside and node.sources and (visited is None or not visited.isdisjoint(node.sources)):
                     pulled = node.plan.pull(g, node.kept) if pull is None else pull(node, g)
+                    if node.plan.joint and len(pulled) != len(node.sources):
+                        raise TypeError(f"{len(pulled)} gradients from a joint vjp for {len(node.sources)} arguments")
                     for source, d in zip(node.sources, pulled):  # noqa: B905 (a hot line)
                         if source is not None and d is not None and (visited is None or source in visited):
                             add(source, d)
@@ -330,10 +350,12 @@ class Gradients:
         self.lazy: set[Node] = set()  # the nodes with parts or pairs
         self.parts: dict[Node, Array] = {}
         self.pairs: dict[Node, Pairs] = {}
-        # how a node pulls, where it is not just `node.plan.pull(g, node.kept)`
-        self.pull: Callable[[Node, Any], Sequence[Any]] | None = (
-            self.pull_checked if recording.get() == TRACED else None
-        )
+        self.checks = recording.get() == TRACED
+
+    @property
+    def pull(self) -> Callable[[Node, Any], Sequence[Any]] | None:
+        """How a node pulls, where it is not just `node.plan.pull(g, node.kept)`. Not stored: that would be a cycle."""
+        return self.pull_checked if self.checks else None
 
     def add(self, node: Node, d: Any) -> None:
         """Add one contribution. The one gate: summed to the node's shape, cast to its dtype."""

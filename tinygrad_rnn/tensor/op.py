@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, NoReturn, ParamSpec, TypeAlias, cast
+from typing import Any, ParamSpec, TypeAlias, cast
 
 from tinygrad_rnn.errors import BackendMismatchError, ShapeError, TinygradRnnError
 from tinygrad_rnn.tensor import backend
@@ -90,7 +90,7 @@ class Plan:
     `lambda g, k: (vjp0(g, k[0]), vjp1(g, k[1]))`.
     """
 
-    __slots__ = ("name", "keep", "pull", "roles")
+    __slots__ = ("name", "keep", "pull", "roles", "joint")
 
     def __init__(self, op: Op, needs: tuple[bool, ...]) -> None:
         kept: dict[str, int] = {}
@@ -116,6 +116,7 @@ class Plan:
 
         keep = f"lambda {', '.join(['y', *arrays, *metadata])}: ({' '.join(value(n) + ',' for n in kept)})"
         self.name = op.name
+        self.joint = op.joint is not None  # then how many gradients come back is the rule's word: it is checked
         self.keep: Callable[..., tuple[Any, ...]] = eval(keep, {"tuple": tuple, **scope})
         self.pull: Callable[[Any, tuple[Any, ...]], Sequence[Any]] = eval(f"lambda g, k: {pull}", scope)
         # which of the kept are values of the graph: the output (-1), an argument (its position), or no tensor (None)
@@ -218,9 +219,9 @@ def _one_with_metadata(op: Op) -> Callable[..., Any]:
         if not isinstance(x, Tensor):
             return forward(_raw(x), **metadata)
         source, x = x._node, x._array
-        for value in metadata.values():
-            if isinstance(value, Tensor):
-                _refuse_metadata(op)
+        for name, value in metadata.items():
+            if type(value) not in _PLAIN:
+                metadata[name] = _settled(op, value)
         try:
             y = forward(x, **metadata)
         except Exception as error:
@@ -285,9 +286,11 @@ def _many(op: Op) -> Callable[..., Any]:
         arrays, sources, like = unbox(operands)
         if like is None:
             return op.forward(*map(_raw, operands), **metadata)
-        for value in metadata.values():
-            if isinstance(value, Tensor):
-                _refuse_metadata(op)
+        for name, value in metadata.items():
+            if type(value) not in _PLAIN:
+                metadata[name] = _settled(op, value)
+        if op.promote:
+            arrays = backend.promoted(arrays)
         try:
             y = as_array(op.forward(*arrays, **metadata), like)
         except Exception as error:
@@ -327,9 +330,19 @@ def _raw(x: Any) -> Any:
     return x if hasattr(x, "dtype") or not isinstance(x, list | tuple) else backend.asarray(x)
 
 
-def _refuse_metadata(op: Op) -> NoReturn:
-    names = ", ".join(f"{name}=" for name in op.metadata)
-    raise TypeError(f"{op.name}: {names} takes plain values, not a Tensor: no gradient could reach it")
+_PLAIN = frozenset({int, float, bool, str, slice, type(...), type(None)})
+
+
+def _settled(op: Op, value: Any) -> Any:
+    """A value of metadata that nobody can change under the graph: lists become tuples, NumPy's numbers plain ones."""
+    if isinstance(value, Tensor):
+        names = ", ".join(f"{name}=" for name in op.metadata)
+        raise TypeError(f"{op.name}: {names} takes plain values, not a Tensor: no gradient could reach it")
+    if type(value) is list or type(value) is tuple:
+        if type(value) is tuple and _PLAIN.issuperset(map(type, value)):
+            return value
+        return tuple(v if type(v) in _PLAIN else _settled(op, v) for v in value)
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
 
 
 def trace(node: Node) -> None:
@@ -346,6 +359,8 @@ def explained(op: Op, arrays: Sequence[Any], error: Exception) -> Exception:
     places = {(type(x), backend.device_of(x)) for x in arrays if hasattr(x, "dtype")}
     if len(places) > 1:
         return BackendMismatchError(f"{op.name}: {backend.mismatch([x for x in arrays if hasattr(x, 'dtype')])}")
+    if any(x is None for x in arrays):
+        return TypeError(f"{op.name}: None is no operand")
     if isinstance(error, AttributeError) and len(arrays) != sum(hasattr(x, "shape") for x in arrays):
         return ShapeError(f"{op.name}: shapes {shapes} do not fit: a plain number where an array is needed")
     if type(error) is ValueError:

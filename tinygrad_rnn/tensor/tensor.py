@@ -77,7 +77,9 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether a gradient flows to or through this tensor. May be set on a leaf."""
+        """Whether a gradient flows to or through this tensor. May be set on a leaf, which then starts anew: a graph
+        recorded before, and the `.grad` that it had, belong to the leaf that it was.
+        """
         return self._node is not None
 
     @requires_grad.setter
@@ -114,7 +116,7 @@ class Tensor:
             return
         if self._node is None:
             raise RuntimeError("a tensor that does not require a gradient has no .grad to set")
-        array = value._array if isinstance(value, Tensor) else backend.asarray(value)
+        array = value._array if isinstance(value, Tensor) else backend.asarray(value, self._array.dtype)
         if tuple(array.shape) != self.shape:
             raise ShapeError(f"a gradient of shape {tuple(array.shape)} for a tensor of shape {self.shape}")
         xp = backend.namespace(array)
@@ -145,7 +147,7 @@ class Tensor:
                     f"it may be omitted for one element only (did you forget .sum() or .mean()?)"
                 )
             return backend.namespace(self._array).ones_like(self._array)
-        array = gradient._array if isinstance(gradient, Tensor) else backend.asarray(gradient)
+        array = gradient._array if isinstance(gradient, Tensor) else backend.asarray(gradient, self._array.dtype)
         if tuple(array.shape) != self.shape:
             raise ShapeError(f"gradient of shape {tuple(array.shape)} for a tensor of shape {self.shape}")
         if backend.device_of(array) != self.device:
@@ -168,13 +170,18 @@ class Tensor:
 
         def on_gradient(g: Any) -> Any:
             result = hook(g if isinstance(g, Tensor) else box(g, None))
-            if result is None or isinstance(g, Tensor):
-                return result
+            if result is None:
+                return None
+            if not isinstance(result, Tensor):
+                raise TypeError(
+                    f"a hook returned {type(result).__name__}: it must return a Tensor, or None to change nothing"
+                )
             if result.shape != self_shape:
                 raise ShapeError(
                     f"a hook returned a gradient of shape {result.shape} for a tensor of shape {self_shape}"
                 )
-            return result._array
+            result = result.to(g.dtype)
+            return result if isinstance(g, Tensor) else result._array
 
         self_shape = self.shape  # not self: a node must not hold a tensor
         hooks = self._watch().hooks
@@ -282,13 +289,15 @@ class Tensor:
                 "use the op of tinygrad_rnn, or .detach() first, or .numpy() if you want the values"
             )
         array = backend.to_host(self._array)
-        return array.astype(dtype, copy=True) if dtype is not None or copy else backend.freeze(array)
+        if dtype is None and not copy:
+            return backend.freeze(array)
+        return array.astype(array.dtype if dtype is None else dtype, copy=True)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         # `ndarray + tensor` arrives here as np.add; a ufunc that is no operator of ours would cut the graph.
         name = ufunc.__name__
         if name not in _UFUNCS or method != "__call__" or any(v is not None for v in options.values()):
-            self._refuse_numpy(name)
+            self._refuse_numpy(name if method == "__call__" else f"{name}.{method}")
         return getattr(ops, name)(*inputs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> NoReturn:
@@ -417,6 +426,12 @@ class Tensor:
     def __itruediv__(self, other: Any) -> Tensor:
         return self._in_place(other, ops.divide)
 
+    def __ipow__(self, other: Any) -> Tensor:
+        return self._in_place(other, ops.power)
+
+    def __imatmul__(self, other: Any) -> Tensor:
+        return self._in_place(other, ops.matmul)
+
     # --- ops as methods, where NumPy has them -------------------------------------------------------------------------
 
     def __getitem__(self, index: Any) -> Tensor:
@@ -470,13 +485,13 @@ class Tensor:
         """`tr.min(self, axis=axis, keepdims=keepdims)`: the values only."""
         return ops.min(self, axis=axis, keepdims=keepdims)
 
-    def var(self, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
-        """`tr.var(self, axis=axis, keepdims=keepdims, ddof=ddof)`."""
-        return ops.var(self, axis=axis, keepdims=keepdims, ddof=ddof)
+    def var(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        """`tr.var(self, axis=axis, ddof=ddof, keepdims=keepdims)`."""
+        return ops.var(self, axis=axis, ddof=ddof, keepdims=keepdims)
 
-    def std(self, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
-        """`tr.std(self, axis=axis, keepdims=keepdims, ddof=ddof)`."""
-        return ops.std(self, axis=axis, keepdims=keepdims, ddof=ddof)
+    def std(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        """`tr.std(self, axis=axis, ddof=ddof, keepdims=keepdims)`."""
+        return ops.std(self, axis=axis, ddof=ddof, keepdims=keepdims)
 
     def cumsum(self, axis: int | None = None) -> Tensor:
         """`tr.cumsum(self, axis=axis)`."""

@@ -16,6 +16,7 @@ from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.ops.shape import axes_of
 from tinygrad_rnn.tensor.tensor import Tensor
 
+_BOUNDS = frozenset({int, type(None)})
 _BASIC = frozenset({int, slice, type(Ellipsis)})
 
 
@@ -32,6 +33,7 @@ def getitem(x: Operand, index: Any) -> Tensor:
     if type(index) is int:  # `for x_t in x`
         return _slice(x, index=(index, ...))
     keys = index if type(index) is tuple else (index,)
+    keys = tuple(_plain_slice(k) if type(k) is slice else k for k in keys)
     if _BASIC.issuperset(map(type, keys)):  # with `...` NumPy never answers with a scalar
         return _slice(x, index=keys if Ellipsis in keys else (*keys, ...))
     return _gather(x, index=_checked_keys(keys, _raw(x)))
@@ -104,6 +106,14 @@ def assemble(*gs: Operand, indices: Sequence[Any], shape: tuple[int, ...]) -> Ar
     return buffer
 
 
+def _plain_slice(key: slice) -> slice:
+    """`key` with bounds that nobody can write to: a 0-d array is an index, too."""
+    bounds = (key.start, key.stop, key.step)
+    if _BOUNDS.issuperset(map(type, bounds)):
+        return key
+    return slice(*(None if b is None else b.__index__() for b in bounds))
+
+
 def _raw(x: Any) -> Any:
     """The array of a Tensor; anything else as it is."""
     return x._array if isinstance(x, Tensor) else x
@@ -111,7 +121,13 @@ def _raw(x: Any) -> Any:
 
 def _checked_keys(keys: tuple[Any, ...], x: Array) -> tuple[Any, ...]:
     """An index with arrays in it, made safe to keep: plain integers, boolean copies and `_checked_ids`."""
-    keys = tuple(asarray(key) if isinstance(key, list) else _raw(key) for key in keys)
+    keys = tuple(asarray(key) if isinstance(key, list | tuple | range) else _raw(key) for key in keys)
+    for key in keys:
+        if not (key is None or key is ... or isinstance(key, int | slice) or hasattr(key, "dtype")):
+            raise IndexError(
+                "an index is made of integers, slices, `...`, None, and arrays or lists of integers or booleans, "
+                f"not {type(key).__name__}: {key!r:.60}"
+            )
     widths = [getattr(k, "ndim", 0) if _is_mask(k) else int(k is not None and k is not ...) for k in keys]
     if sum(widths) > x.ndim:
         raise IndexError(f"too many indices: {sum(widths)} for a tensor of {x.ndim} dimensions")

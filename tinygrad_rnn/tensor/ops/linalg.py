@@ -34,14 +34,14 @@ def linear(x: Operand, W: Operand, b: Operand | None = None) -> Tensor:
     return _linear(x, W) if b is None else _linear_bias(x, W, b)
 
 
-@op(lambda g, W: _rows(g, W), lambda g, x: _pair(g, x))
+@op(lambda g, W: _rows(g, W), lambda g, x: _pair(g, x), promote=True)
 def _linear(x: Operand, W: Operand) -> Array:
     if x.shape[-1:] != W.shape[1:]:
         raise ShapeError(f"linear: x {x.shape} and W {W.shape} are not (..., I) and (O, I)")
     return _rows(x, W.mT)
 
 
-@op(lambda g, W: _rows(g, W), lambda g, x: _pair(g, x), lambda g: g)
+@op(lambda g, W: _rows(g, W), lambda g, x: _pair(g, x), lambda g: g, promote=True)
 def _linear_bias(x: Operand, W: Operand, b: Operand) -> Array:
     if x.shape[-1:] != W.shape[1:] or b.shape != W.shape[:1]:
         raise ShapeError(f"linear: x {x.shape}, W {W.shape}, b {b.shape} are not (..., I), (O, I) and (O,)")
@@ -125,7 +125,7 @@ def einsum(subscripts: str, *xs: Operand) -> Tensor:
     return _einsum(*(x for x, _ in simple), subscripts=f"{','.join(term for _, term in simple)}->{out}")
 
 
-@op(joint=lambda g, xs, subscripts: _pull_einsum(g, xs, subscripts))
+@op(joint=lambda g, xs, subscripts: _pull_einsum(g, xs, subscripts), promote=True)
 def _einsum(*xs: Operand, subscripts: str) -> Array:
     return backend.einsum(subscripts, *xs)
 

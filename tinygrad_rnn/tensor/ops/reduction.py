@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 
+from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.tensor.backend import Array, namespace
 from tinygrad_rnn.tensor.op import Operand, op
-from tinygrad_rnn.tensor.ops.arithmetic import over
+from tinygrad_rnn.tensor.ops.arithmetic import equal, where
 from tinygrad_rnn.tensor.ops.elementwise import exp, square
 from tinygrad_rnn.tensor.ops.shape import Axes, axes_of, broadcast_to, flip, pad, reshape, transpose
 from tinygrad_rnn.tensor.tensor import Tensor
@@ -28,7 +29,7 @@ def sum(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     return namespace(x).sum(x, axis=axis, keepdims=keepdims)
 
 
-@op(lambda g, x_shape, axis: spread(g / count(x_shape, axis), x_shape, axis))
+@op(lambda g, x_shape, axis: spread(g * (1 / (count(x_shape, axis) or 1)), x_shape, axis))
 def mean(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     """The arithmetic mean over `axis`.
 
@@ -73,7 +74,7 @@ def min(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     return namespace(x).min(x, axis=axis, keepdims=keepdims)
 
 
-@op(lambda g, x, y, axis: keep(g, x.shape, axis) * over(x, keep(y, x.shape, axis)))
+@op(lambda g, x, y, axis: keep(g, x.shape, axis) * _direction(x, keep(y, x.shape, axis)))
 def norm(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     """The Euclidean norm √(Σ x²) over `axis`. Subgradient: 0 where the norm is 0.
 
@@ -83,6 +84,12 @@ def norm(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     """
     xp = namespace(x)
     return xp.sqrt(xp.sum(x * x, axis=axis, keepdims=keepdims))
+
+
+def _direction(x: Operand, y: Operand) -> Tensor:
+    """x / y, and 0 in every order of derivative where the norm y is 0."""
+    zero = equal(y, 0)
+    return where(zero, 0.0, x) / where(zero, 1.0, y)
 
 
 @op(lambda g, x_shape, axis: reshape(_sums_to_the_end(g, axis), x_shape))
@@ -251,5 +258,7 @@ def spread(g: Operand, shape: tuple[int, ...], axis: Axes) -> Tensor:
 def sum_to(g: Operand, shape: tuple[int, ...]) -> Tensor:
     """`g` summed to the `shape` that was broadcast to it, for the engine's gate where it records."""
     extra = g.ndim - len(shape)
+    if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
+        raise ShapeError(f"a gradient of shape {tuple(g.shape)} for an input of shape {shape}: the derivative is wrong")
     stretched = (i for i in range(extra, g.ndim) if shape[i - extra] == 1 != g.shape[i])
     return reshape(sum(g, (*range(extra), *stretched)), shape)

@@ -9,6 +9,7 @@ Their derivatives are the opposite moves. A gradient that comes back larger than
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any
@@ -56,7 +57,8 @@ def swapaxes(x: Operand, axis1: int, axis2: int) -> Array:
     (4, 3, 2)
     """
     axes = list(range(x.ndim))
-    axes[axis1], axes[axis2] = axes[axis2], axes[axis1]
+    first, second = axes_of((axis1, axis2), x.ndim)
+    axes[first], axes[second] = second, first
     return namespace(x).permute_dims(x, tuple(axes))
 
 
@@ -96,6 +98,8 @@ def expand_dims(x: Operand, axis: int | Sequence[int]) -> Array:
     """
     ndim = x.ndim + (1 if isinstance(axis, int) else len(axis))
     new, sizes = axes_of(axis, ndim), iter(x.shape)
+    if len(set(new)) < len(new):
+        raise ShapeError(f"expand_dims: axis {axis} names one place twice")
     return namespace(x).reshape(x, tuple(1 if i in new else next(sizes) for i in range(ndim)))
 
 
@@ -160,9 +164,9 @@ def pad(x: Operand, widths: Any, value: float = 0) -> Array:
 
 def _one_axis(name: str, axis: Any) -> int:
     """`axis`, or the cure where a second tensor was given instead."""
-    if not isinstance(axis, int):
+    if isinstance(axis, Tensor) or not hasattr(axis, "__index__") or isinstance(axis, list | tuple):
         raise TypeError(f"{name}: axis must be an integer, not {type(axis).__name__}: are the tensors in a list?")
-    return axis
+    return operator.index(axis)
 
 
 def concatenate(xs: Sequence[Operand], axis: int = 0) -> Tensor:
@@ -175,7 +179,7 @@ def concatenate(xs: Sequence[Operand], axis: int = 0) -> Tensor:
     return _concatenate(*xs, axis=_one_axis("concatenate", axis))
 
 
-@op(joint=lambda g, xs_shapes, axis: split(g, list(accumulate(shape[axis] for shape in xs_shapes))[:-1], axis))
+@op(joint=lambda g, xs_shapes, axis: split(g, list(accumulate(s[axis] for s in xs_shapes))[:-1], axis), promote=True)
 def _concatenate(*xs: Operand, axis: int) -> Array:
     return namespace(*xs).concat(xs, axis=axis)
 
@@ -191,7 +195,7 @@ def stack(xs: Sequence[Operand], axis: int = 0) -> Tensor:
     return _stack(*xs, axis=_one_axis("stack", axis))
 
 
-@op(joint=lambda g, axis: [g[along(g, axis, t)] for t in range(g.shape[axis])])
+@op(joint=lambda g, axis: [g[along(g, axis, t)] for t in range(g.shape[axis])], promote=True)
 def _stack(*xs: Operand, axis: int) -> Array:
     return namespace(*xs).stack(xs, axis=axis)
 
@@ -205,6 +209,7 @@ def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Tens
     >>> [piece.shape for piece in tr.split(tr.zeros(5, 2), [1, 3])]
     [(1, 2), (2, 2), (2, 2)]
     """
+    (axis,) = axes_of(axis, x.ndim)
     n = x.shape[axis]
     if isinstance(sections, int):
         if sections < 1 or n % sections:
@@ -215,7 +220,7 @@ def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Tens
 
 def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
     """`axis` as a tuple of non-negative axes: all of them for `None`. One out of range is a `ShapeError`."""
-    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    axes = range(ndim) if axis is None else tuple(axis) if isinstance(axis, Sequence) else (operator.index(axis),)
     if any(not -ndim <= i < ndim for i in axes):
         raise ShapeError(f"axis {axis} is out of range for {ndim} dimensions")
     return tuple(i % ndim for i in axes)
