@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tests.reference import assert_close
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn.functional import cross_entropy, cross_entropy_rows, mse_loss
+from tinygrad_rnn.testing import check_gradients
 
 
 def by_hand(x: np.ndarray, ids: np.ndarray, g: Any, reduction: str, smoothing: float, ignore: int) -> Any:
@@ -177,3 +178,176 @@ def test_every_row_of_the_kernel_is_its_plain_definition(N: int, C: int, smoothi
     np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=1e-12, atol=1e-14)
     found, wanted = tr.grad(y, x, g), tr.grad(expected, x, g)
     np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=1e-11, atol=1e-14)
+
+
+F = tr.nn.functional
+
+
+def softplus(z: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0, z)
+
+
+def sigmoid(z: np.ndarray) -> np.ndarray:
+    return np.exp(-softplus(-z))
+
+
+# Each loss of two arrays by hand, and its slope in the first.
+PAIRS: dict[str, tuple[Any, Any]] = {
+    "mse_loss": (lambda x, y: (x - y) ** 2, lambda x, y: 2 * (x - y)),
+    "l1_loss": (lambda x, y: np.abs(x - y), lambda x, y: np.sign(x - y)),
+    "huber_loss": (
+        lambda x, y: np.where(abs(x - y) <= 0.7, (x - y) ** 2 / 2, 0.7 * (abs(x - y) - 0.35)),
+        lambda x, y: np.clip(x - y, -0.7, 0.7),
+    ),
+    "binary_cross_entropy_with_logits": (
+        lambda x, y: y * softplus(-x) + (1 - y) * softplus(x),
+        lambda x, y: sigmoid(x) - y,
+    ),
+}
+each_pair = pytest.mark.parametrize("name", PAIRS)
+
+
+@each_pair
+@given(
+    shape=st.lists(st.integers(0, 3), max_size=3),
+    reduction=st.sampled_from(["mean", "sum", "none"]),
+    masked=st.none() | st.integers(0, 3),
+    seed=st.integers(0, 2**20),
+)
+@settings(max_examples=30)
+def test_losses_of_two_arrays(name: str, shape: list[int], reduction: str, masked: int | None, seed: int) -> None:
+    """Values, and the gradients of both, by hand; what the mask leaves out is NaN, and gives 0 to everything."""
+    rng = np.random.default_rng(seed)
+    x0, y0 = 2 * rng.standard_normal(shape), rng.random(shape)
+    keep = np.ones(shape, bool)
+    options: dict[str, Any] = {"delta": 0.7} if name == "huber_loss" else {}
+    if masked is not None:
+        mask = rng.random(shape[:masked]) < 0.6
+        keep &= mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim))
+        options["mask"] = mask
+    x = tr.Tensor(np.where(keep, x0, np.nan), requires_grad=True)
+    y = tr.Tensor(np.where(keep, y0, np.nan), requires_grad=True)
+    loss = getattr(F, name)(x, y, reduction=reduction, **options)
+    value, slope = (np.where(keep, f(x0, y0), 0) for f in PAIRS[name])
+    g = rng.standard_normal(loss.shape)
+    if reduction != "none":
+        count = max(keep.sum(), 1) if reduction == "mean" else 1
+        value, slope = np.asarray(value.sum() / count), slope / count
+    np.testing.assert_allclose(loss.numpy(), value, rtol=1e-12, atol=1e-14)
+    dx, dy = tr.grad(loss, [x, y], g)
+    np.testing.assert_allclose(dx.numpy(), slope * g, rtol=1e-11, atol=1e-14)
+    assert (dx.numpy()[~keep] == 0).all() and (dy.numpy()[~keep] == 0).all()
+    if name != "binary_cross_entropy_with_logits":
+        np.testing.assert_allclose(dy.numpy(), -slope * g, rtol=1e-11, atol=1e-14)
+
+
+@each_pair
+def test_second_order_of_losses_of_two_arrays(name: str) -> None:
+    x0, y0 = np.array([-1.3, 0.2, 0.9, 2.1]), np.array([0.3, 0.1, 0.7, 1.0])
+    check_gradients(lambda x: getattr(F, name)(x, y0, reduction="none"), x0, order=2)
+
+
+@each_pair
+def test_losses_keep_the_dtype_and_take_any_target(name: str) -> None:
+    for dtype in ("float16", "float32", "float64"):
+        x = tr.randn(3, dtype=dtype, requires_grad=True)
+        for target in ([0.0, 1.0, 0.5], np.array([0, 1, 1]), [True, False, True], tr.ones(3, dtype=dtype)):
+            loss = getattr(F, name)(x, target)
+            assert loss.dtype == np.dtype(dtype) and tr.grad(loss, x).dtype == np.dtype(dtype)
+
+
+@each_pair
+def test_losses_of_two_arrays_refuse_what_does_not_fit(name: str) -> None:
+    loss, x = getattr(F, name), tr.zeros(3, 2)
+    with pytest.raises(ShapeError, match=rf"{name}: the shapes must be equal, got \(3, 2\) and \(3,\)"):
+        loss(x, tr.zeros(3))
+    with pytest.raises(DTypeError, match="must be floats, got int64"):
+        loss(tr.Tensor([1]), [1.0])
+    with pytest.raises(ValueError, match="reduction"):
+        loss(x, x, reduction="average")
+    with pytest.raises(ShapeError, match=rf"{name}: a mask \(2,\) does not fit losses of shape \(3, 2\)"):
+        loss(x, x, mask=[True, False])
+    with pytest.raises(DTypeError, match="mask must be booleans"):
+        loss(x, x, mask=[1, 0, 1])
+
+
+def test_huber_loss_at_its_joints_and_its_delta() -> None:
+    x = tr.Tensor([-1.0, 0.0, 1.0], dtype="float64", requires_grad=True)
+    (dx,) = tr.grad(F.huber_loss(x, tr.zeros(3, dtype="float64"), reduction="sum"), [x], create_graph=True)
+    assert dx.tolist() == [-1, 0, 1]
+    for delta in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="delta must be above 0"):
+            F.huber_loss(x, x, delta=delta)
+
+
+def test_binary_cross_entropy_is_exact_in_both_tails() -> None:
+    x = tr.Tensor([40.0, -40.0, 1e4, -1e4], dtype="float32", requires_grad=True)
+    right = F.binary_cross_entropy_with_logits(x, [1, 0, 1, 0], reduction="none")
+    np.testing.assert_allclose(right.numpy(), [np.exp(-40.0)] * 2 + [0, 0], rtol=1e-6)
+    (dx,) = tr.grad(right.sum(), [x])
+    np.testing.assert_allclose(dx.numpy(), [0, 0, 0, 0], atol=1e-7)
+    wrong = F.binary_cross_entropy_with_logits(x, [0, 1, 0, 1], reduction="none")
+    np.testing.assert_allclose(wrong.numpy(), [40, 40, 1e4, 1e4], rtol=1e-6)
+
+
+@given(
+    shape=st.lists(st.integers(0, 3), max_size=2),
+    reduction=st.sampled_from(["mean", "sum", "none"]),
+    masked=st.booleans(),
+    seed=st.integers(0, 2**20),
+)
+def test_nll_loss_of_log_softmax_is_cross_entropy(shape: list[int], reduction: str, masked: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = tr.Tensor(rng.standard_normal((*shape, 4)), requires_grad=True)
+    ids = np.where(rng.random(shape) < 0.3, 2, rng.integers(0, 4, shape))
+    options: dict[str, Any] = {"reduction": reduction, "ignore_index": 2}
+    if masked:
+        options["mask"] = rng.random(shape) < 0.6
+    one, other = F.nll_loss(tr.log_softmax(x), ids, **options), cross_entropy(x, ids, **options)
+    np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-12, atol=1e-14)
+    g = rng.standard_normal(one.shape)
+    np.testing.assert_allclose(tr.grad(one, x, g).numpy(), tr.grad(other, x, g).numpy(), rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("loss", [cross_entropy, F.nll_loss])
+def test_ignored_rows_may_hold_anything(loss: Any, fused: bool) -> None:
+    x = tr.Tensor([[0.1, 0.2], [np.nan, 1.0], [-np.inf, np.inf]], requires_grad=True)
+    tr.enable_fused(fused)
+    try:
+        value = loss(x, [1, -100, 0], mask=[True, True, False])
+        (dx,) = tr.grad(value, [x])
+    finally:
+        tr.enable_fused(True)
+    assert value.item() == loss(x[:1], [1]).item()
+    assert (dx.numpy()[1:] == 0).all() and (dx.numpy()[0] != 0).any()
+    with pytest.raises(ShapeError, match="a mask"):
+        loss(x, [1, 0, 0], mask=[True])
+
+
+def test_a_mask_of_time_on_sequences_of_vectors() -> None:
+    """(T, B) for predictions (T, B, F): the mean over the steps that there are."""
+    x, y = np.random.default_rng(0).standard_normal((2, 4, 3, 2))
+    lengths = [2, 4, 1]
+    found = mse_loss(tr.Tensor(x), y, mask=F.sequence_mask(lengths, 4))
+    expected = sum(((x[:n, b] - y[:n, b]) ** 2).sum() for b, n in enumerate(lengths)) / (7 * 2)
+    assert_close(found.numpy(), np.asarray(expected), 1e-13)
+    first = mse_loss(tr.Tensor(x.swapaxes(0, 1)), y.swapaxes(0, 1), mask=F.sequence_mask(lengths, 4, batch_first=True))
+    assert_close(first.numpy(), np.asarray(expected), 1e-13)
+    assert mse_loss(tr.Tensor(x), y, mask=np.zeros((4, 3), bool)).item() == 0
+    assert F.sequence_mask([], 3).shape == (3, 0) and F.sequence_mask([], 3, batch_first=True).shape == (0, 3)
+    with pytest.raises(ValueError, match=r"sequence_mask: lengths\[0\] is 5, but the input has 4 steps"):
+        F.sequence_mask([5], 4)
+    with pytest.raises(ShapeError, match="lengths must be"):
+        F.sequence_mask(3, 4)
+
+
+@pytest.mark.parametrize("padding", [-np.inf, np.nan])
+def test_what_is_ignored_may_hold_anything(padding: float) -> None:
+    x = tr.Tensor(np.array([[padding, padding], [1.0, 2.0]]), requires_grad=True)
+    loss = cross_entropy(x, [-100, 1])
+    loss.backward()
+    assert x.grad is not None
+    assert np.isfinite(loss.item())
+    assert x.grad.numpy()[0].tolist() == [0.0, 0.0]
+    assert np.isfinite(x.grad.numpy()).all()

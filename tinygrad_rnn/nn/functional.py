@@ -15,7 +15,6 @@ from tinygrad_rnn.nn import kernels
 from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.fused import fused
-from tinygrad_rnn.tensor.ops.arithmetic import times
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -164,7 +163,7 @@ def binary_cross_entropy_with_logits(x: Tensor, target: Any, *, reduction: str =
     same shape; otherwise as `mse_loss`.
 
     Computed as p softplus(-x) + (1 - p) softplus(x), which neither overflows nor cancels: a confident right
-    answer has its tiny loss, not 0, and with targets of 0 and 1 infinite logits are in order.
+    answer has its tiny loss, not 0.
 
     >>> import tinygrad_rnn as tr
     >>> loss = tr.nn.functional.binary_cross_entropy_with_logits(tr.Tensor([0.0, 1000.0]), [1, 0], reduction="none")
@@ -174,18 +173,19 @@ def binary_cross_entropy_with_logits(x: Tensor, target: Any, *, reduction: str =
     name = "binary_cross_entropy_with_logits"
     x, target, keep = _pair(name, x, target, mask)
     p = ops.astype(target, x.dtype)
-    losses = times(p, ops.softplus(-x)) + times(1 - p, ops.softplus(x))
+    losses = p * ops.softplus(-x) + (1 - p) * ops.softplus(x)
     return _reduce(name, losses if keep is None else ops.where(keep, losses, 0.0), reduction, keep)
 
 
 def _pair(name: str, x: Any, target: Any, mask: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     """Input and target of the same shape, and the mask of that shape; both are 0 where it is False."""
     x = as_tensor(x)
-    target = target if isinstance(target, Tensor) else Tensor(target, device=x.device)
-    if x.shape != target.shape:
-        raise ShapeError(f"{name}: the shapes must be equal, got {x.shape} and {target.shape}")
     if not backend.is_floating(x.dtype):
         raise DTypeError(f"{name}: the input must be floats, got {x.dtype}")
+    # What comes from a file or from NumPy is often float64: it must not make the loss so.
+    target = target if isinstance(target, Tensor) else Tensor(target, x.dtype, x.device)
+    if x.shape != target.shape:
+        raise ShapeError(f"{name}: the shapes must be equal, got {x.shape} and {target.shape}")
     if mask is None:
         return x, target, None
     keep = _mask(name, mask, x.shape).to(x.device)
@@ -309,5 +309,7 @@ def _reduce(name: str, losses: Tensor, reduction: str, keep: Tensor | None = Non
     if reduction == "sum":
         return ops.sum(losses)
     if reduction == "mean":
-        return ops.mean(losses) if keep is None else ops.sum(losses) / float(max(int(keep._array.sum()), 1))
+        if keep is None and losses.size:
+            return ops.mean(losses)
+        return ops.sum(losses) / float(1 if keep is None else max(int(keep._array.sum()), 1))
     raise ValueError(f'{name}: reduction must be "mean", "sum" or "none", got {reduction!r}')
