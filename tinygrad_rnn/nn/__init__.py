@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from tinygrad_rnn.nn import functional, init
 from tinygrad_rnn.nn.cells import GRUCell, LSTMCell, RNNCell, gru_cell, lstm_cell, rnn_cell
-from tinygrad_rnn.nn.layers import Dropout, Embedding, Linear
+from tinygrad_rnn.nn.layers import (
+    ELU,
+    GELU,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from tinygrad_rnn.nn.module import Module, ModuleList, Sequential
 from tinygrad_rnn.nn.parameter import Parameter
 from tinygrad_rnn.nn.recurrent import GRU, LSTM, RNN
@@ -16,7 +31,18 @@ __all__ = [
     "Sequential",
     "Linear",
     "Embedding",
+    "LayerNorm",
     "Dropout",
+    "Tanh",
+    "Sigmoid",
+    "ReLU",
+    "LeakyReLU",
+    "ELU",
+    "GELU",
+    "SiLU",
+    "Softplus",
+    "Softmax",
+    "LogSoftmax",
     "RNN",
     "LSTM",
     "GRU",

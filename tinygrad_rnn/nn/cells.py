@@ -11,7 +11,7 @@ The modules `RNNCell`, `LSTMCell` and `GRUCell` add the weights, named and laid 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
@@ -157,6 +157,17 @@ def make_weights(
         setattr(module, name + tail, value)
 
 
+def set_forget_bias(module: Module, tails: Iterable[str], value: float | None) -> None:
+    """`init.forget_bias_` for each direction of each layer; None leaves them as drawn."""
+    if value is None:
+        return
+    for tail in tails:
+        b_ih, b_hh = getattr(module, "bias_ih" + tail), getattr(module, "bias_hh" + tail)
+        if b_ih is None:
+            raise ValueError(f"{type(module).__name__}: forget_bias needs bias=True")
+        init.forget_bias_(b_ih, b_hh, value)
+
+
 def check_input(layer: str, given: Any, size: int, weight: Tensor, ndims: tuple[int, int], axes: str) -> Tensor:
     """`given` as a Tensor fit for `layer`, or an error that names both sides of what does not fit."""
     x = as_tensor(given)
@@ -287,7 +298,7 @@ class LSTMCell(_Cell):
 
     `forward(x, hx=None)`: x (B, input_size) or (input_size,), hx the pair (h, c), each (B, hidden_size),
     zeros if omitted; returns the pair (h', c'). Weights `weight_ih` (4H, I), `weight_hh` (4H, H), `bias_ih`,
-    `bias_hh` (4H,).
+    `bias_hh` (4H,). `forget_bias` is that of `LSTM`.
 
     Raises `ShapeError` and `DTypeError` for an input or a state that does not fit.
 
@@ -298,6 +309,18 @@ class LSTMCell(_Cell):
     """
 
     gates = 4
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        forget_bias: float | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, **options)
+        set_forget_bias(self, ("",), forget_bias)
 
     def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
         """The next state; see the class."""

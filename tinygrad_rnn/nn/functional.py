@@ -8,6 +8,8 @@ counts, and 0 if nothing does. Losses of class ids have `ignore_index`, too.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
@@ -227,6 +229,48 @@ def sequence_mask(lengths: Any, T: int, *, batch_first: bool = False, device: st
         rows = [[t < n for t in range(T)] for n in steps]
     shape = (given.shape[0], T) if batch_first else (T, given.shape[0])
     return ops.reshape(Tensor(rows, dtype="bool", device=device), shape)
+
+
+def _layer_norm(x: Tensor, w: Tensor | None, b: Tensor | None, *, eps: float) -> Tensor:
+    """Rows (N, D) normalised, times w (D,), plus b (D,)."""
+    z = x - ops.mean(x, axis=-1, keepdims=True)
+    y = z / ops.sqrt(ops.mean(ops.square(z), axis=-1, keepdims=True) + eps)
+    y = y if w is None else y * w
+    return y if b is None else y + b
+
+
+_layer_norm.__name__ = "layer_norm"
+layer_norm_rows = fused(_layer_norm, kernels.layer_norm_forward, kernels.layer_norm_vjp)
+
+
+def layer_norm(
+    x: Tensor,
+    normalized_shape: int | Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Layer normalisation of Ba, Kiros and Hinton (2016, arXiv:1607.06450) over the last axes, which have the lengths
+    `normalized_shape`: (x - mean) / √(variance + eps), times `weight`, plus `bias` (both of that shape).
+
+    The variance is that of all n elements, not n - 1. One node of the graph, with a kernel. Raises `ShapeError`
+    if the last axes are others.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.nn.functional.layer_norm(tr.Tensor([[1.0, 3.0], [10.0, 30.0]]), 2, eps=0.0).tolist()
+    [[-1.0, 1.0], [-1.0, 1.0]]
+    """
+    x = as_tensor(x)
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise ShapeError(f"layer_norm: the last axes must be {shape}, but the input has shape {x.shape}")
+    for name, p in (("weight", weight), ("bias", bias)):
+        if p is not None and p.shape != shape:
+            raise ShapeError(f"layer_norm: {name} must have shape {shape}, got {p.shape}")
+    D = math.prod(shape)
+    N = math.prod(x.shape[: x.ndim - len(shape)])
+    w, b = (None if p is None else ops.reshape(p, (D,)) for p in (weight, bias))
+    return ops.reshape(layer_norm_rows(ops.reshape(x, (N, D)), w, b, eps=float(eps)), x.shape)
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:

@@ -53,12 +53,87 @@ def constant_(parameter: T, value: float) -> T:
 
 
 def xavier_uniform_(parameter: T, gain: float = 1.0, *, generator: Any = None) -> T:
-    """Draw from U(-a, a), a = gain √(6 / (fan_in + fan_out)), for a matrix (fan_out, fan_in): Glorot and
-    Bengio (2010).
+    """Draw from U(-a, a), a = gain √(6 / (fan_in + fan_out)), for a weight (fan_out, fan_in).
+
+    Glorot and Bengio (2010).
     """
-    fan_out, fan_in = _matrix("xavier_uniform_", parameter)
-    bound = gain * math.sqrt(6 / (fan_in + fan_out))
+    bound = gain * math.sqrt(6 / sum(_fans("xavier_uniform_", parameter)))
     return uniform_(parameter, -bound, bound, generator=generator)
+
+
+def xavier_normal_(parameter: T, gain: float = 1.0, *, generator: Any = None) -> T:
+    """Draw from N(0, σ²), σ = gain √(2 / (fan_in + fan_out)), for a weight (fan_out, fan_in).
+
+    Glorot and Bengio (2010).
+    """
+    std = gain * math.sqrt(2 / sum(_fans("xavier_normal_", parameter)))
+    return normal_(parameter, 0.0, std, generator=generator)
+
+
+def kaiming_uniform_(
+    parameter: T, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", *, generator: Any = None
+) -> T:
+    """Draw from U(-b, b), b = gain √(3 / fan): He et al. (2015, arXiv:1502.01852). What passes a layer followed by
+    `nonlinearity` then keeps its variance, forwards (`mode="fan_in"`) or backwards (`"fan_out"`).
+
+    The weight is (fan_out, fan_in); further axes, of a convolution, multiply both. `gain` is
+    `calculate_gain(nonlinearity, a)`, `a` the negative slope of a leaky ReLU. Raises `ShapeError` for a
+    vector, `ValueError` for another mode or nonlinearity.
+
+    >>> import tinygrad_rnn as tr
+    >>> w = tr.nn.init.kaiming_uniform_(tr.nn.Parameter(tr.zeros(5, 24)), nonlinearity="relu")
+    >>> bool(abs(w.numpy()).max() <= 0.5)
+    True
+    """
+    bound = math.sqrt(3) * _kaiming_std("kaiming_uniform_", parameter, a, mode, nonlinearity)
+    return uniform_(parameter, -bound, bound, generator=generator)
+
+
+def kaiming_normal_(
+    parameter: T, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", *, generator: Any = None
+) -> T:
+    """Draw from N(0, σ²), σ = gain / √fan; the rest is as in `kaiming_uniform_`."""
+    std = _kaiming_std("kaiming_normal_", parameter, a, mode, nonlinearity)
+    return normal_(parameter, 0.0, std, generator=generator)
+
+
+_GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """The factor that PyTorch recommends for weights before `nonlinearity`; `param` is the slope of a leaky ReLU.
+
+    >>> round(calculate_gain("relu"), 4), round(calculate_gain("leaky_relu", 1.0), 4)
+    (1.4142, 1.0)
+    """
+    if nonlinearity == "leaky_relu":
+        return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
+    if nonlinearity not in _GAINS:
+        raise ValueError(f"calculate_gain: unknown nonlinearity {nonlinearity!r}: {', '.join(_GAINS)} or leaky_relu")
+    return _GAINS[nonlinearity]
+
+
+def _kaiming_std(name: str, parameter: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f'{name}: mode must be "fan_in" or "fan_out", got {mode!r}')
+    fan_in, fan_out = _fans(name, parameter)
+    return calculate_gain(nonlinearity, a) / math.sqrt(fan_in if mode == "fan_in" else fan_out)
+
+
+def forget_bias_(bias_ih: Tensor, bias_hh: Tensor, value: float) -> None:
+    """Set the bias of an LSTM's forget gate to `value`: in `bias_ih` (4H,), and to 0 in `bias_hh`, so that their sum,
+    which is all that the equations see, is exactly `value`. The other three quarters stay.
+
+    With 1 an LSTM begins by remembering: Gers et al. (2000), Jozefowicz et al. (2015). Raises `ValueError` for
+    a value that is not finite.
+    """
+    if not math.isfinite(value):
+        raise ValueError(f"forget_bias must be finite, got {value!r}")
+    for bias, b in ((bias_ih, value), (bias_hh, 0.0)):
+        H = bias.shape[0] // 4
+        new = backend.asarray(bias.data, device=bias.device)
+        new[H : 2 * H] = b
+        bias.assign_(new)
 
 
 def orthogonal_(parameter: T, gain: float = 1.0, *, generator: Any = None) -> T:
@@ -79,6 +154,14 @@ def orthogonal_(parameter: T, gain: float = 1.0, *, generator: Any = None) -> T:
     q = q * xp.where(xp.linalg.diagonal(r) < 0, -1.0, 1.0)
     parameter.assign_(gain * (q if rows >= columns else q.T))
     return parameter
+
+
+def _fans(name: str, parameter: Tensor) -> tuple[int, int]:
+    """(fan_in, fan_out) of a weight (out, in, ...)."""
+    if parameter.ndim < 2 or not parameter.size:
+        raise ShapeError(f"{name}: a weight (fan_out, fan_in, ...) is needed, got shape {parameter.shape}")
+    rest = math.prod(parameter.shape[2:])
+    return parameter.shape[1] * rest, parameter.shape[0] * rest
 
 
 def _matrix(name: str, parameter: Tensor) -> tuple[int, int]:

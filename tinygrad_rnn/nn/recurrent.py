@@ -25,6 +25,7 @@ from tinygrad_rnn.nn.cells import (
     make_weights,
     rnn_cell,
     rnn_step,
+    set_forget_bias,
     stack_rows,
     transposed,
     zeros_for,
@@ -288,6 +289,8 @@ class LSTM(_Recurrent):
 
     `RNN` draws them, and tells what `lengths` and the options mean and what is raised. Weights of layer k:
     `weight_ih_lk` (4H, input_size or directions * H), `weight_hh_lk` (4H, H), `bias_ih_lk`, `bias_hh_lk` (4H,).
+    An option of its own: `forget_bias`, the initial bias of every forget gate (1.0 is usual; None: drawn like
+    the rest, as PyTorch does). `bias_ih` holds it and `bias_hh` 0 there, so that their sum is exactly it.
 
     >>> import tinygrad_rnn as tr
     >>> lstm = tr.nn.LSTM(4, 8)
@@ -298,6 +301,18 @@ class LSTM(_Recurrent):
     """
 
     gates = 4
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        forget_bias: float | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(input_size, hidden_size, num_layers, **options)
+        set_forget_bias(self, (f"_l{k}{tail}" for k in range(num_layers) for tail in self._tails), forget_bias)
 
     def forward(self, x: Any, hx: Any = None, *, lengths: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """`output, (h_n, c_n)`; see the class."""
