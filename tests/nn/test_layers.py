@@ -127,12 +127,12 @@ def test_a_padding_row_stays_while_training_unless_it_is_tied() -> None:
     tied = Tied()
     assert [name for name, _ in tied.named_parameters()] == ["embedding.weight"]
     W = tied.embedding.weight
-    loss = tr.square(tied([0, 2])).sum()
+    loss = tr.square(tied([0, 2]) + 1).sum()
     (found,) = tr.grad(loss, [W])
     E, U = (tr.Tensor(W.numpy(), requires_grad=True) for _ in range(2))
-    parts = tr.grad(tr.square(tr.linear(tr.take(E, [0, 2]), U)).sum(), [E, U])
+    parts = tr.grad(tr.square(tr.linear(tr.take(E, [0, 2]), U) + 1).sum(), [E, U])
     assert_close(found.numpy(), parts[0].numpy() + parts[1].numpy(), 1e-6)
-    assert (found.numpy()[1] == parts[1].numpy()[1]).all() and (found.numpy()[1] != 0).any()
+    assert (found.numpy()[1] != 0).any()  # from the output layer
 
 
 @pytest.mark.parametrize("bad", [4, -5])

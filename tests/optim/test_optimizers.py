@@ -1,4 +1,4 @@
-"""SGD, Adam and AdamW against the rules written out by hand, and what flat buffers must not change."""
+"""SGD, RMSprop, Adam and AdamW against the rules written out by hand, and what flat buffers must not change."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ def sgd(p: np.ndarray, g: np.ndarray, state: dict[str, Any], o: dict[str, Any]) 
     return p - o["lr"] * g
 
 
+def rmsprop(p: np.ndarray, g: np.ndarray, state: dict[str, Any], o: dict[str, Any]) -> np.ndarray:
+    alpha = o.get("alpha", 0.99)
+    g = g + o.get("weight_decay", 0) * p
+    v = state["v"] = alpha * state.get("v", 0) + (1 - alpha) * g * g
+    if o.get("centered"):
+        m = state["m"] = alpha * state.get("m", 0) + (1 - alpha) * g
+        v = v - m * m
+    d = g / (np.sqrt(v) + o.get("eps", 1e-8))
+    if o.get("momentum"):
+        d = state["b"] = o["momentum"] * state.get("b", 0) + d
+    return p - o["lr"] * d
+
+
 def adam(p: np.ndarray, g: np.ndarray, state: dict[str, Any], o: dict[str, Any]) -> np.ndarray:
     b1, b2 = o.get("betas", (0.9, 0.999))
     g = g + o.get("weight_decay", 0) * p
@@ -40,12 +53,16 @@ def adamw(p: np.ndarray, g: np.ndarray, state: dict[str, Any], o: dict[str, Any]
     return adam(p, g, state, {**o, "weight_decay": 0})
 
 
-RULES: dict[str, Rule] = {"SGD": sgd, "Adam": adam, "AdamW": adamw}
+RULES: dict[str, Rule] = {"SGD": sgd, "RMSprop": rmsprop, "Adam": adam, "AdamW": adamw}
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"lr": 0.1}),
     ("SGD", {"lr": 0.1, "weight_decay": 0.3}),
     ("SGD", {"lr": 0.1, "momentum": 0.9}),
     ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    ("RMSprop", {"lr": 0.1}),
+    ("RMSprop", {"lr": 0.1, "alpha": 0.5, "eps": 1e-3, "weight_decay": 0.2, "momentum": 0.8}),
+    ("RMSprop", {"lr": 0.1, "centered": True}),
+    ("RMSprop", {"lr": 0.1, "centered": True, "alpha": 0.9, "momentum": 0.5}),
     ("Adam", {"lr": 0.1}),
     ("Adam", {"lr": 0.1, "betas": (0.5, 0.6), "eps": 1e-3, "weight_decay": 0.2}),
     ("AdamW", {"lr": 0.1}),
@@ -182,8 +199,6 @@ def test_resuming_from_a_state_dict_is_bitwise_the_same(name: str, options: dict
     assert saved["state"]["p0"]["step"] == 3 and saved["state"]["p1"]["step"] == 2
     qs = [Parameter(v) for v in values]
     other = getattr(tr.optim, name)([(f"p{i}", q) for i, q in enumerate(qs)], lr=99.0)
-    if name == "SGD" and "momentum" in options:
-        other.param_groups[0]["momentum"] = options["momentum"]
     other.load_state_dict(saved)
     states = (rng.bit_generator.state, np.random.default_rng())
     for optimiser, members in ((one, ps), (other, qs)):
@@ -239,7 +254,7 @@ def test_it_learns() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((64, 3))
     y = x @ [[1.0], [-2.0], [0.5]] + 0.3
-    for name, lr in (("SGD", 0.1), ("Adam", 0.05), ("AdamW", 0.05)):
+    for name, lr in (("SGD", 0.1), ("RMSprop", 0.01), ("Adam", 0.05), ("AdamW", 0.05)):
         layer = tr.nn.Linear(3, 1, dtype="float64")
         optimiser = getattr(tr.optim, name)(layer.parameters(), lr=lr)
         for _ in range(300):
@@ -258,6 +273,9 @@ def test_wrong_use_is_refused_by_name() -> None:
         (lambda: tr.optim.SGD([p], lr=float("nan")), "lr"),
         (lambda: tr.optim.SGD([p], momentum=2), "momentum"),
         (lambda: tr.optim.SGD([p], nesterov=True), "nesterov needs a momentum"),
+        (lambda: tr.optim.RMSprop([p], alpha=1.5), r"RMSprop: alpha must lie in \[0, 1\], got 1.5"),
+        (lambda: tr.optim.RMSprop([p], momentum=-1), "momentum"),
+        (lambda: tr.optim.RMSprop([p], eps=-1e-8), "eps"),
         (lambda: tr.optim.Adam([p], betas=(1.0, 0.9)), "betas"),
         (lambda: tr.optim.Adam([p], weight_decay=-1), "weight_decay"),
         (lambda: tr.optim.Adam([p, p]), "given twice"),
@@ -291,3 +309,28 @@ def test_loading_lists_what_does_not_fit() -> None:
         optimiser.load_state_dict({**saved, "groups": saved["groups"] * 2})
     with pytest.raises(ValueError, match="options"):
         tr.optim.SGD([(f"p{i}", p) for i, p in enumerate(ps)]).load_state_dict(saved)
+
+
+def test_loading_is_all_or_nothing() -> None:
+    """Options that bring moments the state lacks, or that are out of range, leave the optimiser as it was."""
+    p = Parameter([1.0])
+    optimiser = tr.optim.SGD([p], lr=0.5)
+    p.grad = tr.Tensor([1.0])
+    optimiser.step()
+    saved = optimiser.state_dict()
+    for change, message in (({"momentum": 0.9}, "0.momentum_buffer"), ({"lr": -1.0}, "lr must be finite")):
+        with pytest.raises(ValueError, match=message):
+            optimiser.load_state_dict({**saved, "groups": [{**saved["groups"][0], **change}]})
+        group = {**optimiser.param_groups[0], "params": ["0"]}
+        assert group == saved["groups"][0]
+    optimiser.load_state_dict(saved)
+
+
+def test_a_centred_variance_that_rounds_below_zero_is_zero() -> None:
+    """In float32 the mean of g² may come out below the square of the mean of g; PyTorch then takes a root of it."""
+    p = Parameter(np.zeros(200, np.float32))
+    optimiser = tr.optim.RMSprop([p], alpha=0.5, eps=1e-3, centered=True)
+    for _ in range(40):
+        p.grad = tr.Tensor(np.linspace(0.1, 3.0, 200, dtype=np.float32))
+        optimiser.step()
+    assert np.isfinite(p.numpy()).all()

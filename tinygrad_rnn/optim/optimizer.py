@@ -190,7 +190,7 @@ class Optimizer:
         """Continue from a `state_dict`: options, step counts and moments. All or nothing.
 
         Raises `KeyError` listing the names of parameters that only one side has, `ShapeError` listing
-        moments that do not fit, `ValueError` for another number of groups or other options.
+        moments that do not fit, `ValueError` for another number of groups, other options, or one out of its range.
         """
         kind = type(self).__name__
         groups, entries = state["groups"], state["state"]
@@ -208,16 +208,23 @@ class Optimizer:
         if problems or not set(entries) <= set(self._names):
             problems = problems or [f"unexpected: {sorted(set(entries) - set(self._names))}"]
             raise KeyError(f"load_state_dict of {kind}: parameters {'; '.join(problems)}")
-        misshapen = [
-            f"{name}.{m}"
-            for name, entry in entries.items()
-            for m in self.moments
-            if m not in entry or tuple(entry[m].shape) != self._parameters[self._names.index(name)].shape
-        ]
-        if misshapen:
-            raise ShapeError(f"load_state_dict of {kind}: missing or of another shape: {', '.join(misshapen)}")
-        for mine, theirs in zip(self.param_groups, groups, strict=True):
-            mine.update({k: v for k, v in theirs.items() if k != "params"})
+        before = [dict(group) for group in self.param_groups]
+        try:  # which moments there are follows from the options
+            for mine, theirs in zip(self.param_groups, groups, strict=True):
+                mine.update({k: v for k, v in theirs.items() if k != "params"})
+                self.check({k: v for k, v in mine.items() if k != "params"})
+            misshapen = [
+                f"{name}.{m}"
+                for name, entry in entries.items()
+                for m in self.moments
+                if m not in entry or tuple(entry[m].shape) != self._parameters[self._names.index(name)].shape
+            ]
+            if misshapen:
+                raise ShapeError(f"load_state_dict of {kind}: missing or of another shape: {', '.join(misshapen)}")
+        except ValueError:
+            for mine, old in zip(self.param_groups, before, strict=True):
+                mine.update(old)
+            raise
         self._flats = {}
         for i, name in enumerate(self._names):
             p, entry = self._parameters[i], entries.get(name)

@@ -1,4 +1,4 @@
-"""The rules: SGD, Adam, AdamW. Each is a few lines over flat arrays; names and results are PyTorch's."""
+"""The rules: SGD, RMSprop, Adam, AdamW. Each is a few lines over flat arrays; names and results are PyTorch's."""
 
 from __future__ import annotations
 
@@ -58,6 +58,77 @@ class SGD(Optimizer):
             v += g
             g = g + mu * v if options["nesterov"] else v
         return p - float(options["lr"]) * g
+
+
+class RMSprop(Optimizer):
+    """RMSprop of Hinton (2012, lecture 6e of Neural Networks for Machine Learning), as PyTorch has it:
+
+        v ← α v + (1 - α) g²,   p ← p - lr g / (√v + ε)
+
+    `centered` divides by √(v - m²) + ε instead, with m ← α m + (1 - α) g: Graves (2013, arXiv:1308.0850). With
+    `momentum` μ the step is that of b ← μ b + g / (...), p ← p - lr b. `weight_decay` λ adds λ p to g first.
+
+    Raises `ValueError` for an option out of range.
+
+    >>> import tinygrad_rnn as tr
+    >>> p = tr.nn.Parameter([1.0])
+    >>> optimiser = tr.optim.RMSprop([p], lr=0.01)
+    >>> (p * p).sum().backward()
+    >>> optimiser.step()
+    >>> round(p.item(), 6)
+    0.9
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Any],
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+    ) -> None:
+        options = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(parameters, {**options, "momentum": momentum, "centered": centered})
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        names = {"momentum": "momentum_buffer", "centered": "grad_avg"}
+        return ("square_avg", *(name for k, name in names.items() if any(group[k] for group in self.param_groups)))
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        super().check(options)
+        for key in ("alpha", "momentum"):
+            if not 0 <= options[key] <= 1:
+                raise ValueError(f"RMSprop: {key} must lie in [0, 1], got {options[key]!r}")
+
+    def update(self, p: Array, g: Array, moments: dict[str, Array], step: int, options: Mapping[str, Any]) -> Array:
+        xp = namespace(p)
+        alpha, v = options["alpha"], moments["square_avg"]
+        if options["weight_decay"]:
+            g += options["weight_decay"] * p
+        spare = g * g
+        spare *= 1 - alpha
+        v *= alpha
+        v += spare
+        if options["centered"]:
+            m = moments["grad_avg"]
+            m *= alpha
+            m += (1 - alpha) * g
+            xp.subtract(v, m * m, out=spare)
+            xp.maximum(spare, 0, out=spare)  # a variance, which rounding may take below 0
+            xp.sqrt(spare, out=spare)
+        else:
+            xp.sqrt(v, out=spare)
+        spare += options["eps"]
+        xp.divide(g, spare, out=spare)
+        if options["momentum"]:
+            b = moments["momentum_buffer"]
+            b *= options["momentum"]
+            b += spare
+            return p - options["lr"] * b
+        return p - options["lr"] * spare
 
 
 class Adam(Optimizer):
