@@ -282,3 +282,14 @@ def test_inputs_are_left_alone_and_results_repeat():
             check_gradients(tanh_with(lambda g: g), x, seed=7)
         messages.add(str(caught.value))
     assert len(messages) == 1
+
+
+def test_integers_alone_are_nothing_to_check():
+    for integers in (np.array([-2, 1, 3]), [1, 2], 2, True):
+        with pytest.raises(tr.errors.DTypeError, match="nothing to check"):
+            check_gradients(lambda x: x * 2.0, integers)
+
+
+def test_a_random_function_is_named():
+    with pytest.raises(ValueError, match="other values when it is called again"):
+        check_gradients(lambda x: x * tr.rand(3, dtype="float64"), np.ones(3))

@@ -29,7 +29,10 @@ PRODUCT_ROWS = 1024  # pairs of a Product become one matrix product at this many
 
 
 class Node:
-    """One value of the computation. `sources` and `kept` are freed by a backward; a leaf has neither."""
+    """One value of the computation. `sources` and `kept` are freed by a backward; a leaf has neither.
+
+    In a graph that a failed backward has left half freed, `kept` is the name of the op that failed.
+    """
 
     __slots__ = ("serial", "plan", "sources", "kept", "shape", "dtype", "watch")
 
@@ -470,7 +473,13 @@ def _freed(node: Node, seen: Iterable[Node]) -> str:
     through = f", carried into this graph by {user.plan.name} (output {user.shape})," if user else ""
     if isinstance(node.kept, str):
         return f"{what}{through} is half freed by a backward that failed in {node.kept}: compute the graph anew"
+    if user is None:
+        return (
+            f"{what}, was differentiated before, and its graph was freed: compute it again, or pass retain_graph=True "
+            f"to the first backward if you mean to go through one graph twice"
+        )
     return (
         f"{what}{through} was freed by an earlier backward. If it is a state carried from one chunk to the next, carry "
-        f"state.detach(); pass retain_graph=True to the first backward only if you mean to go through one graph twice"
+        f"state.detach() (of each part, if it is a tuple); pass retain_graph=True to the first backward only if you "
+        f"mean to go through one graph twice"
     )

@@ -49,9 +49,8 @@ class Op:
         self.metadata = {p.name: p.default for p in parameters[n:]}
         self._plans: dict[tuple[bool, ...], Plan | None] = {}
         if n == 0 or len(self.arrays) < n:
-            raise TypeError(
-                f"op {self.name}: {len(vjps)} vjps for {len(self.arrays)} arguments: one per array (None for ids)"
-            )
+            arguments = len(self.arrays) or len(parameters)
+            raise TypeError(f"op {self.name}: {len(vjps)} vjps for {arguments} arguments: one per array (None for ids)")
         if reserved := {"g", "y"}.intersection([*self.arrays, *self.metadata]):
             raise TypeError(f"op {self.name}: {reserved} are reserved for the gradient and the output of a vjp")
         if self.variadic and joint is None and any(vjps):
@@ -79,6 +78,9 @@ class Op:
             reached = self.joint is not None or any(v for v, need in zip(self.vjps, needs, strict=False) if need)
             self._plans[key] = plan = Plan(self, needs) if reached else None
             return plan
+
+
+_OUTPUT, _ALL, _NO_TENSOR = -1, -2, -3  # the output; all of `*xs`; a shape or an option
 
 
 class Plan:
@@ -119,10 +121,9 @@ class Plan:
         self.joint = op.joint is not None  # then how many gradients come back is the rule's word: it is checked
         self.keep: Callable[..., tuple[Any, ...]] = eval(keep, {"tuple": tuple, **scope})
         self.pull: Callable[[Any, tuple[Any, ...]], Sequence[Any]] = eval(f"lambda g, k: {pull}", scope)
-        # which of the kept are values of the graph: the output (-1), an argument (its position), or no tensor (None)
-        self.roles = [-1 if n == "y" else op.arrays.index(n) if n in op.arrays else None for n in kept]
-        if op.variadic:
-            self.roles = [-2 if role == 0 else role for role in self.roles]  # a tuple of all the arguments
+        # which value of the graph each of the kept is: an argument, by its position, or one of the constants below
+        argument = dict.fromkeys(op.arrays, _ALL) if op.variadic else {n: i for i, n in enumerate(op.arrays)}
+        self.roles = [{"y": _OUTPUT, **argument}.get(n, _NO_TENSOR) for n in kept]
 
     def pull_recorded(self, node: Node, g: Tensor) -> Sequence[Any]:
         """`pull` on Tensors that know where they came from, so that the derivative has a derivative."""
@@ -130,12 +131,12 @@ class Plan:
         sources = node.sources
         values = []
         for value, role in zip(node.kept, self.roles, strict=True):
-            if role is None:
+            if role == _NO_TENSOR:
                 values.append(value)
-            elif role == -2:
+            elif role == _ALL:
                 values.append(tuple(boxed(v, s) for v, s in zip(value, sources, strict=True)))
             else:
-                values.append(boxed(value, node if role == -1 else sources[role]))
+                values.append(boxed(value, node if role == _OUTPUT else sources[role]))
         return self.pull(g, tuple(values))
 
 
@@ -168,6 +169,8 @@ def op(
     """
 
     def decorate(forward: Callable[P, Array]) -> Callable[P, Tensor]:
+        if not inspect.isfunction(forward):
+            raise TypeError("op: write @tr.op(vjp, ...) above the forward, with one vjp per array argument")
         new = Op(forward, vjps, joint, promote)
         if len(new.arrays) == 1 and not new.variadic:
             path = _one_with_metadata if new.metadata else _one
@@ -198,7 +201,9 @@ def _one(op: Op) -> Callable[..., Any]:
         except Exception as error:
             raise explained(op, (x,), error) from None
         t = _new(Tensor)
-        t._array = y = y if type(y) is type(x) else as_array(y, x)
+        if type(y) is not type(x):
+            y = as_array(y, x)
+        t._array = y
         if source is None or plan is None or not (mode := mode_of()):
             t._node = None
         else:
@@ -264,7 +269,9 @@ def _two(op: Op) -> Callable[..., Any]:
         except Exception as error:
             raise explained(op, (a, b), error) from None
         t = _new(Tensor)
-        t._array = y = y if type(y) is type(like) else as_array(y, like)
+        if type(y) is not type(like):
+            y = as_array(y, like)
+        t._array = y
         plan = plans[(source_a is not None) + 2 * (source_b is not None)]
         if plan is None or not (mode := mode_of()):
             t._node = None
@@ -337,7 +344,10 @@ def _settled(op: Op, value: Any) -> Any:
     """A value of metadata that nobody can change under the graph: lists become tuples, NumPy's numbers plain ones."""
     if isinstance(value, Tensor):
         names = ", ".join(f"{name}=" for name in op.metadata)
-        raise TypeError(f"{op.name}: {names} takes plain values, not a Tensor: no gradient could reach it")
+        raise TypeError(
+            f"{op.name}: {names} takes plain values, not a Tensor: no gradient could reach it "
+            f"(the op has vjps for {', '.join(op.arrays)} only)"
+        )
     if type(value) is list or type(value) is tuple:
         if type(value) is tuple and _PLAIN.issuperset(map(type, value)):
             return value
@@ -352,18 +362,23 @@ def trace(node: Node) -> None:
 
 
 def explained(op: Op, arrays: Sequence[Any], error: Exception) -> Exception:
-    """What to raise for what a forward raised: with the op and every shape in it."""
+    """What to raise for what a forward raised: with the op and every shape in it, and the line of the forward."""
     if isinstance(error, TinygradRnnError):
         return error
     shapes = " and ".join(str(x.shape) if hasattr(x, "shape") else repr(x) for x in arrays)
     places = {(type(x), backend.device_of(x)) for x in arrays if hasattr(x, "dtype")}
+    new: Exception
     if len(places) > 1:
-        return BackendMismatchError(f"{op.name}: {backend.mismatch([x for x in arrays if hasattr(x, 'dtype')])}")
-    if any(x is None for x in arrays):
-        return TypeError(f"{op.name}: None is no operand")
-    if isinstance(error, AttributeError) and len(arrays) != sum(hasattr(x, "shape") for x in arrays):
-        return ShapeError(f"{op.name}: shapes {shapes} do not fit: a plain number where an array is needed")
-    if type(error) is ValueError:
-        return ShapeError(f"{op.name}: shapes {shapes} do not fit: {error}")
-    error.add_note(f"in {op.name} of shapes {shapes}")
-    return error
+        new = BackendMismatchError(f"{op.name}: {backend.mismatch([x for x in arrays if hasattr(x, 'dtype')])}")
+    elif any(x is None for x in arrays):
+        new = TypeError(f"{op.name}: None is no operand")
+    elif isinstance(error, AttributeError) and len(arrays) != sum(hasattr(x, "shape") for x in arrays):
+        new = ShapeError(f"{op.name}: shapes {shapes} do not fit: a plain number where an array is needed")
+    elif type(error) is ValueError and "broadcast together" in str(error):
+        new = ShapeError(f"{op.name}: shapes {shapes} cannot be broadcast together")
+    elif type(error) is ValueError and any(word in str(error) for word in ("shape", "dimension", "mismatch", "size")):
+        new = ShapeError(f"{op.name}: shapes {shapes} do not fit: {str(error).strip()}")
+    else:
+        error.add_note(f"in {op.name} of shapes {shapes}")
+        return error
+    return new.with_traceback(error.__traceback__)

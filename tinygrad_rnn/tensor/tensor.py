@@ -21,6 +21,9 @@ class Tensor:
     integers, bool). It is copied, and the values of a tensor never change: what looks like a change rebinds
     (`assign_`). With `requires_grad=True` the tensor is a leaf whose `.grad` a backward adds to.
 
+    Ops of integers alone follow NumPy, so `exp` or `/` of an integer tensor is float64; beside floats, integers take
+    their dtype.
+
     Raises `DTypeError` for complex or non-numeric data and for an integer leaf that requires a gradient.
 
     >>> import tinygrad_rnn as tr
@@ -103,7 +106,11 @@ class Tensor:
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that backwards have added up so far; None before the first. Set it to None to start anew."""
+        """The gradient that backwards have added up so far; None before the first. Set it to None to start anew.
+
+        A computed tensor has none unless `retain_grad` was called on it: so `w = w - lr * w.grad` ends the training of
+        `w`, which is then no leaf; `w.assign_(...)` goes on.
+        """
         if self._node is None or self._node.watch is None or self._node.watch.grad is None:
             return None
         return box(self._node.watch.grad, None)
@@ -133,7 +140,10 @@ class Tensor:
         Raises `ShapeError` for a gradient of another shape, `GraphFreedError` for a graph already freed.
         """
         if self._node is None:
-            raise RuntimeError("backward of a tensor that does not require a gradient: no input had requires_grad=True")
+            raise RuntimeError(
+                "backward of a tensor that does not require a gradient: no input had requires_grad=True, or it was "
+                "computed under no_grad or from detached values"
+            )
         gradients = Gradients()
         results = sweep([self._node], [self.seed(gradient)], gradients, retain=retain_graph)
         write_gradients(results, gradients)

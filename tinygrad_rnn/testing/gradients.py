@@ -60,7 +60,9 @@ def check_gradients(
     Raises:
         GradientError: an AssertionError whose message shows the input, its worst entry, both values and their
             ratio.
-        DTypeError: inputs or outputs that are floats but not float64: no difference is accurate in those.
+        DTypeError: inputs or outputs that are floats but not float64: no difference is accurate in those; or no
+            floats at all.
+        ValueError: a function that gives other values when it is called again.
 
     The complex step is by Squire and Trapp, "Using Complex Variables to Estimate Derivatives of Real
     Functions", SIAM Review 40(1), 1998; the four-point difference is one step of Richardson's extrapolation.
@@ -71,6 +73,13 @@ def check_gradients(
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, got {order}")
     arrays = tuple(_float64_or_constant(x, i) for i, x in enumerate(inputs))
+    if not _varied(arrays):
+        kinds = ", ".join(str(x.dtype) for x in arrays) or "no inputs"
+        raise DTypeError(f"check_gradients has nothing to check: no input is float64 ({kinds}); write 2.0 and not 2")
+    if any(
+        not np.array_equal(a, b, equal_nan=True) for a, b in zip(_values(f, arrays), _values(f, arrays), strict=True)
+    ):
+        raise ValueError("check_gradients: the function gives other values when it is called again (dropout? seed it)")
     rng = np.random.default_rng(seed)
     cotangents = _check(f, arrays, analytic, rtol, rng, "the gradient")
     if order == 2:
