@@ -307,7 +307,7 @@ def test_a_diverging_run_says_so(
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_keeps_its_best_model(
+def test_a_stopped_run_is_saved_and_says_how_to_go_on(
     trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, number: int, status: int
 ) -> None:
     args = ["train", "--text", trained[0] / "text.txt", "--out", "run", "--steps", 10**6, *SMALL]
@@ -329,8 +329,12 @@ def test_a_stopped_run_keeps_its_best_model(
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, err
-    assert err == "" and "Stopped at step" in out and "is kept in run" in out
-    assert command("generate", "run", "--length", 5, cwd=tmp_path).returncode == 0
+    assert err == "" and "Stopped after step" in out and "To go on: tinygrad-rnn train --resume run\n" in out
+    assert command("generate", "run", "--length", 5, cwd=tmp_path).returncode == 0  # with the last, as no best is known
+    step = json.loads((tmp_path / "run" / "checkpoints" / "last.json").read_text())["step"]
+    again = command("train", "--resume", "run", "--steps", step + 5, cwd=tmp_path)
+    assert again.returncode == 0 and f"Going on after step {step:,} of run" in again.stdout, again.stderr
+    assert json.loads(metrics.read_text().splitlines()[-1])["step"] == step + 5
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")

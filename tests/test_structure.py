@@ -30,6 +30,7 @@ RANK = {
     "training": 4,
     "models": 4,
     "decoding": 4,
+    "doctor": 4,
     "__init__": 5,  # what users import; below it a part says which part it needs
     "cli": 6,
     "__main__": 7,

@@ -1,4 +1,4 @@
-"""The command: `tinygrad-rnn train` and `tinygrad-rnn generate`.
+"""The command: `tinygrad-rnn train`, `generate`, `evaluate` and `doctor`.
 
 Wrong input is an InputError: one line on stderr and exit status 2. Everything heavier than argparse is
 imported where it is used, so that `--help` and a mistyped option answer at once.
@@ -12,17 +12,47 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import InputError, NonFiniteError, TinygradRnnError
+from .errors import CheckpointError, InputError, NonFiniteError, TinygradRnnError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from .data.baselines import Baseline
+    from .data.corpus import Corpus
     from .data.text import Vocabulary
     from .models import CharModel
+    from .training.run import RunFolder
 
 PROGRAM = "tinygrad-rnn"
+MEASURED = 250_000  # held-out characters that an evaluation reads: enough for three digits, and soon done
 RATES = {"lstm": 6e-3, "gru": 3e-3, "rnn": 4e-3}  # the best of those tried; at 8e-3 a GRU of 256 units diverges
+
+# What `train` assumes. The parser leaves out what is not given, so that --resume can tell it from what is.
+DEFAULTS: dict[str, Any] = {
+    "text": None,
+    "encoding": "utf-8",
+    "out": None,
+    "replace": False,
+    "resume": None,
+    "model": "lstm",
+    "hidden": 256,
+    "layers": 1,
+    "embedding": 64,
+    "dropout": 0.1,
+    "seq_len": 32,
+    "batch": 16,
+    "steps": None,
+    "minutes": None,
+    "lr": None,
+    "schedule": "cosine",
+    "clip": 1.0,
+    "patience": None,
+    "save_every": 500,
+    "seed": 0,
+    "device": "cpu",
+    "threads": None,
+}
+CHANGEABLE = ("text", "encoding", "steps", "minutes", "lr", "clip", "patience", "save_every", "device", "threads")
 
 TRAIN_HELP = """\
 Train a character model: a network that reads a text and learns to predict the next character.
@@ -43,8 +73,15 @@ examples:
       a larger network, for ten minutes
   tinygrad-rnn train --model gru --layers 2 --steps 5000 --lr 0.003
 
+  tinygrad-rnn train --resume runs/book
+      go on with a run that was stopped or killed
+  tinygrad-rnn train --resume runs/book --steps 7200
+      train a run of 3600 steps 3600 more
+
 With --steps, the same --seed, machine and --threads give the same model; --minutes ends by the clock.
-Ctrl-C stops early and keeps the best model."""
+Ctrl-C finishes the step and saves. A resumed run goes on as if it had never stopped, bit for bit, even
+after a crash (from the newest checkpoint: --save-every). If it gets another --steps or --minutes, the
+learning rate goes on where the schedule of the new total is at that point."""
 
 GENERATE_HELP = "Write with a trained model, a character at a time. The same --seed writes the same text."
 
@@ -54,6 +91,21 @@ examples:
   tinygrad-rnn generate runs/demo --prompt "The method " --length 1000 --temperature 0.5
   tinygrad-rnn generate runs/demo --temperature 0               always the likeliest character
   tinygrad-rnn generate runs/demo --top-k 5 --seed 7            only ever one of the 5 likeliest"""
+
+EVALUATE_HELP = """\
+Measure how well a trained model predicts a text: the bits per character it needs, the mean of -log2 of
+the probabilities it gave to the characters that came. Fewer is better. The text may hold only
+characters that the model has seen in training."""
+
+EVALUATE_EXAMPLES = """\
+examples:
+  tinygrad-rnn evaluate runs/demo --text new.txt
+  tinygrad-rnn evaluate runs/demo --text new.txt --per-line | sort -n | tail    the lines it found oddest"""
+
+DOCTOR_HELP = """\
+Show what this computer has for training: Python, NumPy, the library of its matrix products with the
+kernels and threads it uses, variables that slow it down and by how much (measured, in about a second),
+GPUs or what to install for them, and free memory."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -106,72 +158,38 @@ def parser() -> argparse.ArgumentParser:
         description=TRAIN_HELP,
         epilog=TRAIN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
     )
     add = train.add_argument_group("what to read and where to write").add_argument
-    add(
-        "--text",
-        nargs="+",
-        metavar="FILE",
-        help="text files, joined in this order (default: Python's help pages)",
-    )
-    add("--encoding", default="utf-8", help="of the text files (default: %(default)s)")
+    add("--text", nargs="+", metavar="FILE", help="text files, joined in this order (default: Python's help pages)")
+    add("--encoding", help="of the text files (default: utf-8)")
     add("--out", metavar="RUN", help="folder for the results (default: the first free runs/MODEL-N)")
     add("--replace", action="store_true", help="replace a run that --out already holds")
+    add(
+        "--resume",
+        metavar="RUN",
+        help="go on with a run; of the other options only --steps, --minutes, --lr, --clip, --patience, "
+        "--save-every, --threads, --device and --text (the same text at another place) can then be given",
+    )
     add = train.add_argument_group("the network").add_argument
-    add(
-        "--model",
-        choices=("rnn", "lstm", "gru"),
-        default="lstm",
-        help="kind of recurrent layer (default: %(default)s)",
-    )
-    add(
-        "--hidden",
-        type=_whole(1, 65536),
-        default=256,
-        metavar="H",
-        help="hidden units (default: %(default)s)",
-    )
-    add(
-        "--layers",
-        type=_whole(1, 64),
-        default=1,
-        metavar="N",
-        help="layers on top of one another (default: 1)",
-    )
-    add(
-        "--embedding",
-        type=_whole(1, 65536),
-        default=64,
-        metavar="E",
-        help="numbers per character (default: 64)",
-    )
+    add("--model", choices=("rnn", "lstm", "gru"), help="kind of recurrent layer (default: lstm)")
+    add("--hidden", type=_whole(1, 65536), metavar="H", help="hidden units (default: 256)")
+    add("--layers", type=_whole(1, 64), metavar="N", help="layers on top of one another (default: 1)")
+    add("--embedding", type=_whole(1, 65536), metavar="E", help="numbers per character (default: 64)")
     add(
         "--dropout",
         type=_number(float, 0, 0.99, "must be a number from 0 to 0.99"),
-        default=0.1,
         metavar="P",
-        help="part of the outputs dropped in training; more helps long runs on small texts (default: %(default)s)",
+        help="part of the outputs dropped in training; more helps long runs on small texts (default: 0.1)",
     )
     add = train.add_argument_group("the training").add_argument
-    add(
-        "--seq-len",
-        type=_whole(1, 10**6),
-        default=32,
-        metavar="T",
-        help="characters per piece (default: %(default)s)",
-    )
-    add(
-        "--batch",
-        type=_whole(1, 10**6),
-        default=16,
-        metavar="B",
-        help="streams side by side (default: %(default)s)",
-    )
+    add("--seq-len", type=_whole(1, 10**6), metavar="T", help="characters per piece (default: 32)")
+    add("--batch", type=_whole(1, 10**6), metavar="B", help="streams side by side (default: 16)")
     add(
         "--steps",
         type=_whole(1, 10**9),
         metavar="N",
-        help="length of the training (default: 3600, about a minute)",
+        help="length of the training, those before a --resume included (default: 3600, about a minute)",
     )
     add(
         "--minutes",
@@ -186,14 +204,25 @@ def parser() -> argparse.ArgumentParser:
         help=f"highest learning rate of Adam; it warms up, then falls to 0 (default: {rates})",
     )
     add(
+        "--schedule",
+        choices=("cosine", "linear", "constant"),
+        help="how the rate falls after the warm-up, or that it stays (default: cosine)",
+    )
+    add(
         "--clip",
         type=_number(float, 0, 1e9, "must be a number above 0", open_low=True),
-        default=1.0,
         metavar="C",
-        help="largest norm of a gradient (default: %(default)s)",
+        help="largest norm of a gradient (default: 1.0)",
     )
-    add("--seed", type=_whole(0, 2**32 - 1), default=0, metavar="S", help="of all that is random (default: 0)")
-    add("--device", type=_device, default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    add(
+        "--patience",
+        type=_whole(1, 10**9),
+        metavar="N",
+        help="stop when N evaluations in a row (there are ten in a run) bring nothing better (default: never)",
+    )
+    add("--save-every", type=_whole(1, 10**9), metavar="N", help="steps between checkpoints (default: 500)")
+    add("--seed", type=_whole(0, 2**32 - 1), metavar="S", help="of all that is random (default: 0)")
+    add("--device", type=_device, help="cpu, cuda or cuda:N (default: cpu)")
     add(
         "--threads",
         type=_whole(1, 1024),
@@ -234,9 +263,42 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="of the choice (default: %(default)s)",
     )
+    _which(add)
     add("--threads", type=_whole(1, 1024), metavar="N", help="threads of the matrix products (default: 1)")
     generate.set_defaults(run=_generate)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a trained model on a text",
+        description=EVALUATE_HELP,
+        epilog=EVALUATE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = evaluate.add_argument
+    add("folder", metavar="RUN", help="a folder that train has written")
+    add("--text", nargs="+", metavar="FILE", required=True, help="text files, joined in this order")
+    add("--encoding", default="utf-8", help="of the text files (default: %(default)s)")
+    add("--per-line", action="store_true", help="first print each line with its own bits per character")
+    _which(add)
+    add("--threads", type=_whole(1, 1024), metavar="N", help="threads of the matrix products (default: 1)")
+    evaluate.set_defaults(run=_evaluate)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="show what this computer has, and what slows it down",
+        description=DOCTOR_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    doctor.set_defaults(run=_doctor)
     return top
+
+
+def _which(add: Callable[..., Any]) -> None:
+    add(
+        "--checkpoint",
+        choices=("best", "last"),
+        help="the model that did best on the held-out text, or the newest (default: best; last if there is none yet)",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -277,27 +339,99 @@ def _version() -> str:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from threadpoolctl import threadpool_limits
 
     from . import data, keep_freed_memory
-    from .training.run import RunFolder, free_run
+    from .training.run import RunFolder
 
-    steps = args.steps or (None if args.minutes else 3600)
-    text = data.read_texts(args.text, args.encoding) if args.text else data.default_text()
-    vocabulary = data.Vocabulary.of(text)
-    train_ids, held_out = data.split_held_out(vocabulary.encode(text))
+    given = {key: value for key, value in vars(args).items() if key in DEFAULTS}
+    config: dict[str, Any] | None = None
+    if "resume" in given:
+        config = RunFolder(args.resume).config()
+        args = _resumed(given, config)
+    else:
+        args = argparse.Namespace(**{**DEFAULTS, **given})
+        args.steps = args.steps or (None if args.minutes else 3600)
+        args.lr = args.lr or RATES[args.model]
+    _check_device(args.device)
+    run = _run_folder(args)
+    corpus = _read(args)
+    if config and config["text"]["sha256"] != corpus.sha256:
+        raise InputError(f"{run.path}: was trained on another text than {_source(args)} is now")
+    train_ids, held_out = data.split_held_out(corpus.ids)
     streams = data.Streams(train_ids, args.batch, args.seq_len, args.seed)
     if not len(held_out):
-        raise InputError(f"the text is too short: {len(text)} characters leave none to hold out")
-    run = RunFolder(args.out if args.out else free_run(Path("runs"), args.model))
-    run.check(args.replace)
+        raise InputError(f"the text is too short: {len(corpus.ids)} characters leave none to hold out")
     keep_freed_memory()
-    args.lr = args.lr or RATES[args.model]
     args.threads = args.threads or _threads(args.batch, args.hidden)
     with threadpool_limits(args.threads):
-        return _train_on(args, steps, run, vocabulary, streams, held_out)
+        return _train_on(args, config, run, corpus, streams, held_out)
+
+
+def _resumed(given: dict[str, Any], config: dict[str, Any]) -> argparse.Namespace:
+    """The arguments that a run was started with, and those given now in their place."""
+    folder = given.pop("resume")
+    if fixed := [f"--{key.replace('_', '-')}" for key in given if key not in CHANGEABLE]:
+        raise InputError(f"{_and(fixed)} cannot be changed when a run is resumed")
+    try:
+        asked = {**config["text"], **config["model"], **config["training"], "model": config["model"]["cell"]}
+        asked = {key: value for key, value in asked.items() if key in DEFAULTS and value is not None}
+        if "steps" in given or "minutes" in given:
+            asked = {key: value for key, value in asked.items() if key not in ("steps", "minutes")}
+        text = ["--text", *config["text"]["files"]] if config["text"]["files"] else []
+        options = [part for key, value in asked.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+        args = parser().parse_args(["train", *text, *options])  # what was edited by hand is checked as what is typed
+        str(config["text"]["sha256"]), list(config["baselines"])
+    except (KeyError, TypeError, AttributeError, InputError) as error:
+        why = f"has no {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
+        raise InputError(f"{folder}: its config.json {why}") from None
+    return argparse.Namespace(**{**DEFAULTS, **vars(args), **given, "resume": folder})
+
+
+def _run_folder(args: argparse.Namespace) -> RunFolder:
+    from pathlib import Path
+
+    from .training.run import RunFolder, free_run
+
+    if args.resume:
+        run = RunFolder(args.resume)
+        run.check_writable()
+    else:
+        run = RunFolder(args.out if args.out else free_run(Path("runs"), args.model))
+        run.check(args.replace)
+    return run
+
+
+def _check_device(device: str) -> None:
+    """InputError unless `device` is there: before anything else is done."""
+    from . import zeros
+
+    try:
+        zeros(1, device=device)
+    except (RuntimeError, ValueError) as error:  # CuPy's own errors are RuntimeErrors
+        if isinstance(error, TinygradRnnError):
+            raise
+        raise InputError(f"--device {device}: {error}") from None
+
+
+def _source(args: argparse.Namespace) -> str:
+    return ", ".join(map(str, args.text)) if args.text else "Python's help pages (pydoc_data.topics)"
+
+
+def _read(args: argparse.Namespace) -> Corpus:
+    """The text to train on; says how long reading a large one takes."""
+    from . import data
+    from .data.corpus import IN_MEMORY
+
+    if not args.text:
+        return data.Corpus.of(data.default_text())
+    large = data.size_of(args.text) >= IN_MEMORY
+    if large:
+        print(f"Reading {data.size_of(args.text) / 1e6:,.0f} MB", flush=True)
+    corpus = data.read_corpus(args.text, args.encoding)
+    if large:
+        print(f"Read in {corpus.seconds:.1f} s: {len(corpus.vocabulary)} different characters", flush=True)
+    return corpus
 
 
 def _threads(batch: int, hidden: int) -> int | None:
@@ -310,7 +444,7 @@ def _threads(batch: int, hidden: int) -> int | None:
 
 
 def _train_on(
-    args: argparse.Namespace, steps: int | None, run: Any, vocabulary: Vocabulary, streams: Any, held_out: Any
+    args: argparse.Namespace, config: dict[str, Any] | None, run: RunFolder, corpus: Corpus, streams: Any, held_out: Any
 ) -> int:
     from functools import partial
 
@@ -318,10 +452,25 @@ def _train_on(
 
     from . import data, manual_seed, optim
     from .models import CharModel, CharModelConfig, load_model, save_model
-    from .training import Budget, LoopState, MetricsLog, NextCharacter, display_for, read_metrics, train
+    from .training import (
+        SCHEDULES,
+        Budget,
+        LoopState,
+        MetricsLog,
+        NextCharacter,
+        clear_stale,
+        display_for,
+        read_metrics,
+        rename_checkpoint,
+        restore,
+        snapshot,
+        train,
+        truncate_metrics,
+    )
 
     console = Console(highlight=False)
     say = partial(console.print, markup=False, soft_wrap=not console.is_terminal)
+    vocabulary = corpus.vocabulary
     manual_seed(args.seed)
     shape = CharModelConfig(len(vocabulary), args.model, args.embedding, args.hidden, args.layers, args.dropout)
     model = CharModel(shape)
@@ -329,84 +478,166 @@ def _train_on(
         model.to(args.device)
     parameters = list(model.named_parameters())
     size = sum(p.size for _, p in parameters)
-    source = ", ".join(map(str, args.text)) if args.text else "Python's help pages (pydoc_data.topics)"
-    kind = f"{args.model.upper()}, {args.hidden} hidden units" + (f", {args.layers} layers" if args.layers > 1 else "")
-    console.print(f"[bold]{kind}[/], {size:,} parameters")
-    say(f"{len(streams.ids):,} characters to learn from, {len(held_out):,} held out: {source}")
-    baselines = data.measure_baselines(vocabulary, streams.ids, held_out)
-    if baselines:
-        named = ", ".join(f"{b.name} {b.bits_per_char:.2f}" for b in baselines)
-        say(f"bits per character to beat on the held-out text: {named}")
+    adam = optim.Adam(parameters, lr=args.lr)
+    measured = held_out[:MEASURED]
+    task = NextCharacter(model, streams, data.passage(streams.ids, measured, batch=64))
+    state = LoopState()
 
-    task = NextCharacter(model, streams, data.passage(streams.ids, held_out, batch=64))
-    run.create(_config(args, steps, shape.as_dict(), size, source, len(streams.ids), len(held_out)))
+    made = config is None
+    run.make()
+    try:
+        with run.occupied():
+            if config is not None:
+                checkpoint, damage = _newest(run)
+                if checkpoint is not None:
+                    state = restore(checkpoint, model, adam, task)
+                if args.steps and state.step > args.steps:
+                    raise InputError(f"{run.path}: has done {state.step:,} steps already, --steps is the total")
+                for group in adam.param_groups:
+                    group["lr"] = args.lr
+                if damage:
+                    print(f"{PROGRAM}: {damage}", file=sys.stderr)
+            kind = f"{args.model.upper()}, {args.hidden} hidden units"
+            kind += f", {args.layers} layers" if args.layers > 1 else ""
+            console.print(f"[bold]{kind}[/], {size:,} parameters")
+            part = "" if len(measured) == len(held_out) else f" ({len(measured):,} of them measured)"
+            say(f"{len(streams.ids):,} characters to learn from, {len(held_out):,} held out{part}: {_source(args)}")
+            if config is None:
+                baselines = data.measure_baselines(vocabulary, streams.ids, measured)
+            else:
+                baselines = [data.Baseline(**entry) for entry in config["baselines"]]
+            if baselines:
+                named = ", ".join(f"{b.name} {b.bits_per_char:.2f}" for b in baselines)
+                say(f"bits per character to beat on the held-out text: {named}")
+            if config is not None:
+                say(f"Going on after step {state.step:,} of {run.path}")
+            config = _config(args, shape.as_dict(), size, corpus, len(streams.ids), len(held_out), baselines)
+            if made:
+                run.create(config)
+            else:
+                run.configure(config)
+                truncate_metrics(run.metrics, state.step)
+                if damage:  # or else the damaged one would become the one before the next
+                    rename_checkpoint(run.checkpoints, "previous", "last")
+                if run.checkpoints.exists():
+                    clear_stale(run.checkpoints)
 
-    def keep(state: LoopState, figures: dict[str, float]) -> None:
-        save_model(run.checkpoints, "best", model, vocabulary, state.step, {"figures": figures})
+            with MetricsLog(run.metrics) as metrics:
 
-    with MetricsLog(run.metrics) as metrics:
-        try:
-            outcome = train(
-                task,
-                optim.Adam(parameters, lr=args.lr),
-                parameters,
-                Budget(steps, args.minutes),
-                clip=args.clip,
-                log_every=max(1, (steps or 0) // 5000),
-                display=display_for(console),
-                metrics=metrics,
-                keep_best=keep,
-                note=(lambda: " ".join(_sample(model, vocabulary, 80).split())) if console.is_terminal else None,
-            )
-        except NonFiniteError as error:
-            kept = f" (the best model so far is kept in {run.path})" if run.checkpoints.exists() else ""
-            raise NonFiniteError(f"{error}{kept}") from None
+                def save(state: LoopState, name: str = "last", figures: dict[str, float] | None = None) -> None:
+                    metrics.sync()  # a checkpoint must not know of steps that the log has lost
+                    tensors, manifest = snapshot(model, adam, task, state)
+                    manifest |= {"training": config["training"], "figures": figures or {}}
+                    previous = "previous" if name == "last" else None
+                    save_model(run.checkpoints, name, model, vocabulary, state.step, manifest, tensors, previous)
 
-    state, best = outcome.state, outcome.state.best
-    if not state.best_step:
+                outcome = train(
+                    task,
+                    adam,
+                    parameters,
+                    Budget(args.steps, args.minutes),
+                    schedule=SCHEDULES[args.schedule],
+                    clip=args.clip,
+                    patience=args.patience,
+                    log_every=max(1, (args.steps or 0) // 5000),
+                    display=display_for(console),
+                    metrics=metrics,
+                    keep_best=lambda state, figures: save(state, "best", figures),
+                    save=save,
+                    save_every=args.save_every,
+                    note=(lambda: " ".join(_sample(model, vocabulary, 80).split())) if console.is_terminal else None,
+                    state=state,
+                )
+    except NonFiniteError as error:
+        kept = f" (the best model so far is kept in {run.path})" if (run.checkpoints / "best.json").exists() else ""
+        raise NonFiniteError(f"{error}{kept}") from None
+    except OSError as error:
+        if state.step and (run.checkpoints / "last.json").exists():
+            why = f"{error.filename or run.path}: {error.strerror or error}"
+            raise InputError(f"{why}; to go on from the last checkpoint: {_resume(run)}") from None
+        raise
+    finally:
+        if made and not state.step:
+            run.undo()
+
+    best = state.best
+    if outcome.stopped_by is not None and not state.step:
         say("Stopped before the first step: nothing was learnt, nothing kept.")
-        return 128 + (outcome.stopped_by or 0)
-    lines = {b.name: b.bits_per_char for b in baselines}
-    pictures = _picture(run, read_metrics(run.metrics), f"{kind}: {best:.3f} bits per held-out character", lines)
-    if outcome.stopped_by is not None:
-        say(
-            f"Stopped at step {state.step:,}. The best model, that of step {state.best_step:,} with "
-            f"{best:.3f} bits per held-out character, is kept in {run.path}"
-        )
         return 128 + outcome.stopped_by
+    lines = {b.name: b.bits_per_char for b in baselines}
+    title = f"{kind}: {best:.3f} bits per held-out character" if state.best_step else kind
+    pictures = _picture(run, read_metrics(run.metrics), title, lines)
+    kept = f"; the best model is that of step {state.best_step:,}" if state.best_step else ""
+    if outcome.stopped_by is not None:
+        say(f"Stopped after step {state.step:,} and saved in {run.path}{kept}.")
+        say(f"To go on: {_resume(run)}")
+        return 128 + outcome.stopped_by
+    if outcome.early:
+        say(f"Stopped early: {state.unimproved} evaluations in a row brought nothing better.")
 
     best_model, _, _ = load_model(run.checkpoints)
     console.print(f"\n[bold]A sample[/] [dim](temperature 0.7)[/]\n{'─' * min(console.width, 80)}")
     console.print(_sample(best_model, vocabulary, 600, args.seed).strip("\n"), markup=False, soft_wrap=True)
     console.print("─" * min(console.width, 80))
     _table(console, kind, best, baselines)
-    say(f"{state.step:,} steps in {state.seconds:.0f} s; the best model is that of step {state.best_step:,}.")
+    say(f"{state.step:,} steps in {state.seconds:.0f} s{kept}.")
     say(f"Written to {run.path}: config.json, metrics.jsonl, {pictures}checkpoints")
     say(f"More of it: {PROGRAM} generate {run.path}")
     return 0
 
 
+def _resume(run: RunFolder) -> str:
+    import shlex
+
+    return f"{PROGRAM} train --resume {shlex.quote(str(run.path))}"
+
+
+def _newest(run: RunFolder) -> tuple[Any, str]:
+    """The checkpoint to go on from, None for a run killed before its first, and what to say of a damaged one."""
+    from .training import load_checkpoint
+
+    if not any((run.checkpoints / f"{name}.json").exists() for name in ("last", "previous")):
+        return None, ""
+    try:
+        return load_checkpoint(run.checkpoints, "last"), ""
+    except CheckpointError as error:
+        try:
+            found = load_checkpoint(run.checkpoints, "previous")
+        except CheckpointError:
+            raise error from None
+        return found, f"{error}; going on from the one before, that of step {found.manifest['step']:,}"
+
+
 def _config(
     args: argparse.Namespace,
-    steps: int | None,
     model: dict[str, Any],
     size: int,
-    source: str,
+    corpus: Corpus,
     train: int,
     held_out: int,
+    baselines: list[Baseline],
 ) -> dict[str, Any]:
-    """What `config.json` says of a run."""
+    """What `config.json` says of a run: enough to go on with it."""
     import platform
+    from dataclasses import asdict
 
     import numpy as np
 
-    asked = {
-        key: getattr(args, key) for key in ("batch", "seq_len", "minutes", "lr", "clip", "seed", "device", "threads")
-    }
+    training = (
+        "steps minutes seq_len batch lr schedule clip patience save_every seed device threads"  # as they were asked for
+    )
     return {
-        "text": {"source": source, "encoding": args.encoding, "train": train, "held_out": held_out},
+        "text": {
+            "source": _source(args),
+            "files": [os.path.abspath(path) for path in args.text] if args.text else None,
+            "encoding": args.encoding,
+            "sha256": corpus.sha256,
+            "train": train,
+            "held_out": held_out,
+        },
         "model": {**model, "parameters": size},
-        "training": {"steps": steps, **asked},
+        "training": {key: getattr(args, key) for key in training.split()},
+        "baselines": [asdict(b) for b in baselines],
         "versions": {PROGRAM: _version(), "python": platform.python_version(), "numpy": np.__version__},
     }
 
@@ -464,17 +695,27 @@ def _and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _generate(args: argparse.Namespace) -> int:
-    from threadpoolctl import threadpool_limits
-
-    from .decoding import generate
+def _load(args: argparse.Namespace) -> tuple[CharModel, Vocabulary, dict[str, Any]]:
+    """The model of a run: that of --checkpoint, else the best one, else the newest."""
     from .models import load_model
     from .training.run import RunFolder
 
     run = RunFolder(args.folder)
     run.config()
+    name = args.checkpoint
+    if name is None:
+        only_last = (run.checkpoints / "last.json").exists() and not (run.checkpoints / "best.json").exists()
+        name = "last" if only_last else "best"
+    return load_model(run.checkpoints, name)
+
+
+def _generate(args: argparse.Namespace) -> int:
+    from threadpoolctl import threadpool_limits
+
+    from .decoding import generate
+
     with threadpool_limits(args.threads or 1):  # one character is too little work to share
-        model, vocabulary, _ = load_model(run.checkpoints)
+        model, vocabulary, _ = _load(args)
         unseen = [c for c in args.prompt if c not in vocabulary.characters]
         if unseen:
             raise InputError(f"the model has never seen the character {unseen[0]!r} of the prompt")
@@ -484,4 +725,38 @@ def _generate(args: argparse.Namespace) -> int:
             sys.stdout.flush()
         sys.stdout.write("\n")
         sys.stdout.flush()
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    import re
+
+    from threadpoolctl import threadpool_limits
+
+    from .training.language import text_bits
+
+    with threadpool_limits(args.threads or 1):
+        model, vocabulary, manifest = _load(args)
+        total, count, line, of_line = 0.0, 0, "", 0.0
+        for text, bits in text_bits(model, vocabulary, args.text, args.encoding):
+            total, count = total + float(bits.sum()), count + len(text)
+            at = 0
+            for piece in re.findall("[^\n]*\n|[^\n]+", text) if args.per_line else ():
+                line, of_line = line + piece, of_line + float(bits[at : at + len(piece)].sum())
+                at += len(piece)
+                if line.endswith("\n"):
+                    print(f"{of_line / len(line):.3f}  {line[:-1]}")
+                    line, of_line = "", 0.0
+        if line:
+            print(f"{of_line / len(line):.3f}  {line}")
+    source = ", ".join(map(str, args.text))
+    print(f"{total / count:.3f} bits per character: {count:,} of {source}, by the model of step {manifest['step']:,}")
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from .doctor import examine
+
+    for line in examine():
+        print(line, flush=True)
     return 0

@@ -11,7 +11,6 @@ from typing import Any
 from . import nn
 from .data.text import Vocabulary
 from .errors import CheckpointError, InputError, TinygradRnnError
-from .tensor.backend import to_host
 from .tensor.tensor import Tensor
 
 State = Tensor | tuple[Tensor, ...]
@@ -80,20 +79,24 @@ def save_model(
     vocabulary: Vocabulary,
     step: int,
     extra: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, Any] | None = None,
+    previous: str | None = None,
 ) -> Path:
     """Write a model as the checkpoint `name` in `folder` (see `training.checkpoint`); returns the manifest's
     path.
+
+    `extra` goes into the manifest, further `tensors` (with a slash in each name) beside the weights.
     """
     from .training.checkpoint import save_checkpoint
+    from .training.snapshot import weights
 
-    tensors = {key: to_host(value.data) for key, value in model.state_dict().items()}
     manifest = {
         "step": step,
         "model": model.config.as_dict(),
         "vocabulary": vocabulary.characters,
         **(extra or {}),
     }
-    return save_checkpoint(folder, name, tensors, manifest)
+    return save_checkpoint(folder, name, {**weights(model), **(tensors or {})}, manifest, previous)
 
 
 def load_model(folder: str | os.PathLike[str], name: str = "best") -> tuple[CharModel, Vocabulary, dict[str, Any]]:
@@ -111,7 +114,7 @@ def load_model(folder: str | os.PathLike[str], name: str = "best") -> tuple[Char
         vocabulary = Vocabulary(manifest["vocabulary"])
         if len(vocabulary) != model.config.vocabulary:
             raise InputError(f"{model.config.vocabulary} characters in the model, {len(vocabulary)} in its vocabulary")
-        model.load_state_dict(checkpoint.tensors)
+        model.load_state_dict({key: array for key, array in checkpoint.tensors.items() if "/" not in key})
     except (KeyError, TypeError, TinygradRnnError) as error:
         why = " ".join(str(error.args[0] if error.args else error).split())
         raise CheckpointError(f"{Path(folder) / name}.json: not a character model: {why}") from None

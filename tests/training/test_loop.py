@@ -17,6 +17,7 @@ from tinygrad_rnn import data, nn, optim
 from tinygrad_rnn.errors import InputError, NonFiniteError
 from tinygrad_rnn.models import CharModel, CharModelConfig
 from tinygrad_rnn.training import (
+    SCHEDULES,
     Budget,
     LoopState,
     MetricsLog,
@@ -115,9 +116,10 @@ def test_a_run_in_two_parts_is_the_run_in_one() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_the_step_finish_and_be_evaluated(number: signal.Signals) -> None:
+def test_a_signal_lets_the_step_finish_and_be_saved(number: signal.Signals) -> None:
+    """No evaluation: it would be in the log of the stopped run and not in that of one that never stopped."""
     task = Line()
-    kept = []
+    saved, kept = [], []
 
     def interrupt(step: int) -> None:
         if step == 3:
@@ -125,9 +127,41 @@ def test_a_signal_lets_the_step_finish_and_be_evaluated(number: signal.Signals) 
 
     task.before = interrupt
     before = signal.getsignal(number)
-    outcome = run(task, Budget(steps=1000), evaluations=1, keep_best=lambda state, figures: kept.append(state.step))
-    assert outcome.stopped_by == number and task.at == [0, 1, 2, 3] and kept == [4]
+    outcome = run(
+        task,
+        Budget(steps=1000),
+        evaluations=1,
+        save=lambda state: saved.append(state.step),
+        keep_best=lambda state, figures: kept.append(state.step),
+    )
+    assert outcome.stopped_by == number and task.at == [0, 1, 2, 3] and saved == [0, 4] and kept == []
     assert signal.getsignal(number) is before
+
+
+def test_saved_before_the_first_step_every_so_many_and_at_the_end() -> None:
+    saved: list[int] = []
+    state = LoopState()
+    run(Line(), Budget(steps=10), save=lambda s: saved.append(s.step), save_every=4, state=state)
+    assert saved == [0, 4, 8, 10]
+    run(Line(), Budget(steps=10), save=lambda s: saved.append(s.step), save_every=4, state=state)
+    run(Line(), Budget(steps=12), save=lambda s: saved.append(s.step), save_every=4, state=state)
+    assert saved == [0, 4, 8, 10, 12]
+
+
+def test_patience_ends_a_run_that_learns_nothing() -> None:
+    held_out = [5.0, 3.0, 4.0, 3.0, 2.0, 9.0, 9.0, 9.0, 1.0, 0.0]
+    outcome = run(Line(held_out=held_out), Budget(steps=10), evaluations=10, patience=3)
+    assert outcome.early and outcome.state.step == 8 and outcome.state.best_step == 5
+    assert not run(Line(), Budget(steps=10), evaluations=10, patience=3).early
+    again = run(Line(), Budget(steps=10), evaluations=10, patience=3, state=outcome.state)
+    assert again.early and again.state.step == 8  # patience does not come back with a resumed run
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_start_at_0_reach_1_and_stay_between(name: str) -> None:
+    factors = [SCHEDULES[name](k / 100) for k in range(101)]
+    assert factors[0] == 0 and max(factors) == pytest.approx(1) and min(factors) >= 0
+    assert factors[3] == pytest.approx(1) and (factors[-1] == pytest.approx(0)) == (name != "constant")
 
 
 def test_a_second_ctrl_c_is_obeyed_at_once() -> None:

@@ -59,7 +59,7 @@ class Streams:
         offset = int(np.random.default_rng((self.seed, epoch)).integers(spare)) if epoch else 0
         starts = offset + place * self.steps + self.stride * np.arange(self.batch)
         at = starts + np.arange(self.steps + 1)[:, None]
-        window = self.ids[at]
+        window = np.asarray(self.ids[at], dtype=np.int32)
         return Chunk(window[:-1], window[1:], fresh=place == 0)
 
 
@@ -86,7 +86,7 @@ def passage(before: Ids, held_out: Ids, batch: int, warm_up: int = 128) -> Passa
         >>> p.y.T.tolist(), p.counted.T.astype(int).tolist()
         ([[3, 4, 5, 6], [6, 7, 8, 9]], [[0, 1, 1, 1], [0, 1, 1, 1]])
     """
-    whole = np.concatenate([before[-(warm_up + 1) :], held_out])
+    whole = np.concatenate([before[-(warm_up + 1) :], held_out]).astype(np.int32)
     first = len(whole) - len(held_out)
     batch = max(1, min(batch, len(held_out)))
     length = -(-len(held_out) // batch)

@@ -12,17 +12,18 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
 
-Ids = npt.NDArray[np.int32]
+Ids = npt.NDArray[np.integer[Any]]  # int32, or as small as the vocabulary allows
 
 
 def default_text() -> str:
@@ -44,33 +45,53 @@ def read_text(path: str | PathLike[str], encoding: str = "utf-8") -> str:
     Raises InputError, in one line, for a file that is missing, a folder, unreadable, empty, binary (it holds
     a zero character) or not in `encoding` (the message says at which byte).
     """
+    return "".join(read_blocks(path, encoding))
+
+
+def read_blocks(path: str | PathLike[str], encoding: str = "utf-8", size: int = 2**20) -> Iterator[str]:
+    """The text of one file in pieces of at most `size` bytes, so that it need not fit into memory; raises as
+    `read_text` does.
+    """
     try:
         codec = codecs.lookup(encoding).name
     except LookupError:
         raise InputError(f"unknown encoding {encoding!r} (try utf-8, latin-1 or cp1252)") from None
+    fed = count = 0
+    start = b""
     try:
-        raw = Path(path).read_bytes()
+        "".encode(codec)  # a LookupError for "hex" and its like, which are codecs, but not of text
+        decoder = codecs.getincrementaldecoder("utf-8-sig" if codec == "utf-8" else codec)()
+        newlines = io.IncrementalNewlineDecoder(decoder, translate=True)
+        with open(path, "rb") as file:
+            while True:
+                raw = file.read(size)
+                fed += len(raw)
+                start = start or raw[:65536]
+                text = newlines.decode(raw, final=not raw)
+                if "\0" in text:
+                    where = count + text.index("\0")
+                    raise InputError(f"{path}: a binary file, not a text: character {where:,} is zero")
+                count += len(text)
+                if text:
+                    yield text
+                if not raw:
+                    break
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, not a text file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if not raw:
-        raise InputError(f"{path}: the file is empty")
-    try:
-        text = raw.decode("utf-8-sig" if codec == "utf-8" else codec)
     except UnicodeDecodeError as error:
-        kind = "a binary file" if b"\0" in raw[:65536] else f"not {encoding}: {error.reason} at byte {error.start:,}"
+        at = fed - len(error.object) + error.start  # what the decoder was looking at ends with what it was fed
+        kind = "a binary file" if b"\0" in start else f"not {encoding}: {error.reason} at byte {at:,}"
         raise InputError(f"{path}: {kind} (a text in another encoding: --encoding latin-1)") from None
-    except (UnicodeError, LookupError, ValueError) as error:  # "hex" and its like are codecs, but not of text
+    except (UnicodeError, LookupError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: cannot be decoded as {encoding}: {error}") from None
-    if "\0" in text:
-        raise InputError(f"{path}: a binary file, not a text: character {text.index(chr(0)):,} is zero")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if not text:
+    if not count:
         raise InputError(f"{path}: the file is empty")
-    return text
 
 
 def read_texts(paths: Iterable[str | PathLike[str]], encoding: str = "utf-8") -> str:
@@ -78,7 +99,8 @@ def read_texts(paths: Iterable[str | PathLike[str]], encoding: str = "utf-8") ->
     return "".join(read_text(path, encoding) for path in paths)
 
 
-def _code_points(text: str) -> npt.NDArray[np.uint32]:
+def code_points(text: str) -> npt.NDArray[np.uint32]:
+    """The Unicode numbers of a text, uint32 of shape (len(text),)."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
@@ -95,7 +117,7 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if not self.characters or "".join(sorted(set(self.characters))) != self.characters:
             raise InputError("a vocabulary is a string of sorted, different characters, at least one")
-        points = _code_points(self.characters)
+        points = code_points(self.characters)
         table = np.full(int(points[-1]) + 1, -1, dtype=np.int32)
         table[points] = np.arange(len(points), dtype=np.int32)
         object.__setattr__(self, "_table", table)
@@ -118,7 +140,7 @@ class Vocabulary:
             ...
             tinygrad_rnn.errors.InputError: character 'c' at position 2 is none of the 2 in the vocabulary
         """
-        points = _code_points(text)
+        points = code_points(text)
         ids = self._table[np.minimum(points, len(self._table) - 1)]
         unseen = (ids < 0) | (points >= len(self._table))
         if unseen.any():
@@ -133,7 +155,7 @@ class Vocabulary:
         at = np.asarray(ids, dtype=np.int64)
         if at.size and not 0 <= at.min() <= at.max() < len(self):
             raise IndexError(f"an id outside 0 ... {len(self) - 1}")
-        return _code_points(self.characters)[at].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+        return code_points(self.characters)[at].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
 
 def split_held_out(ids: Ids, fraction: float = 0.1) -> tuple[Ids, Ids]:

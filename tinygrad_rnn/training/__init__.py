@@ -4,16 +4,19 @@ folder.
 
 from __future__ import annotations
 
-from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .checkpoint import Checkpoint, clear_stale, load_checkpoint, rename_checkpoint, save_checkpoint
 from .display import Display, LiveDisplay, PlainDisplay, Silent, display_for
-from .language import NextCharacter, bits_per_char
-from .loop import Budget, LoopState, Outcome, Task, interruptible, train, warmup_cosine
-from .metrics import MetricsLog, read_metrics
+from .language import NextCharacter, bits_per_char, character_bits
+from .loop import SCHEDULES, Budget, LoopState, Outcome, Task, interruptible, train, warmup_cosine
+from .metrics import MetricsLog, read_metrics, truncate_metrics
 from .plot import plot_loss
 from .run import RunFolder, free_run
+from .snapshot import Carrying, restore, snapshot
 
 __all__ = [
+    "SCHEDULES",
     "Budget",
+    "Carrying",
     "Checkpoint",
     "Display",
     "LiveDisplay",
@@ -26,13 +29,19 @@ __all__ = [
     "Silent",
     "Task",
     "bits_per_char",
+    "character_bits",
+    "clear_stale",
     "display_for",
     "free_run",
     "interruptible",
     "load_checkpoint",
     "plot_loss",
     "read_metrics",
+    "rename_checkpoint",
+    "restore",
     "save_checkpoint",
+    "snapshot",
     "train",
+    "truncate_metrics",
     "warmup_cosine",
 ]

@@ -5,8 +5,9 @@
 
 The manifest is the switch. Weights are written under a name of their own, fsynced and moved into place before
 the manifest that names them replaces the old one in one step; only then is the old weights file removed. So
-whenever a process dies, either the old checkpoint or the new one is whole. Nothing is pickled: reading a
-checkpoint runs no code.
+whenever a process dies, either the old checkpoint or the new one is whole. A checkpoint that is replaced may stay
+as the previous one: its manifest is copied under another name before the switch, and its weights are not removed.
+Nothing is pickled: reading a checkpoint runs no code.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,14 +35,20 @@ class Checkpoint:
 
     tensors: dict[str, np.ndarray]
     manifest: dict[str, Any]
+    path: Path
 
 
 def save_checkpoint(
-    folder: str | os.PathLike[str], name: str, tensors: Mapping[str, np.ndarray], manifest: Mapping[str, Any]
+    folder: str | os.PathLike[str],
+    name: str,
+    tensors: Mapping[str, np.ndarray],
+    manifest: Mapping[str, Any],
+    previous: str | None = None,
 ) -> Path:
     """Write a checkpoint into `folder`, replacing one of the same `name`; returns the path of its manifest.
 
-    `manifest` is anything JSON can hold, `step` among it. An OSError (no space, no permission) leaves the
+    `manifest` is anything JSON can hold, `step` among it. The checkpoint that is replaced, if it is of another
+    step, stays under the name `previous`, if one is given. An OSError (no space, no permission) leaves the
     checkpoint that was there before as it was.
     """
     from safetensors.numpy import save
@@ -65,11 +72,30 @@ def save_checkpoint(
     content["sha256"] = _manifest_digest(content)
     path = folder / f"{name}.json"
     write_atomically(folder / weights, data)
-    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-    for stale in folder.iterdir():
-        if stale.name != weights and _weights_of(name).fullmatch(stale.name.removesuffix(".tmp")):
-            stale.unlink(missing_ok=True)
+    if previous is not None and _names(path).step not in (None, step):
+        write_atomically(folder / f"{previous}.json", path.read_bytes())
+    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
+    clear_stale(folder)
     return path
+
+
+def rename_checkpoint(folder: str | os.PathLike[str], name: str, new: str) -> None:
+    """Let the checkpoint `name` be `new` from now on, in the place of one that has that name already."""
+    path = Path(folder) / f"{name}.json"
+    write_atomically(path.with_name(f"{new}.json"), path.read_bytes())
+    path.unlink()
+
+
+def clear_stale(folder: str | os.PathLike[str]) -> None:
+    """Remove what a process that died while it wrote has left: temporary files, and weights no manifest names."""
+    found = list(Path(folder).iterdir())
+    named = {path.stem: _names(path).weights for path in found if path.suffix == ".json"}
+    for path in found:
+        ours = _WEIGHTS.fullmatch(path.name.removesuffix(".tmp"))
+        # Whose manifest is damaged is left alone: a person may still want the weights.
+        used = path.name in named.values() or (ours and named.get(ours[1], "") is None)
+        if (ours and not used) or path.name.endswith((".json.tmp", ".safetensors.tmp")):
+            path.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: str | os.PathLike[str], name: str) -> Checkpoint:
@@ -106,11 +132,11 @@ def load_checkpoint(folder: str | os.PathLike[str], name: str) -> Checkpoint:
         raise CheckpointError(f"{weights}: no such file, though {path.name} names it") from None
     except OSError as error:
         raise CheckpointError(f"{weights}: cannot be read: {error.strerror or error}") from None
-    except (SafetensorError, ValueError, TypeError, AttributeError, MemoryError, OverflowError) as error:
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, MemoryError, OverflowError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{weights}: not a whole safetensors file: {error}") from None
-    return Checkpoint(tensors, content)
+    return Checkpoint(tensors, content, path)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -135,8 +161,22 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.close(descriptor)
 
 
-def _weights_of(name: str) -> re.Pattern[str]:
-    return re.compile(re.escape(name) + r"-\d{6,}-[0-9a-f]{8}\.safetensors")
+_WEIGHTS = re.compile(r"([\w-]+)-\d{6,}-[0-9a-f]{8}\.safetensors")
+
+
+class _Names(NamedTuple):
+    """What a manifest says of itself; None for one that is missing or damaged."""
+
+    step: int | None
+    weights: str | None
+
+
+def _names(path: Path) -> _Names:
+    try:
+        content = _read_manifest(path)
+    except CheckpointError:
+        return _Names(None, None)
+    return _Names(int(content.get("step", 0)), content["weights"])
 
 
 def _digest(array: np.ndarray) -> str:
@@ -162,10 +202,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(content.get("version"), int) or content["version"] > VERSION:
         found = content.get("version")
         raise CheckpointError(f"{path}: format version {found}, this program reads {VERSION}: upgrade it")
-    if content.get("sha256") != _manifest_digest(content):
+    try:
+        whole = content.get("sha256") == _manifest_digest(content)
+    except (ValueError, RecursionError):  # what could be read, but not be written
+        whole = False
+    if not whole:
         raise CheckpointError(f"{path}: damaged: the manifest's own SHA-256 differs")
-    if not _weights_of(path.stem).fullmatch(str(content.get("weights"))) or not isinstance(
-        content.get("tensors"), dict
-    ):
+    if not _WEIGHTS.fullmatch(str(content.get("weights"))) or not isinstance(content.get("tensors"), dict):
         raise CheckpointError(f"{path}: damaged: it names no weights file")
     return content

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import nn
-from ..data.sequences import Passage, Streams
+from ..data.sequences import Passage, Streams, passage
+from ..data.text import Vocabulary, read_blocks
+from ..errors import InputError
 from ..tensor.backend import to_host
 from ..tensor.graph import no_grad
 from ..tensor.tensor import Tensor
@@ -37,6 +39,17 @@ class NextCharacter:
         self.state = _detached(state)
         return nn.functional.cross_entropy(scores, chunk.y), chunk.y.size
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """The state that the next chunk begins with, part by part; empty before the first."""
+        parts = self.state if isinstance(self.state, tuple) else (self.state,)
+        return {str(k): part for k, part in enumerate(parts) if part is not None}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on with the state of a `state_dict`."""
+        device = next(iter(self.model.parameters())).device
+        parts = [Tensor(state[str(k)], device=device) for k in range(len(state))]
+        self.state = tuple(parts) if len(parts) > 1 else parts[0] if parts else None
+
     def describe(self, loss: float) -> dict[str, float]:
         """Bits per character: the loss in nats over ln 2."""
         return {"bits_per_char": loss / math.log(2)}
@@ -51,19 +64,47 @@ class NextCharacter:
         return {self.goal: bits}
 
 
-@no_grad()
 def bits_per_char(model: Callable[..., tuple[Any, Any]], text: Passage, chunk: int = 256) -> float:
     """The mean of -log2 p over the counted targets of `text`; state is carried through all of it."""
-    total, state = 0.0, None
+    return float(character_bits(model, text, chunk)[text.counted].mean())
+
+
+@no_grad()
+def character_bits(model: Callable[..., tuple[Any, Any]], text: Passage, chunk: int = 256) -> np.ndarray:
+    """-log2 p of every target of `text`, float64 of its shape (T, B); state is carried through all of it."""
+    bits, state = np.zeros(text.x.shape), None
     for start in range(0, len(text.x), chunk):
         part = slice(start, start + chunk)
         scores, state = model(text.x[part], state)
         x = to_host(scores.data)
         x = x - x.max(axis=-1, keepdims=True)
         chosen = np.take_along_axis(x, text.y[part][..., None], axis=-1)[..., 0]
-        nats = np.log(np.exp(x).sum(axis=-1, dtype=np.float64)) - chosen
-        total += float(nats[text.counted[part]].sum())
-    return total / int(text.counted.sum()) / math.log(2)
+        bits[part] = (np.log(np.exp(x).sum(axis=-1, dtype=np.float64)) - chosen) / math.log(2)
+    return bits
+
+
+def text_bits(
+    model: Callable[..., tuple[Any, Any]], vocabulary: Vocabulary, paths: Sequence[str], encoding: str = "utf-8"
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The texts of some files in pieces, each with the bits that the model needs for each of its characters.
+
+    A long piece is read as parallel streams, each led by the 128 characters before it. Raises InputError as
+    `data.read_text` does, and for a character that is not in the vocabulary.
+    """
+    before = vocabulary.encode("\n" if "\n" in vocabulary.characters else vocabulary.characters[0])
+    for path in paths:
+        count = 0
+        for text in read_blocks(path, encoding):
+            unseen = set(text) - set(vocabulary.characters)
+            if unseen:
+                at = min(map(text.index, unseen))
+                place = f"character {count + at + 1:,} of the file"
+                raise InputError(f"{path}: the model has never seen {text[at]!r} ({place})")
+            ids = vocabulary.encode(text)
+            streams = passage(before, ids, batch=max(1, min(64, len(ids) // 1024)))
+            yield text, character_bits(model, streams).T[streams.counted.T]
+            before = np.concatenate([before, ids])[-129:]
+            count += len(text)
 
 
 def _detached(state: Any) -> Any:

@@ -2,10 +2,10 @@
 
 A `Task` says what is trained and how it is measured; `train` turns the crank:
 
-    loss of the next batch -> backward -> clip -> optimiser step -> now and then: evaluate, keep the best
+    loss of the next batch -> backward -> clip -> optimiser step -> now and then: evaluate, keep the best, save
 
 Everything the loop itself knows is in `LoopState`, plain numbers; what a batch is follows from the step's
-number.
+number. So a run goes on from a saved state as if it had never stopped: see `snapshot`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -48,12 +48,14 @@ class Task(Protocol):
 
 
 class Optimizer(Protocol):
-    """What `train` asks of an optimiser of `tr.optim`."""
+    """What training asks of an optimiser of `tr.optim`."""
 
     param_groups: list[dict[str, Any]]
 
     def step(self) -> None: ...
     def zero_grad(self) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -80,22 +82,24 @@ class Budget:
 
 @dataclass
 class LoopState:
-    """Where a run stands: all that the loop itself would need to go on."""
+    """Where a run stands: all that the loop itself needs to go on. `unimproved` counts evaluations since the best."""
 
     step: int = 0
     seconds: float = 0.0
     best: float = math.inf
     best_step: int = 0
+    unimproved: int = 0
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended: `stopped_by` is the number of the signal that ended it, or None if it used up its
-    budget.
+    budget or, `early`, its patience.
     """
 
     state: LoopState
     stopped_by: int | None = None
+    early: bool = False
     figures: dict[str, float] = field(default_factory=dict)
 
 
@@ -113,6 +117,19 @@ def warmup_cosine(used: float, warmup: float = 0.03) -> float:
     return 0.5 * (1 + math.cos(math.pi * (used - warmup) / (1 - warmup)))
 
 
+def constant(used: float, warmup: float = 0.03) -> float:
+    """A factor for the learning rate: from 0 to 1 over the first `warmup` of the budget, then 1."""
+    return min(1.0, used / warmup)
+
+
+def linear(used: float, warmup: float = 0.03) -> float:
+    """A factor for the learning rate: from 0 to 1 over the first `warmup` of the budget, then straight down to 0."""
+    return min(used / warmup, (1 - used) / (1 - warmup))
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {"cosine": warmup_cosine, "linear": linear, "constant": constant}
+
+
 def train(
     task: Task,
     optimizer: Optimizer,
@@ -122,19 +139,24 @@ def train(
     schedule: Callable[[float], float] = warmup_cosine,
     clip: float | None = 1.0,
     evaluations: int = 10,
+    patience: int | None = None,
     log_every: int = 1,
     display: Display | None = None,
     metrics: MetricsLog | None = None,
     keep_best: Callable[[LoopState, dict[str, float]], None] | None = None,
+    save: Callable[[LoopState], None] | None = None,
+    save_every: int | None = None,
     note: Callable[[], str] | None = None,
     state: LoopState | None = None,
 ) -> Outcome:
-    """Train until the budget is used up, or Ctrl-C or SIGTERM asks to stop; the end is evaluated then too.
+    """Train until the budget is used up, `patience` evaluations in a row brought nothing better, or a signal asks
+    to stop: Ctrl-C and SIGTERM let the step finish and be saved.
 
     `parameters` are the (name, parameter) pairs that `optimizer` moves. The learning rate is the
     optimiser's own times `schedule(part of the budget used)`. Gradients are clipped to the norm `clip`.
-    `evaluations` times, evenly spread over the budget, and at the end, the task is evaluated; `keep_best`
-    is called when its goal is better than ever before. `note` gives a line to show at evaluations, such as
+    `evaluations` times, evenly spread over the budget, and at its end, the task is evaluated; `keep_best`
+    is called when its goal is better than ever before. `save` is called before the first step, every `save_every`
+    steps and at the end, whatever ends it but an error. `note` gives a line to show at evaluations, such as
     a sample. Goes on from `state`, which it changes, if one is given.
 
     Raises NonFiniteError, with the step and what helps, as soon as a loss or a gradient is NaN or infinite:
@@ -142,51 +164,62 @@ def train(
     """
     display = display or Silent()
     state = state or LoopState()
-    peaks = [group["lr"] for group in optimizer.param_groups]
     started = perf_counter() - state.seconds
     figures: dict[str, float] = {}
     reached = int(budget.used(state.step, state.seconds) * evaluations)
     units, clock = 0, perf_counter()
+    saved = state.step or None
     display.start(budget.steps, task.unit)
+
+    def out_of_patience() -> bool:
+        return patience is not None and state.unimproved >= patience
+
     try:
         with interruptible() as interruption:
-            while budget.used(state.step, state.seconds) < 1 and interruption.signal is None:
+            if save and saved is None:
+                save(state)
+                saved = state.step
+            while budget.used(state.step, state.seconds) < 1 and interruption.signal is None and not out_of_patience():
                 # The rate of a step is that at its middle, so that neither the first nor the last has rate 0.
                 factor = schedule(budget.used(state.step + 0.5, state.seconds))
-                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                    group["lr"] = peak * factor
-                value, counted = _step(task, optimizer, parameters, clip, state.step)
+                value, counted = _step(task, optimizer, parameters, clip, state.step, factor)
                 state.step += 1
                 state.seconds = perf_counter() - started
                 units += counted
 
                 used = budget.used(state.step, state.seconds)
-                due = used >= 1 or int(used * evaluations) > reached or interruption.signal is not None
-                if not due and state.step % log_every:
-                    continue
-                record = {"step": state.step, "loss": value, **task.describe(value)}
-                record[f"{task.unit}_per_second"] = round(units / (perf_counter() - clock), 1)
-                if due:
-                    reached = int(used * evaluations)
-                    figures = task.evaluate()
-                    record |= figures
-                    goal = figures[task.goal]
-                    if not math.isfinite(goal):
-                        raise NonFiniteError(f"{task.goal} is {goal} after step {state.step}: {_CURE}")
-                    if goal < state.best:
-                        state.best, state.best_step = goal, state.step
-                        if keep_best:
-                            keep_best(state, figures)
-                if metrics:
-                    metrics.write(record)
-                display.show(record, used, state.seconds, note() if due and note else "")
-                units, clock = 0, perf_counter()
-                state.seconds = clock - started
+                due = used >= 1 or int(used * evaluations) > reached
+                if due or not state.step % log_every:
+                    record = {"step": state.step, "loss": value, **task.describe(value)}
+                    record[f"{task.unit}_per_second"] = round(units / (perf_counter() - clock), 1)
+                    better = False
+                    if due:
+                        reached = int(used * evaluations)
+                        figures = task.evaluate()
+                        record |= figures
+                        goal = figures[task.goal]
+                        if not math.isfinite(goal):
+                            raise NonFiniteError(f"{task.goal} is {goal} after step {state.step}: {_CURE}")
+                        better = goal < state.best
+                        state.unimproved = 0 if better else state.unimproved + 1
+                        if better:
+                            state.best, state.best_step = goal, state.step
+                    if metrics:
+                        metrics.write(record)
+                    if better and keep_best:
+                        keep_best(state, figures)
+                    display.show(record, used, state.seconds, note() if due and note else "")
+                    units, clock = 0, perf_counter()
+                    state.seconds = clock - started
+                if save and save_every and not state.step % save_every:
+                    save(state)
+                    saved = state.step
+            if save and saved != state.step:
+                save(state)
     finally:
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak
         display.stop()
-    return Outcome(state, interruption.signal, figures)
+    early = out_of_patience() and budget.used(state.step, state.seconds) < 1
+    return Outcome(state, interruption.signal, early, figures)
 
 
 def _step(
@@ -195,8 +228,9 @@ def _step(
     parameters: Sequence[tuple[str, Tensor]],
     clip: float | None,
     number: int,
+    factor: float,
 ) -> tuple[float, int]:
-    """One step of training; returns its loss and what `Task.loss` counted."""
+    """One step of training at `factor` times the optimiser's rates; returns its loss and what `Task.loss` counted."""
     loss, counted = task.loss(number)
     value = float(loss)
     if not math.isfinite(value):
@@ -208,7 +242,14 @@ def _step(
             clip_grad_norm_(parameters, clip)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}, at step {number + 1}: {_CURE}") from None
-    optimizer.step()
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    try:
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * factor
+        optimizer.step()
+    finally:
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak
     return value, counted
 
 
@@ -224,7 +265,7 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Inside, Ctrl-C and SIGTERM are noted and not obeyed at once; a second Ctrl-C is obeyed at once."""
+    """Inside, Ctrl-C and SIGTERM are noted and not obeyed at once; a second one is obeyed at once."""
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption

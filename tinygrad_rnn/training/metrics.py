@@ -4,6 +4,7 @@ a crash.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -27,12 +28,24 @@ class MetricsLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (closed by close)
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
 
     def write(self, record: Mapping[str, float]) -> None:
-        """Append one record."""
+        """Append one record; on an OSError (no space) none of it."""
         finite = {k: v if abs(v) < float("inf") else None for k, v in record.items()}
-        self._file.write(json.dumps(finite) + "\n")
+        line = (json.dumps(finite) + "\n").encode()
+        whole = self._file.seek(0, os.SEEK_END)
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
+        except OSError as error:
+            self._file.truncate(whole)
+            error.filename = error.filename or self._file.name
+            raise
+
+    def sync(self) -> None:
+        """Wait until what was written is on the disk."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file; nothing can be written afterwards."""
@@ -49,3 +62,23 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The records of a `metrics.jsonl`; a last line left half written by a killed process is passed over."""
     lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def truncate_metrics(path: str | os.PathLike[str], step: int) -> None:
+    """Forget what a `metrics.jsonl` says of the steps after `step`: a run that goes on from there writes it again.
+
+    A line that a killed process left half written goes, too; a file that is missing stays so.
+    """
+    path = Path(path)
+    if not path.exists():
+        return
+    kept = 0
+    with open(path, "rb") as file:
+        for line in file:
+            try:
+                if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                    break
+            except (ValueError, KeyError, TypeError):
+                break
+            kept += len(line)
+    os.truncate(path, kept)

@@ -3,7 +3,7 @@
 config.json      what was asked for, and on what
 metrics.jsonl    a line a step
 loss.png         the learning curve
-checkpoints/     the best model: best.json and its weights
+checkpoints/     best.json, last.json and previous.json (the one before the last), and their weights
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.picture = self.path / "loss.png"
         self.checkpoints = self.path / "checkpoints"
+        self._made: list[Path] = []
+        self._created = False
 
     def config(self) -> dict[str, Any]:
         """What `config.json` holds; InputError if the folder is no run."""
@@ -72,26 +75,71 @@ class RunFolder:
             return
         if not self.path.is_dir():
             raise InputError(f"{self.path}: is a file, not a folder for a run")
-        if not os.access(self.path, os.W_OK | os.X_OK):
-            raise InputError(f"{self.path}: no permission to write here")
+        self.check_writable()
         if self.is_run():
             if not replace:
                 raise InputError(f"{self.path}: holds a run already: choose another --out, or --replace it")
-        elif any(self.path.iterdir()):
+        elif any(path.name != "config.json.tmp" for path in self.path.iterdir()):  # that of a process that was killed
             raise InputError(f"{self.path}: is not empty and holds no run: not touched, choose another --out")
+
+    def check_writable(self) -> None:
+        """Raise InputError if nothing can be written here."""
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise InputError(f"{self.path}: no permission to write here")
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Make the folder and write `config.json`. Of an older run, only the files that a run writes are
-        removed.
+        removed, `config.json` last: until then it is a run.
         """
+        self.make()
         if self.is_run():
-            (self.path / "config.json").unlink()
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
             self.metrics.unlink(missing_ok=True)
             self.picture.unlink(missing_ok=True)
-            shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self._created = True
+        self.configure(config)
+
+    def make(self) -> None:
+        """Make the folder and those above it, unless they exist."""
+        self._made += [path for path in (self.path, *self.path.parents) if not path.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
-        content = {"format": FORMAT, "version": 1, **config}
+
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """Write `config.json`."""
+        content = {**config, "format": FORMAT, "version": 1}
         write_atomically(self.path / "config.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def undo(self) -> None:
+        """Remove what `create` has made: the files of the run, and those of the folders that are empty then."""
+        if self._created:
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+            for name in ("metrics.jsonl", "loss.png", "config.json.tmp", "config.json"):
+                (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            for path in self._made:
+                path.rmdir()
+
+    @contextmanager
+    def occupied(self) -> Iterator[None]:
+        """Inside, no other process can be here: raises InputError if one is. It ends with the process, however
+        that ends. (Windows has no such lock; there nothing is checked.)
+        """
+        try:
+            import fcntl
+        except ImportError:
+            yield
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"{self.path}: another process is training here") from None
+            except OSError:  # a file system without locks
+                pass
+            yield
+        finally:
+            os.close(descriptor)
 
 
 def free_run(parent: str | os.PathLike[str], name: str) -> Path:
