@@ -352,7 +352,6 @@ class _Segment:
     """The plan of a checkpointed segment: runs it again, and sweeps what it then recorded."""
 
     name = "checkpoint"
-    joint = False
 
     def __init__(self, run: Callable[[], Tensor], state: Any, taken: list[Any], value: Any) -> None:
         self.run, self.state, self.taken, self.value = run, state, taken, value

@@ -14,7 +14,7 @@ from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, as_array
 from tinygrad_rnn.tensor.functional import pull_through
 from tinygrad_rnn.tensor.graph import TRACED, Node, recording
-from tinygrad_rnn.tensor.op import Op, Vjp, boxed, explained, trace, unbox
+from tinygrad_rnn.tensor.op import Op, Vjp, boxed, counted, explained, trace, unbox
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 P = ParamSpec("P")
@@ -24,14 +24,13 @@ class FusedPlan:
     """The plan of a fused op: its kernel's vjp on raw arrays, its plain definition where that is differentiated."""
 
     __slots__ = ("name", "plain", "vjp", "needs")
-    joint = True
 
     def __init__(self, name: str, plain: Callable[..., Tensor], vjp: Vjp, needs: tuple[bool, ...]) -> None:
         self.name, self.plain, self.vjp, self.needs = name, plain, vjp, needs
 
     def pull(self, g: Array, kept: Any) -> Sequence[Any]:
         y, arrays, metadata = kept
-        return cast("Sequence[Any]", self.vjp(g, y, self.needs, *arrays, **metadata))
+        return counted(self.vjp(g, y, self.needs, *arrays, **metadata), len(arrays))
 
     def pull_recorded(self, node: Node, g: Tensor) -> Sequence[Any]:
         assert node.sources is not None

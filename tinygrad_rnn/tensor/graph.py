@@ -222,16 +222,16 @@ def sweep(
     - `floor`: nodes older than this serial are not pulled, freed or written; their gradients are returned.
     - `retain`: keep what the graph holds, for another sweep through it.
     """
-    wanted, visited = frozenset(inputs or ()), None
-    if inputs is None:
-        order = newest_first(roots, floor)
-    else:  # nothing older than the oldest input leads to one
-        order = leading_to(wanted, newest_first(roots, max(floor, 1 + min((n.serial for n in wanted), default=0))))
-        visited = frozenset(order)
+    wanted: frozenset[Node] = frozenset(inputs or ())
+    order, add = newest_first(roots, floor, wanted), gradients.add
+    ends: set[Node] = set()
+    if inputs is not None:
+        order, ends = leading_to(wanted, order)
+        add = gradients.limited_to(order)
     results: dict[Node, Any] = {}
-    add, dense, lazy, pull = gradients.add, gradients.dense, gradients.lazy, gradients.pull
+    dense, lazy, pull = gradients.dense, gradients.lazy, gradients.pull
     for root, seed in zip(roots, seeds, strict=True):
-        add(root, seed)
+        gradients.add(root, seed)
     done = 0
     try:
         with quiet():
@@ -242,17 +242,19 @@ def sweep(
                     g = gradients.settle(node, g)
                 if g is None:
                     continue
-                inside = node.serial >= floor
-                if node.watch is not None and inside:
-                    g = gradients.hooked(node, g)
-                if node in wanted or not inside or (node.watch is not None and node.watch.keeps):
+                if node.serial < floor:
                     results[node] = g
-                if inside and node.sources and (visited is None or not visited.isdisjoint(node.sources)):
+                    continue
+                if node.watch is not None:
+                    g = gradients.hooked(node, g)
+                    if node.watch.keeps:
+                        results[node] = g
+                if node in wanted:
+                    results[node] = g
+                if node.sources and node not in ends:
                     pulled = node.plan.pull(g, node.kept) if pull is None else pull(node, g)
-                    if node.plan.joint and len(pulled) != len(node.sources):
-                        raise TypeError(f"{len(pulled)} gradients from a joint vjp for {len(node.sources)} arguments")
-                    for source, d in zip(node.sources, pulled):  # noqa: B905 (a hot line)
-                        if source is not None and d is not None and (visited is None or source in visited):
+                    for source, d in zip(node.sources, pulled):  # noqa: B905 (a hot line; the plan has counted)
+                        if source is not None and d is not None:
                             add(source, d)
                     if not retain:
                         node.sources = node.kept = None
@@ -266,13 +268,16 @@ def sweep(
     return results
 
 
-def newest_first(roots: Iterable[Node], floor: int = 0) -> list[Node]:
-    """All that `roots` were computed from, newest first, up to and with the first nodes older than `floor`."""
+def newest_first(roots: Iterable[Node], floor: int = 0, inputs: Iterable[Node] = ()) -> list[Node]:
+    """All that `roots` were computed from, newest first: up to and with the first nodes older than `floor`, and no
+    further than to the oldest of `inputs`, as nothing older leads to one.
+    """
+    oldest = max(floor, min((node.serial + 1 for node in inputs), default=0))
     seen = set(roots)
     stack = list(seen)
     while stack:
         node = stack.pop()
-        if node.serial >= floor:
+        if node.serial >= oldest:
             if node.sources is None:
                 raise GraphFreedError(_freed(node, seen))
             for source in node.sources:
@@ -282,13 +287,15 @@ def newest_first(roots: Iterable[Node], floor: int = 0) -> list[Node]:
     return sorted(seen, key=_serial, reverse=True)
 
 
-def leading_to(inputs: Iterable[Node], order: Sequence[Node]) -> list[Node]:
-    """The nodes of `order`, newest first, that are among `inputs` or computed from them."""
+def leading_to(inputs: Iterable[Node], order: Sequence[Node]) -> tuple[list[Node], set[Node]]:
+    """The nodes of `order` that are among `inputs` or computed from them; and those inputs that lead to no other."""
     useful = set(inputs)
+    ends = set(inputs)
     for node in reversed(order):
         if node.sources and not useful.isdisjoint(node.sources):
             useful.add(node)
-    return [node for node in order if node in useful]
+            ends.discard(node)
+    return [node for node in order if node in useful], ends
 
 
 def write_gradients(results: dict[Node, Array], gradients: Gradients) -> None:
@@ -378,6 +385,11 @@ class Gradients:
             if held.ndim:  # a 0-d sum may be an immutable scalar
                 self.owned.add(node)
         return None
+
+    def limited_to(self, nodes: Iterable[Node]) -> Callable[[Node, Any], None]:
+        """`add` for these nodes only: what goes elsewhere is wanted by nobody."""
+        visited = frozenset(nodes)
+        return lambda node, d: self.add(node, d) if node in visited else None
 
     def add_lazy(self, node: Node, d: Any) -> None:
         """Add a part to the node's one buffer of parts, or a product to the pairs that wait to become one."""

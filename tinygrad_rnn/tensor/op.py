@@ -92,7 +92,7 @@ class Plan:
     `lambda g, k: (vjp0(g, k[0]), vjp1(g, k[1]))`.
     """
 
-    __slots__ = ("name", "keep", "pull", "roles", "joint")
+    __slots__ = ("name", "keep", "pull", "roles")
 
     def __init__(self, op: Op, needs: tuple[bool, ...]) -> None:
         kept: dict[str, int] = {}
@@ -102,15 +102,17 @@ class Plan:
             return f"{name}({', '.join(['g', *(f'k[{kept.setdefault(a, len(kept))}]' for a in asked)])})"
 
         if op.joint is not None:
-            pull = call("joint", op.joint)
+            pull = f"counted({call('joint', op.joint)}, k[{kept.setdefault('', len(kept))}])"
         else:
             rules = (v if need else None for v, need in zip(op.vjps, needs, strict=True))
             pull = f"({' '.join((call(f'vjp{i}', v) if v else 'None') + ',' for i, v in enumerate(rules))})"
-        scope = {"joint": op.joint, **{f"vjp{i}": v for i, v in enumerate(op.vjps)}, **op.metadata}
+        scope = {"counted": counted, "joint": op.joint, **{f"vjp{i}": v for i, v in enumerate(op.vjps)}, **op.metadata}
         arrays = [f"*{a}" if op.variadic else a for a in op.arrays]
         metadata = [f"{name}={name}" for name in op.metadata]  # the right-hand side is the default, in scope
 
         def value(name: str) -> str:
+            if not name:  # how many gradients a joint rule owes
+                return f"len({op.arrays[0]})" if op.variadic else str(len(op.arrays))
             array, _, suffix = name.rpartition("_shape")
             if array in op.arrays and name not in op.arrays:
                 return f"tuple(x.shape for x in {array})" if suffix else f"{array}.shape"
@@ -118,8 +120,7 @@ class Plan:
 
         keep = f"lambda {', '.join(['y', *arrays, *metadata])}: ({' '.join(value(n) + ',' for n in kept)})"
         self.name = op.name
-        self.joint = op.joint is not None  # then how many gradients come back is the rule's word: it is checked
-        self.keep: Callable[..., tuple[Any, ...]] = eval(keep, {"tuple": tuple, **scope})
+        self.keep: Callable[..., tuple[Any, ...]] = eval(keep, {"tuple": tuple, "len": len, **scope})
         self.pull: Callable[[Any, tuple[Any, ...]], Sequence[Any]] = eval(f"lambda g, k: {pull}", scope)
         # which value of the graph each of the kept is: an argument, by its position, or one of the constants below
         argument = dict.fromkeys(op.arrays, _ALL) if op.variadic else {n: i for i, n in enumerate(op.arrays)}
@@ -138,6 +139,13 @@ class Plan:
             else:
                 values.append(boxed(value, node if role == _OUTPUT else sources[role]))
         return self.pull(g, tuple(values))
+
+
+def counted(gradients: Sequence[Any], n: int) -> Sequence[Any]:
+    """The gradients of a joint rule, one for each argument: fewer would be dropped silently."""
+    if len(gradients) != n:
+        raise TypeError(f"{len(gradients)} gradients from a joint vjp for {n} arguments")
+    return gradients
 
 
 def boxed(value: Any, node: Node | None) -> Any:
