@@ -4,6 +4,7 @@ folder.
 
 from __future__ import annotations
 
+from .bptt import tbptt
 from .checkpoint import Checkpoint, clear_stale, load_checkpoint, rename_checkpoint, save_checkpoint
 from .display import Display, LiveDisplay, PlainDisplay, Silent, display_for
 from .language import NextCharacter, bits_per_char, character_bits
@@ -41,6 +42,7 @@ __all__ = [
     "restore",
     "save_checkpoint",
     "snapshot",
+    "tbptt",
     "train",
     "truncate_metrics",
     "warmup_cosine",
