@@ -122,3 +122,141 @@ def test_cross_entropy(data: Any) -> None:
     theirs.sum().backward()
     assert a.grad is not None
     np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-11, atol=1e-14)
+
+
+@given(data=st.data())
+@settings(max_examples=25)
+def test_layer_norm(data: Any) -> None:
+    shape = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=2))
+    lead = data.draw(st.lists(st.integers(1, 3), max_size=2))
+    options = {"eps": data.draw(st.sampled_from([1e-5, 0.1]))}
+    options |= {"elementwise_affine": data.draw(st.booleans()), "bias": data.draw(st.booleans())}
+    ours, theirs = pair("LayerNorm", shape, **options)
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**20)))
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        p.assign_(rng.standard_normal(p.shape))
+        q.data = torch.tensor(p.numpy())
+    x = rng.standard_normal((*lead, *shape))
+    a, b = tr.Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    y, z = ours(a), theirs(b)
+    np.testing.assert_allclose(y.numpy(), z.detach().numpy(), rtol=1e-11, atol=1e-13)
+    g = rng.standard_normal(y.shape)
+    (y * g).sum().backward()
+    (z * torch.tensor(g)).sum().backward()
+    assert a.grad is not None
+    np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-8, atol=1e-11)
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("padding_idx", [0, -1])
+def test_embedding_with_a_padding_row(padding_idx: int) -> None:
+    ours, theirs = pair("Embedding", 5, 3, padding_idx=padding_idx)
+    ids = np.array([[0, 4, 4], [1, 2, 0]])
+    y, z = ours(ids), theirs(torch.tensor(ids))
+    assert_close(y.numpy(), z.detach().numpy())
+    g = np.random.default_rng(0).standard_normal(y.shape)
+    (y * g).sum().backward()
+    (z * torch.tensor(g)).sum().backward()
+    compare_gradients(ours, theirs)
+
+
+TWO_ARRAYS = ["mse_loss", "l1_loss", "huber_loss", "binary_cross_entropy_with_logits"]
+
+
+@pytest.mark.parametrize("name", [*TWO_ARRAYS, "nll_loss"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_losses(name: str, reduction: str) -> None:
+    rng = np.random.default_rng(0)
+    x = 2 * rng.standard_normal((4, 5))
+    target = rng.random((4, 5)) if name in TWO_ARRAYS else np.array([1, -100, 4, 0])
+    options: dict[str, Any] = {"reduction": reduction} | ({"delta": 0.7} if name == "huber_loss" else {})
+    a, b = tr.Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    ours = getattr(tr.nn.functional, name)(a, target, **options)
+    theirs = getattr(torch.nn.functional, name)(b, torch.tensor(target), **options)
+    assert_close(ours.numpy(), theirs.detach().numpy(), 1e-13)
+    ours.sum().backward()
+    theirs.sum().backward()
+    assert a.grad is not None
+    assert_close(a.grad.numpy(), b.grad.numpy(), 1e-13)
+
+
+CROSSING: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
+    ("RNN", (3, 4), {"num_layers": 2, "nonlinearity": "relu"}),
+    ("LSTM", (3, 4), {"num_layers": 2, "bidirectional": True}),
+    ("GRU", (3, 4), {"bidirectional": True, "batch_first": True}),
+    ("GRU", (3, 4), {"bias": False}),
+    ("Linear", (3, 4), {}),
+    ("Embedding", (5, 3), {"padding_idx": 2}),
+    ("LayerNorm", (3,), {}),
+]
+
+
+@pytest.mark.parametrize(("name", "sizes", "options"), CROSSING)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_cross_in_files(name: str, sizes: Any, options: dict[str, Any], dtype: str, tmp_path: Any) -> None:
+    """A `state_dict` that PyTorch saved as safetensors is loaded here, and the reverse: outputs equal."""
+    numpy_files, torch_files = (pytest.importorskip(f"safetensors.{of}") for of in ("numpy", "torch"))
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 5, (6, 2)) if name == "Embedding" else rng.standard_normal((6, 2, 3)).astype(dtype)
+    rtol = 1e-5 if dtype == "float32" else 1e-12
+
+    def both() -> tuple[Any, Any]:
+        theirs = getattr(torch.nn, name)(*sizes, dtype=getattr(torch, dtype), **options)
+        return getattr(tr.nn, name)(*sizes, dtype=dtype, **options), theirs
+
+    def check(ours: Any, theirs: Any) -> None:
+        y, z = ours(tr.Tensor(x)), theirs(torch.tensor(x))
+        y, z = ((y[0], z[0]) if isinstance(y, tuple) else (y, z)) if name != "LSTM" else (y[1][1], z[1][1])
+        assert str(y.dtype) == dtype
+        assert_close(y.numpy(), z.detach().numpy(), rtol)
+
+    ours, theirs = both()
+    torch_files.save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
+    ours.load_state_dict(numpy_files.load_file(tmp_path / "theirs.safetensors"))
+    check(ours, theirs)
+
+    ours, theirs = both()
+    values = {key: value.numpy() for key, value in ours.state_dict().items()}
+    numpy_files.save_file(values, tmp_path / "ours.safetensors")
+    theirs.load_state_dict(torch_files.load_file(tmp_path / "ours.safetensors"))
+    check(ours, theirs)
+
+
+def test_tied_weights_cross(tmp_path: Any) -> None:
+    numpy_files, torch_files = (pytest.importorskip(f"safetensors.{of}") for of in ("numpy", "torch"))
+
+    def model(nn: Any) -> Any:
+        class Tied(nn.Module):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.embedding = nn.Embedding(5, 3)
+                self.output = nn.Linear(3, 5, bias=False)
+                self.output.weight = self.embedding.weight
+
+            def forward(self, ids: Any) -> Any:
+                return self.output(self.embedding(ids))
+
+        return Tied()
+
+    ids = np.array([0, 3, 4])
+    ours, theirs = model(tr.nn), model(torch.nn)
+    torch_files.save_model(theirs, str(tmp_path / "theirs.safetensors"))
+    ours.load_state_dict(numpy_files.load_file(tmp_path / "theirs.safetensors"))
+    assert_close(ours(ids).numpy(), theirs(torch.tensor(ids)).detach().numpy(), 1e-5)
+    ours, theirs = model(tr.nn), model(torch.nn)
+    numpy_files.save_file({k: v.numpy() for k, v in ours.state_dict().items()}, tmp_path / "ours.safetensors")
+    theirs.load_state_dict(torch_files.load_file(tmp_path / "ours.safetensors"), strict=False)
+    assert_close(ours(ids).numpy(), theirs(torch.tensor(ids)).detach().numpy(), 1e-5)
+
+
+def test_gains_and_activations() -> None:
+    for name in ("linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"):
+        assert tr.nn.init.calculate_gain(name) == pytest.approx(torch.nn.init.calculate_gain(name), rel=1e-12)
+    x = np.linspace(-3, 3, 12).reshape(3, 4)
+    for name in ("Tanh", "Sigmoid", "ReLU", "LeakyReLU", "ELU", "SiLU", "Softplus"):
+        y, z = getattr(tr.nn, name)()(tr.Tensor(x)), getattr(torch.nn, name)()(torch.tensor(x))
+        np.testing.assert_allclose(y.numpy(), z.numpy(), rtol=1e-11, atol=1e-14)
+    for name in ("Softmax", "LogSoftmax"):
+        y, z = getattr(tr.nn, name)(0)(tr.Tensor(x)), getattr(torch.nn, name)(0)(torch.tensor(x))
+        assert_close(y.numpy(), z.numpy(), 1e-12)
