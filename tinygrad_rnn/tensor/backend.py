@@ -24,7 +24,7 @@ DType: TypeAlias = Any
 _NAMESPACES: dict[type, Any] = {np.ndarray: np, float: None, int: None, bool: None, complex: None}
 
 
-def namespace(*arrays: Array) -> Any:
+def namespace(x: Array, *others: Array) -> Any:
     """The array library that `arrays` belong to: `numpy`, `cupy`, ... Python scalars go with any, and alone with NumPy.
 
     Raises `BackendMismatchError` when the arrays belong to different libraries or devices.
@@ -32,7 +32,9 @@ def namespace(*arrays: Array) -> Any:
     >>> namespace(np.zeros(2), 1.0) is np
     True
     """
-    found = None
+    if not others and (xp := _NAMESPACES.get(type(x))) is not None:
+        return xp
+    found, arrays = None, (x, *others)
     for x in arrays:
         try:
             xp = _NAMESPACES[type(x)]
