@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
+from tinygrad_rnn import data, decoding
 from tinygrad_rnn.cli import main
-from tinygrad_rnn.training import NextCharacter
+from tinygrad_rnn.models import load_model
+from tinygrad_rnn.training import NextCharacter, language
 
 SMALL = ["--hidden", "16", "--embedding", "8", "--seq-len", "16", "--batch", "4", "--threads", "1"]
 TEXT = "".join(f"the {a} of the {b} is {(7 * i) % 11}.\n" for i in range(12) for a in "abc" for b in ("sun", "moon"))
@@ -189,6 +195,10 @@ WRONG = {
     "no threads": (["train", "--threads", "0"], "--threads: must be"),
     "unknown cell": (["train", "--model", "transformer"], "invalid choice"),
     "unknown device": (["train", "--device", "tpu"], "unknown device 'tpu': cpu, cuda or cuda:N"),
+    "CuPy absent": (["train", "--text", "text.txt", "--device", "cuda"], 'device "cuda" needs CuPy: python -m pip'),
+    "no patience": (["train", "--patience", "0"], "--patience: must be"),
+    "never saved": (["train", "--save-every", "0"], "--save-every: must be"),
+    "unknown schedule": (["train", "--schedule", "magic"], "invalid choice"),
     "folder of another": (["train", "--text", "text.txt", "--out", "full"], "holds no run"),
     "folder of another, replacing": (
         ["train", "--text", "text.txt", "--out", "full", "--replace"],
@@ -196,6 +206,26 @@ WRONG = {
     ),
     "out is a file": (["train", "--text", "text.txt", "--out", "text.txt"], "is a file"),
     "out below a file": (["train", "--text", "text.txt", "--out", "text.txt/run"], "is not a folder"),
+    "no run to resume": (["train", "--resume", "none"], "none: no such folder"),
+    "resume what is no run": (["train", "--resume", "full"], "full: is no run"),
+    "resume as another network": (["train", "--resume", "run", "--hidden", "3"], "--hidden cannot be changed"),
+    "resume into another folder": (["train", "--resume", "run", "--out", "new"], "--out cannot be changed"),
+    "resume with fewer steps": (["train", "--resume", "run", "--steps", "3"], "has done 60 steps already"),
+    "resume on another text": (
+        ["train", "--resume", "run", "--text", "latin.txt", "--encoding", "latin-1"],
+        "another text",
+    ),
+    "resume a damaged run": (["train", "--resume", "damaged"], "is damaged: its SHA-256 differs"),
+    "no run to evaluate": (["evaluate", "none", "--text", "text.txt"], "none: no such folder"),
+    "evaluate on nothing": (["evaluate", "run"], "required: --text"),
+    "evaluate on a missing file": (["evaluate", "run", "--text", "none.txt"], "none.txt: no such file"),
+    "evaluate on an empty file": (["evaluate", "run", "--text", "empty.txt"], "the file is empty"),
+    "evaluate on a binary file": (["evaluate", "run", "--text", "binary"], "binary"),
+    "evaluate on unseen characters": (
+        ["evaluate", "run", "--text", "unseen.txt"],
+        "unseen.txt: the model has never seen '§' (character 9 of the file)",
+    ),
+    "evaluate a damaged run": (["evaluate", "damaged", "--text", "text.txt"], "is damaged: its SHA-256 differs"),
     "no run to generate from": (["generate", "none"], "none: no such folder"),
     "generate from no run": (["generate", "full"], "is no run"),
     "generate from a run without a model": (["generate", "unfinished"], "there is no checkpoint here"),
@@ -221,6 +251,7 @@ def wrong_folder(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> Path
     (folder / "binary").write_bytes(bytes(range(256)) * 40)
     (folder / "latin.txt").write_bytes("café ".encode("latin-1") * 2000)
     (folder / "short.txt").write_text("too short")
+    (folder / "unseen.txt").write_text("the sun\n§", encoding="utf-8")
     (folder / "full").mkdir()
     (folder / "full" / "notes.txt").write_text("mine")
     for name in ("unfinished", "damaged"):
@@ -240,6 +271,8 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     wrong_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: str
 ) -> None:
     args, message = WRONG[case]
+    if case == "CuPy absent":
+        monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.chdir(wrong_folder)
     before = {path: path.stat().st_mtime_ns for path in wrong_folder.rglob("*")}
     status = main(args)
@@ -281,6 +314,130 @@ def test_a_network_too_large_for_the_memory_is_one_line(
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("tinygrad-rnn: not enough memory") and done.stderr.count("\n") == 1
     assert not (tmp_path / "new").exists()
+
+
+def small_files(limit: int) -> Callable[[], None]:
+    """What makes a process fail as on a full disk once a file of its grows beyond `limit` bytes."""
+    resource = pytest.importorskip("resource")
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+@pytest.mark.parametrize("limit", [0, 3000])
+def test_no_space_is_one_line_and_leaves_nothing(
+    trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, limit: int
+) -> None:
+    args = ["train", "--text", trained[0] / "text.txt", "--steps", 50, *SMALL]
+    done = command(*args, cwd=tmp_path, preexec_fn=small_files(limit))
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "File too large" in done.stderr and str(Path("runs", "lstm-1")) in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_space_in_the_middle_keeps_the_last_checkpoint(
+    trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    args = ["train", "--text", trained[0] / "text.txt", "--out", "run", "--steps", 3000, "--save-every", 20, *SMALL]
+    done = command(*args, cwd=tmp_path, preexec_fn=small_files(60_000))
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "metrics.jsonl: File too large" in done.stderr
+    assert "to go on from the last checkpoint: tinygrad-rnn train --resume run" in done.stderr
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes().endswith(b"}\n")
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+    step = json.loads((tmp_path / "run" / "checkpoints" / "last.json").read_text())["step"]
+    assert command("train", "--resume", "run", "--steps", step + 1, cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_no_permission_is_one_line_and_leaves_nothing(
+    trained: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    # Root may write anywhere: it becomes nobody, once everything is imported, which nobody may be unable to read.
+    program = (
+        "import contextlib, fcntl, io, os, sys\n"
+        "import rich.console, safetensors.numpy, threadpoolctl\n"
+        "from tinygrad_rnn import cli, data, decoding, models, nn, optim, training\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n    cli.main(['evaluate', 'run', '--text', 'text.txt'])\n"
+        "if os.getuid() == 0:\n    os.setgroups([])\n    os.setgid(65534)\n    os.setuid(65534)\n"
+        "sys.exit(cli.main())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(tr.__file__).parents[1]), "OPENBLAS_NUM_THREADS": "1"}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "text.txt").write_text(TEXT)
+        shutil.copytree(trained[0] / "run", folder / "run")
+        (folder / "closed").mkdir()
+        (folder / "secret.txt").write_text(TEXT)
+        for path in [*folder.rglob("*"), folder]:
+            path.chmod(0 if path.name == "secret.txt" else 0o555 if path.is_dir() else 0o444)
+        try:
+            start = ["train", "--steps", "1", *SMALL, "--text"]
+            for args, message in (
+                ([*start, "text.txt"], "no permission to write in"),
+                ([*start, "text.txt", "--out", "closed"], "closed: no permission to write here"),
+                (["evaluate", "run", "--text", "secret.txt"], "secret.txt: cannot be read: Permission denied"),
+                (["train", "--resume", "run", "--steps", "90"], "run: no permission to write here"),
+            ):
+                done = subprocess.run(
+                    [sys.executable, "-c", program, *args], cwd=folder, env=environment, capture_output=True, text=True
+                )
+                assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+                assert message in done.stderr and done.stdout == ""
+                assert not list((folder / "closed").iterdir()) and not (folder / "runs").exists()
+        finally:
+            for path in [folder, *folder.rglob("*")]:
+                path.chmod(0o755)
+
+
+def test_evaluate_gives_the_bits_of_a_text(
+    trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "the sun of the moon\n\nthe a of"
+    (tmp_path / "new.txt").write_text(text)
+    args = ["evaluate", str(trained[0] / "run"), "--text", str(tmp_path / "new.txt")]
+    assert main(args) == 0
+    said = capsys.readouterr().out
+    model, vocabulary, manifest = load_model(trained[0] / "run" / "checkpoints")
+    ids = vocabulary.encode("\n" + text)
+    scores, _ = model(ids[:-1, None])
+    p = tr.softmax(scores, axis=-1).numpy()[np.arange(len(text)), 0, ids[1:]]
+    bits = -np.log2(p)
+    assert said.startswith(f"{bits.mean():.3f} bits per character: {len(text)} of ")
+    assert said.endswith(f"new.txt, by the model of step {manifest['step']}\n")
+    assert main([*args, "--per-line", "--checkpoint", "last"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ", 1)[1] for line in lines[:3]] == ["the sun of the moon", "", "the a of"]
+    assert "by the model of step 60" in lines[3]
+    if manifest["step"] == 60:
+        assert float(lines[0].split()[0]) == pytest.approx(bits[:20].mean(), abs=6e-4)
+        assert float(lines[2].split()[0]) == pytest.approx(bits[21:].mean(), abs=6e-4)
+
+
+def test_a_long_text_is_evaluated_in_pieces(
+    trained: tuple[Path, subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "long.txt").write_text(TEXT * 4)
+    args = ["evaluate", str(trained[0] / "run"), "--text", str(tmp_path / "long.txt")]
+    real = data.read_blocks
+    said = []
+    for size in (10**6, 700):
+        monkeypatch.setattr(language, "read_blocks", lambda path, encoding, size=size: real(path, encoding, size))
+        assert main(args) == 0
+        said.append(capsys.readouterr().out.split())
+    assert said[0][1:] == said[1][1:] and float(said[0][0]) == pytest.approx(float(said[1][0]), rel=0.02)
+
+
+def test_generate_writes_with_the_last_model_when_asked(
+    trained: tuple[Path, subprocess.CompletedProcess[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(trained[0] / "run")
+    assert main(["generate", run, "--length", "9", "--checkpoint", "last", "--temperature", "0"]) == 0
+    last, vocabulary, manifest = load_model(Path(run) / "checkpoints", "last")
+    assert manifest["step"] == 60
+    expected = "".join(decoding.generate(last, vocabulary, length=9, temperature=0))
+    assert capsys.readouterr().out == expected + "\n"
 
 
 def test_a_diverging_run_says_so(
@@ -359,7 +516,10 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["--version"], f"tinygrad-rnn {tr.__version__}"),
         (["--help"], "COMMAND --help"),
         (["train", "--help"], "examples:"),
+        (["train", "--help"], "--resume RUN"),
         (["generate", "--help"], "examples:"),
+        (["evaluate", "--help"], "examples:"),
+        (["doctor", "--help"], "GPUs or what to install"),
     ]:
         with pytest.raises(SystemExit) as exit_:
             main(args)

@@ -150,8 +150,10 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)
         raise
     if os.name != "nt":  # Windows cannot open a folder
         descriptor = os.open(path.parent, os.O_RDONLY)

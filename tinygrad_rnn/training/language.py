@@ -88,23 +88,28 @@ def text_bits(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The texts of some files in pieces, each with the bits that the model needs for each of its characters.
 
-    A long piece is read as parallel streams, each led by the 128 characters before it. Raises InputError as
-    `data.read_text` does, and for a character that is not in the vocabulary.
+    It begins as after a new line. The first 2,048 characters are read in one go, the rest as parallel streams, each
+    led by the 128 characters before it. Raises InputError as `data.read_text` does, and for a character that is not
+    in the vocabulary.
     """
     before = vocabulary.encode("\n" if "\n" in vocabulary.characters else vocabulary.characters[0])
+    known = set(vocabulary.characters)
     for path in paths:
         count = 0
-        for text in read_blocks(path, encoding):
-            unseen = set(text) - set(vocabulary.characters)
-            if unseen:
-                at = min(map(text.index, unseen))
+        for block in read_blocks(path, encoding):
+            if unseen := set(block) - known:
+                at = min(map(block.index, unseen))
                 place = f"character {count + at + 1:,} of the file"
-                raise InputError(f"{path}: the model has never seen {text[at]!r} ({place})")
-            ids = vocabulary.encode(text)
-            streams = passage(before, ids, batch=max(1, min(64, len(ids) // 1024)))
-            yield text, character_bits(model, streams).T[streams.counted.T]
-            before = np.concatenate([before, ids])[-129:]
-            count += len(text)
+                raise InputError(f"{path}: the model has never seen {block[at]!r} ({place})")
+            cut = 2048 if len(before) == 1 else 0
+            for text in (block[:cut], block[cut:]):
+                if text:
+                    ids = vocabulary.encode(text)
+                    batch = 1 if len(before) == 1 else max(1, min(64, len(ids) // 1024))
+                    streams = passage(before, ids, batch, warm_up=len(before) - 1)
+                    yield text, character_bits(model, streams).T[streams.counted.T]
+                    before = np.concatenate([before, ids])[-129:]
+            count += len(block)
 
 
 def _detached(state: Any) -> Any:

@@ -4,7 +4,6 @@ a crash.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Mapping
@@ -36,8 +35,8 @@ class MetricsLog:
         line = (json.dumps(finite) + "\n").encode()
         whole = self._file.seek(0, os.SEEK_END)
         try:
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
+            while line:  # where there is room for a part of it, only writing the rest tells what is wrong
+                line = line[self._file.write(line) :]
         except OSError as error:
             self._file.truncate(whole)
             error.filename = error.filename or self._file.name
