@@ -135,8 +135,8 @@ def test_a_padding_row_stays_while_training_unless_it_is_tied() -> None:
     assert (found.numpy()[1] != 0).any()  # from the output layer
 
 
-@pytest.mark.parametrize("bad", [4, -5])
-def test_a_padding_row_must_exist(bad: int) -> None:
+@pytest.mark.parametrize("bad", [4, -5, 1.5])
+def test_a_padding_row_must_exist(bad: Any) -> None:
     with pytest.raises(ValueError, match=f"padding_idx {bad} is out of range for 4 rows"):
         tr.nn.Embedding(4, 3, padding_idx=bad)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
-from tests.nn.test_recurrent import KINDS, LAYERS, Case, both_graphs, each_kind
+from tests.nn.test_recurrent import KINDS, LAYERS, Case, both_graphs, each_kind, masks_of
 from tests.reference import assert_close
 from tinygrad_rnn.errors import DTypeError, ShapeError
 
@@ -202,6 +202,34 @@ def test_full_lengths_are_no_lengths_and_the_order_of_sequences_is_free(kind: st
     y = layer(tr.Tensor(x), lengths=[2, 4, 1])[0].numpy()
     z = layer(tr.Tensor(x[:, [2, 0, 1]]), lengths=[1, 2, 4])[0].numpy()
     assert_close(z, y[:, [2, 0, 1]], 1e-13)
+
+
+@both_graphs
+@each_kind
+def test_dropout_between_layers_forwards_and_backwards(kind: str, fused: bool) -> None:
+    """Each sequence by the reference with its own part of the masks, which are drawn for the longest first."""
+    lengths = [2, 5, 1, 4]
+    case = Case(kind, T=5, B=4, num_layers=3, bidirectional=True, fused=fused)
+    layer = case.layer()
+    layer.dropout = 0.4
+    tr.manual_seed(7)
+    outputs, (x, _, _) = results(case, layer, lengths)
+    weighted(outputs, case).backward()
+    longest_first = sorted(range(4), key=lambda b: -lengths[b])
+    masks, totals = masks_of(case, 0.4, 7), dict.fromkeys((n for n, _ in layer.named_parameters()), 0.0)
+    assert x.grad is not None
+    for place, b in enumerate(longest_first):
+        n = lengths[b]
+        one = Case(kind, T=5, B=1, num_layers=3, bidirectional=True)
+        one.arrays = {k: v[:n, b : b + 1] if k in ("x", "dy") else v[:, b : b + 1] for k, v in case.arrays.items()}
+        y, h_n, _, gradients = one.expected(layer, [m[:n, place : place + 1] for m in masks])
+        assert_close(outputs[0].numpy()[:n, b : b + 1], y)
+        assert_close(outputs[1].numpy()[:, b : b + 1], h_n)
+        assert_close(x.grad.numpy()[:n, b : b + 1], gradients["x"])
+        totals = {name: total + gradients[name] for name, total in totals.items()}
+    for name, p in layer.named_parameters():
+        assert p.grad is not None
+        assert_close(p.grad.numpy(), np.asarray(totals[name]), 1e-9)
 
 
 @each_kind

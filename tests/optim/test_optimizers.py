@@ -323,6 +323,9 @@ def test_loading_is_all_or_nothing() -> None:
             optimiser.load_state_dict({**saved, "groups": [{**saved["groups"][0], **change}]})
         group = {**optimiser.param_groups[0], "params": ["0"]}
         assert group == saved["groups"][0]
+    with pytest.raises(TypeError):
+        optimiser.load_state_dict({**saved, "groups": [{**saved["groups"][0], "lr": "fast"}]})
+    assert optimiser.param_groups[0]["lr"] == 0.5
     optimiser.load_state_dict(saved)
 
 

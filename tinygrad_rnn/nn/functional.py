@@ -122,7 +122,7 @@ def _reduce_kept(name: str, losses: Tensor, keep: Array, shape: tuple[int, ...],
 
 
 def mse_loss(x: Tensor, target: Any, *, reduction: str = "mean", mask: Any = None) -> Tensor:
-    """The square of `x - target`, tensors of the same shape; for `mask` and `reduction` see above.
+    """The square of `x - target`, tensors of the same shape; `mask` and `reduction` as in the docstring of the module.
 
     Raises `ShapeError` if the shapes differ: broadcasting here has hidden many a bug.
 

@@ -88,8 +88,8 @@ class Embedding(Module):
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         drawn = init.normal((num_embeddings, embedding_dim), generator=generator)
         if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
-                raise ValueError(f"Embedding: padding_idx {padding_idx} is out of range for {num_embeddings} rows")
+            if not isinstance(padding_idx, int) or not -num_embeddings <= padding_idx < num_embeddings:
+                raise ValueError(f"Embedding: padding_idx {padding_idx!r} is out of range for {num_embeddings} rows")
             padding_idx %= num_embeddings
             drawn[padding_idx] = 0
         self.padding_idx = padding_idx

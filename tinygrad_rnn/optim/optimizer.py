@@ -221,7 +221,7 @@ class Optimizer:
             ]
             if misshapen:
                 raise ShapeError(f"load_state_dict of {kind}: missing or of another shape: {', '.join(misshapen)}")
-        except ValueError:
+        except (ValueError, TypeError):
             for mine, old in zip(self.param_groups, before, strict=True):
                 mine.update(old)
             raise
