@@ -87,9 +87,11 @@ class _Recurrent(Module):
         return add_biases(b_ih, b_hh), None
 
     def _unroll(
-        self, x: Tensor, order: Sequence[int], state: States, W: Tensor, b: Tensor | None
+        self, x: Tensor, order: Sequence[int], state: States, W: Tensor, V: Tensor | None, b: Tensor | None
     ) -> tuple[Tensor, States]:
-        """Run the projected input x (T, B, G*H) in the given order: the outputs (T, B, H) and the final states."""
+        """Run the projected input x (T, B, G*H) in the given order: the outputs (T, B, H) and the final states. V is
+        a copy of Wᵀ for kernels, or None.
+        """
         raise NotImplementedError
 
     def _run(
@@ -161,13 +163,14 @@ class _Recurrent(Module):
         T, B, _ = x.shape
         W_ih, W_hh, b_ih, b_hh = weights
         before, inside = self._biases(b_ih, b_hh)
+        V = transposed(W_hh) if self.fused and T > 4 and B > 1 else None  # many steps share it, where it pays
         outputs = []
         for first, stop, n in reversed(spans) if backward else spans:
             whole = n == B
             piece = x if whole and stop - first == T else x[first:stop, :n]
             order = range(stop - first - 1, -1, -1) if backward else range(stop - first)
             begin = state if whole else tuple(s[:n] for s in state)
-            y, end = self._unroll(ops.linear(piece, W_ih, before), order, begin, W_hh, inside)
+            y, end = self._unroll(ops.linear(piece, W_ih, before), order, begin, W_hh, V, inside)
             state = end if whole else tuple(ops.concatenate([e, s[n:]]) for e, s in zip(end, state, strict=True))
             outputs.append(y if whole else ops.pad(y, ((0, 0), (0, B - n), (0, 0))))
         rest = T - (spans[-1][1] if spans else 0)
@@ -259,11 +262,10 @@ class RNN(_Recurrent):
         return output, h_n
 
     def _unroll(
-        self, x: Tensor, order: Sequence[int], state: States, W: Tensor, b: Tensor | None
+        self, x: Tensor, order: Sequence[int], state: States, W: Tensor, V: Tensor | None, b: Tensor | None
     ) -> tuple[Tensor, States]:
         (h,) = state
         outputs = []
-        V = shared_copy(x, W) if self.fused else None
         for t in order:
             if self.fused:
                 h = rnn_step(x, h, W, V, nonlinearity=self.nonlinearity, t=t)
@@ -320,11 +322,11 @@ class LSTM(_Recurrent):
         return output, (h_n, c_n)
 
     def _unroll(
-        self, x: Tensor, order: Sequence[int], state: States, W: Tensor, b: Tensor | None
+        self, x: Tensor, order: Sequence[int], state: States, W: Tensor, V: Tensor | None, b: Tensor | None
     ) -> tuple[Tensor, States]:
         outputs = []
         if self.fused:
-            packed, V = ops.stack(state), shared_copy(x, W)
+            packed = ops.stack(state)
             for t in order:
                 packed = lstm_step(x, packed, W, V, t=t)
                 outputs.append(packed)
@@ -370,12 +372,12 @@ class GRU(_Recurrent):
         return gru_biases(b_ih, b_hh)
 
     def _unroll(
-        self, x: Tensor, order: Sequence[int], state: States, W: Tensor, b: Tensor | None
+        self, x: Tensor, order: Sequence[int], state: States, W: Tensor, V: Tensor | None, b: Tensor | None
     ) -> tuple[Tensor, States]:
         outputs = []
         (h,) = state
         if self.fused:
-            packed, V = ops.expand_dims(h, 0), shared_copy(x, W)
+            packed = ops.expand_dims(h, 0)
             for t in order:
                 packed = gru_step(x, packed, W, b, V, t=t)
                 outputs.append(packed)
@@ -419,11 +421,6 @@ def permuted(x: Tensor, order: Sequence[int]) -> Tensor:
     ids, inverse = (asarray(i, "int64", x.device if "cuda" in x.device else None) for i in (list(order), back))
     xp = namespace(x._array)
     return _permuted(x, order=xp.asarray(ids), back=xp.asarray(inverse))
-
-
-def shared_copy(x: Tensor, W: Tensor) -> Tensor | None:
-    """The copy of Wᵀ that the steps of x (T, B, G*H) share, where it pays: not for few steps, nor for B = 1."""
-    return transposed(W) if x.shape[0] > 4 and x.shape[1] > 1 else None
 
 
 def in_time(outputs: list[Tensor], order: Sequence[int]) -> list[Tensor]:
