@@ -19,6 +19,18 @@ from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.tensor import Tensor
 
+__all__ = [
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "dropout",
+    "huber_loss",
+    "l1_loss",
+    "layer_norm",
+    "mse_loss",
+    "nll_loss",
+    "sequence_mask",
+]
+
 
 def _rows(x: Tensor, *, targets: Array, keep: Array, label_smoothing: float) -> Tensor:
     """For each row of logits x (N, C): its loss (0 where `keep` is False) and its logsumexp, as one array (2, N)."""

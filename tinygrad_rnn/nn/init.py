@@ -15,6 +15,21 @@ from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.tensor import Tensor
 
+__all__ = [
+    "uniform",
+    "normal",
+    "uniform_",
+    "normal_",
+    "constant_",
+    "xavier_uniform_",
+    "xavier_normal_",
+    "kaiming_uniform_",
+    "kaiming_normal_",
+    "calculate_gain",
+    "forget_bias_",
+    "orthogonal_",
+]
+
 T = TypeVar("T", bound=Tensor)
 
 

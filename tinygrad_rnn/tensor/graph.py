@@ -223,8 +223,9 @@ def sweep(
     - `retain`: keep what the graph holds, for another sweep through it.
     """
     wanted: frozenset[Node] = frozenset(inputs or ())
-    order, add = newest_first(roots, floor, wanted), gradients.add
+    order = newest_first(roots, floor, wanted)
     ends: set[Node] = set()
+    add: Callable[[Node, Any], None] = gradients.add
     if inputs is not None:
         order, ends = leading_to(wanted, order)
         add = gradients.limited_to(order)
