@@ -201,12 +201,13 @@ def parser() -> argparse.ArgumentParser:
         "--lr",
         type=_number(float, 0, 1e3, "must be a number above 0", open_low=True),
         metavar="R",
-        help=f"highest learning rate of Adam; it warms up, then falls to 0 (default: {rates})",
+        help=f"highest learning rate of Adam; see --schedule (default: {rates})",
     )
     add(
         "--schedule",
-        choices=("cosine", "linear", "constant"),
-        help="how the rate falls after the warm-up, or that it stays (default: cosine)",
+        choices=("cosine", "linear", "constant", "plateau"),
+        help="how the rate falls after the warm-up, or that it stays; plateau: no warm-up, and half the rate after "
+        "each evaluation (there are ten in a run) that brings nothing better (default: cosine)",
     )
     add(
         "--clip",
@@ -218,7 +219,7 @@ def parser() -> argparse.ArgumentParser:
         "--patience",
         type=_whole(1, 10**9),
         metavar="N",
-        help="stop when N evaluations in a row (there are ten in a run) bring nothing better (default: never)",
+        help="stop when N evaluations in a row bring nothing better (default: never)",
     )
     add("--save-every", type=_whole(1, 10**9), metavar="N", help="steps between checkpoints (default: 500)")
     add("--seed", type=_whole(0, 2**32 - 1), metavar="S", help="of all that is random (default: 0)")
@@ -385,7 +386,8 @@ def _resumed(given: dict[str, Any], config: dict[str, Any]) -> argparse.Namespac
     except (KeyError, TypeError, AttributeError, InputError) as error:
         why = f"has no {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
         raise InputError(f"{folder}: its config.json {why}") from None
-    return argparse.Namespace(**{**DEFAULTS, **vars(args), **given, "resume": folder})
+    another = {"resume": folder, "another_lr": "lr" in given}
+    return argparse.Namespace(**{**DEFAULTS, **vars(args), **given, **another})
 
 
 def _run_folder(args: argparse.Namespace) -> RunFolder:
@@ -482,6 +484,7 @@ def _train_on(
     measured = held_out[:MEASURED]
     task = NextCharacter(model, streams, data.passage(streams.ids, measured, batch=64))
     state = LoopState()
+    plateau = optim.ReduceLROnPlateau(adam, factor=0.5, patience=0) if args.schedule == "plateau" else None
 
     made = config is None
     run.make()
@@ -490,11 +493,14 @@ def _train_on(
             if config is not None:
                 checkpoint, damage = _newest(run)
                 if checkpoint is not None:
-                    state = restore(checkpoint, model, adam, task)
+                    state = restore(checkpoint, model, adam, task, plateau)
                 if args.steps and state.step > args.steps:
                     raise InputError(f"{run.path}: has done {state.step:,} steps already, --steps is the total")
-                for group in adam.param_groups:
-                    group["lr"] = args.lr
+                if args.another_lr:
+                    for group in adam.param_groups:
+                        group["lr"] = args.lr
+                    if plateau:  # which begins anew from there
+                        plateau = optim.ReduceLROnPlateau(adam, factor=0.5, patience=0)
                 if damage:
                     print(f"{PROGRAM}: {damage}", file=sys.stderr)
             kind = f"{args.model.upper()}, {args.hidden} hidden units"
@@ -526,7 +532,7 @@ def _train_on(
 
                 def save(state: LoopState, name: str = "last", figures: dict[str, float] | None = None) -> None:
                     metrics.sync()  # a checkpoint must not know of steps that the log has lost
-                    tensors, manifest = snapshot(model, adam, task, state)
+                    tensors, manifest = snapshot(model, adam, task, state, plateau)
                     manifest |= {"training": config["training"], "figures": figures or {}}
                     previous = "previous" if name == "last" else None
                     save_model(run.checkpoints, name, model, vocabulary, state.step, manifest, tensors, previous)
@@ -536,7 +542,7 @@ def _train_on(
                     adam,
                     parameters,
                     Budget(args.steps, args.minutes),
-                    schedule=SCHEDULES[args.schedule],
+                    schedule=plateau or SCHEDULES[args.schedule],
                     clip=args.clip,
                     patience=args.patience,
                     log_every=max(1, (args.steps or 0) // 5000),

@@ -221,6 +221,20 @@ def test_the_schedule_rises_then_falls() -> None:
     assert factors[:4] == sorted(factors[:4]) and factors[3:] == sorted(factors[3:], reverse=True)
 
 
+def test_schedules_of_optim_count_steps_or_evaluations() -> None:
+    def rates(make: Callable[[optim.SGD], optim.Schedule], **options) -> list[float]:
+        task, found = Line(**options), []
+        optimizer = optim.SGD([task.w], lr=1.0)
+        schedule = make(optimizer)
+        task.before = lambda step: found.append(optimizer.param_groups[0]["lr"])
+        train(task, optimizer, [("w", task.w)], Budget(steps=6), evaluations=3, schedule=schedule, clip=0.001)
+        return found
+
+    assert rates(lambda sgd: optim.StepLR(sgd, 2, 0.5)) == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    plateau = rates(lambda sgd: optim.ReduceLROnPlateau(sgd, factor=0.5, patience=0), held_out=[3.0, 3.0, 1.0])
+    assert plateau == [1, 1, 1, 1, 0.5, 0.5]
+
+
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_state_is_carried_and_cut(cell: str) -> None:
     """A chunk's loss is that within the whole text; its graph reaches back to the chunk's beginning only."""

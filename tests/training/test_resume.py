@@ -66,12 +66,15 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch, number: int = signal.SIG
     monkeypatch.setattr(NextCharacter, "loss", loss)
 
 
-@pytest.mark.parametrize(("model", "stops"), [("lstm", (3, 30)), ("gru", (0, 27)), ("rnn", (13, 43))])
+@pytest.mark.parametrize(
+    ("model", "stops"),
+    [("lstm", (3, 30)), ("gru", (0, 27)), ("rnn --schedule plateau --lr 0.5 --patience 9", (13, 41))],
+)
 def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, stops: tuple[int, ...]
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    options = ["--text", text, "--model", model, "--steps", 44, *SMALL]
+    options = ["--text", text, "--model", *model.split(), "--steps", 44, *SMALL]
     assert train(*options, "--out", whole) == 0
     begin: list[object] = [*options, "--out", parts]
     for stop in stops:

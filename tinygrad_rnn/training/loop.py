@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from ..errors import InputError, NonFiniteError
-from ..optim import clip_grad_norm_
+from ..optim import ReduceLROnPlateau, Schedule, clip_grad_norm_
 from ..tensor.tensor import Tensor
 from .display import Display, Silent
 from .metrics import MetricsLog
@@ -136,7 +136,7 @@ def train(
     parameters: Sequence[tuple[str, Tensor]],
     budget: Budget,
     *,
-    schedule: Callable[[float], float] = warmup_cosine,
+    schedule: Callable[[float], float] | Schedule = warmup_cosine,
     clip: float | None = 1.0,
     evaluations: int = 10,
     patience: int | None = None,
@@ -153,11 +153,12 @@ def train(
     to stop: Ctrl-C and SIGTERM let the step finish and be saved.
 
     `parameters` are the (name, parameter) pairs that `optimizer` moves. The learning rate is the
-    optimiser's own times `schedule(part of the budget used)`. Gradients are clipped to the norm `clip`.
-    `evaluations` times, evenly spread over the budget, and at its end, the task is evaluated; `keep_best`
-    is called when its goal is better than ever before. `save` is called before the first step, every `save_every`
-    steps and at the end, whatever ends it but an error. `note` gives a line to show at evaluations, such as
-    a sample. Goes on from `state`, which it changes, if one is given.
+    optimiser's own times `schedule(part of the budget used)`; or it is that of a schedule of `tr.optim`, which counts
+    a step after each step, a `ReduceLROnPlateau` after each evaluation, with its goal. Gradients are clipped to the
+    norm `clip`. `evaluations` times, evenly spread over the budget, and at its end, the task is evaluated;
+    `keep_best` is called when its goal is better than ever before. `save` is called before the first step, every
+    `save_every` steps and at the end, whatever ends it but an error. `note` gives a line to show at evaluations,
+    such as a sample. Goes on from `state`, which it changes, if one is given.
 
     Raises NonFiniteError, with the step and what helps, as soon as a loss or a gradient is NaN or infinite:
     the weights are then still those of the step before.
@@ -181,8 +182,12 @@ def train(
                 saved = state.step
             while budget.used(state.step, state.seconds) < 1 and interruption.signal is None and not out_of_patience():
                 # The rate of a step is that at its middle, so that neither the first nor the last has rate 0.
-                factor = schedule(budget.used(state.step + 0.5, state.seconds))
+                factor = (
+                    1.0 if isinstance(schedule, Schedule) else schedule(budget.used(state.step + 0.5, state.seconds))
+                )
                 value, counted = _step(task, optimizer, parameters, clip, state.step, factor)
+                if isinstance(schedule, Schedule) and not isinstance(schedule, ReduceLROnPlateau):
+                    schedule.step()
                 state.step += 1
                 state.seconds = perf_counter() - started
                 units += counted
@@ -200,6 +205,8 @@ def train(
                         goal = figures[task.goal]
                         if not math.isfinite(goal):
                             raise NonFiniteError(f"{task.goal} is {goal} after step {state.step}: {_CURE}")
+                        if isinstance(schedule, ReduceLROnPlateau):
+                            schedule.step(goal)
                         better = goal < state.best
                         state.unimproved = 0 if better else state.unimproved + 1
                         if better:

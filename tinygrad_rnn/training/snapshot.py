@@ -5,7 +5,8 @@
     carried/NAME               what the task carries from one step to the next: the recurrent state
     manifest                   the loop's numbers, the optimiser's options and step counts, the random generator
 
-The position in the data and in the schedule follow from the loop's step. What the parameters are called has no
+The position in the data follows from the loop's step, and so does that in a schedule which is a function of the
+part of the budget used; a schedule of `tr.optim` is in the manifest. What the parameters are called has no
 slash in it, so the rest can be told apart.
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from ..errors import CheckpointError, TinygradRnnError
 from ..nn import Module
+from ..optim import Schedule
 from ..tensor import backend
 from ..tensor.tensor import Tensor
 from .checkpoint import Checkpoint
@@ -37,7 +39,7 @@ class Carrying(Protocol):
 
 
 def snapshot(
-    model: Module, optimizer: Optimizer, task: object, state: LoopState
+    model: Module, optimizer: Optimizer, task: object, state: LoopState, schedule: object = None
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The tensors, by name, and the entries of the manifest that `restore` needs."""
     tensors = weights(model)
@@ -58,12 +60,15 @@ def snapshot(
             "groups": found["groups"],
             "steps": {name: entry["step"] for name, entry in found["state"].items()},
         },
+        "schedule": schedule.state_dict() if isinstance(schedule, Schedule) else None,
         "random": backend.generator().bit_generator.state,
     }
     return tensors, manifest
 
 
-def restore(checkpoint: Checkpoint, model: Module, optimizer: Optimizer, task: object) -> LoopState:
+def restore(
+    checkpoint: Checkpoint, model: Module, optimizer: Optimizer, task: object, schedule: object = None
+) -> LoopState:
     """Put everything back as it was when `checkpoint` was written; returns where the loop stands.
 
     Raises CheckpointError, naming the file and the reason, for a checkpoint of another model or optimiser.
@@ -91,6 +96,8 @@ def restore(checkpoint: Checkpoint, model: Module, optimizer: Optimizer, task: o
         state.best = math.inf if state.best is None else state.best
         model.load_state_dict({key: array for key, array in tensors.items() if "/" not in key})
         optimizer.load_state_dict({"groups": groups, "state": moments})
+        if isinstance(schedule, Schedule):
+            schedule.load_state_dict(manifest["schedule"] or {})
         if isinstance(task, Carrying):
             task.load_state_dict(carried)
         backend.generator().bit_generator.state = manifest["random"]
