@@ -124,6 +124,19 @@ def test_hvp_can_be_differentiated():
     assert v.grad.tolist() == [6, 12]
 
 
+def test_misuse_is_named():
+    x = t(1.0, True)
+    with pytest.raises(TypeError, match=r"outputs must be a Tensor or a list of Tensors, not float: 3\.0"):
+        tr.grad(3.0, x)
+    with pytest.raises(ValueError, match="1 primals, but 0 tangents"):
+        tr.jvp(lambda x: x, (x,), ())
+    for call in (tr.jvp, tr.hvp):
+        with pytest.raises(TypeError, match="the function must return one Tensor, not tuple"):
+            call(lambda x: (x, x), (x,), (x,))
+    with pytest.raises(TypeError, match="jacobian: the function must return one Tensor, not tuple"):
+        tr.jacobian(lambda x: (x, x))(x)
+
+
 def test_argnums_count_from_the_end_too():
     assert tr.grad_of(lambda a, b: a * b, -1)(t(2.0), t(3.0)).item() == 2
     assert tr.jacobian(lambda a, b: a * b, -1)(t(2.0), t(3.0)).item() == 2

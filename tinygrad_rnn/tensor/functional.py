@@ -105,8 +105,7 @@ def grad(
     >>> dx.item(), tr.grad(dx, x).item()
     (27.0, 18.0)
     """
-    outs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
-    ins = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    outs, ins = _tensors("outputs", outputs), _tensors("inputs", inputs)
     seeds = tuple(gradient) if isinstance(outputs, list | tuple) and gradient is not None else (gradient,) * len(outs)
     if len(seeds) != len(outs):
         raise ShapeError(f"{len(outs)} outputs, but {len(seeds)} gradients")
@@ -115,6 +114,25 @@ def grad(
             raise RuntimeError(f"grad: input {i} of shape {x.shape} does not require a gradient")
     results = _grad(outs, ins, seeds, create_graph, create_graph if retain_graph is None else retain_graph)
     return results[0] if isinstance(inputs, Tensor) else results
+
+
+def _tensors(what: str, given: Any) -> tuple[Tensor, ...]:
+    """A Tensor or a sequence of Tensors as a tuple."""
+    found = (given,) if isinstance(given, Tensor) else tuple(given) if isinstance(given, list | tuple) else ()
+    if not found or not all(isinstance(t, Tensor) for t in found):
+        raise TypeError(f"{what} must be a Tensor or a list of Tensors, not {type(given).__name__}: {given!r:.60}")
+    return found
+
+
+def _one(what: str, y: Any) -> Tensor:
+    if not isinstance(y, Tensor):
+        raise TypeError(f"{what}: the function must return one Tensor, not {type(y).__name__}: {y!r:.60}")
+    return y
+
+
+def _paired(what: str, tangents: Sequence[Any], primals: Sequence[Any]) -> None:
+    if len(tangents) != len(primals):
+        raise ValueError(f"{len(primals)} primals, but {len(tangents)} {what}: one for each is needed")
 
 
 def _grad(
@@ -244,9 +262,10 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     >>> dy.tolist()
     [2.0, 60.0]
     """
+    _paired("tangents", tangents, primals)
     xs = [_fresh(x) for x in primals]
     with record():
-        y = f(*xs)
+        y = _one("jvp", f(*xs))
         if y._node is None:
             return y, zeros_like(y)
         u = zeros_like(y)
@@ -279,6 +298,7 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
             return f(*args[:at], x, *args[at + 1 :], **kwargs)
 
         y, pull = vjp(of_one, args[at])
+        y = _one("jacobian", y)
         x_shape = Tensor(args[at]).shape if not isinstance(args[at], Tensor) else args[at].shape
         if not y.size:
             return ops.reshape(zeros_like(y), (*y.shape, *x_shape))
@@ -309,9 +329,10 @@ def hvp(f: Function, primals: Sequence[Any], vectors: Sequence[Any]) -> tuple[Te
     >>> tr.hvp(lambda x: (x ** 3).sum(), (tr.Tensor([1.0, 2.0]),), (tr.Tensor([1.0, 1.0]),))[0].tolist()
     [6.0, 12.0]
     """
+    _paired("vectors", vectors, primals)
     xs = [_fresh(x) for x in primals]
     with record():
-        y = f(*xs)
+        y = _one("hvp", f(*xs))
         slopes = _grad((y,), xs, (None,), True, True)
     reached = [(s, v) for s, v in zip(slopes, vectors, strict=True) if s._node is not None]
     outer = is_recording() and (
