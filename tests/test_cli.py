@@ -494,6 +494,24 @@ def test_a_stopped_run_is_saved_and_says_how_to_go_on(
     assert json.loads(metrics.read_text().splitlines()[-1])["step"] == step + 5
 
 
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_stopped_before_it_trains_leaves_nothing(
+    trained: tuple[Path, subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    status: int,
+) -> None:
+    before = signal.getsignal(number)
+    monkeypatch.setattr(data, "measure_baselines", lambda *args: os.kill(os.getpid(), number))
+    out = tmp_path / "runs" / "new"
+    assert main(["train", "--text", str(trained[0] / "text.txt"), "--out", str(out), *SMALL]) == status
+    assert capsys.readouterr().err == "tinygrad-rnn: stopped\n"
+    assert not list(tmp_path.iterdir()) and signal.getsignal(number) is before
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
 def test_a_reader_that_goes_away_is_no_error(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     root = str(Path(tr.__file__).parents[1])

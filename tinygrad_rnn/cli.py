@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import CheckpointError, InputError, NonFiniteError, TinygradRnnError
@@ -310,8 +311,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a character the terminal cannot show is no reason to stop
     try:
-        args = parser().parse_args(argv)
-        return int(args.run(args))
+        with _terminable():
+            args = parser().parse_args(argv)
+            return int(args.run(args))
     except NonFiniteError as error:
         return _fail(str(error), 1)
     except TinygradRnnError as error:
@@ -320,12 +322,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"not enough memory: {error or 'choose a smaller --hidden, --batch or --seq-len'}", 2)
     except KeyboardInterrupt:
         return _fail("stopped", 130)
+    except _Terminated:
+        return _fail("stopped", 143)
     except BrokenPipeError:  # the reader of a pipe has gone; let the interpreter's last flush go nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", 2)
+
+
+class _Terminated(BaseException):
+    """SIGTERM, so that what is half done is undone; the training loop has an answer of its own."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    import signal
+    import threading
+
+    def terminated(number: int, frame: object) -> NoReturn:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(message: str, status: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn.training.checkpoint as checkpoint
+from benchmarks import damage
 from tinygrad_rnn.errors import CheckpointError
 from tinygrad_rnn.training import load_checkpoint, save_checkpoint
 
@@ -158,3 +160,43 @@ def test_the_reason_is_named(tmp_path: Path) -> None:
     rewrite(path, tensors={**tensors, "bias": {**tensors["bias"], "shape": [1, 2]}})
     refused(r"tensor 'bias' is float64 \[2\], the manifest says float64 \[1, 2\]")
     assert load_checkpoint(tmp_path, "best").manifest["step"] == 3
+
+
+def test_damage_of_every_kind_is_a_checkpoint_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["damage", "--copies", "160"])
+    assert damage.main() == 0, capsys.readouterr().out
+
+
+def test_the_one_before_is_kept(tmp_path: Path) -> None:
+    def save(step: int) -> None:
+        save_checkpoint(tmp_path, "last", {"x": np.full(3, step)}, {"step": step}, previous="previous")
+
+    def steps() -> list[int]:
+        found = [load_checkpoint(tmp_path, name) for name in ("previous", "last")]
+        assert all(np.all(c.tensors["x"] == c.manifest["step"]) for c in found)
+        return [c.manifest["step"] for c in found]
+
+    for step in (1, 5, 9):
+        save(step)
+    assert steps() == [5, 9] and len(files(tmp_path)) == 4
+    save(9)  # the same step again does not push the one before out
+    assert steps() == [5, 9] and len(files(tmp_path)) == 4
+    (tmp_path / "last.json").write_bytes(b"")  # nor does a damaged one become it
+    save(12)
+    assert steps() == [5, 12]
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+    for name in ("best", "last"):
+        save_checkpoint(tmp_path, name, TENSORS, {"step": 4})
+    before = files(tmp_path)
+    for stale in ("last.json.tmp", "last-000009-0123abcd.safetensors.tmp", "last-000009-0123abcd.safetensors"):
+        (tmp_path / stale).write_bytes(b"half")
+    (tmp_path / "notes.txt").write_text("mine")
+    checkpoint.clear_stale(tmp_path)
+    assert files(tmp_path) == [*before, "notes.txt"]
+    (tmp_path / "best.json").write_text("damaged")
+    checkpoint.clear_stale(tmp_path)
+    assert files(tmp_path) == [*before, "notes.txt"]  # the weights may still be wanted

@@ -268,3 +268,10 @@ def test_an_occupied_folder_says_so(tmp_path: Path) -> None:
         pass
     with RunFolder(tmp_path).occupied():
         pass
+
+
+@pytest.mark.skipif(os.environ.get("HYPOTHESIS_PROFILE") != "thorough", reason="takes a minute: make test-thorough")
+def test_runs_killed_at_random_moments() -> None:
+    command = [sys.executable, "-m", "benchmarks.kills", "--kills", "30"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
