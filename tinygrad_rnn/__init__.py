@@ -25,10 +25,10 @@ from tinygrad_rnn.tensor.functional import (
     vjp,
 )
 from tinygrad_rnn.tensor.fused import enable_fused, fused
-from tinygrad_rnn.tensor.graph import detect_anomaly, is_recording, no_grad
 from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.ops import *  # noqa: F403
 from tinygrad_rnn.tensor.ops import __all__ as _ops
+from tinygrad_rnn.tensor.recording import detect_anomaly, is_recording, no_grad
 
 if TYPE_CHECKING:
     from tinygrad_rnn import data as data

@@ -10,7 +10,7 @@ import numpy as np
 from .data.text import Vocabulary
 from .errors import InputError
 from .tensor.backend import to_host
-from .tensor.graph import no_grad
+from .tensor.recording import no_grad
 
 
 def choose(

@@ -238,33 +238,23 @@ def operand(x: Any, like: Array) -> Any:
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def promote(a: Array, b: Array) -> tuple[Array, Array]:
-    """Two operands with any integers or booleans cast to the other's floating type: float32 stays float32.
+def promote(*arrays: Array) -> tuple[Array, ...]:
+    """Operands with integers and booleans cast to the floating type among them: float32 stays float32.
 
     >>> promote(np.ones(1, np.float32), np.arange(1))[1].dtype
     dtype('float32')
     """
-    if type(b) in _SCALARS and (a.dtype is _FLOAT32 or a.dtype is _FLOAT64):  # by far the most frequent case
-        return a, b
-    kind_a, kind_b = (isinstance(x, float) if type(x) in _SCALARS else is_floating(x.dtype) for x in (a, b))
-    if kind_a == kind_b or any(is_complex(x.dtype) for x in (a, b) if type(x) not in _SCALARS):
-        return a, b
-    if kind_a:
-        b, a = promote(b, a)
-        return a, b
-    if type(a) in _SCALARS:  # an integer scalar beside floats is weak already
-        return a, b
-    xp = namespace(a)
-    return xp.astype(a, xp.float32 if type(b) in _SCALARS else b.dtype), b
-
-
-def promoted(arrays: Sequence[Array]) -> Sequence[Array]:
-    """Any number of operands, integers and booleans cast to the widest floating type among them."""
-    floats = [x for x in arrays if type(x) not in _SCALARS and is_floating(x.dtype)]
-    if not floats or len(floats) == len(arrays):
+    if type(arrays[-1]) in _SCALARS and (arrays[0].dtype is _FLOAT32 or arrays[0].dtype is _FLOAT64):  # the usual case
         return arrays
-    widest = max(floats, key=lambda x: int(x.dtype.itemsize if hasattr(x.dtype, "itemsize") else 8))
-    return [promote(x, widest)[0] for x in arrays]
+    dtypes = [x.dtype for x in arrays if type(x) not in _SCALARS]
+    floats = [dtype for dtype in dtypes if is_floating(dtype)]
+    if len(floats) == len(dtypes) or any(is_complex(dtype) for dtype in dtypes):
+        return arrays
+    if not floats and not any(isinstance(x, float) for x in arrays):
+        return arrays
+    xp = namespace(*arrays)
+    target = xp.result_type(*floats) if floats else xp.float32
+    return tuple(x if type(x) in _SCALARS or is_floating(x.dtype) else xp.astype(x, target) for x in arrays)
 
 
 def sum_to(g: Array, shape: tuple[int, ...]) -> Array:

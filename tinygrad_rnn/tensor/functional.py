@@ -22,12 +22,11 @@ from tinygrad_rnn.tensor.graph import (
     Part,
     Product,
     check_finite,
-    is_recording,
     newest_first,
     next_serial,
-    record,
     sweep,
 )
+from tinygrad_rnn.tensor.recording import is_recording, record
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 V = TypeVar("V")
@@ -192,11 +191,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     def with_gradient(*args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
-        # Differentiated from outside, or closing over what is: then the derivative must be recorded, too.
-        outer = is_recording()
-        if any(not -len(args) <= i < len(args) for i in positions):
-            raise ValueError(f"value_and_grad: argnums {argnums} of a function called with {len(args)} arguments")
-        at = [i % len(args) for i in positions]
+        at = _checked_positions(positions, args)
         inputs = {i: _fresh(args[i]) for i in at}
         with record():
             y = f(*(inputs.get(i, a) for i, a in enumerate(args)), **kwargs)
@@ -204,7 +199,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
             shape = y.shape if isinstance(y, Tensor) else type(y).__name__
             raise ShapeError(f"value_and_grad: the function must return a tensor of one element, not {shape}")
         xs = [inputs[i] for i in at]
-        create = outer and _reaches_outside(y, xs)
+        create = _differentiated_further((y,), xs)
         gradients = _grad((y,), xs, (None,), create, create)
         value = y if create else y.detach()
         return value, gradients[0] if isinstance(argnums, int) else gradients
@@ -212,12 +207,23 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     return with_gradient
 
 
-def _reaches_outside(y: Tensor, inputs: Sequence[Tensor]) -> bool:
-    """Whether `y` depends on anything older than the fresh `inputs`; what is older still is not looked at."""
-    if y._node is None:
-        return False
+def _differentiated_further(outs: Sequence[Tensor], inputs: Sequence[Tensor], seeds: Sequence[Any] = ()) -> bool:
+    """Whether the derivative must be recorded, too: a seed requires a gradient, or `outs` depend on anything older than
+    the fresh `inputs` (what is older still is not looked at).
+    """
     floor = min(cast(Node, x._node).serial for x in inputs)
-    return any(node.serial < floor for node in newest_first([y._node], floor))
+    roots = [y._node for y in outs if y._node is not None]
+    return is_recording() and (
+        any(isinstance(s, Tensor) and s.requires_grad for s in seeds)
+        or any(node.serial < floor for node in newest_first(roots, floor))
+    )
+
+
+def _checked_positions(argnums: Sequence[int], args: Sequence[Any]) -> list[int]:
+    """Positions of arguments, negative ones counted from the end."""
+    if any(not -len(args) <= i < len(args) for i in argnums):
+        raise ValueError(f"argnums {', '.join(map(str, argnums))} of a function called with {len(args)} arguments")
+    return [i % len(args) for i in argnums]
 
 
 def grad_of(f: Function, argnums: int | Sequence[int] = 0) -> Function:
@@ -246,10 +252,7 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
     def pull(g: Any) -> tuple[Tensor, ...]:
         outs = (y,) if isinstance(y, Tensor) else tuple(y)
         seeds = (g,) if isinstance(y, Tensor) else tuple(g)
-        create = is_recording() and (
-            any(isinstance(s, Tensor) and s.requires_grad for s in seeds) or any(_reaches_outside(o, xs) for o in outs)
-        )
-        return _grad(outs, xs, seeds, create, True)
+        return _grad(outs, xs, seeds, _differentiated_further(outs, xs, seeds), True)
 
     return y, pull
 
@@ -274,9 +277,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     reached = [(p, t) for p, t in zip(pulled, tangents, strict=True) if p._node is not None]
     if not reached:
         return y, zeros_like(y)
-    outer = is_recording() and (
-        _reaches_outside(y, xs) or any(isinstance(t, Tensor) and t.requires_grad for t in tangents)
-    )
+    outer = _differentiated_further((y,), xs, tangents)
     (dy,) = _grad([p for p, _ in reached], (u,), [t for _, t in reached], outer, True)
     return (y if outer else y.detach()), dy
 
@@ -290,9 +291,7 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
     """
 
     def matrix(*args: Any, **kwargs: Any) -> Tensor:
-        if not -len(args) <= argnums < len(args):
-            raise ValueError(f"jacobian: argnums {argnums} of a function called with {len(args)} arguments")
-        at = argnums % len(args)
+        (at,) = _checked_positions((argnums,), args)
 
         def of_one(x: Tensor) -> Any:
             return f(*args[:at], x, *args[at + 1 :], **kwargs)
@@ -335,9 +334,7 @@ def hvp(f: Function, primals: Sequence[Any], vectors: Sequence[Any]) -> tuple[Te
         y = _one("hvp", f(*xs))
         slopes = _grad((y,), xs, (None,), True, True)
     reached = [(s, v) for s, v in zip(slopes, vectors, strict=True) if s._node is not None]
-    outer = is_recording() and (
-        _reaches_outside(y, xs) or any(isinstance(v, Tensor) and v.requires_grad for v in vectors)
-    )
+    outer = _differentiated_further((y,), xs, vectors)
     return _grad([s for s, _ in reached], xs, [v for _, v in reached], outer, outer)
 
 

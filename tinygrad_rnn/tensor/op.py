@@ -23,7 +23,8 @@ from typing import Any, ParamSpec, TypeAlias, cast
 from tinygrad_rnn.errors import BackendMismatchError, ShapeError, TinygradRnnError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, as_array
-from tinygrad_rnn.tensor.graph import TRACED, Node, Watch, recording, users_line
+from tinygrad_rnn.tensor.graph import Node, Watch
+from tinygrad_rnn.tensor.recording import TRACED, recording, users_line
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 P = ParamSpec("P")
@@ -305,7 +306,7 @@ def _many(op: Op) -> Callable[..., Any]:
             if type(value) not in _PLAIN:
                 metadata[name] = _settled(op, value)
         if op.promote:
-            arrays = backend.promoted(arrays)
+            arrays = backend.promote(*arrays)
         try:
             y = as_array(op.forward(*arrays, **metadata), like)
         except Exception as error:

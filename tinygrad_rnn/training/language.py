@@ -13,7 +13,7 @@ from ..data.sequences import Passage, Streams, passage
 from ..data.text import Vocabulary, read_blocks
 from ..errors import InputError
 from ..tensor.backend import to_host
-from ..tensor.graph import no_grad
+from ..tensor.recording import no_grad
 from ..tensor.tensor import Tensor
 
 

@@ -1,0 +1,125 @@
+"""What is recorded: a mode that each thread and each async task has for itself."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from functools import wraps
+from types import TracebackType
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OFF, ON, TRACED = 0, 1, 2
+recording: ContextVar[int] = ContextVar("recording", default=ON)
+
+
+def is_recording() -> bool:
+    """Whether operations are recorded here: False inside `no_grad`."""
+    return recording.get() != OFF
+
+
+class _Recording:
+    """Set the recording mode for a block or for a function."""
+
+    mode = ON
+
+    def __init__(self, *wrong: Any) -> None:
+        if wrong:
+            raise TypeError(f"write @{type(self).__name__}(), with parentheses")
+        self._tokens: list[Token[int]] = []
+
+    def __enter__(self) -> None:
+        caller = sys._getframe(1)
+        if caller.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+            # Between two yields the mode would hold for whoever iterates, too.
+            raise RuntimeError(
+                f"`with {type(self).__name__}()` inside the generator {caller.f_code.co_name!r} would leak to its "
+                f"caller at every yield: decorate the generator with @{type(self).__name__}() instead"
+            )
+        self._tokens.append(recording.set(self._wanted()))
+
+    def _wanted(self) -> int:
+        return self.mode
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        recording.reset(self._tokens.pop())
+
+    def __call__(self, f: F) -> F:
+        """`f` run in this mode; a generator function too, without leaking to the code that iterates it."""
+        mode = type(self)
+
+        @wraps(f)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with mode():
+                return f(*args, **kwargs)
+
+        @wraps(f)
+        async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
+            with mode():  # of this task alone
+                return await f(*args, **kwargs)
+
+        @wraps(f)
+        def run_generator(*args: Any, **kwargs: Any) -> Any:
+            inner, reply = f(*args, **kwargs), None
+            send = mode()(inner.send)
+            try:
+                while True:
+                    reply = yield send(reply)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                inner.close()
+
+        if inspect.isasyncgenfunction(f):
+            raise TypeError(f"{mode.__name__} would leak from the async generator {f.__name__} at every yield")
+        if inspect.iscoroutinefunction(f):
+            return run_coroutine  # type: ignore[return-value]
+        return run_generator if inspect.isgeneratorfunction(f) else run  # type: ignore[return-value]
+
+
+class no_grad(_Recording):
+    """Compute without recording: a context manager and a decorator.
+
+    >>> import tinygrad_rnn as tr
+    >>> x = tr.Tensor([1.0], requires_grad=True)
+    >>> with tr.no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
+
+    mode = OFF
+
+
+class record(_Recording):
+    """Compute with recording, inside `no_grad` too, as a replay must; `detect_anomaly` stays in force."""
+
+    def _wanted(self) -> int:
+        return max(ON, recording.get())
+
+
+class detect_anomaly(_Recording):
+    """Find where a NaN is born: forward and backward inside name the op and the line at fault. Slow; for debugging.
+
+    Raises `NonFiniteError` at the first derivative that makes a NaN of a gradient that had none.
+
+    >>> import tinygrad_rnn as tr
+    >>> with tr.detect_anomaly():
+    ...     tr.Tensor([2.0], requires_grad=True).sum().backward()
+    """
+
+    mode = TRACED
+
+
+def users_line() -> str:
+    """The innermost line outside this package: where the user called."""
+    import traceback
+
+    package = __name__.partition(".")[0]
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame = frame.f_back
+    return "".join(traceback.format_stack(frame, limit=1)).strip().replace("\n", ":")
