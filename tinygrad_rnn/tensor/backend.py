@@ -244,8 +244,13 @@ def promote(*arrays: Array) -> tuple[Array, ...]:
     >>> promote(np.ones(1, np.float32), np.arange(1))[1].dtype
     dtype('float32')
     """
-    if type(arrays[-1]) in _SCALARS and (arrays[0].dtype is _FLOAT32 or arrays[0].dtype is _FLOAT64):  # the usual case
-        return arrays
+    usual = getattr(arrays[0], "dtype", None)
+    if usual is _FLOAT32 or usual is _FLOAT64:  # nearly always: nothing to cast
+        for x in arrays:
+            if type(x) not in _SCALARS and x.dtype is not usual:
+                break
+        else:
+            return arrays
     dtypes = [x.dtype for x in arrays if type(x) not in _SCALARS]
     floats = [dtype for dtype in dtypes if is_floating(dtype)]
     if len(floats) == len(dtypes) or any(is_complex(dtype) for dtype in dtypes):
