@@ -57,7 +57,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     draw = random.Random(options.seed)
-    sys.modules["matplotlib"] = None  # type: ignore[assignment]  # its pictures take longer than the training
+    # What takes longer than the training and writes nothing: kills shall come where they can do harm.
+    sys.modules["matplotlib"] = None  # type: ignore[assignment]
+    data.measure_baselines = lambda *args: []
 
     folder = Path(tempfile.mkdtemp())
     (text := folder / "text.txt").write_text(TEXT)
