@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tinygrad_rnn import data, decoding
+from tinygrad_rnn import cli, data, decoding
 from tinygrad_rnn.cli import main
 from tinygrad_rnn.models import load_model
 from tinygrad_rnn.training import NextCharacter, language
@@ -185,7 +186,7 @@ WRONG = {
     "no steps": (["train", "--steps", "0"], "--steps: must be a whole number from 1"),
     "no minutes": (["train", "--minutes", "0"], "--minutes: must be a number above 0"),
     "endless minutes": (["train", "--minutes", "inf"], "--minutes: must be a number above 0"),
-    "NaN rate": (["train", "--lr", "nan"], "--lr: must be a number above 0, not 'nan'"),
+    "NaN rate": (["train", "--lr", "nan"], "--lr: must be a number above 0, up to 1,000, not 'nan'"),
     "negative rate": (["train", "--lr", "-0.1"], "--lr: must be a number above 0"),
     "no clip": (["train", "--clip", "0"], "--clip: must be a number above 0"),
     "all dropped": (["train", "--dropout", "1.5"], "--dropout: must be a number from 0 to 0.99"),
@@ -340,7 +341,7 @@ def test_no_space_in_the_middle_keeps_the_last_checkpoint(
     done = command(*args, cwd=tmp_path, preexec_fn=small_files(60_000))
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "metrics.jsonl: File too large" in done.stderr
-    assert "to go on from the last checkpoint: tinygrad-rnn train --resume run" in done.stderr
+    assert re.search(r"to go on from the last checkpoint: \S+ .*train --resume run", done.stderr)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes().endswith(b"}\n")
     assert not list((tmp_path / "run").rglob("*.tmp"))
     step = json.loads((tmp_path / "run" / "checkpoints" / "last.json").read_text())["step"]
@@ -486,7 +487,7 @@ def test_a_stopped_run_is_saved_and_says_how_to_go_on(
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, err
-    assert err == "" and "Stopped after step" in out and "To go on: tinygrad-rnn train --resume run\n" in out
+    assert err == "" and "Stopped after step" in out and re.search(r"To go on: .*train --resume run\n", out)
     assert command("generate", "run", "--length", 5, cwd=tmp_path).returncode == 0  # with the last, as no best is known
     step = json.loads((tmp_path / "run" / "checkpoints" / "last.json").read_text())["step"]
     again = command("train", "--resume", "run", "--steps", step + 5, cwd=tmp_path)
@@ -555,3 +556,22 @@ def test_help_loads_nothing_heavy() -> None:
     root = str(Path(tr.__file__).parents[1])
     done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": root}, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_text_without_its_option_is_recognised(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("yours.txt").write_text("some text")
+    assert main(["train", "yours.txt"]) == 2
+    assert "did you mean --text yours.txt? (see tinygrad-rnn train --help)" in capsys.readouterr().err
+
+
+def test_the_command_is_named_as_it_can_be_called(monkeypatch, tmp_path):
+    monkeypatch.setattr(cli.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert cli._command() == "tinygrad-rnn"
+    monkeypatch.setattr(cli.shutil, "which", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / ".venv" / "bin" / "tinygrad-rnn")])
+    assert cli._command() == ".venv/bin/tinygrad-rnn"
+    monkeypatch.setattr(sys, "argv", ["-m"])
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    assert cli._command() == "/usr/bin/python3 -m tinygrad_rnn"

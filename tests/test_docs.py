@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import reference_page
+
 ROOT = Path(__file__).parents[1]
 PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md") if path.exists()]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
@@ -121,3 +123,9 @@ def test_every_block_says_its_language() -> None:
     for page in PAGES:
         for language, first, _ in blocks(page):
             assert language, f"{page_id(page)}:{first - 1}"
+
+
+def test_the_reference_is_up_to_date():
+    assert reference_page.PAGE.read_text(encoding="utf-8") == reference_page.page(), (
+        "run: python -m tests.reference_page"
+    )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -90,7 +92,7 @@ GENERATE_EXAMPLES = """\
 examples:
   tinygrad-rnn generate runs/demo
   tinygrad-rnn generate runs/demo --prompt "The method " --length 1000 --temperature 0.5
-  tinygrad-rnn generate runs/demo --temperature 0               always the likeliest character
+  tinygrad-rnn generate runs/demo --prompt "The " --temperature 0    always the likeliest character
   tinygrad-rnn generate runs/demo --top-k 5 --seed 7            only ever one of the 5 likeliest"""
 
 EVALUATE_HELP = """\
@@ -194,13 +196,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--minutes",
-        type=_number(float, 0, 10**6, "must be a number above 0", open_low=True),
+        type=_number(float, 0, 10**6, "must be a number above 0, up to 1,000,000", open_low=True),
         metavar="M",
         help="length of the training by the clock; with --steps, whichever comes first",
     )
     add(
         "--lr",
-        type=_number(float, 0, 1e3, "must be a number above 0", open_low=True),
+        type=_number(float, 0, 1e3, "must be a number above 0, up to 1,000", open_low=True),
         metavar="R",
         help=f"highest learning rate of Adam; see --schedule (default: {rates})",
     )
@@ -212,7 +214,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--clip",
-        type=_number(float, 0, 1e9, "must be a number above 0", open_low=True),
+        type=_number(float, 0, 1e9, "must be a number above 0, up to 1e9", open_low=True),
         metavar="C",
         help="largest norm of a gradient (default: 1.0)",
     )
@@ -252,7 +254,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--temperature",
-        type=_number(float, 0, 1e6, "must be a number from 0 up"),
+        type=_number(float, 0, 1e6, "must be a number from 0 to 1,000,000"),
         default=0.7,
         metavar="X",
         help="0: always the likeliest; 1: as likely as the model says; more: wilder (default: %(default)s)",
@@ -312,7 +314,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a character the terminal cannot show is no reason to stop
     try:
         with _terminable():
-            args = parser().parse_args(argv)
+            args, extra = parser().parse_known_args(argv)
+            if extra:
+                files = [name for name in extra if args.command == "train" and os.path.isfile(name)]
+                hint = f": did you mean --text {' '.join(files)}?" if files else ""
+                raise InputError(
+                    f"unrecognized arguments: {' '.join(extra)}{hint} (see {PROGRAM} {args.command} --help)"
+                )
             return int(args.run(args))
     except NonFiniteError as error:
         return _fail(str(error), 1)
@@ -608,20 +616,30 @@ def _train_on(
         say(f"Stopped early: {state.unimproved} evaluations in a row brought nothing better.")
 
     best_model, _, _ = load_model(run.checkpoints)
-    console.print(f"\n[bold]A sample[/] [dim](temperature 0.7)[/]\n{'─' * min(console.width, 80)}")
-    console.print(_sample(best_model, vocabulary, 600, args.seed).strip("\n"), markup=False, soft_wrap=True)
-    console.print("─" * min(console.width, 80))
+    console.print("\n[bold]A sample[/] [dim](temperature 0.7)[/]")
+    console.rule(style="dim")
+    console.print(_sample(best_model, vocabulary, 600, args.seed).strip(), markup=False)
+    console.rule(style="dim")
+    console.print()
     _table(console, kind, best, baselines)
     say(f"{state.step:,} steps in {state.seconds:.0f} s{kept}.")
     say(f"Written to {run.path}: config.json, metrics.jsonl, {pictures}checkpoints")
-    say(f"More of it: {PROGRAM} generate {run.path}")
+    say(f"More of it: {_command()} generate {shlex.quote(str(run.path))}")
     return 0
 
 
 def _resume(run: RunFolder) -> str:
-    import shlex
+    return f"{_command()} train --resume {shlex.quote(str(run.path))}"
 
-    return f"{PROGRAM} train --resume {shlex.quote(str(run.path))}"
+
+def _command() -> str:
+    """How to call this command again from here: by its name if that is found, else by its path or its Python's."""
+    if shutil.which(PROGRAM):
+        return PROGRAM
+    started = sys.argv[0] if os.path.basename(sys.argv[0]) == PROGRAM else sys.executable
+    near = os.path.relpath(started)
+    path = shlex.quote(os.path.abspath(started) if near.startswith(os.pardir) else near)
+    return path if started == sys.argv[0] else f"{path} -m tinygrad_rnn"
 
 
 def _newest(run: RunFolder) -> tuple[Any, str]:
