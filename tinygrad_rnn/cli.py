@@ -78,8 +78,8 @@ examples:
 
   tinygrad-rnn train --resume runs/book
       go on with a run that was stopped or killed
-  tinygrad-rnn train --resume runs/book --steps 7200
-      train a run of 3600 steps 3600 more
+  tinygrad-rnn train --resume runs/book --steps 6000
+      train a run of 3000 steps 3000 more
 
 With --steps, the same --seed, machine and --threads give the same model; --minutes ends by the clock.
 Ctrl-C finishes the step and saves. A resumed run goes on as if it had never stopped, bit for bit, even
@@ -192,7 +192,7 @@ def parser() -> argparse.ArgumentParser:
         "--steps",
         type=_whole(1, 10**9),
         metavar="N",
-        help="length of the training, those before a --resume included (default: 3600, about a minute)",
+        help="length of the training, those before a --resume included (default: 3000, about a minute)",
     )
     add(
         "--minutes",
@@ -386,7 +386,7 @@ def _train(args: argparse.Namespace) -> int:
         args = _resumed(given, config)
     else:
         args = argparse.Namespace(**{**DEFAULTS, **given})
-        args.steps = args.steps or (None if args.minutes else 3600)
+        args.steps = args.steps or (None if args.minutes else 3000)
         args.lr = args.lr or RATES[args.model]
     _check_device(args.device)
     run = _run_folder(args)
