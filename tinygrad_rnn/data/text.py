@@ -84,8 +84,10 @@ def read_blocks(path: str | PathLike[str], encoding: str = "utf-8", size: int = 
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         at = fed - len(error.object) + error.start  # what the decoder was looking at ends with what it was fed
-        kind = "a binary file" if b"\0" in start else f"not {encoding}: {error.reason} at byte {at:,}"
-        raise InputError(f"{path}: {kind} (a text in another encoding: --encoding latin-1)") from None
+        if b"\0" in start:
+            raise InputError(f"{path}: a binary file, not a text") from None
+        why = f"not {encoding}: {error.reason} at byte {at:,}"
+        raise InputError(f"{path}: {why} (if it is a text in another encoding: --encoding latin-1, say)") from None
     except (UnicodeError, LookupError, ValueError) as error:
         if isinstance(error, InputError):
             raise
