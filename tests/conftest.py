@@ -37,6 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=why_no_gpu()))
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """Weights that a test does not seed itself are the same each time: a failure comes back."""
+    import tinygrad_rnn as tr
+
+    tr.manual_seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_blas_thread_per_worker():
     """Under pytest-xdist the workers are the parallelism: BLAS threads on top would only fight each other."""

@@ -257,7 +257,7 @@ def test_it_learns() -> None:
     for name, lr in (("SGD", 0.1), ("RMSprop", 0.01), ("Adam", 0.05), ("AdamW", 0.05)):
         layer = tr.nn.Linear(3, 1, dtype="float64")
         optimiser = getattr(tr.optim, name)(layer.parameters(), lr=lr)
-        for _ in range(300):
+        for _ in range(600):
             optimiser.zero_grad()
             loss = tr.nn.functional.mse_loss(layer(tr.Tensor(x)), y)
             loss.backward()
@@ -337,3 +337,19 @@ def test_a_centred_variance_that_rounds_below_zero_is_zero() -> None:
         p.grad = tr.Tensor(np.linspace(0.1, 3.0, 200, dtype=np.float32))
         optimiser.step()
     assert np.isfinite(p.numpy()).all()
+
+
+@pytest.mark.parametrize("make", [tr.optim.SGD, tr.optim.RMSprop, tr.optim.Adam, tr.optim.AdamW])
+def test_an_option_that_is_a_numpy_or_tensor_scalar_keeps_float32(make: Any) -> None:
+    results = []
+    for rate in (0.5, np.float64(0.5), np.array(0.5), tr.Tensor(0.5)):
+        p = tr.nn.Parameter([1.0, 2.0])
+        optimiser = make([p], lr=0.1, weight_decay=np.float64(0.01))
+        optimiser.param_groups[0]["lr"] = rate
+        for _ in range(2):
+            optimiser.zero_grad()
+            (p * p).sum().backward()
+            optimiser.step()
+        assert p.dtype == np.float32
+        results.append(p.tolist())
+    assert all(result == results[0] for result in results)

@@ -516,3 +516,11 @@ def test_requires_grad_may_be_set_on_leaves_only():
     y = leaf([1.0]) * 2
     with pytest.raises(RuntimeError, match="detach"):
         y.requires_grad = False
+
+
+def test_flatten_is_a_reshape():
+    x = leaf(np.arange(6.0).reshape(2, 3))
+    y = x.flatten()
+    assert y.tolist() == [0, 1, 2, 3, 4, 5]
+    (y * np.arange(6.0)).sum().backward()
+    assert x.grad.tolist() == [[0, 1, 2], [3, 4, 5]]

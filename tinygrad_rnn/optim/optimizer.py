@@ -148,6 +148,8 @@ class Optimizer:
                 flat.moments[name] = flat.join([self._moment(i, name) for i in indices])
         g = flat.join([p.grad._array for p in parameters if p.grad is not None])
         step = self._steps[indices[0]] + 1
+        # a NumPy or Tensor scalar, as a schedule of one's own may set, would make float64 of float32 parameters
+        options = {k: v.item() if getattr(v, "shape", None) == () else v for k, v in options.items()}
         flat.values = self.update(flat.values, g, flat.moments, step, options)
         flat.bound = [flat.piece(flat.values, k) for k in range(len(indices))]
         self._flats = {key: f for key, f in self._flats.items() if not set(key) & set(indices)} | {indices: flat}

@@ -57,7 +57,7 @@ class SGD(Optimizer):
             v *= mu
             v += g
             g = g + mu * v if options["nesterov"] else v
-        return p - float(options["lr"]) * g
+        return p - options["lr"] * g
 
 
 class RMSprop(Optimizer):

@@ -168,7 +168,8 @@ def is_complex(dtype: DType) -> bool:
 def asarray(data: Any, dtype: Any = None, device: str | None = None) -> Array:
     """A new array of `data` on `device` (never shared with `data`).
 
-    Python floats become float32; arrays keep their dtype, integers stay integers. Complex data is a `DTypeError`.
+    Python floats become float32; arrays and NumPy's scalars keep their dtype, integers stay integers. Complex data is a
+    `DTypeError`.
 
     >>> asarray([1.0, 2.0]).dtype, asarray(np.ones(2)).dtype
     (dtype('float32'), dtype('float64'))
@@ -189,7 +190,7 @@ def asarray(data: Any, dtype: Any = None, device: str | None = None) -> Array:
         raise ValueError(f"cannot make a tensor of {type(data).__name__}: {error}") from None
     if not _is_real(x.dtype):
         raise DTypeError(f"a tensor holds numbers or booleans, not {x.dtype} (from {data!r:.60})")
-    if dtype is None and x.dtype == np.float64 and (not hasattr(data, "dtype") or isinstance(data, np.generic)):
+    if dtype is None and x.dtype == np.float64 and not hasattr(data, "dtype"):
         x = x.astype(np.float32)
     return to_device(x, device or "cpu")
 

@@ -101,11 +101,9 @@ def sweep(
     dense, lazy, pull = gradients.dense, gradients.lazy, gradients.pull
     for root, seed in zip(roots, seeds, strict=True):
         gradients.add(root, seed)
-    done = 0
     try:
         with quiet():
             for node in order:
-                done += 1
                 g = dense.pop(node, None)
                 if node in lazy:
                     g = gradients.settle(node, g)
@@ -130,7 +128,7 @@ def sweep(
     except Exception as error:
         if not isinstance(error, GraphFreedError):
             error.add_note(_where(node))
-        for freed in order[:done]:
+        for freed in order[: order.index(node)]:
             if freed.sources is None:
                 freed.kept = node.plan.name if node.plan else "a hook"  # for the message of the next attempt
         raise
