@@ -67,9 +67,9 @@ def test_vjp_and_jvp_are_transposes():
 
     y, pull = tr.vjp(f, x)
     y2, dy = tr.jvp(f, (x,), (v,))
-    assert np.allclose(y.numpy(), y2.numpy())
+    assert np.allclose(y.numpy(), y2.numpy(), rtol=1e-13, atol=0)
     assert (dy.numpy() @ u.numpy()) == pytest.approx(pull(u)[0].numpy() @ v.numpy(), rel=1e-13)
-    assert np.allclose(tr.jacobian(f)(x).numpy() @ v.numpy(), dy.numpy(), rtol=1e-13)
+    assert np.allclose(tr.jacobian(f)(x).numpy() @ v.numpy(), dy.numpy(), rtol=1e-13, atol=0)
 
 
 @pytest.mark.filterwarnings("ignore:.*sqrt:RuntimeWarning")
@@ -95,8 +95,8 @@ def test_hessian_and_hvp_agree():
         return (tr.tanh(a @ x) ** 2).sum()
 
     h = tr.hessian(f)(x).numpy()
-    assert np.allclose(h, h.T, rtol=1e-12)
-    assert np.allclose(tr.hvp(f, (x,), (v,))[0].numpy(), h @ v.numpy(), rtol=1e-12)
+    assert np.allclose(h, h.T, rtol=1e-12, atol=0)
+    assert np.allclose(tr.hvp(f, (x,), (v,))[0].numpy(), h @ v.numpy(), rtol=1e-12, atol=0)
     assert tr.hvp(lambda x: (x * 3).sum(), (x,), (v,))[0].tolist() == [0, 0, 0]
 
 
@@ -180,7 +180,9 @@ def test_checkpoint_gives_the_same_gradients_and_finds_what_it_closes_over():
     a.loss(plain).backward()
     b.loss(tr.checkpoint).backward()
     for x, y in zip(a.leaves(), b.leaves(), strict=True):
-        assert np.allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-13)  # the sum over steps is grouped otherwise
+        assert np.allclose(
+            x.grad.numpy(), y.grad.numpy(), rtol=1e-13, atol=0
+        )  # the sum over steps is grouped otherwise
 
 
 def test_checkpoint_keeps_nothing_inside():
@@ -198,7 +200,7 @@ def test_second_order_through_checkpoint():
         (g * g).sum().backward()
         results.append([x.grad.numpy() for x in net.leaves()])
     for x, y in zip(*results, strict=True):
-        assert np.allclose(x, y, rtol=1e-12)
+        assert np.allclose(x, y, rtol=1e-12, atol=0)
 
 
 def test_checkpoint_returns_tuples_of_any_float_dtype():
@@ -274,7 +276,7 @@ def test_checkpoint_nests():
     loss[0].backward()
     loss[1].backward()
     for x, y in zip(a.leaves(), b.leaves(), strict=True):
-        assert np.allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-13)
+        assert np.allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-13, atol=0)
 
 
 def test_checkpoint_replays_random_draws():
