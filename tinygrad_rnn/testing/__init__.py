@@ -7,7 +7,8 @@ alone needs Hypothesis, and is not imported here) draws shapes, layouts and exam
 from __future__ import annotations
 
 from tinygrad_rnn.testing.domains import DOMAINS, Boolean, Case, Distinct, Domain, Integer, Real
-from tinygrad_rnn.testing.gradients import GradientError, check_gradients
+from tinygrad_rnn.testing.errors import GradientError, KinkError, LawError
+from tinygrad_rnn.testing.gradients import check_gradients
 
 __all__ = [
     "DOMAINS",
@@ -17,6 +18,8 @@ __all__ = [
     "Domain",
     "GradientError",
     "Integer",
+    "KinkError",
+    "LawError",
     "Real",
     "check_gradients",
 ]

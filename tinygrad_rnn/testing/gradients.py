@@ -19,8 +19,9 @@ from tinygrad_rnn.errors import DTypeError
 from tinygrad_rnn.tensor.functional import grad
 from tinygrad_rnn.tensor.graph import leaf
 from tinygrad_rnn.tensor.tensor import Tensor, box
+from tinygrad_rnn.testing.errors import GradientError
 
-__all__ = ["GradientError", "check_gradients"]
+__all__ = ["check_gradients"]
 
 Function = Callable[..., Any]
 Floats = NDArray[np.float64]
@@ -30,10 +31,6 @@ STEP = 1e-3  # of the four-point difference: truncation h^4 and rounding eps / h
 COMPLEX_RTOL, DIFFERENCE_RTOL, COARSE_RTOL = 1e-12, 1e-9, 1e-4
 EPS = float(np.finfo(np.float64).eps)
 MAX_ENTRIES = 2000  # a failure is located entry by entry up to this size
-
-
-class GradientError(AssertionError):
-    """A derivative that disagrees with the function; the message says where, and by how much."""
 
 
 def check_gradients(

@@ -1,0 +1,31 @@
+"""What the test kit raises: every failure names the law that was broken."""
+
+from __future__ import annotations
+
+__all__ = ["GradientError", "KinkError", "LawError"]
+
+
+class LawError(AssertionError):
+    """A law that an op, a module or a recurrent layer breaks; `law` is its name, "linear" or "causality".
+
+    >>> LawError("causality", "output[0] changed with x[3]").law
+    'causality'
+    """
+
+    def __init__(self, law: str, message: str) -> None:
+        super().__init__(message)
+        self.law = law
+
+
+class GradientError(LawError):
+    """A derivative that disagrees with the function; the message says where, and by how much."""
+
+    def __init__(self, message: str, law: str = "gradient") -> None:
+        super().__init__(law, message)
+
+
+class KinkError(GradientError):
+    """An input on a kink or a jump of the function, where no derivative exists and none can be checked."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "kink")
