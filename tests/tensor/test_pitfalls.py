@@ -1,6 +1,7 @@
 """What bites users of systems like this one, each as a test: graphs and gradients.
 
-The rows about the checker itself are in `tests/testing/test_gradients.py`, those about every op's dtype in `test_ops_table.py`.
+The rows about the checker itself are in `tests/testing/test_gradients.py`, those about every op's dtype in
+`test_ops_table.py`.
 """
 
 from __future__ import annotations
