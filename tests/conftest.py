@@ -1,7 +1,8 @@
 """What every test shares: how long Hypothesis searches, and which tests need a GPU.
 
 HYPOTHESIS_PROFILE chooses how long: `dev` (the default; few examples, new ones every time), `ci` (the default
-where CI is set; the same examples every time) or `thorough` (`make test-thorough`).
+where CI is set; the same examples every time) or `thorough` (`make test-thorough`). A test that needs another number
+than the profile's says so with `tests.examples.examples`, for all three.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from hypothesis import HealthCheck, settings
 # No deadline: the machine may be shared, and a slow example is not a wrong one.
 COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=50, **COMMON)
-settings.register_profile("ci", max_examples=100, derandomize=True, **COMMON)
-settings.register_profile("thorough", max_examples=500, **COMMON)
+settings.register_profile("ci", max_examples=200, derandomize=True, **COMMON)
+settings.register_profile("thorough", max_examples=1000, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 
