@@ -10,9 +10,12 @@ This module does not need Hypothesis: `strategies.cases` draws cases with it, `D
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,6 +35,9 @@ __all__ = [
     "Real",
     "RandomChoose",
     "broadcast_shapes",
+    "laid_out",
+    "loops_of",
+    "make_arrays",
     "shapes_of",
 ]
 
@@ -61,22 +67,51 @@ class RandomChoose:
 
 @dataclass(frozen=True)
 class Real:
-    """Floats from `low` to `high`, or with `signed` of either sign: Real(0.5, 3, signed=True) avoids 0."""
+    """Floats from `low` to `high`, none nearer than `gap` to any of `kinks`: Real(-3, 3, kinks=(0,)) avoids 0.
+
+    Raises ValueError where the kinks leave nothing.
+    """
 
     low: float = -2.0
     high: float = 2.0
-    signed: bool = False
+    kinks: tuple[float, ...] = ()
+    gap: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.intervals():
+            raise ValueError(f"no values are left in {self}")
+
+    def intervals(self) -> list[tuple[float, float]]:
+        """What is left of [low, high] where the kinks have been cut out."""
+        edges = [self.low, *(k + s * self.gap for k in sorted(self.kinks) for s in (-1, 1)), self.high]
+        left, start = [], self.low
+        for stop, after in zip(edges[1::2], edges[2::2] + [self.high], strict=True):
+            if start < min(stop, self.high):
+                left.append((start, min(stop, self.high)))
+            start = max(start, after)
+        return left
+
+    def sample(self, rng: np.random.Generator, shape: Shape) -> Array:
+        """Values, uniform over the intervals."""
+        left = self.intervals()
+        x = rng.uniform(0.0, sum(b - a for a, b in left), shape)
+        value = left[0][0] + x
+        for (_, stop), (start, _) in itertools.pairwise(left):
+            value = np.where(value > stop, value + (start - stop), value)
+        return np.asarray(value)
 
 
 @dataclass(frozen=True)
 class Distinct:
     """Floats that differ from each other by `step`, and from its multiples by half of it, at least.
 
-    A permuted grid: all the `Distinct` arguments of a case share one, so max, sort and comparisons have no
-    ties, and a kink at a multiple of `step` (0 for relu) is never nearer than half a step.
+    A permuted grid of at least `points`, around 0: all the `Distinct` arguments of a case share one, so max,
+    sort and comparisons have no ties, and a kink at a multiple of `step` (0 for relu, 1 for a clip) is never
+    nearer than half a step.
     """
 
     step: float = 0.0625  # exact in float16 too
+    points: int = 64
 
 
 @dataclass(frozen=True)
@@ -98,7 +133,7 @@ Values = Real | Distinct | Integer | Boolean
 LAYOUTS = ("C", "F", "strided", "reversed", "stride 0")
 
 
-def _laid_out(x: Array, layout: str) -> Array:
+def laid_out(x: Array, layout: str) -> Array:
     """`x` in another memory layout, read-only; "stride 0" repeats the first entry of the longest axis."""
     if layout == "F":
         x = x.copy(order="F")
@@ -116,6 +151,37 @@ def _laid_out(x: Array, layout: str) -> Array:
     return x
 
 
+def make_arrays(
+    shapes: Sequence[Shape], values: Sequence[Values], layouts: Sequence[str], seed: int, dtype: Any = np.float64
+) -> tuple[Array, ...]:
+    """Read-only arrays of such shapes, values and layouts, floats in `dtype`; a seed makes the same ones again.
+
+    "stride 0" repeats entries, which `Distinct` ones must not: those stay in C order.
+    """
+    rng = np.random.default_rng(seed)
+    grids = [v for v in values if isinstance(v, Distinct)]
+    sizes = [math.prod(s) if isinstance(v, Distinct) else 0 for s, v in zip(shapes, values, strict=True)]
+    points = max([sum(sizes), *(v.points for v in grids)])
+    ranks, taken, made = rng.permutation(points) if grids else np.arange(0), 0, []
+    x: Array
+    for shape, kind, layout, size in zip(shapes, values, layouts, sizes, strict=True):
+        if isinstance(kind, Distinct):
+            x = (ranks[taken : taken + size].reshape(shape) - points // 2 + 0.5) * kind.step
+            taken += size
+        elif isinstance(kind, Real):
+            x = kind.sample(rng, shape)
+        elif isinstance(kind, Integer):
+            x = rng.integers(kind.low, kind.high, shape)
+            x = x * 1.0 if kind.floating else x
+        else:
+            x = rng.integers(0, 2, shape) > 0
+        x = np.asarray(x)
+        if x.dtype.kind == "f":
+            x = x.astype(dtype)
+        made.append(laid_out(x, "C" if isinstance(kind, Distinct) and layout == "stride 0" else layout))
+    return tuple(made)
+
+
 # --- cases --------------------------------------------------------------------------------------------------
 
 
@@ -130,33 +196,8 @@ class Case:
 
     def arrays(self, domain: Domain, dtype: Any = np.float64) -> tuple[Array, ...]:
         """The arguments of the op, read-only, floats in `dtype`; the same values (rounded) in every dtype."""
-        rng = np.random.default_rng(self.seed)
-        values = domain.values_of(len(self.shapes))
-        sizes = [math.prod(s) if isinstance(v, Distinct) else 0 for s, v in zip(self.shapes, values, strict=True)]
-        ranks, taken, made = rng.permutation(sum(sizes)), 0, []
-        x: Array
-        for i, (shape, kind) in enumerate(zip(self.shapes, values, strict=True)):
-            if isinstance(kind, Distinct):
-                rank = ranks[taken : taken + sizes[i]].reshape(shape)
-                taken += sizes[i]
-                x = (rank - len(ranks) // 2 + 0.5) * kind.step
-            elif isinstance(kind, Real):
-                x = rng.uniform(kind.low, kind.high, shape)
-                if kind.signed:
-                    x = x * (2 * rng.integers(0, 2, shape) - 1)
-            elif isinstance(kind, Integer):
-                x = rng.integers(kind.low, kind.high, shape)
-                x = x * 1.0 if kind.floating else x
-            else:
-                x = rng.integers(0, 2, shape) > 0
-            x = np.asarray(x)
-            if x.dtype.kind == "f":
-                x = x.astype(dtype)
-            layout = self.layouts[i] if i < len(self.layouts) else "C"
-            if isinstance(kind, Distinct) and layout == "stride 0":
-                layout = "C"  # repeated entries are ties
-            made.append(_laid_out(x, layout))
-        return tuple(made)
+        layouts = (*self.layouts, *("C",) * len(self.shapes))[: len(self.shapes)]
+        return make_arrays(self.shapes, domain.values_of(len(self.shapes)), layouts, self.seed, dtype)
 
 
 # --- signatures ---------------------------------------------------------------------------------------------
@@ -165,6 +206,7 @@ _SIZES = (2, 3, 1, 4, 0)
 _LOOPS: tuple[Shape, ...] = (
     (2,), (), (3,), (2, 3), (1,), (3, 2), (2, 2, 2), (1, 3), (2, 1, 3), (0,), (2, 0), (0, 3),
 )  # fmt: skip
+_FULL_LOOPS = tuple(s for s in _LOOPS if 0 not in s)
 
 
 def broadcast_shapes(choose: Choose, shape: Shape, count: int) -> list[Shape]:
@@ -187,34 +229,91 @@ def broadcast_shapes(choose: Choose, shape: Shape, count: int) -> list[Shape]:
     return [tuple(s) for s in shapes]
 
 
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a signature: its axes, and whether any others may lead them."""
+
+    axes: tuple[str, ...]
+    loops: bool
+
+
+@cache
+def parsed(signature: str) -> tuple[tuple[Argument, ...], ...]:
+    """The alternatives of a signature, and the arguments of each; see `shapes_of`."""
+    if "(" in signature:
+        return (_parsed_gufunc(signature),)
+    alternatives = []
+    for alternative in signature.split("|"):
+        arguments = []
+        for argument in alternative.split(","):
+            axes = argument.replace(" ", "")
+            loops = axes.startswith("*")
+            axes = axes[loops:]
+            if not axes.isalnum() and axes:
+                raise ValueError(f'not the axes of an argument: {argument!r} in the signature "{signature}"')
+            arguments.append(Argument(tuple(axes), loops))
+        alternatives.append(tuple(arguments))
+    return tuple(alternatives)
+
+
+def _parsed_gufunc(signature: str) -> tuple[Argument, ...]:
+    """NumPy's form, where every argument may have loop axes: what follows "->" is the op's own business."""
+    inputs = signature.partition("->")[0].replace(" ", "")
+    if not re.fullmatch(r"\([\w,]*\)(,\([\w,]*\))*", inputs):
+        raise ValueError(f'not a signature of a generalised ufunc: "{signature}"')
+    return tuple(Argument(tuple(filter(None, core.split(","))), True) for core in re.findall(r"\(([^)]*)\)", inputs))
+
+
 def shapes_of(signature: str, choose: Choose, empty: bool = True) -> tuple[Shape, ...]:
     """Shapes that fit a signature.
 
     A signature lists the axes of each argument, by name or length, arguments apart by commas and alternatives
     by `|`; the same name has the same length everywhere. `*` stands for any leading axes, which broadcast
     between the arguments that have them. So "*, *" is elementwise, "*mn, *np | n, n" a matrix product and
-    "*i, oi" a linear layer.
+    "*i, oi" a linear layer. NumPy's way to write one is understood, too: "(m,n),(n,p)->(m,p)" is "*mn, *np".
+
+    Raises ValueError for anything else.
 
     >>> shapes_of("*i, oi", lambda sequence: sequence[0])
     ((2, 2), (2, 2))
     """
-    arguments = [a.strip() for a in choose(tuple(s.strip() for s in signature.split("|"))).split(",")]
-    loops = [i for i, a in enumerate(arguments) if a.startswith("*")]
-    allowed = _LOOPS if empty else tuple(s for s in _LOOPS if 0 not in s)
-    leading = dict(zip(loops, broadcast_shapes(choose, choose(allowed), len(loops)) if loops else (), strict=True))
+    arguments = choose(parsed(signature))
+    count = sum(a.loops for a in arguments)
+    allowed = _LOOPS if empty else _FULL_LOOPS
+    leading = iter(broadcast_shapes(choose, choose(allowed), count) if count else ())
     lengths: dict[str, int] = {}
     shapes = []
-    for i, argument in enumerate(arguments):
-        core = []
-        for name in argument.lstrip("*").replace(" ", ""):
-            if name.isdigit():
-                core.append(int(name))
-                continue
+    for argument in arguments:
+        for name in argument.axes:
             if name not in lengths:
-                lengths[name] = choose(_SIZES if empty else _SIZES[:-1])
-            core.append(lengths[name])
-        shapes.append((*leading.get(i, ()), *core))
+                lengths[name] = int(name) if name.isdigit() else choose(_SIZES if empty else _SIZES[:-1])
+        shapes.append((*(next(leading) if argument.loops else ()), *(lengths[name] for name in argument.axes)))
     return tuple(shapes)
+
+
+def loops_of(signature: str, shapes: Sequence[Shape]) -> list[int | None] | None:
+    """How many of each argument's axes are loop axes, which broadcast; None for an argument that has none.
+
+    Of the first alternative that the shapes fit; None if they fit none.
+
+    >>> loops_of("*i, oi", [(4, 3, 2), (5, 2)])
+    [2, None]
+    """
+    for arguments in parsed(signature):
+        if len(arguments) == len(shapes):
+            counts = [len(s) - len(a.axes) for s, a in zip(shapes, arguments, strict=True)]
+            named = [
+                (name, length)
+                for shape, a, n in zip(shapes, arguments, counts, strict=True)
+                if n >= 0
+                for name, length in zip(a.axes, shape[n:], strict=True)
+            ]
+            lengths = {name: int(name) if name.isdigit() else length for name, length in named}
+            if all(n >= 0 if a.loops else n == 0 for n, a in zip(counts, arguments, strict=True)) and all(
+                lengths[name] == length for name, length in named
+            ):
+                return [n if a.loops else None for n, a in zip(counts, arguments, strict=True)]
+    return None
 
 
 Metadata = Callable[[Choose, tuple[Shape, ...]], Options]
@@ -231,15 +330,17 @@ class Domain:
     Attributes:
         op: the op, a function of Tensors or arrays; the row is named after it unless `name` is given.
         signature: shapes, as in `shapes_of`; ignored if `draw` is given.
-        reference: the same function of NumPy arrays, and not our op.
+        reference: the same function of NumPy arrays, and not our op; without one, values are not compared.
         values: one per argument, the last one repeated.
         metadata: the keyword options of a case, given its shapes.
         draw: shapes and options together, where they depend on each other.
-        analytic: the forward runs on complex numbers and is analytic, so the complex step is its derivative.
+        analytic: the forward runs on complex numbers and is analytic, so the complex step is its derivative; None
+            leaves it to the kit to find out.
         smooth: its second derivative exists too.
         constant: no gradient flows through it (comparisons, argmax).
         empty: it takes arrays without entries.
-        call: how arrays and options become a call, `op(*arrays, **options)` unless given.
+        casts: its output has a floating dtype of its own, and not that of its arguments.
+        call: how the op, arrays and options become a call, `op(*arrays, **options)` unless given.
         name: apart from the op's own, for a second row of the same op.
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -250,14 +351,15 @@ class Domain:
 
     op: Callable[..., Any]
     signature: str
-    reference: Callable[..., Any]
+    reference: Callable[..., Any] | None = None
     values: tuple[Values, ...] = (Real(),)
     metadata: Metadata = _nothing
     draw: Callable[[Choose], tuple[tuple[Shape, ...], Options]] | None = None
-    analytic: bool = False
+    analytic: bool | None = False
     smooth: bool = True
     constant: bool = False
     empty: bool = True
+    casts: bool = False
     call: Callable[..., Any] | None = None
     name: str = ""
 
@@ -266,7 +368,7 @@ class Domain:
 
     def __call__(self, *arrays: Any, **options: Any) -> Any:
         """The op itself, on arrays or Tensors."""
-        return (self.call or self.op)(*arrays, **options)
+        return self.op(*arrays, **options) if self.call is None else self.call(self.op, *arrays, **options)
 
     def values_of(self, count: int) -> tuple[Values, ...]:
         """The values of `count` arguments."""
@@ -507,7 +609,7 @@ def _pad(x: Array, widths: Any, value: float) -> Array:
 
 # --- the table ----------------------------------------------------------------------------------------------
 
-_OFF_ZERO = (Real(0.5, 3.0, signed=True),)
+_OFF_ZERO = (Real(-3.0, 3.0, kinks=(0.0,)),)
 _POSITIVE = (Real(0.5, 3.0),)
 _APART = (Distinct(),)
 _COMPARED = (Integer(-2, 3, floating=True),)
@@ -531,7 +633,7 @@ DOMAINS: tuple[Domain, ...] = (
         lambda x, exponent: np.power(x, exponent),
         _OFF_ZERO,
         lambda choose, _: {"exponent": choose((2, 3, 1, 0, -1, -2, 2.0))},
-        call=lambda x, exponent: ops.power(x, exponent),
+        call=lambda op, x, exponent: op(x, exponent),
         name="power of a signed base",
     ),
     Domain(
@@ -540,7 +642,7 @@ DOMAINS: tuple[Domain, ...] = (
         lambda x, base: np.power(base, x),
         (Real(),),
         lambda choose, _: {"base": choose((2, 0.5, 1))},
-        call=lambda x, base: ops.power(base, x),
+        call=lambda op, x, base: op(base, x),
         name="power of a number",
     ),
     Domain(ops.negative, "*", np.negative, analytic=True),
@@ -596,11 +698,12 @@ DOMAINS: tuple[Domain, ...] = (
         "*",
         lambda x, dtype: x.astype(dtype),
         metadata=lambda choose, _: {"dtype": "float64"},
+        casts=True,
     ),
     # reduction
     Domain(ops.sum, "*", np.sum, metadata=_axes, analytic=True),
     Domain(ops.mean, "*", np.mean, metadata=_axes, analytic=True, empty=False),
-    Domain(ops.prod, "*", np.prod, (Real(0.5, 1.5, signed=True),), _axes, analytic=True),
+    Domain(ops.prod, "*", np.prod, (Real(-1.5, 1.5, kinks=(0.0,)),), _axes, analytic=True),
     Domain(ops.max, "*", np.max, _APART, _axes, empty=False),
     Domain(ops.min, "*", np.min, _APART, _axes, empty=False),
     _spread(ops.var, np.var),
@@ -622,15 +725,15 @@ DOMAINS: tuple[Domain, ...] = (
     Domain(ops.broadcast_to, "*", np.broadcast_to, metadata=_wider, analytic=True),
     Domain(
         ops.concatenate, "", lambda *xs, axis: np.concatenate(xs, axis), draw=_joined, analytic=True,
-        call=lambda *xs, axis: ops.concatenate(xs, axis=axis),
+        call=lambda op, *xs, axis: op(xs, axis=axis),
     ),
     Domain(
         ops.stack, "", lambda *xs, axis: np.stack(xs, axis), draw=_stacked, analytic=True,
-        call=lambda *xs, axis: ops.stack(xs, axis=axis),
+        call=lambda op, *xs, axis: op(xs, axis=axis),
     ),
     Domain(
         ops.split, "*n", lambda x, sections, axis: np.split(x, sections, axis), metadata=_pieces,
-        analytic=True, call=lambda x, sections, axis: ops.split(x, sections, axis=axis),
+        analytic=True, call=lambda op, x, sections, axis: op(x, sections, axis=axis),
     ),
     Domain(ops.flip, "*n", np.flip, metadata=_flips, analytic=True),
     Domain(ops.pad, "*n", _pad, metadata=_widths, analytic=True),
@@ -639,22 +742,22 @@ DOMAINS: tuple[Domain, ...] = (
     # indexing
     Domain(
         ops.getitem, "n | mn | kmn", lambda x, index: x[index], metadata=_keys, analytic=True,
-        call=lambda x, index: ops.getitem(x, index),
+        call=lambda op, x, index: op(x, index),
     ),
     Domain(
         ops.take, "*n", lambda x, indices, axis: np.take(x, indices, axis), metadata=_taken, analytic=True,
-        call=lambda x, indices, axis: ops.take(x, indices, axis=axis),
+        call=lambda op, x, indices, axis: op(x, indices, axis=axis),
     ),
     Domain(
         ops.take_along_axis, "*n", lambda x, indices, axis: np.take_along_axis(x, indices, axis),
         metadata=_taken_along, analytic=True,
-        call=lambda x, indices, axis: ops.take_along_axis(x, indices, axis=axis),
+        call=lambda op, x, indices, axis: op(x, indices, axis=axis),
     ),
     # linalg
     Domain(ops.matmul, "*mn, *np | mn, np | *mn, np | n, *np | *mn, n | n, n", np.matmul, analytic=True),
     Domain(
         ops.einsum, "", lambda *xs, subscripts: np.einsum(subscripts, *xs), draw=_contraction, analytic=True,
-        call=lambda *xs, subscripts: ops.einsum(subscripts, *xs),
+        call=lambda op, *xs, subscripts: op(subscripts, *xs),
     ),
     Domain(ops.linear, "*i, oi, o | *i, oi", _linear, analytic=True),
 )  # fmt: skip
