@@ -11,7 +11,7 @@ import pytest
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import DTypeError
-from tinygrad_rnn.testing import GradientError, check_gradients
+from tinygrad_rnn.testing import GradientError, KinkError, check_gradients
 
 
 def normal(*shape, seed=0):
@@ -196,6 +196,80 @@ def test_the_complex_step_is_verified_not_assumed(f):
     for wrong in (tr.abs, lambda x: tr.abs(x) * x):
         with pytest.raises(GradientError, match="complex step is wrong"):
             check_gradients(wrong, x, analytic=True)
+
+
+# --- the whole Jacobian -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("analytic", [None, False])
+def test_refuses_a_small_entry_that_is_wrong_beside_a_large_one(analytic):
+    """Along a random direction it is 1e-20 of the whole; entry by entry it is a factor of two."""
+    scale = np.array([1.0, 1e-20, 1.0])
+
+    @tr.op(lambda g: g * np.array([1.0, 2e-20, 1.0]))
+    def scaled(x):
+        return x * scale
+
+    with pytest.raises(GradientError, match=r"entry \(1,\) of output 0 .* entry \(1,\) of input 0.* ratio 2 "):
+        check_gradients(scaled, normal(3), analytic=analytic)
+    check_gradients(lambda x: x * scale, normal(3), analytic=analytic)
+
+
+def test_the_jacobian_of_several_inputs_and_outputs():
+    def right(x, y):
+        return x * tr.sum(y), (1e-20 * y, tr.exp(x))
+
+    @tr.op(lambda g: 3e-20 * g)
+    def small(v):
+        return 1e-20 * v
+
+    check_gradients(right, normal(2), normal(3))
+    with pytest.raises(GradientError, match=r"of output 1 .* of input 1 .* ratio 3 "):
+        check_gradients(lambda x, y: (x * tr.sum(y), (small(y), tr.exp(x))), normal(2), normal(3))
+
+
+# --- kinks --------------------------------------------------------------------------------------------------
+
+KINKS = {
+    "abs at 0": (tr.abs, np.array([1.0, 0.0, -1.0]), "slope -1 on one side and 1 on the other"),
+    "abs at 0 alone": (tr.abs, np.zeros(3), "slope -1 on one side and 1 on the other"),
+    "relu at 0": (tr.relu, np.array([0.0]), "slope 0 on one side and 1 on the other"),
+    "relu near 0": (lambda x: tr.relu(x) + tr.abs(x - 7), np.array([0.0004]), r"0\.0004 away"),
+    "clip at a bound": (lambda x: tr.clip(x, -1, 1), np.array([0.0, 1.0]), r"entry \(1,\) of input 0, which is 1"),
+    "tie of max": (lambda x: tr.max(x), np.ones(3), "kink"),
+    "norm at 0": (tr.norm, np.zeros(3), "kink"),
+    "in a long sum": (lambda x: tr.sum(tr.abs(x)), np.r_[normal(30) + 9, 0.0, normal(30) + 9], r"entry \(30,\)"),
+    "jump": (lambda x: tr.where(x > 0, x + 1, x), np.array([2.0, 0.0]), r"entry \(1,\) .* a jump, by 1"),
+    "of the slope": (lambda x: tr.relu(x) * tr.relu(x), np.zeros(2), "kink"),
+    "edge of the domain": (tr.sqrt, np.array([1.0, 0.0]), "not finite near it"),
+    "pole": (lambda x: 1 / x, np.array([1.0, 0.0]), "not finite near it"),
+}
+
+
+@pytest.mark.parametrize("analytic", [None, False])
+@pytest.mark.parametrize("name", KINKS)
+def test_a_kink_is_reported_as_one_and_never_tolerated(name, analytic):
+    """Whatever the subgradient: that of abs at 0 equals the central difference, and is refused as well."""
+    f, x, words = KINKS[name]
+    with pytest.raises(KinkError, match=words):
+        check_gradients(f, x, analytic=analytic)
+
+
+def test_a_kink_of_the_second_input_is_found_in_the_second_input():
+    with pytest.raises(KinkError, match=r"entry \(0, 1\) of input 1"):
+        check_gradients(lambda x, y: x * tr.abs(y), normal(2, 2), np.array([[1.0, 0.0], [2.0, 3.0]]))
+
+
+def test_no_kink_is_seen_where_there_is_none():
+    for f in (lambda x: x**3, tr.sin, tr.exp, lambda x: tr.sin(20 * x), tr.tanh, tr.softplus):
+        for analytic in (None, False):
+            check_gradients(f, np.array([0.0, 1.0, -0.5]), analytic=analytic, rtol=1e-5)
+
+
+def test_a_difference_that_is_rough_is_said_to_be():
+    with pytest.raises(GradientError, match="note: the function bends much within a step"):
+        check_gradients(lambda x: tr.sin(200 * x), normal(2), analytic=False)
+    check_gradients(lambda x: tr.sin(200 * x), normal(2))
 
 
 # --- an RNN whose gradient is cut ---------------------------------------------------------------------------

@@ -25,7 +25,7 @@ class GradientError(LawError):
 
 
 class KinkError(GradientError):
-    """An input on a kink or a jump of the function, where no derivative exists and none can be checked."""
+    """An input at a kink, a jump or a pole of the function, where there is no derivative to check."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "kink")
