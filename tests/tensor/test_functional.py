@@ -246,6 +246,20 @@ def test_checkpoint_notices_that_a_weight_has_changed():
         y.backward()
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_leaf_that_no_longer_requires_a_gradient_does_not_disturb_a_checkpoint(create_graph):
+    x, w = t([1.0, 2.0], True), t([3.0, 4.0], True)
+    y, z = tr.checkpoint(lambda v: (v * v, v * w), x)
+    alone = tr.checkpoint(lambda v: v * v, x)
+    x.requires_grad = False  # what was recorded belongs to the leaf that it was, which nobody sees any more
+    total = y.sum() + z.sum() + alone.sum()
+    if create_graph:
+        assert tr.grad(total, w, create_graph=True).tolist() == [1, 2]
+    else:
+        total.backward()
+        assert w.grad.tolist() == [1, 2]
+
+
 def test_checkpoints_of_several_threads_do_not_share_their_draws():
     wrong = []
 

@@ -161,7 +161,7 @@ def pull_through(run: Callable[[], Any], sources: Sequence[Node | None], g: Tens
     floor = next_serial()
     with record():
         y = run()
-        results = sweep([cast(Node, y._node)], [g], RecordedGradients(), floor=floor, retain=True)
+        results = sweep([y._node], [g], RecordedGradients(), floor=floor, retain=True) if y._node else {}
     return [results.pop(s, None) if s is not None else None for s in sources]
 
 
@@ -389,7 +389,7 @@ class _Segment:
     def pull(self, g: Any, kept: tuple[Node | None, ...]) -> Sequence[Any]:
         floor = next_serial()
         y = self.replay()
-        results = sweep([cast(Node, y._node)], [g], Gradients(), floor=floor)
+        results = sweep([y._node], [g], Gradients(), floor=floor) if y._node else {}
         return [results.pop(s, None) if s is not None else None for s in kept]
 
     def pull_recorded(self, node: Node, g: Tensor) -> Sequence[Any]:
@@ -420,23 +420,29 @@ def checkpoint(f: Function, *args: Any) -> Any:
     with _deciding(taken, False), backend.own_generator(state) as own:
         y = f(*args)
     drawn_from.bit_generator.state = own.bit_generator.state
-    outputs = _recorded(y)
-    if not outputs:
+    recorded = [i for i, t in enumerate(_tensors_in(y)) if t._node is not None]
+    if not recorded:
         return y
+    outputs = [_tensors_in(y)[i] for i in recorded]
     inner = _pack(outputs)
     if inner._node.serial < floor:
         return y
     sources = tuple(node for node in newest_first([inner._node], floor) if node.serial < floor)
-    segment = _Segment(lambda: _pack(_recorded(f(*args))), state, taken, inner._array)
+
+    def run() -> Any:  # the same outputs, whether or not a leaf still requires a gradient
+        tensors = _tensors_in(f(*args))
+        return _pack([tensors[i] for i in recorded])
+
+    segment = _Segment(run, state, taken, inner._array)
     packed = box(inner._array, Node(segment, sources, sources, inner.shape, inner.dtype))
     return _replaced(y, iter([packed] if len(outputs) == 1 else _unpacked(packed, outputs)))
 
 
-def _recorded(y: Any) -> list[Any]:
-    """The tensors with a history in nested tuples and lists, in order."""
+def _tensors_in(y: Any) -> list[Any]:
+    """The tensors in nested tuples and lists, in order."""
     if isinstance(y, Tensor):
-        return [y] if y._node is not None else []
-    return [t for part in y for t in _recorded(part)] if isinstance(y, tuple | list) else []
+        return [y]
+    return [t for part in y for t in _tensors_in(part)] if isinstance(y, tuple | list) else []
 
 
 def _replaced(y: Any, new: Iterator[Tensor]) -> Any:
