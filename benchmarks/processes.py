@@ -71,32 +71,53 @@ def call(function: str, **arguments: Any) -> Any:
     return answer["result"]
 
 
-def contest(module: str, names: list[str], size: dict[str, int], rounds: int, seconds: float) -> dict[str, float]:
-    """Median seconds of one step for each contender that is installed.
+class Workers:
+    """One worker for each contender of `module.CONTENDERS` that is installed; a context manager that ends them.
 
-    `module.CONTENDERS[name](**size)` makes a `step` to be timed and the `result` that all contenders must
-    share: a list of numbers per name. Each of `rounds` turns runs every contender for about `seconds`.
+    `CONTENDERS[name](**size)` makes a `step` to be timed and the `result` that all contenders must share.
     """
-    workers: dict[str, subprocess.Popen[str]] = {}
-    results: dict[str, dict[str, list[float]]] = {}
-    try:
-        for name in names:
-            worker = start()
-            answer = ask(worker, {"contender": f"{module}:{name}", "arguments": size})
-            if "missing" in answer:
-                print(f"  {name}: skipped, {answer['missing']}")
-                worker.communicate()
-            else:
-                workers[name], results[name] = worker, answer["result"]
-        agree(results)
-        times: dict[str, list[float]] = {name: [] for name in workers}
-        for _ in range(rounds):
-            for name, worker in workers.items():
-                times[name].append(ask(worker, seconds)["seconds"])
-    finally:
-        for worker in workers.values():
+
+    def __init__(self, module: str, names: list[str]) -> None:
+        self.module, self.names = module, names
+        self.workers: dict[str, subprocess.Popen[str]] = {}
+        self.missing: list[str] = []
+
+    def __enter__(self) -> Workers:
+        self.workers = {name: start() for name in self.names}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers.values():
             worker.communicate()
-    return {name: statistics.median(values) for name, values in times.items()}
+
+    def build(self, size: dict[str, Any]) -> dict[str, Any]:
+        """Have everybody make its step for `size`; the results by name. Who is not installed leaves."""
+        results = {}
+        for name, worker in list(self.workers.items()):
+            answer = ask(worker, {"contender": f"{self.module}:{name}", "arguments": size})
+            if "missing" in answer:
+                self.missing.append(f"  {name}: skipped, {answer['missing']}")
+                self.workers.pop(name).communicate()
+            else:
+                results[name] = answer["result"]
+        return results
+
+    def race(self, rounds: int, seconds: float) -> dict[str, float]:
+        """Median seconds of one step; each of `rounds` turns runs every contender for about `seconds`."""
+        times: dict[str, list[float]] = {name: [] for name in self.workers}
+        for _ in range(rounds):
+            for name, worker in self.workers.items():
+                times[name].append(ask(worker, seconds)["seconds"])
+        return {name: statistics.median(values) for name, values in times.items()}
+
+
+def contest(module: str, names: list[str], size: dict[str, Any], rounds: int, seconds: float) -> dict[str, float]:
+    """Median seconds of one step for each contender that is installed, all of which must agree."""
+    with Workers(module, names) as workers:
+        results = workers.build(size)
+        print(*workers.missing, sep="\n", end="\n" if workers.missing else "")
+        agree({name: result for name, result in results.items() if result})
+        return workers.race(rounds, seconds)
 
 
 def agree(results: dict[str, dict[str, list[float]]], tolerance: float = 2e-3) -> None:

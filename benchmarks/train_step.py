@@ -1,12 +1,13 @@
-"""Milliseconds per training step of a character model: embedding, LSTM, linear, cross-entropy, clip, Adam.
+"""Milliseconds per training step of a character model: embedding, RNN, linear, cross-entropy, clip, Adam.
 
 All start from the same weights and must reach the same three first losses, so the backward, the clipping and
-Adam are checked with them. PyTorch uses its `nn.LSTM`, JAX one jitted step over `lax.scan`. Every step ends
-by reading its loss, so that a GPU is waited for.
+Adam are checked with them. PyTorch uses its `nn.RNN`, `nn.LSTM` and `nn.GRU`, JAX one jitted step over
+`lax.scan` that owns its state (donated). Every step ends by reading its loss, so that a GPU is waited for.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,22 +15,23 @@ from benchmarks.processes import contest
 
 Made = tuple[Callable[[], object], dict[str, list[float]]]
 
-V, LR, CLIP = 64, 1e-3, 1.0
+V, LR, CLIP = 65, 1e-3, 1.0
+GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 QUICK = [(1, 25, 100), (16, 32, 32), (32, 64, 128)]
 FULL = [*QUICK, (64, 64, 256)]
 
 
-def numbers(B: int, T: int, H: int) -> tuple[dict[str, Any], Any]:
+def numbers(kind: str, B: int, T: int, H: int) -> tuple[dict[str, Any], Any]:
     """PyTorch's names and layouts for the parameters, and token ids (T + 1, B)."""
     import numpy as np
 
-    rng = np.random.default_rng(0)
+    rng, G = np.random.default_rng(0), GATES[kind]
     shapes = {
         "embed.weight": (V, H),
-        "lstm.weight_ih_l0": (4 * H, H),
-        "lstm.weight_hh_l0": (4 * H, H),
-        "lstm.bias_ih_l0": (4 * H,),
-        "lstm.bias_hh_l0": (4 * H,),
+        "rnn.weight_ih_l0": (G * H, H),
+        "rnn.weight_hh_l0": (G * H, H),
+        "rnn.bias_ih_l0": (G * H,),
+        "rnn.bias_hh_l0": (G * H,),
         "linear.weight": (V, H),
         "linear.bias": (V,),
     }
@@ -42,7 +44,7 @@ def first_losses(step: Callable[[], float]) -> dict[str, list[float]]:
 
 
 def ours(fused: bool = True, device: str = "cpu", keep_freed_memory: bool = True) -> Callable[..., Made]:
-    def make(B: int, T: int, H: int) -> Made:
+    def make(B: int, T: int, H: int, kind: str = "LSTM") -> Made:
         import tinygrad_rnn as tr
 
         if keep_freed_memory:  # as `tinygrad-rnn train` does
@@ -52,10 +54,10 @@ def ours(fused: bool = True, device: str = "cpu", keep_freed_memory: bool = True
             def __init__(self) -> None:
                 super().__init__()
                 self.embed = tr.nn.Embedding(V, H)
-                self.lstm = tr.nn.LSTM(H, H, fused=fused)
+                self.rnn = getattr(tr.nn, kind)(H, H, fused=fused)
                 self.linear = tr.nn.Linear(H, V)
 
-        weights, tokens = numbers(B, T, H)
+        weights, tokens = numbers(kind, B, T, H)
         model = Model()
         model.load_state_dict(weights)
         model.to(device)
@@ -64,7 +66,7 @@ def ours(fused: bool = True, device: str = "cpu", keep_freed_memory: bool = True
         optimizer = tr.optim.Adam(parameters, lr=LR)
 
         def step() -> float:
-            output, _ = model.lstm(model.embed(inputs))
+            output, _ = model.rnn(model.embed(inputs))
             logits = model.linear(output).reshape((-1, V))
             loss = tr.nn.functional.cross_entropy(logits, targets)
             optimizer.zero_grad()
@@ -79,7 +81,7 @@ def ours(fused: bool = True, device: str = "cpu", keep_freed_memory: bool = True
 
 
 def in_torch(device: str = "cpu") -> Callable[..., Made]:
-    def make(B: int, T: int, H: int) -> Made:
+    def make(B: int, T: int, H: int, kind: str = "LSTM") -> Made:
         import torch
 
         torch.backends.cudnn.allow_tf32 = False  # float32 means float32 for both
@@ -88,10 +90,10 @@ def in_torch(device: str = "cpu") -> Callable[..., Made]:
             def __init__(self) -> None:
                 super().__init__()
                 self.embed = torch.nn.Embedding(V, H)
-                self.lstm = torch.nn.LSTM(H, H)
+                self.rnn = getattr(torch.nn, kind)(H, H)
                 self.linear = torch.nn.Linear(H, V)
 
-        weights, tokens = numbers(B, T, H)
+        weights, tokens = numbers(kind, B, T, H)
         tokens = torch.from_numpy(tokens).to(device)
         inputs, targets = tokens[:-1], tokens[1:].reshape(-1)
         model = Model()
@@ -101,7 +103,7 @@ def in_torch(device: str = "cpu") -> Callable[..., Made]:
         optimizer = torch.optim.Adam(parameters, lr=LR)
 
         def step() -> float:
-            output, _ = model.lstm(model.embed(inputs))
+            output, _ = model.rnn(model.embed(inputs))
             logits = model.linear(output).reshape(-1, V)
             loss = torch.nn.functional.cross_entropy(logits, targets)
             optimizer.zero_grad()
@@ -115,30 +117,40 @@ def in_torch(device: str = "cpu") -> Callable[..., Made]:
     return make
 
 
-def in_jax(B: int, T: int, H: int) -> Made:
+def in_jax(B: int, T: int, H: int, kind: str = "LSTM") -> Made:
     import jax
     import jax.numpy as jnp
 
-    weights, tokens = numbers(B, T, H)
+    weights, tokens = numbers(kind, B, T, H)
     tokens = jnp.asarray(tokens)
 
+    def cell(p: Any, state: Any, x_t: Any) -> Any:
+        """One step from the input's part of the gates; both biases are in it, but for the GRU's second."""
+        h, across = state[0], state[0] @ p["rnn.weight_hh_l0"].T
+        if kind == "RNN":
+            return (jnp.tanh(x_t + across),)
+        if kind == "LSTM":
+            i, f, g, o = jnp.split(x_t + across, 4, axis=1)
+            c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
+            return jax.nn.sigmoid(o) * jnp.tanh(c), c
+        (r, z, n), (hr, hz, hn) = jnp.split(x_t, 3, axis=1), jnp.split(across + p["rnn.bias_hh_l0"], 3, axis=1)
+        z = jax.nn.sigmoid(z + hz)
+        return ((1 - z) * jnp.tanh(n + jax.nn.sigmoid(r + hr) * hn) + z * h,)
+
     def loss_of(p: Any) -> Any:
-        projected = p["embed.weight"][tokens[:-1]] @ p["lstm.weight_ih_l0"].T
-        projected = projected + p["lstm.bias_ih_l0"] + p["lstm.bias_hh_l0"]
+        projected = p["embed.weight"][tokens[:-1]] @ p["rnn.weight_ih_l0"].T + p["rnn.bias_ih_l0"]
+        if kind != "GRU":
+            projected = projected + p["rnn.bias_hh_l0"]
 
-        def cell(carry: Any, x_t: Any) -> Any:
-            h, c = carry
-            i, f, g, o = jnp.split(x_t + h @ p["lstm.weight_hh_l0"].T, 4, axis=1)
-            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            h = jax.nn.sigmoid(o) * jnp.tanh(c)
-            return (h, c), h
+        def step(state: Any, x_t: Any) -> Any:
+            state = cell(p, state, x_t)
+            return state, state[0]
 
-        zeros = jnp.zeros((B, H))
-        _, output = jax.lax.scan(cell, (zeros, zeros), projected)
+        _, output = jax.lax.scan(step, (jnp.zeros((B, H)),) * (2 if kind == "LSTM" else 1), projected)
         logits = jax.nn.log_softmax(output @ p["linear.weight"].T + p["linear.bias"])
         return -jnp.take_along_axis(logits, tokens[1:][..., None], axis=-1).mean()
 
-    @jax.jit
+    @functools.partial(jax.jit, donate_argnums=0)
     def update(state: Any) -> Any:
         p, m, v, t = state
         loss, g = jax.value_and_grad(loss_of)(p)
@@ -152,8 +164,8 @@ def in_jax(B: int, T: int, H: int) -> Made:
         return loss, (p, m, v, t)
 
     p = {name: jnp.asarray(weight) for name, weight in weights.items()}
-    zeros = {name: jnp.zeros_like(weight) for name, weight in p.items()}
-    state = (p, zeros, zeros, jnp.zeros(()))
+    m, v = ({name: jnp.zeros_like(weight) for name, weight in p.items()} for _ in range(2))
+    state = (p, m, v, jnp.zeros(()))
 
     def step() -> float:
         nonlocal state
@@ -163,17 +175,51 @@ def in_jax(B: int, T: int, H: int) -> Made:
     return step, first_losses(step)
 
 
+def products(B: int, T: int, H: int, kind: str = "LSTM") -> Made:
+    """The floor: the step's matrix products alone, into arrays that are there already, by our BLAS."""
+    import numpy as np
+
+    G, N = GATES[kind] * H, B * T
+    rng = np.random.default_rng(0)
+
+    def array(*shape: int) -> Any:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    x, h, d, logits = array(N, H), array(T, B, H), array(T, B, G), array(N, V)
+    W_ih, W_hh, W = array(H, G), array(H, G), array(H, V)
+    W_ihT, W_hhT, WT = (np.ascontiguousarray(w.T) for w in (W_ih, W_hh, W))
+    to_gates, to_x, to_h, to_logits = array(N, G), array(N, H), array(B, H), array(N, V)
+    across, gates, dW, dV = array(B, G), d.reshape(N, G), array(H, G), array(H, V)
+
+    def step() -> float:
+        np.matmul(x, W_ih, out=to_gates)
+        for h_t in h:
+            np.matmul(h_t, W_hh, out=across)
+        np.matmul(x, W, out=to_logits)
+        np.matmul(logits, WT, out=to_x)
+        np.matmul(x.T, logits, out=dV)
+        for d_t in d:
+            np.matmul(d_t, W_hhT, out=to_h)
+        np.matmul(x.T, gates, out=dW)  # of W_ih, and of W_hh
+        np.matmul(x.T, gates, out=dW)
+        np.matmul(gates, W_ihT, out=to_x)
+        return 0.0
+
+    return step, {}
+
+
 CONTENDERS: dict[str, Callable[..., Made]] = {
     "tinygrad_rnn": ours(),
     "tinygrad_rnn, fused=False": ours(fused=False),
     "tinygrad_rnn, freed memory given back": ours(keep_freed_memory=False),
     "PyTorch": in_torch(),
     "JAX": in_jax,
+    "products alone": products,
 }
 
 
 def measure(full: bool) -> list[dict[str, Any]]:
-    """One row a size: milliseconds of every contender, and the ratio to PyTorch."""
+    """One row a size: milliseconds of every contender with an LSTM, and the ratio to PyTorch; `grid` has them all."""
     return [compare(__name__, list(CONTENDERS), size, full) for size in (FULL if full else QUICK)]
 
 

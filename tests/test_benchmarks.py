@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import __main__, processes, rnn_step, train_step
+from benchmarks import __main__, grid, processes, rnn_step, train_step
 
 
 @pytest.mark.parametrize(
-    ("module", "size"), [(rnn_step, {"T": 5, "B": 2, "H": 4}), (train_step, {"T": 5, "B": 2, "H": 8})]
+    ("module", "size"),
+    [(rnn_step, {"T": 5, "B": 2, "H": 4}), *((train_step, cell) for cell in grid.cells([(2, 5, 8)]))],
 )
 def test_our_contenders_agree_with_each_other(module, size):
     made = {name: make(**size) for name, make in module.CONTENDERS.items() if name.startswith("tinygrad_rnn")}
@@ -43,6 +44,20 @@ def absent():
 CONTENDERS = {"absent": absent}
 
 
+def test_the_grid_makes_a_page_and_a_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(grid, "NAMES", ["tinygrad_rnn", "tinygrad_rnn, fused=False", "products alone"])
+    found = grid.measure([(1, 2, 3)], rounds=1, seconds=0)
+    assert [grid.label(cell) for cell in found] == ["RNN 1,2,3", "LSTM 1,2,3", "GRU 1,2,3"]
+    monkeypatch.setattr(grid, "NAMES", ["tinygrad_rnn", "tinygrad_rnn, fused=False", "PyTorch"])
+    for cell in found:
+        cell["seconds"] = {"tinygrad_rnn": 1e-3, "tinygrad_rnn, fused=False": 2e-3, "PyTorch": 4e-3}
+    text = grid.page(found, ["a machine"], "grid.png")
+    assert "ours is at least as fast as PyTorch in 3 of 3 cells, and 4.00 times as fast" in text
+    assert "| RNN 1,2,3 | 1 | 2 | 4.00 | 2.00 |" in text
+    grid.draw(found, tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").stat().st_size > 1000
+
+
 def test_nothing_is_left_after_training_steps():
     row = processes.call("benchmarks.leaks:train", steps=300)
     assert row["objects left"] == row["of them in cycles"] == 0
@@ -53,6 +68,10 @@ def test_the_other_measurements_run():
     assert processes.call("benchmarks.graph:chain", length=1000, backward=True)["total, s"] > 0
     assert processes.call("benchmarks.graph:chain", length=1000, backward=False)["drop, s"] > 0
     assert processes.call("benchmarks.slices:ours", T=50, H=2) > 0
+
+
+def test_a_geometric_mean():
+    assert grid.mean([0.5, 2.0, 1.0]) == pytest.approx(1)
 
 
 def test_the_table(capsys):
