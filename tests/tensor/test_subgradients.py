@@ -182,3 +182,12 @@ def test_second_order_where_a_norm_or_a_deviation_is_zero():
         y = f(x - 1.0) + (x**3).sum()
         g = tr.grad(y, x, create_graph=True)
         assert tr.grad(g.sum(), x).tolist() == [6, 6]
+
+
+def test_softplus_has_its_small_slope_where_sigmoid_rounds_to_zero():
+    # sigmoid is exact to a digit of 1: at -36.6 it is wrong by a tenth of itself, below -37.5 it is 0.
+    for dtype, rtol in ((np.float64, 1e-13), (np.float32, 1e-5)):
+        x = np.array([-80.0, -40.0, -36.6, -20.0, -1.0, 0.0, 1.0, 40.0], dtype)
+        np.testing.assert_allclose(slope(tr.softplus, x, dtype=dtype), 1 / (1 + np.exp(-x.astype(np.float64))), rtol)
+    loss = lambda x: tr.nn.functional.binary_cross_entropy_with_logits(x, [1.0], reduction="sum")
+    assert slope(loss, [40.0])[0] == pytest.approx(-np.exp(-40.0), rel=1e-12)

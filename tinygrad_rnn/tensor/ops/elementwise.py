@@ -153,7 +153,7 @@ def sigmoid(x: Operand) -> Array:
     return 0.5 * namespace(x).tanh(0.5 * x) + 0.5
 
 
-@op(lambda g, x: g * sigmoid(x))
+@op(lambda g, x: g * exp(-softplus(-x)))  # sigmoid(x), to a digit of itself: that op is 0 where softplus is not
 def softplus(x: Operand) -> Array:
     """log(1 + exp(x)), a smooth `relu`; computed as max(x, 0) + log1p(exp(-|x|)), which cannot overflow.
 
