@@ -459,3 +459,17 @@ def test_numpy_arrays_and_tensors_mix_in_operators():
         assert isinstance(result, tr.Tensor)
         assert result.requires_grad
     assert isinstance(array > x, tr.Tensor)
+
+
+@pytest.mark.parametrize("join", [tr.concatenate, tr.stack])
+def test_a_list_that_cannot_be_joined_is_named(join):
+    with pytest.raises(tr.errors.ShapeError, match=rf"{join.__name__}: the list has no tensors"):
+        join([])
+    with pytest.raises(TypeError, match=rf"{join.__name__}: None is no operand"):
+        join([tr.ones(2), None])
+
+
+def test_a_slice_with_a_bound_that_is_no_integer_is_a_type_error():
+    for cut in (lambda x: tr.split(x, "ab"), lambda x: x[:"a"], lambda x: x[1.5:]):
+        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+            cut(tr.ones(3))

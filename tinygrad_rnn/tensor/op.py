@@ -305,9 +305,9 @@ def _many(op: Op) -> Callable[..., Any]:
         for name, value in metadata.items():
             if type(value) not in _PLAIN:
                 metadata[name] = _settled(op, value)
-        if op.promote:
-            arrays = backend.promote(*arrays)
         try:
+            if op.promote:
+                arrays = backend.promote(*arrays)
             y = as_array(op.forward(*arrays, **metadata), like)
         except Exception as error:
             raise explained(op, arrays, error) from None

@@ -7,6 +7,7 @@ here, at the forward.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,7 +112,7 @@ def _plain_slice(key: slice) -> slice:
     bounds = (key.start, key.stop, key.step)
     if _BOUNDS.issuperset(map(type, bounds)):
         return key
-    return slice(*(None if b is None else b.__index__() for b in bounds))
+    return slice(*(None if b is None else operator.index(b) for b in bounds))
 
 
 def _raw(x: Any) -> Any:

@@ -162,10 +162,12 @@ def pad(x: Operand, widths: Any, value: float = 0) -> Array:
     return backend.pad(x, pairs, value) if pairs else x
 
 
-def _one_axis(name: str, axis: Any) -> int:
-    """`axis`, or the cure where a second tensor was given instead."""
+def _one_axis(name: str, xs: Sequence[Operand], axis: Any) -> int:
+    """`axis` of a list that is not empty, or the cure where a second tensor was given instead."""
     if isinstance(axis, Tensor) or not hasattr(axis, "__index__") or isinstance(axis, list | tuple):
         raise TypeError(f"{name}: axis must be an integer, not {type(axis).__name__}: are the tensors in a list?")
+    if len(xs) == 0:
+        raise ShapeError(f"{name}: the list has no tensors")
     return operator.index(axis)
 
 
@@ -176,7 +178,7 @@ def concatenate(xs: Sequence[Operand], axis: int = 0) -> Tensor:
     >>> tr.concatenate([tr.zeros(2), tr.ones(1)]).numpy()
     array([0., 0., 1.], dtype=float32)
     """
-    return _concatenate(*xs, axis=_one_axis("concatenate", axis))
+    return _concatenate(*xs, axis=_one_axis("concatenate", xs, axis))
 
 
 @op(joint=lambda g, xs_shapes, axis: split(g, list(accumulate(s[axis] for s in xs_shapes))[:-1], axis), promote=True)
@@ -192,7 +194,7 @@ def stack(xs: Sequence[Operand], axis: int = 0) -> Tensor:
     array([[0., 1.],
            [0., 1.]], dtype=float32)
     """
-    return _stack(*xs, axis=_one_axis("stack", axis))
+    return _stack(*xs, axis=_one_axis("stack", xs, axis))
 
 
 @op(joint=lambda g, axis: [g[along(g, axis, t)] for t in range(g.shape[axis])], promote=True)
