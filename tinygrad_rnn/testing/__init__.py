@@ -9,6 +9,7 @@ from __future__ import annotations
 from tinygrad_rnn.testing.domains import DOMAINS, Boolean, Case, Distinct, Domain, Integer, Real
 from tinygrad_rnn.testing.errors import GradientError, KinkError, LawError
 from tinygrad_rnn.testing.gradients import check_gradients
+from tinygrad_rnn.testing.laws import check_op
 
 __all__ = [
     "DOMAINS",
@@ -22,4 +23,5 @@ __all__ = [
     "LawError",
     "Real",
     "check_gradients",
+    "check_op",
 ]
