@@ -103,14 +103,14 @@ class Real:
 
 @dataclass(frozen=True)
 class Distinct:
-    """Floats that differ from each other by `step`, and from its multiples by half of it, at least.
+    """Floats that differ from each other by half a `step`, and from its multiples by a quarter of it, at least.
 
-    A permuted grid of at least `points`, around 0: all the `Distinct` arguments of a case share one, so max,
-    sort and comparisons have no ties, and a kink at a multiple of `step` (0 for relu, 1 for a clip) is never
-    nearer than half a step.
+    A permuted grid of at least `points`, around 0, each moved a little: all the `Distinct` arguments of a case
+    share one, so max, sort and comparisons have no ties, and kinks at multiples of `step` (0 for relu, 1 for a
+    clip) are kept off.
     """
 
-    step: float = 0.0625  # exact in float16 too
+    step: float = 0.0625
     points: int = 64
 
 
@@ -166,7 +166,8 @@ def make_arrays(
     x: Array
     for shape, kind, layout, size in zip(shapes, values, layouts, sizes, strict=True):
         if isinstance(kind, Distinct):
-            x = (ranks[taken : taken + size].reshape(shape) - points // 2 + 0.5) * kind.step
+            rank = ranks[taken : taken + size].reshape(shape) - points // 2
+            x = (rank + rng.uniform(0.25, 0.75, shape)) * kind.step
             taken += size
         elif isinstance(kind, Real):
             x = kind.sample(rng, shape)

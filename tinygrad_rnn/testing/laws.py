@@ -150,6 +150,8 @@ def check_case(domain: Domain, case: Case, *, order: int = 2) -> Counts:
         laws.value(lambda *xs: reference(*xs, **case.options))
     laws.repeats()
     laws.raw(must=hasattr(domain.op, "op"))
+    if any(layout != "C" for layout in case.layouts):
+        laws.layout()
     if domain.constant:
         laws.no_gradient()
     elif laws.varied:
@@ -160,8 +162,6 @@ def check_case(domain: Domain, case: Case, *, order: int = 2) -> Counts:
         laws.zero()
         laws.transpose()
         laws.backward()
-    if any(layout != "C" for layout in case.layouts):
-        laws.layout()
     if laws.varied and not domain.casts:
         for dtype in (np.float16, np.float32):
             laws.precision(dtype)
@@ -193,9 +193,10 @@ class Laws:
         self.seed = seed
         self.bytes = [x.tobytes() for x in arrays]
         self.varied = [i for i, x in enumerate(arrays) if x.dtype.kind == "f"]
-        with self.law("no mutation"):
+        with self.law("no mutation"), np.errstate(all="ignore"):  # what is not finite is told apart from a warning
             self.point = Point(f, self.arrays)
         self.cotangents = self.point.cotangents(self.rng)
+        self.no_mutation()
         self.check_outputs()
 
     # --- how a law fails --------------------------------------------------------------------------
@@ -454,12 +455,12 @@ class Laws:
             self.counts["second derivative"] = 1
 
     def chained(self, *xs: Tensor) -> Any:
-        ys = self.f(*(x * 1.0 if i in self.varied else x for i, x in enumerate(xs)))
-        return [y * (1 / 3) for y in flat(ys) if y._array.dtype.kind in "fc"]
+        ys = flat(self.f(*(x * 1.0 if i in self.varied else x for i, x in enumerate(xs))))
+        return [y * (1 / 3) for y in ys if y._array.dtype.kind in "fc"]
 
     def numeric(self, f: Function, order: int, analytic: bool | None) -> None:
         try:
-            check_gradients(f, *self.arrays, order=order, analytic=analytic, seed=self.seed)
+            check_gradients(lambda *xs: flat(f(*xs)), *self.arrays, order=order, analytic=analytic, seed=self.seed)
         except LawError as error:
             if self.where:
                 error.args = (f"{error}\n  in {self.where}", *error.args[1:])
@@ -481,9 +482,8 @@ class Laws:
                         self.fail("dtype", f".grad of {name} is {t.grad.dtype}, the input {t.dtype}")
                     what = f".grad of {name} after {times} backward{'s' * (times - 1)}"
                     self.agree("backward", what, t.grad._array, times * expected)
-            given = [t.grad._array if t.grad is not None else np.empty(0) for t in self.point.inputs]
-        with self.law("no aliasing"):
-            self.no_aliasing(given)
+                if times == 1:
+                    self.no_aliasing([np.empty(0) if t.grad is None else t.grad._array for t in self.point.inputs])
         for t in self.point.inputs:
             t.grad = None
 
@@ -562,7 +562,10 @@ class Laws:
         if point.live:
             names += [f"the gradient of {name}" for name in self.varied_names()]
             ours = [*ours, *(self.gradients if point is self.point else point.pull(us))]
-            theirs = [*theirs, *other.pull([strict.asarray(u) for u in us])]
+            try:
+                theirs = [*theirs, *other.pull([strict.asarray(u) for u in us])]
+            except Exception as error:  # noqa: BLE001
+                self.fail("backend", f"the backward fails with array_api_strict: {error}", error)
         eps = float(np.finfo(dtype).eps)
         spreads = [self.value_spread(k, 1, eps) for k in range(len(point.values))]
         spreads += [self.gradient_spread(j, 1, eps) for j in range(len(self.varied))]
