@@ -174,6 +174,8 @@ def asarray(data: Any, dtype: Any = None, device: str | None = None) -> Array:
     >>> asarray([1.0, 2.0]).dtype, asarray(np.ones(2)).dtype
     (dtype('float32'), dtype('float64'))
     """
+    if isinstance(dtype, np.dtype) and is_complex(dtype):  # `dtype=x.dtype`, where a checker takes a complex step in x
+        return asarray(data, "float64", device).astype(dtype)
     if hasattr(data, "__array_namespace__") or type(data).__module__.partition(".")[0] == "cupy":
         x = data
         if dtype is not None or not isinstance(data, np.ndarray):

@@ -27,8 +27,9 @@ def full(
     >>> tr.full((2,), 0.5)
     Tensor([0.5, 0.5], dtype=float32)
     """
-    host = backend.filled((shape,) if isinstance(shape, int) else tuple(shape), value, dtype)
-    return Tensor(host, device=device, requires_grad=requires_grad)
+    real = "float64" if backend.is_complex(dtype) else dtype
+    host = backend.filled((shape,) if isinstance(shape, int) else tuple(shape), value, real)
+    return Tensor(host, dtype, device=device, requires_grad=requires_grad)
 
 
 def zeros(*shape: Any, dtype: Any = "float32", device: str | None = None, requires_grad: bool = False) -> Tensor:
