@@ -15,10 +15,10 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo test test-thorough lint bench gpu-check clean
+.PHONY: help demo test test-thorough mutants mutation-report lint bench gpu-check clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.demo ## train a character LSTM for about a minute, show what it writes; leaves runs/demo/
 	@$(BIN)/tinygrad-rnn train --out runs/demo --replace
@@ -28,6 +28,12 @@ test: $(VENV)/.test ## run all the tests and the doctests
 
 test-thorough: $(VENV)/.test ## run them with many more Hypothesis examples
 	@HYPOTHESIS_PROFILE=thorough $(PYTEST)
+
+mutants: $(VENV)/.test ## does the suite notice the bugs that people make? under 30 minutes
+	@$(BIN)/python -m tests.mutants
+
+mutation-report: $(VENV)/.mutation ## mutate every derivative, ask every oracle, write docs/proof.md; about an hour
+	@$(BIN)/python -m tests.mutants.report
 
 lint: $(VENV)/.test ## ruff, mypy --strict, and the code lines of the core
 	@$(BIN)/ruff check .
@@ -64,3 +70,7 @@ $(VENV)/.demo: pyproject.toml $(VENV)/.python
 $(VENV)/.test: pyproject.toml $(VENV)/.python
 	@echo "Installing the project with its tests into $(VENV)"
 	@$(PIP) --editable '.[viz,test]' && touch $@
+
+$(VENV)/.mutation: $(VENV)/.test
+	@echo "Installing what mutates into $(VENV)"
+	@$(PIP) --editable '.[mutation]' && touch $@

@@ -1,0 +1,301 @@
+"""Who kills a mutant: every oracle is asked, not only the first that objects.
+
+A mutant lives in a process of its own, forked from one that has NumPy, Hypothesis and pytest loaded and not this
+package. An import hook gives it the mutated source for one module; no file is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from types import CodeType, FrameType
+from typing import Any
+
+import hypothesis.strategies  # noqa: F401 (imported once, before the forks)
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from threadpoolctl import threadpool_limits
+
+from tests.mutants.mutations import PACKAGE, ROOT, Mutant, Region
+
+CASES = 6  # of each row of the table of domains
+ROWS = 3  # of the rows that run an expression, this many: those of its own op first
+LIMIT = 120.0  # seconds; what takes longer has an endless loop
+
+LAWS = {
+    "fused = plain": ("kernel", "plain"),
+    "reference": ("reference", "one_by_one", "vanishing", "nonlinearity", "by_hand", "unused", "without_a_batch"),
+    "second order": ("second_order",),
+}
+NN_TESTS = {
+    "nn/kernels.py": "nn/test_cells.py nn/test_recurrent.py nn/test_functional.py nn/test_layers.py",
+    "nn/cells.py": "nn/test_cells.py nn/test_recurrent.py",
+    "nn/functional.py": "nn/test_functional.py nn/test_layers.py nn/test_lengths.py",
+    "nn/layers.py": "nn/test_layers.py",
+    "nn/recurrent.py": "nn/test_recurrent.py nn/test_lengths.py",
+}
+ENGINE_TESTS = "tensor/test_graph.py tensor/test_functional.py tensor/test_pitfalls.py tensor/test_indexing.py"
+OP_TESTS = {
+    "tensor/ops/indexing.py": "tensor/test_indexing.py tensor/test_subgradients.py",
+    "tensor/ops/linalg.py": "tensor/test_einsum.py nn/test_layers.py",
+}
+
+
+@dataclass
+class Verdict:
+    """What the oracles said: how many witnesses each heard, and what those that objected said."""
+
+    witnesses: dict[str, int] = field(default_factory=dict)
+    killers: dict[str, str] = field(default_factory=dict)
+
+
+# --- the mutated package --------------------------------------------------------------------------
+
+
+class Mutated(SourceFileLoader):
+    """Loads a module of the package from another source than its file's."""
+
+    def __init__(self, file: str, source: str) -> None:
+        self.module = "tinygrad_rnn." + file.removesuffix(".py").replace("/", ".")
+        super().__init__(self.module, str(PACKAGE / file))
+        self.source = source
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return importlib.util.spec_from_file_location(name, self.path, loader=self) if name == self.module else None
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self.source, self.path, "exec", dont_inherit=True)
+
+
+# --- the oracles ----------------------------------------------------------------------------------
+
+
+def hear(verdict: Verdict, oracle: str, law: Callable[[], object]) -> None:
+    """Ask one oracle about one case, unless it has objected already; a law that is broken goes by its own name."""
+    if oracle in verdict.killers:
+        return
+    verdict.witnesses[oracle] = verdict.witnesses.get(oracle, 0) + 1
+    try:
+        law()
+    except Exception as error:  # noqa: BLE001 (a mutant may raise anything)
+        verdict.killers[oracle] = said(error)
+
+
+def said(error: Exception) -> str:
+    """One line of what an oracle said, and its law, where it names one."""
+    law = getattr(error, "law", type(error).__name__)
+    return f"{law}: {str(error).strip().partition(chr(10))[0][:200]}"
+
+
+def ask_laws(rows: Sequence[str], verdict: Verdict) -> None:
+    """The laws of the test kit, one by one, on seeded cases of rows of the table of domains."""
+    from tinygrad_rnn.testing.domains import DOMAINS
+
+    domains = {str(domain): domain for domain in DOMAINS}
+    for row in rows:
+        for seed in range(CASES):
+            ask_case(domains[row], domains[row].sample(seed), verdict)
+
+
+def ask_case(domain: Any, case: Any, verdict: Verdict) -> None:
+    from tinygrad_rnn.testing.domains import loops_of
+    from tinygrad_rnn.testing.laws import Laws
+
+    try:
+        laws = Laws(lambda *xs: domain(*xs, **case.options), case.arrays(domain), seed=case.seed)
+    except Exception as error:  # noqa: BLE001
+        verdict.killers["value"] = said(error)
+        return
+    order = {"gradient": 1} | ({"second derivative": 2} if domain.smooth else {})
+    asked: dict[str, list[Callable[[], object]]] = {
+        "value": [lambda: laws.value(lambda *xs: domain.reference(*xs, **case.options)), laws.repeats]
+    }
+    if not domain.constant:
+        asked |= {name: [lambda n=n: laws.gradient(n, domain.analytic)] for name, n in order.items()}
+        asked |= {"linear": [laws.linear, laws.zero], "transpose": [laws.transpose], "backward": [laws.backward]}
+        if domain.draw is None:
+            asked["broadcasting"] = [lambda: laws.broadcasting(loops_of(domain.signature, case.shapes))]
+    if not domain.casts:
+        asked["float32"] = [lambda: laws.precision(np.float32)]
+    asked["backend"] = [laws.backend]
+    for oracle, checks in asked.items():
+        for check in checks:
+            hear(verdict, oracle, check)
+    for oracle in list(verdict.killers):  # the second derivative is right or wrong only where the first is right
+        if oracle == "second derivative" and not verdict.killers[oracle].startswith(oracle):
+            verdict.killers["gradient"] = verdict.killers.pop(oracle)
+
+
+class Witnesses:
+    """A pytest plugin: each test bears witness in the column of its name; a column that has objected is not asked
+    again.
+    """
+
+    def __init__(self, column_of: Callable[[str], str], verdict: Verdict) -> None:
+        self.column_of, self.verdict = column_of, verdict
+
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        return True if self.column_of(item.nodeid) in self.verdict.killers else None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        column = self.column_of(report.nodeid)
+        if report.failed:
+            self.verdict.killers.setdefault(column, report.nodeid)
+        if report.when == "call" and not report.skipped:
+            self.verdict.witnesses[column] = self.verdict.witnesses.get(column, 0) + 1
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.verdict.killers.setdefault("import", report.nodeid)
+
+
+def column_of(node: str) -> str:
+    """The column of a test: of tensor/ the name of its file, of nn/ the law it is about."""
+    path, _, name = node.partition("::")
+    if path.startswith("tests/tensor/"):
+        return path.removeprefix("tests/tensor/test_").removesuffix(".py")
+    return next((law for law, words in LAWS.items() if any(w in name for w in words)), "other tests")
+
+
+def tests_of(region: Region) -> list[str]:
+    """The files of tests that are nearest to a region."""
+    if region.file in NN_TESTS:
+        names = NN_TESTS[region.file]
+    elif region.file.startswith("tensor/ops/"):
+        names = OP_TESTS.get(region.file, "tensor/test_subgradients.py")
+    else:
+        names = ENGINE_TESTS
+    return [f"tests/{name}" for name in names.split()]
+
+
+def run_tests(files: Sequence[str], verdict: Verdict) -> None:
+    options = ["-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "-m", "not gpu"]
+    pytest.main([*options, *files], plugins=[Witnesses(column_of, verdict)])
+
+
+def ask(rows: Sequence[str], files: Sequence[str]) -> Verdict:
+    """Every oracle's verdict on the package as it is imported here."""
+    verdict = Verdict()
+    try:
+        import tinygrad_rnn.testing  # noqa: F401
+    except Exception as error:  # noqa: BLE001
+        return Verdict({"import": 1}, {"import": said(error)})
+    ask_laws(rows, verdict)
+    run_tests(files, verdict)
+    return verdict
+
+
+def rows_that_run() -> dict[str, set[tuple[str, int]]]:
+    """For each row of the table, the functions that its laws run: file and first line."""
+    from tinygrad_rnn.testing.domains import DOMAINS
+
+    found = {}
+    for row in map(str, DOMAINS):
+        seen: set[tuple[str, int]] = set()
+
+        def profile(frame: FrameType, event: str, _: object, seen: set[tuple[str, int]] = seen) -> None:
+            seen.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
+
+        sys.setprofile(profile)
+        try:
+            ask_laws([row], Verdict())
+        finally:
+            sys.setprofile(None)
+        found[row] = {(os.path.relpath(file, PACKAGE), line) for file, line in seen if file.startswith(str(PACKAGE))}
+    return found
+
+
+def witnesses_of(region: Region, runs: dict[str, set[tuple[str, int]]]) -> list[str]:
+    """The rows that run a region: those named after its op first."""
+    if not region.file.startswith("tensor/ops/"):
+        return []
+    name = region.label.partition("[")[0].strip("_")
+    lines = {(region.file, line) for line in range(region.first, region.last + 1)}
+    found = [row for row, seen in runs.items() if lines & seen]
+    return sorted(found, key=lambda row: (row != name, name not in row))[:ROWS]
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+def in_a_process(work: Callable[[], object], out: Connection) -> None:
+    """Run `work`, silently, and send back what it returns."""
+    os.chdir(ROOT)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            result = work()
+        except BaseException:  # noqa: BLE001 (the parent says what it was)
+            result = traceback.format_exc()
+    out.send(result)
+    out.close()
+    os._exit(0)
+
+
+def forked(jobs: Sequence[Callable[[], object]], workers: int, limit: float = LIMIT) -> Iterator[tuple[int, object]]:
+    """The position and the result of each job, run in processes forked from this one; None for one that hung."""
+    context = get_context("fork")
+    waiting = list(enumerate(jobs))[::-1]
+    running: dict[Connection, tuple] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                i, job = waiting.pop()
+                ours, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=in_a_process, args=(job, theirs))
+                process.start()
+                theirs.close()
+                running[ours] = (i, process, time.monotonic())
+            for ours in wait(list(running), timeout=1.0):
+                i, process, _ = running.pop(ours)
+                try:
+                    result = ours.recv()
+                except EOFError:  # it died, a crash say
+                    result = None
+                process.join()
+                yield i, result
+            for ours, (i, process, start) in list(running.items()):
+                if time.monotonic() - start > limit:
+                    process.kill()
+                    process.join()
+                    del running[ours]
+                    yield i, None
+    finally:
+        for _, process, _ in running.values():
+            process.kill()
+            process.join()
+
+
+def judge(mutant: Mutant | None, rows: Sequence[str], files: Sequence[str]) -> Verdict:
+    """The verdict on a mutant, in a process that has not imported the package; None is the package as it is."""
+    assert "tinygrad_rnn" not in sys.modules
+    if mutant is not None:
+        sys.meta_path.insert(0, Mutated(mutant.region.file, mutant.source))
+    return ask(rows, files)
+
+
+def prepare() -> None:
+    """What every fork shares: the libraries, one BLAS thread, and few Hypothesis examples that are not shrunk."""
+    threadpool_limits(1)
+    settings.register_profile(
+        "mutants",
+        max_examples=20,
+        derandomize=True,
+        deadline=None,
+        phases=(Phase.explicit, Phase.generate),
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    os.environ["HYPOTHESIS_PROFILE"] = "mutants"

@@ -1,0 +1,361 @@
+"""Which expressions are mutated, and how.
+
+Cosmic Ray's operators change numbers, operators, comparisons and conditions. They know nothing of terms, arguments
+and gates, so a few operators here drop and swap those.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "tinygrad_rnn"
+
+# Functions mutated as a whole, besides every derivative given to `op` in tensor/ops/ and what it calls there.
+FUNCTIONS = {
+    "nn/kernels.py": "rnn_vjp lstm_vjp gru_vjp layer_norm_vjp _normalised cross_entropy_vjp",
+    "nn/cells.py": "rnn_cell _lstm_rows lstm_cell _gru_rows gru_cell _rnn_plain _lstm_plain _gru_plain add_biases "
+    "gru_biases RNNCell.forward LSTMCell.forward GRUCell.forward",
+    "nn/functional.py": "_rows cross_entropy nll_loss _classes _reduce_kept mse_loss l1_loss huber_loss "
+    "binary_cross_entropy_with_logits _pair _difference _mask sequence_mask _layer_norm layer_norm dropout _reduce",
+    "nn/layers.py": "Linear.forward Embedding.forward LayerNorm.forward",
+    "nn/recurrent.py": "_Recurrent._run _Recurrent._direction RNN._unroll LSTM._unroll GRU._unroll spans_of "
+    "permuted in_time",
+}
+# Files mutated statement by statement but for these: they check arguments and word messages.
+STATEMENTS = {
+    "tensor/graph.py": "check_finite _where _freed",
+    "tensor/functional.py": "_tensors _one _paired _checked_positions",
+}
+
+# Of Cosmic Ray's operators, those that make mistakes: a bit operator on floats raises, and a mutant that dies of a
+# TypeError proves nothing; a comparison is negated or loses its bound.
+ARITHMETIC = {"Add", "Sub", "Mul", "Div", "Pow"}
+COMPARISONS = {
+    "Eq_NotEq", "NotEq_Eq", "Is_IsNot", "IsNot_Is", "Lt_LtE", "Lt_GtE", "LtE_Lt", "LtE_Gt", "Gt_GtE", "Gt_LtE",
+    "GtE_Gt", "GtE_Lt",
+}  # fmt: skip
+OTHERS = {
+    "AddNot", "NumberReplacer", "ReplaceAndWithOr", "ReplaceOrWithAnd", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue",
+    "ReplaceBreakWithContinue", "ReplaceContinueWithBreak", "ReplaceUnaryOperator_Delete_USub",
+    "ReplaceUnaryOperator_Delete_Not", "ZeroIterationForLoop",
+}  # fmt: skip
+TWINS = {
+    "add": "subtract", "subtract": "add", "multiply": "divide", "sum": "mean", "mean": "sum", "sin": "cos",
+    "cos": "sin", "sigmoid": "tanh", "tanh": "sigmoid", "minimum": "maximum", "maximum": "minimum", "times": "over",
+    "over": "times", "max": "min", "zeros_like": "ones_like",
+}  # fmt: skip
+UNARY = {
+    "exp", "log", "cos", "sin", "sign", "sigmoid", "tanh", "flip", "reshape", "transpose", "swapaxes", "expand_dims",
+    "broadcast_to", "softmax", "sum", "mean", "square", "sqrt", "clip", "where", "keep", "spread", "minimum", "abs",
+    "fold", "_inverse", "astype", "permuted", "in_time", "detach", "_direction", "concatenate", "pad", "jacobian",
+    "grad_of",
+}  # fmt: skip
+NOT_SWAPPED = {"isinstance", "getattr", "hasattr", "range", "slice", "multiply", "add", "swapaxes"}
+NOT_LOOKED_INTO = {"namespace", "_constants", "isinstance", "type", "device_of"}  # they ask for a kind only
+
+
+@dataclass(frozen=True)
+class Region:
+    """A derivative, or a function that one is made of: a stretch of a file under the name of its op or layer."""
+
+    file: str  # below the package
+    label: str
+    first: int  # its lines, from 1
+    last: int
+    start: int  # its characters
+    stop: int
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One changed expression."""
+
+    region: Region
+    line: int
+    before: str
+    after: str
+    source: str  # of the whole file
+
+    @property
+    def key(self) -> str:
+        """What `equivalent.py` calls it: the changed lines alone, so that it survives edits elsewhere."""
+        return f"{self.region.file}: {self.before}  ->  {self.after}"
+
+
+class Text:
+    """A source and its syntax tree, with characters where `ast` has lines and bytes."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.tree = ast.parse(source)
+        self.lines = source.splitlines(keepends=True)
+        self.starts = [0]
+        for line in self.lines:
+            self.starts.append(self.starts[-1] + len(line))
+
+    def at(self, line: int, column: int) -> int:
+        return self.starts[line - 1] + len(self.lines[line - 1].encode()[:column].decode())
+
+    def span(self, node: ast.AST) -> tuple[int, int]:
+        return self.at(node.lineno, node.col_offset), self.at(node.end_lineno, node.end_col_offset)
+
+    def of(self, node: ast.AST) -> str:
+        start, stop = self.span(node)
+        return self.source[start:stop]
+
+
+@functools.cache
+def text_of(file: str) -> Text:
+    return Text((PACKAGE / file).read_text(encoding="utf-8"))
+
+
+# --- where ----------------------------------------------------------------------------------------
+
+
+def regions() -> list[Region]:
+    """All that is mutated, in the order of the files."""
+    table = [path.relative_to(PACKAGE).as_posix() for path in sorted((PACKAGE / "tensor" / "ops").glob("*.py"))]
+    found = []
+    for file in (*table, *FUNCTIONS):
+        functions = named_functions(text_of(file).tree)
+        found += derivatives(file)
+        found += [region(file, name, functions[name]) for name in FUNCTIONS.get(file, "").split()]
+    for file, left_out in STATEMENTS.items():
+        functions = named_functions(text_of(file).tree)
+        assert functions.keys() >= set(left_out.split()), f"{left_out}: {file} has no such function"
+        names = [name for name in functions if name not in left_out.split() and "__init__" not in name]
+        found += [region(file, name, functions[name]) for name in names]
+    return found
+
+
+def region(file: str, label: str, node: ast.AST) -> Region:
+    start, stop = text_of(file).span(node)
+    first = min((d.lineno for d in getattr(node, "decorator_list", ())), default=node.lineno)
+    return Region(file, label, first, node.end_lineno, start, stop)
+
+
+def named_functions(tree: ast.Module) -> dict[str, ast.FunctionDef]:
+    functions = {f.name: f for f in tree.body if isinstance(f, ast.FunctionDef)}
+    for c in tree.body:
+        if isinstance(c, ast.ClassDef):
+            functions |= {f"{c.name}.{f.name}": f for f in c.body if isinstance(f, ast.FunctionDef)}
+    return functions
+
+
+def derivatives(file: str) -> Iterator[Region]:
+    """The rules given to `op(...)` in a file, then the functions of the file they call that are no ops themselves."""
+    text = text_of(file)
+    functions = named_functions(text.tree)
+    public = public_ops()
+    rules: list[ast.expr] = []
+    for statement in text.tree.body:
+        names = [statement.name] if isinstance(statement, ast.FunctionDef) else ["?"]
+        if isinstance(statement, ast.Assign):
+            names = [n.id for n in ast.walk(statement.targets[0]) if isinstance(n, ast.Name)]
+            calls = [c.func for c in ast.walk(statement.value) if isinstance(c, ast.Call) and is_op(c.func)]
+        else:
+            calls = [d for d in getattr(statement, "decorator_list", ()) if is_op(d)]
+        for name, call in zip(names, calls, strict=False):
+            for i, rule in enumerate(rules_of(call)):
+                rules.append(rule)
+                if isinstance(rule, ast.Lambda):
+                    yield region(file, f"{name}[{i}]" if len(rules_of(call)) > 1 else name, rule)
+    helpers: dict[str, ast.FunctionDef] = {}
+    waiting: list[ast.AST] = list(rules)
+    while waiting:
+        for node in ast.walk(waiting.pop()):
+            f = functions.get(node.id) if isinstance(node, ast.Name) else None
+            if f is not None and f.name not in {*helpers, *public} and not any(map(is_rule, f.decorator_list)):
+                helpers[f.name] = f
+                waiting.append(f)
+    for name in functions:
+        if name in helpers:
+            yield region(file, name, helpers[name])
+
+
+def is_rule(node: ast.AST) -> bool:
+    return is_op(node) and bool(rules_of(node))
+
+
+def is_op(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "op"
+
+
+@functools.cache
+def public_ops() -> list[str]:
+    """`ops.__all__`, without an import: the process that forks has not imported the package."""
+    tree = text_of("tensor/ops/__init__.py").tree
+    (names,) = (a.value for a in tree.body if isinstance(a, ast.Assign) and a.targets[0].id == "__all__")
+    return ast.literal_eval(names)
+
+
+def rules_of(call: ast.AST) -> list[ast.expr]:
+    assert isinstance(call, ast.Call)
+    given = [*call.args, *(k.value for k in call.keywords if k.arg == "joint")]
+    return [rule for rule in given if isinstance(rule, ast.Lambda | ast.Name)]
+
+
+# --- how ------------------------------------------------------------------------------------------
+
+
+def mutants_of(where: Region) -> list[Mutant]:
+    """Every mutant of a region, those that say the same once."""
+    text = text_of(where.file)
+    original = text.source[where.start : where.stop]
+    column = len(text.source[: where.start].rpartition("\n")[2])
+    whole = "(" + original + ")" if original.startswith("lambda") else " " * column + original
+    whole = whole if whole.startswith("(") else "class _:\n" * (column > 0) + whole
+    offset = whole.index(original)
+    seen, found = {ast.dump(ast.parse(whole))}, []
+    edits = (*own_edits(Text(whole)), *cosmic_edits(Text(whole)))
+    for start, stop, new in sorted(edits):
+        mutated = whole[:start] + new + whole[stop:]
+        try:
+            meaning = ast.dump(ast.parse(mutated))
+        except SyntaxError:
+            continue
+        if meaning in seen or mutated[:offset] != whole[:offset]:
+            continue
+        seen.add(meaning)
+        end = len(mutated) - (len(whole) - offset - len(original))
+        changed = text.source[: where.start] + mutated[offset:end] + text.source[where.stop :]
+        line, before, after = changed_lines(text.source, changed)
+        found.append(Mutant(where, line, before, after, changed))
+    return found
+
+
+def changed_lines(old: str, new: str) -> tuple[int, str, str]:
+    """The first line that differs, and what stood and stands there."""
+    a, b = old.splitlines(), new.splitlines()
+    first = next(i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+    same = 0
+    while same < min(len(a), len(b)) - first and a[-1 - same] == b[-1 - same]:
+        same += 1
+    before, after = a[first : len(a) - same], b[first : len(b) - same]
+    return first + 1, " ".join(map(str.strip, before)), " ".join(map(str.strip, after))
+
+
+Edit = tuple[int, int, str]
+
+
+def code_of(text: Text) -> Iterator[ast.AST]:
+    """The nodes of a region that compute: no annotations, defaults, messages or decorators."""
+    waiting: list[ast.AST] = [text.tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr) or only_speaks(node):
+            continue
+        yield node
+        if isinstance(node, ast.FunctionDef | ast.Lambda):
+            waiting += node.body if isinstance(node.body, list) else [node.body]
+        elif isinstance(node, ast.AnnAssign):
+            waiting += [node.target, *([node.value] if node.value else [])]
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+def only_speaks(node: ast.AST) -> bool:
+    """Whether it refuses something, words a message or asks for a kind of thing: no derivative depends on it."""
+    match node:
+        case ast.If(body=[ast.Raise()], orelse=[]):
+            return True
+        case ast.IfExp(body=ast.Constant(value=str()), orelse=ast.Constant(value=str())):
+            return True
+        case ast.Call(func=ast.Name(id=name)) | ast.Call(func=ast.Attribute(attr=name)):
+            return name in NOT_LOOKED_INTO
+    return False
+
+
+def own_edits(text: Text) -> Iterator[Edit]:
+    """Terms dropped, arguments and gates swapped, the gradient negated, statements left out."""
+    of, span = text.of, text.span
+
+    def swapped(items: Sequence[ast.expr]) -> Iterator[Edit]:
+        for a, b in itertools.pairwise(items):
+            if not any(isinstance(x, ast.Starred) or of(x) == "name" or of(x).startswith('"') for x in (a, b)):
+                (start, _), (_, stop) = span(a), span(b)
+                between = text.source[span(a)[1] : span(b)[0]]
+                yield start, stop, of(b) + between + of(a)
+
+    for node in code_of(text):
+        match node:
+            case ast.BinOp():
+                yield *span(node), f"({of(node.left)})"
+                yield *span(node), f"({of(node.right)})"
+                if not isinstance(node.op, ast.Add | ast.Mult):
+                    yield from swapped([node.left, node.right])
+            case ast.BoolOp():
+                for value in node.values:
+                    yield *span(node), " and ".join(f"({of(v)})" for v in node.values if v is not value)
+            case ast.Call():
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                if name not in NOT_SWAPPED:
+                    yield from swapped(node.args)
+                if name in TWINS:
+                    yield span(node.func)[1] - len(name), span(node.func)[1], TWINS[name]
+                if name in UNARY:
+                    inside = node.args[0] if node.args else node.func.value
+                    yield *span(node), f"({of(inside)})"
+            case ast.Attribute(attr="mT" | "T"):
+                yield *span(node), of(node.value)
+            case ast.Name(id="g" | "dh", ctx=ast.Load()):
+                for factor in ("-", "2 * ", "0 * "):
+                    yield *span(node), f"({factor}{node.id})"
+            case ast.IfExp():
+                yield *span(node), f"({of(node.body)})"
+                yield *span(node), f"({of(node.orelse)})"
+            case ast.If() | ast.While():
+                yield *span(node.test), "False"
+                if isinstance(node, ast.If):
+                    yield *span(node.test), "True"
+            case ast.Tuple() | ast.List() if len(node.elts) > 1:
+                yield from swapped(node.elts)
+            case ast.AugAssign():
+                between = span(node.target)[1], span(node.value)[0]
+                yield *between, " = "
+                yield *between, " += " if isinstance(node.op, ast.Sub | ast.Mult) else " -= "
+        if isinstance(node, ast.AugAssign | ast.Expr | ast.Continue | ast.Assign):
+            kept = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name | ast.Tuple) for t in node.targets)
+            if not kept and not isinstance(getattr(node, "value", None), ast.Constant | ast.Yield):
+                yield *span(node), "pass"
+
+
+def cosmic_edits(text: Text) -> Iterator[Edit]:
+    """The mutations of Cosmic Ray's operators."""
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.mutating import mutate_code
+
+    code = [text.span(n) for n in code_of(text) if isinstance(n, ast.expr | ast.stmt) and not compound(n)]
+    for operator in operators():
+        positions = [p for node in ast_nodes(get_ast(text.source)) for p in operator.mutation_positions(node)]
+        for i, ((line, column), _) in enumerate(positions):
+            at = text.starts[line - 1] + column
+            if any(start <= at < stop for start, stop in code):
+                mutated = mutate_code(text.source, operator, i)
+                if mutated is not None and mutated != text.source:
+                    yield 0, len(text.source), mutated
+
+
+def compound(node: ast.AST) -> bool:
+    """Whether it holds more than what it computes itself: its parts are looked at one by one."""
+    return isinstance(node, ast.FunctionDef | ast.ClassDef | ast.If | ast.For | ast.While | ast.With | ast.Try)
+
+
+@functools.cache
+def operators() -> list:
+    from cosmic_ray.plugins import get_operator, operator_names
+
+    chosen = []
+    for name in sorted(operator_names()):
+        kind = name.partition("/")[2]
+        family, _, change = kind.partition("_")
+        arithmetic = family == "ReplaceBinaryOperator" and ARITHMETIC.issuperset(change.split("_"))
+        if kind in OTHERS or arithmetic or (family == "ReplaceComparisonOperator" and change in COMPARISONS):
+            chosen.append(get_operator(name)())
+    return chosen

@@ -1,0 +1,54 @@
+"""The list of bugs and the places of the mutations fit the code as it is: neither can rot. `make mutants` runs them."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.mutants import __main__ as runner
+from tests.mutants import mutations
+from tests.mutants.bugs import BUGS, Bug
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_bug_occurs_once_and_is_python(bug: Bug) -> None:
+    assert runner.fault_of(bug) == ""
+    source = (runner.ROOT / "tinygrad_rnn" / bug.file).read_text(encoding="utf-8")
+    assert ast.dump(ast.parse(source)) != ast.dump(ast.parse(source.replace(bug.old, bug.new)))
+    words = [word for word in bug.nearest.split() if word.endswith(".py")]
+    assert words and all((runner.ROOT / word).exists() for word in words)
+    assert bug.why and len(bug.why) < 120
+
+
+def test_bugs_are_told_apart_and_are_many() -> None:
+    assert len({bug.name for bug in BUGS}) == len(BUGS) >= 68
+    assert len({(bug.file, bug.old, bug.new) for bug in BUGS}) == len(BUGS)
+
+
+def test_an_entry_that_fits_nothing_is_a_fault() -> None:
+    bug = BUGS[0]
+    changes = {"old": "no such text", "new": bug.old}
+    for name, value in changes.items():
+        assert runner.fault_of(Bug(**{**vars(bug), name: value}))
+
+
+def test_every_function_to_mutate_is_there() -> None:
+    found = mutations.regions()
+    for file, names in mutations.FUNCTIONS.items():
+        assert set(names.split()) <= {region.label for region in found if region.file == file}
+    rules = {region.label for region in found if region.file == "tensor/ops/arithmetic.py"}
+    assert {"multiply[0]", "multiply[1]", "negative", "if_larger"} <= rules
+
+
+def test_our_own_mutations_of_a_line() -> None:
+    text = mutations.Text("(lambda g, x: g * exp(-x))")
+    changed = {text.source[:a] + new + text.source[b:] for a, b, new in mutations.own_edits(text)}
+    assert changed == {
+        "(lambda g, x: (g))",
+        "(lambda g, x: (exp(-x)))",
+        "(lambda g, x: (-g) * exp(-x))",
+        "(lambda g, x: (2 * g) * exp(-x))",
+        "(lambda g, x: (0 * g) * exp(-x))",
+        "(lambda g, x: g * (-x))",
+    } | ({"pass"} & changed)
