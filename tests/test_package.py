@@ -42,7 +42,8 @@ def test_all_that_is_imported_is_declared() -> None:
     hard = {import_name(requirement) for requirement in PROJECT["dependencies"]}
     optional = {import_name(requirement) for extra in EXTRAS.values() for requirement in extra}
     assert third_party("tinygrad_rnn") <= hard | optional
-    assert third_party("tests") <= hard | {import_name(r) for r in EXTRAS["test"] + EXTRAS["viz"]} | {"cupy"}
+    of_tests = {import_name(r) for extra in ("test", "viz", "mutation", "witness") for r in EXTRAS.get(extra, ())}
+    assert third_party("tests") <= hard | of_tests | {"cupy"}
 
 
 def test_the_tools_are_pinned() -> None:

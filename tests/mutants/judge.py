@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -45,7 +46,11 @@ NN_TESTS = {
     "nn/layers.py": "nn/test_layers.py",
     "nn/recurrent.py": "nn/test_recurrent.py nn/test_lengths.py",
 }
-ENGINE_TESTS = "tensor/test_graph.py tensor/test_functional.py tensor/test_pitfalls.py tensor/test_indexing.py"
+CELLS = {"tests/nn/test_cells.py", "tests/nn/test_recurrent.py"}  # beside these the laws of recurrent layers are asked
+ENGINE_TESTS = {
+    "tensor/graph.py": "tensor/test_graph.py tensor/test_functional.py tensor/test_pitfalls.py tensor/test_indexing.py",
+    "tensor/functional.py": "tensor/test_functional.py tensor/test_graph.py tensor/test_pitfalls.py",
+}
 OP_TESTS = {
     "tensor/ops/indexing.py": "tensor/test_indexing.py tensor/test_subgradients.py",
     "tensor/ops/linalg.py": "tensor/test_einsum.py nn/test_layers.py",
@@ -137,6 +142,20 @@ def ask_case(domain: Any, case: Any, verdict: Verdict) -> None:
             verdict.killers["gradient"] = verdict.killers.pop(oracle)
 
 
+def ask_layers(verdict: Verdict) -> None:
+    """The laws of recurrent layers, on layers of each kind with options of each kind."""
+    from tinygrad_rnn import nn
+    from tinygrad_rnn.testing.recurrent import Sequences, check_case
+
+    ragged, whole = Sequences(T=4, B=3, lengths=(2, 4, 1)), Sequences(T=6, B=2)
+    for layer in (nn.RNN, nn.LSTM, nn.GRU):
+        for options in ({}, {"fused": False}, {"num_layers": 2, "bidirectional": True, "batch_first": True}):
+            for case in (ragged, whole):
+                hear(verdict, "laws", partial(check_case, partial(layer, 2, 3, **options), case))
+    for cell in (nn.RNNCell, nn.LSTMCell, nn.GRUCell):
+        hear(verdict, "laws", partial(check_case, partial(cell, 2, 3), whole))
+
+
 class Witnesses:
     """A pytest plugin: each test bears witness in the column of its name; a column that has objected is not asked
     again.
@@ -170,12 +189,7 @@ def column_of(node: str) -> str:
 
 def tests_of(region: Region) -> list[str]:
     """The files of tests that are nearest to a region."""
-    if region.file in NN_TESTS:
-        names = NN_TESTS[region.file]
-    elif region.file.startswith("tensor/ops/"):
-        names = OP_TESTS.get(region.file, "tensor/test_subgradients.py")
-    else:
-        names = ENGINE_TESTS
+    names = (NN_TESTS | ENGINE_TESTS | OP_TESTS).get(region.file, "tensor/test_subgradients.py")
     return [f"tests/{name}" for name in names.split()]
 
 
@@ -184,7 +198,7 @@ def run_tests(files: Sequence[str], verdict: Verdict) -> None:
     pytest.main([*options, *files], plugins=[Witnesses(column_of, verdict)])
 
 
-def ask(rows: Sequence[str], files: Sequence[str]) -> Verdict:
+def ask(rows: Sequence[str], files: Sequence[str], layers: bool) -> Verdict:
     """Every oracle's verdict on the package as it is imported here."""
     verdict = Verdict()
     try:
@@ -192,6 +206,8 @@ def ask(rows: Sequence[str], files: Sequence[str]) -> Verdict:
     except Exception as error:  # noqa: BLE001
         return Verdict({"import": 1}, {"import": said(error)})
     ask_laws(rows, verdict)
+    if layers:
+        ask_layers(verdict)
     run_tests(files, verdict)
     return verdict
 
@@ -284,7 +300,7 @@ def judge(mutant: Mutant | None, rows: Sequence[str], files: Sequence[str]) -> V
     assert "tinygrad_rnn" not in sys.modules
     if mutant is not None:
         sys.meta_path.insert(0, Mutated(mutant.region.file, mutant.source))
-    return ask(rows, files)
+    return ask(rows, files, any(name in CELLS for name in files))
 
 
 def prepare() -> None:
