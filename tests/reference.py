@@ -2,13 +2,14 @@
 
 Nothing here knows of the package: the derivatives are those one finds with pencil and paper, in the layouts
 and the gate orders of PyTorch (LSTM i, f, g, o; GRU r, z, n with the reset after the product). One function
-per direction of time and kind runs forwards and remembers, its partner runs backwards. `Network` puts layers
-and directions together.
+per direction of time and kind runs forwards and remembers, its partner runs backwards. `Network` puts layers,
+directions, dropout and sequences of their own lengths together.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,21 @@ class Trace:
     h: np.ndarray  # (T + 1, B, H): h[0] is the initial state, h[t + 1] the state after step t
     c: np.ndarray  # (T + 1, B, H): used by the LSTM only
     kept: list[tuple[np.ndarray, ...]]
+    running: np.ndarray  # (T, B, 1): a sequence that has ended keeps its state
 
 
-def forward(kind: str, x: np.ndarray, h0: np.ndarray, c0: np.ndarray, w: Weights, nonlinearity: str = "tanh") -> Trace:
-    """Run one direction over x (T, B, I)."""
+def forward(
+    kind: str,
+    x: np.ndarray,
+    h0: np.ndarray,
+    c0: np.ndarray,
+    w: Weights,
+    nonlinearity: str = "tanh",
+    running: np.ndarray | None = None,
+) -> Trace:
+    """Run one direction over x (T, B, I); a sequence computes where `running` (T, B, 1), by default everywhere."""
     T, B, _ = x.shape
+    running = np.ones((T, B, 1), bool) if running is None else running
     H = h0.shape[-1]
     h = np.zeros((T + 1, B, H))
     c = np.zeros((T + 1, B, H))
@@ -64,7 +75,9 @@ def forward(kind: str, x: np.ndarray, h0: np.ndarray, c0: np.ndarray, w: Weights
             n = np.tanh(a[:, 2 * H :] + r * m)
             h[t + 1] = (1 - z) * n + z * h[t]
             kept.append((r, z, m, n))
-    return Trace(kind, nonlinearity, x, h, c, kept)
+        h[t + 1] = np.where(running[t], h[t + 1], h[t])
+        c[t + 1] = np.where(running[t], c[t + 1], c[t])
+    return Trace(kind, nonlinearity, x, h, c, kept, running)
 
 
 def backward(
@@ -82,6 +95,8 @@ def backward(
     steps = {name: np.zeros((T, *value.shape)) for name, value in w.items()}
     dh, dc = dh_n.copy(), dc_n.copy()
     for t in reversed(range(T)):
+        on = trace.running[t]
+        waiting = dh, dc
         dh = dh + dy[t]
         h, c = trace.h[t], trace.c[t]
         if trace.kind == "rnn":
@@ -109,8 +124,10 @@ def backward(
             db = np.concatenate([dr, dz, dn * r], axis=1)
             dh = dh * z
         assert da.shape == (B, G * H)
+        da, db = da * on, db * on
         dx[t] = da @ w["weight_ih"]
-        dh = dh + db @ w["weight_hh"]
+        dh = np.where(on, dh + db @ w["weight_hh"], waiting[0])
+        dc = np.where(on, dc, waiting[1])
         steps["weight_ih"][t] = da.T @ trace.x[t]
         steps["weight_hh"][t] = db.T @ h
         steps["bias_ih"][t] = da.sum(0)
@@ -123,7 +140,9 @@ def backward(
 class Network:
     """Several layers and directions, parameters named as PyTorch names them.
 
-    `masks[l]`, where given, multiplies what layer l hands to layer l + 1 (dropout, already scaled).
+    `masks[l]`, where given, multiplies what layer l hands to layer l + 1 (dropout, already scaled). Of `lengths`
+    (B,), where given, each is where a sequence ends: its output is 0 and its state rests from there on, and its
+    backward direction begins at its own last step.
     """
 
     kind: str
@@ -132,6 +151,7 @@ class Network:
     bidirectional: bool = False
     nonlinearity: str = "tanh"
     masks: list[np.ndarray] | None = None
+    lengths: Sequence[int] | None = None
 
     def weights(self, layer: int, direction: int) -> Weights:
         """The four arrays of one direction of one layer, in float64; absent biases are zeros."""
@@ -144,20 +164,32 @@ class Network:
             found[name] = np.asarray(value, np.float64)
         return found
 
+    def turned(self, x: np.ndarray) -> np.ndarray:
+        """Each sequence of x (T, B, ...) backwards in time, from its own last step to its first."""
+        y = x.copy()
+        for b, n in enumerate(self.running[:, :, 0].sum(0)):
+            y[:n, b] = x[:n, b][::-1]
+        return y
+
     def run(self, x: np.ndarray, h0: np.ndarray, c0: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(output, h_n, c_n) for x (T, B, I) and states (layers * directions, B, H)."""
         D = 2 if self.bidirectional else 1
+        T, B, _ = x.shape
         self.traces: list[list[Trace]] = []
-        y = np.asarray(x, np.float64)
+        ends = [T] * B if self.lengths is None else self.lengths
+        self.running = np.arange(T)[:, None, None] < np.reshape(ends, (B, 1))
+        y = np.where(self.running, np.asarray(x, np.float64), 0)
         h_n, c_n = [], []
         for layer in range(self.num_layers):
             traces, outputs = [], []
             for d in range(D):
-                inward = y[::-1] if d else y
                 k = layer * D + d
-                trace = forward(self.kind, inward, h0[k], c0[k], self.weights(layer, d), self.nonlinearity)
+                weights = self.weights(layer, d)
+                inward = self.turned(y) if d else y
+                trace = forward(self.kind, inward, h0[k], c0[k], weights, self.nonlinearity, self.running)
                 traces.append(trace)
-                outputs.append(trace.h[1:][::-1] if d else trace.h[1:])
+                outward = np.where(self.running, trace.h[1:], 0)
+                outputs.append(self.turned(outward) if d else outward)
                 h_n.append(trace.h[-1])
                 c_n.append(trace.c[-1])
             self.traces.append(traces)
@@ -176,12 +208,12 @@ class Network:
             dx = 0.0
             for d in range(D):
                 H = dh_n.shape[-1]
-                part = dy[..., d * H : (d + 1) * H]
+                part = np.where(self.running, dy[..., d * H : (d + 1) * H], 0)
                 k = layer * D + d
                 grads, _ = backward(
-                    self.traces[layer][d], part[::-1] if d else part, dh_n[k], dc_n[k], self.weights(layer, d)
+                    self.traces[layer][d], self.turned(part) if d else part, dh_n[k], dc_n[k], self.weights(layer, d)
                 )
-                dx = dx + (grads["x"][::-1] if d else grads["x"])
+                dx = dx + (self.turned(grads["x"]) if d else grads["x"])
                 found["h0"][k], found["c0"][k] = grads["h0"], grads["c0"]
                 for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
                     full = f"{name}_l{layer}" + ("_reverse" if d else "")

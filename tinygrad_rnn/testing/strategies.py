@@ -31,15 +31,18 @@ from tinygrad_rnn.testing.domains import (
     make_arrays,
     shapes_of,
 )
+from tinygrad_rnn.testing.recurrent import KINDS, Configuration, Sequences
 
 __all__ = [
     "arrays",
     "axes",
     "broadcastable_shapes",
     "cases",
+    "configurations",
     "indices",
     "layouts",
     "seeds",
+    "sequences",
     "shapes",
     "signature_shapes",
     "tensors",
@@ -247,3 +250,18 @@ def indices(draw: DrawFn, shape: Shape, basic: bool = True, advanced: bool = Tru
 
 def _kind(key: Any) -> Any:
     return "mask" if isinstance(key, np.ndarray) and key.dtype == bool else key if key is Ellipsis else ""
+
+
+# --- sequences and layers -----------------------------------------------------------------------------------
+
+
+@st.composite
+def sequences(draw: DrawFn, max_T: int = 6, max_B: int = 3) -> Sequences:
+    """A batch of sequences, mostly short ones, ragged or not: a case of `check_recurrent`."""
+    return Sequences.draw(_choose(draw), draw(seeds()), max_T, max_B)
+
+
+@st.composite
+def configurations(draw: DrawFn, kinds: Sequence[str] = KINDS, max_size: int = 4) -> Configuration:
+    """A recurrent layer or cell of the library with its options: kind, sizes, layers, directions, dropout ..."""
+    return Configuration.draw(_choose(draw), kinds, max_size)
