@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinygrad_rnn.nn import functional, init
 from tinygrad_rnn.nn.cells import GRUCell, LSTMCell, RNNCell, gru_cell, lstm_cell, rnn_cell
+from tinygrad_rnn.nn.convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
 from tinygrad_rnn.nn.layers import (
     ELU,
     GELU,
@@ -21,6 +22,7 @@ from tinygrad_rnn.nn.layers import (
     Tanh,
 )
 from tinygrad_rnn.nn.module import Module, ModuleList, Sequential
+from tinygrad_rnn.nn.normalisation import BatchNorm1d, BatchNorm2d
 from tinygrad_rnn.nn.parameter import Parameter
 from tinygrad_rnn.nn.recurrent import GRU, LSTM, RNN
 
@@ -32,7 +34,15 @@ __all__ = [
     "Linear",
     "Embedding",
     "LayerNorm",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "Dropout",
+    "Conv1d",
+    "Conv2d",
+    "MaxPool1d",
+    "MaxPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
     "Tanh",
     "Sigmoid",
     "ReLU",

@@ -1,4 +1,4 @@
-"""Losses, layer normalisation and dropout, as functions.
+"""Losses, normalisation, dropout, convolution and pooling, as functions.
 
 Every loss has `reduction`, "mean", "sum" or "none", and `mask`: booleans, True where an element counts, of the shape of
 the unreduced losses or of its first axes: a mask (T, B) from `sequence_mask` fits losses (T, B) and (T, B, F). What the
@@ -14,18 +14,28 @@ from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import kernels
+from tinygrad_rnn.nn.windows import avg_pool1d, avg_pool2d, conv1d, conv2d, max_pool1d, max_pool2d
 from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.functional import replayable
 from tinygrad_rnn.tensor.fused import fused
+from tinygrad_rnn.tensor.recording import no_grad
 from tinygrad_rnn.tensor.tensor import Tensor
 
 __all__ = [
+    "avg_pool1d",
+    "avg_pool2d",
+    "batch_norm",
     "binary_cross_entropy_with_logits",
+    "conv1d",
+    "conv2d",
     "cross_entropy",
     "dropout",
     "huber_loss",
     "l1_loss",
     "layer_norm",
+    "max_pool1d",
+    "max_pool2d",
     "mse_loss",
     "nll_loss",
     "sequence_mask",
@@ -283,6 +293,75 @@ def layer_norm(
     N = math.prod(x.shape[: x.ndim - len(shape)])
     w, b = (None if p is None else ops.reshape(p, (D,)) for p in (weight, bias))
     return ops.reshape(layer_norm_rows(ops.reshape(x, (N, D)), w, b, eps=float(eps)), x.shape)
+
+
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Batch normalisation of Ioffe and Szegedy (2015, arXiv:1502.03167) of x (N, C, ...): each channel less its mean,
+    over √(variance + eps), times `weight` (C,), plus `bias` (C,).
+
+    In `training` the statistics are those of this batch, over all axes but that of the channels, and gradients
+    flow through them. The running ones (C,), where given, then become (1 - momentum) running + momentum batch, with
+    the variance over n - 1; where a checkpointed segment is replayed, they stay. Otherwise the running statistics
+    are taken.
+
+    Raises `ShapeError` for shapes that do not fit, and in training for a batch with fewer than two values per channel,
+    `ValueError` if there are no running statistics to take.
+
+    >>> import tinygrad_rnn as tr
+    >>> x = tr.Tensor([[1.0, 10.0], [3.0, 30.0]])
+    >>> tr.nn.functional.batch_norm(x, training=True, eps=0.0).tolist()
+    [[-1.0, -1.0], [1.0, 1.0]]
+    """
+    x = as_tensor(x)
+    if x.ndim < 2:
+        raise ShapeError(f"batch_norm: the input must be (N, C, ...), got shape {x.shape}")
+    C = x.shape[1]
+    given = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    for name, p in given.items():
+        if p is not None and p.shape != (C,):
+            raise ShapeError(f"batch_norm: {name} must have shape ({C},) for an input {x.shape}, got {p.shape}")
+    # the batch last, as a convolution leaves it in memory
+    last = ops.moveaxis(x, 0, -1)
+    rows = ops.reshape(last, (C, math.prod(last.shape[1:])))
+    if training:
+        if rows.shape[1] < 2:
+            raise ShapeError(
+                f"batch_norm: training needs at least two values per channel, an input {x.shape} has {rows.shape[1]}"
+            )
+        y = layer_norm_rows(rows, None, None, eps=float(eps))
+        if first_run():
+            _update(running_mean, running_var, rows, momentum)
+    else:
+        if running_mean is None or running_var is None:
+            raise ValueError("batch_norm: without training it needs running_mean and running_var")
+        y = (rows - running_mean[:, None]) / ops.sqrt(running_var + eps)[:, None]
+    y = y if weight is None else y * weight[:, None]
+    y = y if bias is None else y + bias[:, None]
+    return ops.moveaxis(ops.reshape(y, last.shape), -1, 0)
+
+
+@no_grad()
+def _update(running_mean: Tensor | None, running_var: Tensor | None, rows: Tensor, momentum: float) -> None:
+    """Move the running statistics towards those of rows (C, D)."""
+    if running_mean is not None:
+        running_mean.assign_((1 - momentum) * running_mean + momentum * ops.mean(rows, axis=1))
+    if running_var is not None:
+        running_var.assign_((1 - momentum) * running_var + momentum * ops.var(rows, axis=1, ddof=1))
+
+
+def first_run() -> bool:
+    """False where a checkpointed segment is replayed: what counts its calls must not count this one."""
+    token = object()
+    return replayable(token) is token
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
