@@ -10,6 +10,7 @@ from tinygrad_rnn.testing.domains import DOMAINS, Boolean, Case, Distinct, Domai
 from tinygrad_rnn.testing.errors import GradientError, KinkError, LawError
 from tinygrad_rnn.testing.gradients import check_gradients
 from tinygrad_rnn.testing.laws import check_op
+from tinygrad_rnn.testing.modules import check_module
 from tinygrad_rnn.testing.recurrent import check_recurrent
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "LawError",
     "Real",
     "check_gradients",
+    "check_module",
     "check_op",
     "check_recurrent",
 ]

@@ -22,7 +22,7 @@ from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import is_floating, namespace
 from tinygrad_rnn.tensor.functional import grad
-from tinygrad_rnn.tensor.graph import leaf
+from tinygrad_rnn.tensor.graph import leaf, newest_first
 from tinygrad_rnn.tensor.tensor import Tensor, box
 from tinygrad_rnn.testing.domains import LAYOUTS, Case, Distinct, Domain, RandomChoose, loops_of
 from tinygrad_rnn.testing.errors import GradientError, LawError
@@ -187,7 +187,7 @@ class Laws:
         names: Sequence[str] = (),
     ) -> None:
         self.f, self.arrays, self.where = f, [frozen(x) for x in arrays], where
-        self.names = names or [f"input {i}" for i in range(len(arrays))]
+        self.named, self.names = bool(names), names or [f"input {i}" for i in range(len(arrays))]
         self.counts: Counts = Counter()
         self.rng = np.random.default_rng(seed)
         self.seed = seed
@@ -203,21 +203,18 @@ class Laws:
 
     @contextmanager
     def law(self, law: str) -> Iterator[None]:
-        """What is done inside is the check of a law; a write to a read-only array is a mutation."""
-        try:
-            yield
-        except ShapeError as error:
-            if "the derivative is wrong" in str(error):
-                self.fail("shape", str(error), error)
-            raise
-        except ValueError as error:
-            if "read-only" in str(error):
-                self.fail("no mutation", f"something writes to an array that it was given ({error})", error)
-            raise
+        """What is done inside is the check of a law."""
+        with only_reading(self.where):
+            try:
+                yield
+            except ShapeError as error:
+                if "the derivative is wrong" in str(error):
+                    self.fail("shape", str(error), error)
+                raise
         self.counts[law] = 1
 
     def fail(self, law: str, message: str, cause: BaseException | None = None) -> NoReturn:
-        raise LawError(law, f"{law}: {message}\n  in {self.where}" if self.where else f"{law}: {message}") from cause
+        raise broken(law, message, self.where) from cause
 
     def agree(
         self, law: str, what: str, ours: Array, theirs: Array, size: float | None = None, spread: Any = None
@@ -286,11 +283,15 @@ class Laws:
     # --- the laws ---------------------------------------------------------------------------------
 
     def check_outputs(self) -> None:
-        """Finite, and of the inputs' floating dtype."""
+        """Finite, and of the inputs' floating dtype, as all that they are computed from."""
         with self.law("dtype"):
             for k, y in enumerate(self.point.values):
                 if self.varied and y.dtype.kind == "f" and y.dtype != np.float64:
                     self.fail("dtype", f"output {k} is {y.dtype}, but the floating inputs are float64")
+            for node in newest_first([y._node for y in self.point.live if y._node is not None]):
+                if node.dtype != np.float64:
+                    name = node.plan.name if node.plan else "a leaf"
+                    self.fail("dtype", f"{name} of shape {node.shape} is {node.dtype}, between float64 and float64")
         for k, y in enumerate(self.point.values):
             if y.dtype.kind == "f" and not np.all(np.isfinite(y)):
                 self.fail(
@@ -348,7 +349,7 @@ class Laws:
                 if not np.array_equal(y, z, equal_nan=True):
                     self.fail("repeats", f"output {k} is {brief(z)} when called again, and was {brief(y)}")
             if any(y.requires_grad for y in again.outputs):
-                self.fail("gradient", "an output of constants requires a gradient")
+                self.fail("frozen", "an output of constants requires a gradient")
 
     def raw(self, must: bool) -> None:
         """A call with raw arrays is the same call. A function that is not an op may need Tensors."""
@@ -459,11 +460,15 @@ class Laws:
         return [y * (1 / 3) for y in ys if y._array.dtype.kind in "fc"]
 
     def numeric(self, f: Function, order: int, analytic: bool | None) -> None:
+        def named(match: re.Match[str]) -> str:
+            i = int(match[2])
+            return f"{match[1]} ({self.names[i] if i < len(self.names) else 'an incoming gradient'})"
+
         try:
             check_gradients(lambda *xs: flat(f(*xs)), *self.arrays, order=order, analytic=analytic, seed=self.seed)
         except LawError as error:
-            if self.where:
-                error.args = (f"{error}\n  in {self.where}", *error.args[1:])
+            message = re.sub(r"((?:of|by) input (\d+))(?=[ ,:])", named, str(error)) if self.named else str(error)
+            error.args = (f"{message}\n  in {self.where}" if self.where else message, *error.args[1:])
             raise
 
     def backward(self) -> None:
@@ -623,13 +628,8 @@ class Point:
         return [next(along)._array if y.requires_grad else np.zeros(y.shape) for y in floats]
 
     def backward(self, cotangents: Sequence[Array]) -> None:
-        """Adds Jᵀu to `.grad` of the inputs."""
-        seeds = self.seeds(cotangents)
-        if len(self.live) == 1:
-            self.live[0].backward(seeds[0], retain_graph=True)
-            return
-        joined = ops.concatenate([ops.reshape(y, (-1,) if y.size else (0,)) for y in self.live])
-        joined.backward(ops.concatenate([ops.reshape(u, (-1,) if u.size else (0,)) for u in seeds]), retain_graph=True)
+        """Add Jᵀu to `.grad` of the inputs."""
+        pull_into_leaves(self.outputs, cotangents)
 
 
 def flat(outputs: Any) -> list[Tensor]:
@@ -639,6 +639,33 @@ def flat(outputs: Any) -> list[Tensor]:
         if not isinstance(y, Tensor):
             raise TypeError(f"a function of Tensors returns Tensors, not {type(y).__name__}: {y!r:.60}")
     return found
+
+
+def pull_into_leaves(outputs: Sequence[Tensor], cotangents: Sequence[Array]) -> None:
+    """One backward from all outputs that require a gradient; a cotangent for each floating output."""
+    floats = [y for y in outputs if is_floating(y.dtype)]
+    pairs = [(y, box(u, None)) for y, u in zip(floats, cotangents, strict=True) if y.requires_grad]
+    if len(pairs) == 1:
+        pairs[0][0].backward(pairs[0][1], retain_graph=True)
+    elif pairs:
+        y, u = (ops.concatenate([ops.reshape(t, (t.size,)) for t in part]) for part in zip(*pairs, strict=True))
+        y.backward(u, retain_graph=True)
+
+
+def broken(law: str, message: str, where: str) -> LawError:
+    """The error for a broken law."""
+    return LawError(law, f"{law}: {message}\n  in {where}" if where else f"{law}: {message}")
+
+
+@contextmanager
+def only_reading(where: str) -> Iterator[None]:
+    """A write to a read-only array inside is a mutation."""
+    try:
+        yield
+    except ValueError as error:
+        if "read-only" in str(error):
+            raise broken("no mutation", f"something writes to an array that it was given ({error})", where) from error
+        raise
 
 
 def leaves_of(outputs: Any, leaf_of: Callable[[Any], Any]) -> list[Any]:
@@ -701,13 +728,13 @@ def explore(what: str, strategy: Any, check: Callable[[Any], Counts], examples: 
     from hypothesis import HealthCheck, Phase, given, settings
 
     counts: Counts = Counter()
-    broken: list[LawError] = []
+    failures: list[LawError] = []
 
     def example(case: Any) -> None:
         try:
             counts.update(check(case))
         except LawError as error:
-            broken.append(error)
+            failures.append(error)
             raise
 
     example.__name__ = re.sub(r"\W", "_", what)  # by which Hypothesis remembers what failed before
@@ -726,7 +753,7 @@ def explore(what: str, strategy: Any, check: Callable[[Any], Counts], examples: 
     except LawError:
         raise
     except Exception:
-        if broken:  # it passed when Hypothesis tried it again
-            raise broken[-1] from None
+        if failures:  # it passed when Hypothesis tried it again
+            raise failures[-1] from None
         raise
     return counts
