@@ -215,6 +215,37 @@ def test_refuses_a_small_entry_that_is_wrong_beside_a_large_one(analytic):
     check_gradients(lambda x: x * scale, normal(3), analytic=analytic)
 
 
+def test_an_entry_is_judged_by_its_own_size_and_not_by_that_of_another_output():
+    @tr.op(lambda g, x: g[..., 0] * 1e12 + g[..., 1] * 2 * x)  # 1e12 x and a wrong derivative of 3 x²
+    def two(x):
+        return np.stack([1e12 * x, 3 * x * x], -1)
+
+    with pytest.raises(GradientError, match=r"entry \(0, 1\) of output 0 .* ratio 0\.333"):
+        check_gradients(two, np.array([0.5, 0.75]))
+
+
+@pytest.mark.parametrize("size", [1, 300])
+def test_refuses_nan(size):
+    """With a Jacobian of its own, and too large for one."""
+
+    @tr.op(lambda g: g * np.nan)
+    def sick(x):
+        return x * 1.0
+
+    with pytest.raises(GradientError, match="analytic nan"):
+        check_gradients(sick, np.ones(size))
+
+
+@pytest.mark.parametrize("size", [1, 300])
+def test_what_is_small_beside_the_values_is_no_rounding_if_it_stays(size):
+    @tr.op(lambda g: 0 * g)
+    def nearly_one(x):
+        return 1 + 1e-14 * x
+
+    with pytest.raises(GradientError, match="ratio 0"):
+        check_gradients(nearly_one, np.linspace(0.5, 1, size))
+
+
 def test_the_jacobian_of_several_inputs_and_outputs():
     def right(x, y):
         return x * tr.sum(y), (1e-20 * y, tr.exp(x))

@@ -22,7 +22,7 @@ from tinygrad_rnn.testing import (
     Real,
     check_op,
 )
-from tinygrad_rnn.testing.laws import check_case, flat
+from tinygrad_rnn.testing.laws import check_case, explore, flat
 
 ROWS = {str(domain): domain for domain in DOMAINS}
 LAWS = {
@@ -341,6 +341,18 @@ def test_examples_order_and_counts():
     assert counts["second derivative"] == 0
     assert counts["gradient"] == 7 + 5  # and the layouts
     assert sum(check_case(ROWS["exp"], Case(((2,),))).values()) == len(LAWS - {"broadcasting", "layout"})
+
+
+def test_what_only_a_drawn_example_breaks_is_raised_shrunk():
+    integers = pytest.importorskip("hypothesis.strategies").integers
+
+    def check(n):
+        if n > 10:
+            raise LawError("small", f"{n} is large")
+        return {"small": 1}
+
+    with pytest.raises(LawError, match="^11 is large"):
+        explore("numbers", integers(0, 10**6), check, examples=100)
 
 
 def test_without_hypothesis_it_says_what_to_install(monkeypatch):
