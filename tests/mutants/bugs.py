@@ -19,6 +19,8 @@ LOSSES = "tests/nn/test_functional.py"
 LAYERS = "tests/nn/test_layers.py"
 CHECKER = "tests/testing/test_gradients.py"
 LAWS = "tests/testing/test_laws.py"
+RECURRENT_LAWS = "tests/testing/test_recurrent.py"
+MODULE_LAWS = "tests/testing/test_modules.py"
 TBPTT = "tests/training/test_bptt.py"
 
 
@@ -462,11 +464,48 @@ BUGS = [
          "an input that was written to is not noticed", LAWS),
         ("laws-aliasing-unseen", "                if np.shares_memory(g, x):\n", "                if False:\n",
          "gradients that share memory are not noticed", LAWS),
-        ("laws-error-swallowed", "            broken.append(error)\n            raise\n",
-         "            broken.append(error)\n",
+        ("laws-error-swallowed", "            failures.append(error)\n            raise\n",
+         "            failures.append(error)\n",
          "a broken law is noted and forgotten", LAWS),
         ("laws-float32-loosely", "wrong = ~(abs(low - exact) <= 32 * float(np.finfo(dtype).eps) * size",
          "wrong = ~(abs(low - exact) <= size", "any float32 is near any float64", LAWS),
+    ),
+    *table(
+        "testing/recurrent.py",
+        ("recurrent-absolute-tolerance", "if np.all(error <= rtol * size + TINY):",
+         "if np.all(error <= rtol * size + 1e-8):", "what has vanished agrees with anything", RECURRENT_LAWS),
+        ("recurrent-steps-absolute", "allowed, error = RTOL * float(np.sum(abs(terms))) + TINY,",
+         "allowed, error = RTOL * float(np.sum(abs(terms))) + 1e-6,", "a gradient that was cut passes after some steps",
+         RECURRENT_LAWS),
+        ("recurrent-steps-together", "axes = tuple(range(2, expected.ndim)) if name in (\"x\", \"output\") else None",
+         "axes = None", "a step is judged by the size of the largest", RECURRENT_LAWS),
+        ("recurrent-no-long-sequence", "    Sequences(T=LONG, B=2, pulled=\"last\"),\n", "",
+         "an RNN that is cut after 15 steps passes", RECURRENT_LAWS),
+        ("recurrent-no-steps", "    \"per-step gradients\": _Proof.per_step,\n", "",
+         "steps are not looked at one by one",
+         RECURRENT_LAWS),
+        ("recurrent-no-lengths", "    \"lengths\": _Proof.lengths,\n", "", "lengths are not asked for", RECURRENT_LAWS),
+        ("recurrent-no-reversal", "    \"reversal\": _Proof.reversal,\n", "", "the backward direction is not asked for",
+         RECURRENT_LAWS),
+        ("recurrent-no-truncation", "    \"truncation\": _Proof.truncation,\n", "", "truncation is not asked for",
+         RECURRENT_LAWS),
+        ("recurrent-no-fused", "    \"fused = plain\": _Proof.fused,\n", "", "kernels are not compared",
+         RECURRENT_LAWS),
+        ("recurrent-padding-is-read", "x[n:, b], u[n:, b] = np.nan, 1 +", "x[n:, b], u[n:, b] = x[n:, b], 1 +",
+         "what is read past the end of a sequence is not noticed", RECURRENT_LAWS),
+        ("recurrent-future-gradient", "        if np.any(g[t:] != 0):\n", "        if False:\n",
+         "a gradient from the past to the future is not noticed", RECURRENT_LAWS),
+    ),
+    *table(
+        "testing/modules.py",
+        ("modules-no-reached", "            self.reached(laws)\n", "            pass\n",
+         "a parameter without a gradient is not noticed", MODULE_LAWS),
+        ("modules-no-frozen", "            self.frozen(laws)\n", "            pass\n",
+         "a frozen parameter that gets a gradient is not noticed", MODULE_LAWS),
+        ("modules-no-state", "        self.state()\n", "", "a call that changes the module is not noticed",
+         MODULE_LAWS),
+        ("modules-inputs-only", "            laws.gradient(order, None)\n", "            pass\n",
+         "no derivative is compared with numbers", MODULE_LAWS),
     ),
 ]
 # fmt: on

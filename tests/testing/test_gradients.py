@@ -216,9 +216,9 @@ def test_refuses_a_small_entry_that_is_wrong_beside_a_large_one(analytic):
 
 
 def test_an_entry_is_judged_by_its_own_size_and_not_by_that_of_another_output():
-    @tr.op(lambda g, x: g[..., 0] * 1e12 + g[..., 1] * 2 * x)  # 1e12 x and a wrong derivative of 3 x²
+    @tr.op(lambda g, x: g[..., 0] * 1e15 + g[..., 1] * 2 * x)  # 1e15 x and a wrong derivative of 3 x²
     def two(x):
-        return np.stack([1e12 * x, 3 * x * x], -1)
+        return np.stack([1e15 * x, 3 * x * x], -1)
 
     with pytest.raises(GradientError, match=r"entry \(0, 1\) of output 0 .* ratio 0\.333"):
         check_gradients(two, np.array([0.5, 0.75]))
