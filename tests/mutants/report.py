@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -87,7 +88,7 @@ def outcomes(mutants: Sequence[Mutant], workers: int) -> Iterator[Outcome]:
         jobs = [partial(judge.judge, m, *place) for m, place in zip(mutants, places, strict=True)]
         for i, verdict in judge.forked(jobs, workers):
             assert not isinstance(verdict, str), verdict
-            verdict = verdict or judge.Verdict({}, {"endless loop": ""})
+            verdict = verdict or judge.Verdict({}, {"crash or endless loop": ""})
             m = mutants[i]
             yield {
                 "file": m.region.file, "label": m.region.label, "line": m.line, "before": m.before, "after": m.after,
@@ -231,28 +232,40 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants.report", description=__doc__.partition("\n")[0])
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--file", default="", help="mutate files whose name begins so; keeps the results of the others")
+    parser.add_argument("--resume", action="store_true", help="continue a run that was interrupted")
     parser.add_argument("--again", action="store_true", help="run those again that survived; keeps the others' results")
     options = parser.parse_args(argv)
     judge.prepare()
     mutants = [m for region in regions() for m in mutants_of(region)]
     order = {name(m): i for i, m in enumerate(mutants)}
-    kept: dict[tuple, Outcome] = {}
-    if (options.again or options.file) and RESULTS.exists():
-        for o in json.loads(RESULTS.read_text(encoding="utf-8")):
-            if name_of(o) in order:
-                kept[name_of(o)] = o
+    kept: dict[tuple[str, ...], Outcome] = {}
+    if (options.again or options.resume or options.file) and RESULTS.exists():
+        kept = {name_of(o): o for o in json.loads(RESULTS.read_text(encoding="utf-8")) if name_of(o) in order}
     todo = [m for m in mutants if m.region.file.startswith(options.file)]
+    if options.resume:
+        todo = [m for m in todo if name(m) not in kept]
     if options.again:
         todo = [m for m in todo if not kept.get(name(m), {}).get("killers")]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     RESULTS.parent.mkdir(exist_ok=True)
     try:
         for o in outcomes(todo, options.workers):
             kept[name_of(o)] = o
+            if len(kept) % 50 == 0:
+                keep(kept, order)
+    except KeyboardInterrupt:
+        return 130
     finally:
-        found = [kept[n] for n in sorted(kept, key=order.__getitem__)]
-        RESULTS.write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8")
+        found = keep(kept, order)
     PAGE.write_text(page(found, figures_of(PAGE)), encoding="utf-8")
     return verdict(found, complete=len(found) == len(mutants))
+
+
+def keep(kept: dict[tuple[str, ...], Outcome], order: dict[tuple[str, ...], int]) -> list[Outcome]:
+    """Write the results so far, in the order of the code."""
+    found = [kept[n] for n in sorted(kept, key=order.__getitem__)]
+    RESULTS.write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8")
+    return found
 
 
 def name(m: Mutant) -> tuple[str, str, str, str]:
