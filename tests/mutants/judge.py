@@ -36,7 +36,7 @@ CASES = 6  # of each row of the table of domains
 ROWS = 3  # of the rows that run an expression, this many: those of its own op first
 CPU_LIMIT, LIMIT = 60, 600.0  # seconds of work and of waiting; what takes longer has an endless loop
 
-LAWS = {  # fmt: skip
+LAWS = {
     "fused = plain": ("kernel", "plain"),
     "reference": (
         "reference",
