@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+from tests.nn.test_recurrent import EVERY, FORWARD
 from tests.reference import GATES, assert_close, assert_steps_close, backward, forward
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import cells
+from tinygrad_rnn.testing import check_recurrent
 
 KINDS = sorted(GATES)
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -31,6 +33,7 @@ def step_inputs(kind: str, B: int, H: int, T: int | None, rng: np.random.Generat
     return [tr.Tensor(rng.standard_normal(shape), requires_grad=True) for shape in shapes]
 
 
+CELLS: dict[str, Any] = {"rnn": tr.nn.RNNCell, "lstm": tr.nn.LSTMCell, "gru": tr.nn.GRUCell}
 STEPS: dict[str, Any] = {"rnn": cells.rnn_step, "lstm": cells.lstm_step, "gru": cells.gru_step}
 
 
@@ -131,9 +134,7 @@ def test_what_each_step_gives_to_the_recurrent_weights(kind: str, fused: bool) -
 @settings(max_examples=8)
 def test_cell_modules_are_the_reference(kind: str, fused: bool, bias: bool, data: Any) -> None:
     B, inputs, H = data.draw(st.integers(0, 3)), data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
-    cell = {"rnn": tr.nn.RNNCell, "lstm": tr.nn.LSTMCell, "gru": tr.nn.GRUCell}[kind](
-        inputs, H, bias, fused=fused, dtype="float64"
-    )
+    cell = CELLS[kind](inputs, H, bias, fused=fused, dtype="float64")
     rng = np.random.default_rng(data.draw(st.integers(0, 2**20)))
     x, h0, c0 = (tr.Tensor(rng.standard_normal(s), requires_grad=True) for s in ((B, inputs), (B, H), (B, H)))
     w = {name: p.numpy() for name, p in cell.named_parameters()}
@@ -162,8 +163,18 @@ def test_cell_modules_are_the_reference(kind: str, fused: bool, bias: bool, data
 
 
 @each_kind
+@pytest.mark.parametrize("options", [{}, {"bias": False, "fused": False}])
+def test_every_law_of_the_kit(kind: str, options: dict[str, Any]) -> None:
+    given = [{"nonlinearity": f} for f in ("tanh", "relu", "sigmoid")] if kind == "rnn" else [{}]
+    given += [{"forget_bias": 1.0}] if kind == "lstm" and not options else []
+    for more in given:
+        laws = check_recurrent(lambda more=more: CELLS[kind](3, 3, **options, **more), examples=5)
+        assert set(laws) == EVERY | FORWARD
+
+
+@each_kind
 def test_cells_without_a_batch_and_without_a_state(kind: str) -> None:
-    cell = {"rnn": tr.nn.RNNCell, "lstm": tr.nn.LSTMCell, "gru": tr.nn.GRUCell}[kind](3, 4)
+    cell = CELLS[kind](3, 4)
     x = tr.randn(2, 3)
     batch, one = cell(x), cell(x[0])
     if kind == "lstm":
@@ -175,7 +186,7 @@ def test_cells_without_a_batch_and_without_a_state(kind: str) -> None:
 
 @each_kind
 def test_a_cell_refuses_what_does_not_fit(kind: str) -> None:
-    cell = {"rnn": tr.nn.RNNCell, "lstm": tr.nn.LSTMCell, "gru": tr.nn.GRUCell}[kind](3, 4)
+    cell = CELLS[kind](3, 4)
     name = type(cell).__name__
     with pytest.raises(ShapeError, match=f"{name}: input_size is 3.*axis is 5"):
         cell(tr.zeros(2, 5))

@@ -85,7 +85,7 @@ def test_a_ragged_batch_is_its_sequences_one_by_one(drawn: tuple[Case, list[int]
             totals[name] = totals.get(name, 0) + gradients[name]
     for name, p in layer.named_parameters():
         assert p.grad is not None
-        np.testing.assert_allclose(p.grad.numpy(), totals[name], rtol=1e-9, atol=1e-12 * np.abs(totals[name]).max())
+        assert_close(p.grad.numpy(), totals[name], 1e-9)
 
 
 @given(ragged(max_T=4, max_B=3))
@@ -122,11 +122,11 @@ def test_second_order(drawn: tuple[Case, list[int]]) -> None:
             y, h = layer(one, tr.Tensor(a["h0"]))
             loss = (y * a["dy"]).sum() + (h * a["dh"]).sum()
         dx, *rest = second(loss, one, vx[:n, b : b + 1])
-        np.testing.assert_allclose(found[0][:n, b : b + 1], dx, rtol=1e-8, atol=1e-11)
+        assert_close(found[0][:n, b : b + 1], dx, 1e-8)
         assert (found[0][n:, b] == 0).all()
         total = [t + g for t, g in zip(total, rest, strict=True)]
     for g, t in zip(found[1:], total, strict=True):
-        np.testing.assert_allclose(g, t, rtol=1e-8, atol=1e-11)
+        assert_close(g, t, 1e-8)
 
 
 @given(ragged(), st.booleans())
@@ -159,7 +159,7 @@ def test_is_what_pytorch_does_with_a_packed_sequence(drawn: tuple[Case, list[int
     loss.backward()
     for leaf, other in zip((*leaves, *layer.parameters()), (x, h0, c0, *theirs.parameters()), strict=True):
         assert leaf.grad is not None
-        np.testing.assert_allclose(leaf.grad.numpy(), other.grad.numpy(), rtol=1e-9, atol=1e-12)
+        assert_close(leaf.grad.numpy(), other.grad.numpy(), 1e-9)
 
 
 @both_graphs

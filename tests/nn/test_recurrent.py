@@ -15,6 +15,7 @@ import tinygrad_rnn as tr
 from tests.reference import GATES, Network, assert_close, assert_steps_close
 from tinygrad_rnn.errors import DTypeError, GraphFreedError, ShapeError
 from tinygrad_rnn.tensor.fused import fused_enabled
+from tinygrad_rnn.testing import check_recurrent
 
 LAYERS: dict[str, Any] = {"rnn": tr.nn.RNN, "lstm": tr.nn.LSTM, "gru": tr.nn.GRU}
 KINDS = sorted(LAYERS)
@@ -119,6 +120,32 @@ cases = st.builds(
 @given(cases)
 def test_outputs_states_and_all_gradients_are_those_of_the_reference(case: Case) -> None:
     case.check()
+
+
+EVERY = {"shape", "dtype", "repeats", "no mutation", "no aliasing", "gradient", "second derivative", "zero", "float32"}
+EVERY |= {"per-step gradients", "batch permutation", "batch of singles", "fused = plain", "unbatched", "empty"}
+OF_A_LAYER = {"lengths", "padding"}
+FORWARD = {"causality", "chunking", "truncation"}
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"bias": False, "fused": False},
+    {"num_layers": 2, "dropout": 0.3},
+    {"bidirectional": True, "batch_first": True},
+    {"num_layers": 2, "bidirectional": True, "dropout": 0.5, "hidden_size": 2},
+]
+OWN: dict[str, list[dict[str, Any]]] = {
+    "rnn": [{"nonlinearity": "relu"}, {"nonlinearity": "sigmoid", "fused": False}],
+    "lstm": [{"forget_bias": 1.0}],
+    "gru": [{"hidden_size": 1, "input_size": 1}],
+}
+
+
+@pytest.mark.parametrize(("kind", "options"), [(kind, o) for kind in KINDS for o in OPTIONS + OWN[kind]])
+def test_every_law_of_the_kit(kind: str, options: dict[str, Any]) -> None:
+    given = {"input_size": 3, "hidden_size": 3} | options
+    laws = check_recurrent(lambda: LAYERS[kind](**given), examples=settings().max_examples // 40)
+    more = {"reversal"} if "bidirectional" in options else FORWARD
+    assert set(laws) == EVERY | OF_A_LAYER | more | ({"dropout"} if "dropout" in options else set())
 
 
 @both_graphs

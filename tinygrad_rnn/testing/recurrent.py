@@ -11,6 +11,7 @@ The laws do not need Hypothesis: `check_case` checks all of them on one case. `c
 from __future__ import annotations
 
 import inspect
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -113,7 +114,7 @@ class Configuration:
         return getattr(nn, self.kind)(self.input_size, self.hidden_size, **self.options | more)
 
     @classmethod
-    def draw(cls, choose: Choose, kinds: Sequence[str] = KINDS, max_size: int = 4) -> Configuration:
+    def draw(cls, choose: Choose, kinds: Sequence[str] = KINDS, min_size: int = 1, max_size: int = 4) -> Configuration:
         """A configuration that `choose` has chosen."""
         kind = choose(kinds)
         options: dict[str, Any] = {"bias": choose((True, False)), "fused": choose((True, False))}
@@ -124,7 +125,8 @@ class Configuration:
             options["bidirectional"] = choose((False, True))
             options["batch_first"] = choose((False, True))
             options["dropout"] = choose((0.0, 0.4))
-        return cls(kind, choose(range(1, max_size + 1)), choose(range(1, max_size + 1)), options)
+        sizes = range(min_size, max_size + 1)
+        return cls(kind, choose(sizes), choose(sizes), options)
 
 
 # --- a layer from outside -----------------------------------------------------------------------------------
@@ -551,9 +553,10 @@ class _Proof:
         try:
             check_gradients(self.subject.function(given, seed), *arrays, rtol=rtol, seed=self.case.seed % 1000)
         except GradientError as error:
-            legend = ", ".join(f"{i} = {name}" for i, name in enumerate(names))
-            more = "" if seed is None else ", in training mode"
-            raise type(error)(f"{error}\n(inputs: {legend}{more})") from None
+            message = re.sub(r"\bof input (\d+)", lambda found: f"of {names[int(found[1])]}", str(error))
+            where = "x is (steps, sequences, entries)" + ("" if seed is None else ", the layer in training mode")
+            error.args = (f"{message}\n({where})",)
+            raise
 
     def second_derivative(self) -> bool:
         """The Hessian of sum <output, u> times a direction in all at once (x, states, parameters, u): a gradient of
@@ -606,9 +609,6 @@ class _Proof:
             return False
         given, T = self.given, self.case.T
         arrays, names = self.subject.arrays(given), self.subject.names(given)
-        for i in range(1, len(arrays)):
-            d = self._direction(arrays[i])
-            self._judge(names[i], "", d, self._columns(given, i, d), given.u, self.base.gradients[names[i]])
         # One run for all steps: T copies of the batch, each with one step moved. Rows do not see each other, as the
         # laws of the batch have shown.
         d, B = self._direction(given.x), self.case.B
@@ -616,10 +616,13 @@ class _Proof:
         for t in range(T):
             moved[t, t] = d[t]
         columns = self._columns(copies, 0, moved.reshape(T, T * B, -1))
-        for t in reversed(range(T)):
+        for t in reversed(range(T)):  # so that the first that is wrong is where a gradient was cut
             rows = np.arange(t * B, t * B + B)
             here = [columns[0][:, rows], *self.subject.take(columns[1:], rows)]
             self._judge("x", f" at step {t} of {T}", d[t], here, given.u, self.base.gradients["x"], t)
+        for i in range(1, len(arrays)):
+            d = self._direction(arrays[i])
+            self._judge(names[i], "", d, self._columns(given, i, d), given.u, self.base.gradients[names[i]])
         return True
 
     def _direction(self, x: Array) -> Array:

@@ -262,6 +262,6 @@ def sequences(draw: DrawFn, max_T: int = 6, max_B: int = 3) -> Sequences:
 
 
 @st.composite
-def configurations(draw: DrawFn, kinds: Sequence[str] = KINDS, max_size: int = 4) -> Configuration:
+def configurations(draw: DrawFn, kinds: Sequence[str] = KINDS, min_size: int = 1, max_size: int = 4) -> Configuration:
     """A recurrent layer or cell of the library with its options: kind, sizes, layers, directions, dropout ..."""
-    return Configuration.draw(_choose(draw), kinds, max_size)
+    return Configuration.draw(_choose(draw), kinds, min_size, max_size)
