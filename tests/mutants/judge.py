@@ -72,6 +72,7 @@ TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the 
     "tensor/ops/linalg.py": "tensor/test_einsum.py tensor/test_subgradients.py",
     "": "tensor/test_subgradients.py",
 }
+KINDS = ("RNN", "LSTM", "GRU")
 CELLS = {"tests/nn/test_cells.py", "tests/nn/test_recurrent.py"}  # beside these the laws of recurrent layers are asked
 
 
@@ -160,14 +161,14 @@ def ask_case(domain: Any, case: Any, verdict: Verdict) -> None:
             verdict.killers["gradient"] = verdict.killers.pop(oracle)
 
 
-def ask_layers(verdict: Verdict) -> None:
-    """The laws of recurrent layers, on layers of each kind with options of each kind."""
+def ask_layers(kinds: Sequence[str], verdict: Verdict) -> None:
+    """The laws of recurrent layers, on layers and cells of these kinds with options of each kind."""
     from tinygrad_rnn import nn
     from tinygrad_rnn.testing.recurrent import Sequences, check_case
 
     ragged, whole = Sequences(T=4, B=3, lengths=(2, 4, 1)), Sequences(T=5, B=2)
     both = {"num_layers": 2, "bidirectional": True, "batch_first": True}
-    for layer, cell in ((nn.RNN, nn.RNNCell), (nn.LSTM, nn.LSTMCell), (nn.GRU, nn.GRUCell)):
+    for layer, cell in ((getattr(nn, kind), getattr(nn, f"{kind}Cell")) for kind in kinds):
         for factory, case in (
             (partial(layer, 2, 3), ragged),
             (partial(layer, 2, 3, fused=False), whole),
@@ -209,28 +210,41 @@ def column_of(node: str) -> str:
     return next((law for law, words in LAWS.items() if any(w in name for w in words)), "other tests")
 
 
-def tests_of(region: Region) -> list[str]:
-    """The files of tests that are nearest to a region."""
-    keys = (region.label, region.file, "") if region.file.startswith("nn/") else (region.file, "")
-    return [f"tests/{name}" for name in next(TESTS[key] for key in keys if key in TESTS).split()]
+@dataclass(frozen=True)
+class Court:
+    """The oracles that are asked about a region: rows of the table, files of tests, kinds of recurrent layers."""
+
+    rows: tuple[str, ...]
+    files: tuple[str, ...]
+    kinds: tuple[str, ...]
 
 
-def run_tests(files: Sequence[str], verdict: Verdict) -> None:
+def court_of(region: Region, runs: dict[str, set[tuple[str, int]]]) -> Court:
+    """The oracles that are nearest to a region; `runs` tells which functions the laws of a row run."""
+    of_layers = region.file.startswith("nn/")
+    keys = (region.label, region.file, "") if of_layers else (region.file, "")
+    files = tuple(f"tests/{name}" for name in next(TESTS[key] for key in keys if key in TESTS).split())
+    own = [kind for kind in KINDS if kind.lower() in region.label.lower()]
+    kinds = tuple(own or KINDS) if CELLS.intersection(files) else ()
+    return Court(tuple(witnesses_of(region, runs)), files, kinds)
+
+
+def run_tests(court: Court, verdict: Verdict) -> None:
+    others = [f"not {kind.lower()}" for kind in KINDS if court.kinds and kind not in court.kinds]
     options = ["-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "-m", "not gpu"]
-    pytest.main([*options, *files], plugins=[Witnesses(column_of, verdict)])
+    pytest.main([*options, "-k", " and ".join(others), *court.files], plugins=[Witnesses(column_of, verdict)])
 
 
-def ask(rows: Sequence[str], files: Sequence[str], layers: bool) -> Verdict:
+def ask(court: Court) -> Verdict:
     """Every oracle's verdict on the package as it is imported here."""
     verdict = Verdict()
     try:
         import tinygrad_rnn.testing  # noqa: F401
     except Exception as error:  # noqa: BLE001
         return Verdict({"import": 1}, {"import": said(error)})
-    ask_laws(rows, verdict)
-    if layers:
-        ask_layers(verdict)
-    run_tests(files, verdict)
+    ask_laws(court.rows, verdict)
+    ask_layers(court.kinds, verdict)
+    run_tests(court, verdict)
     return verdict
 
 
@@ -318,14 +332,14 @@ def forked(jobs: Sequence[Callable[[], object]], workers: int, limit: float = LI
             process.join()
 
 
-def judge(mutant: Mutant | None, rows: Sequence[str], files: Sequence[str]) -> Verdict:
+def judge(mutant: Mutant | None, court: Court) -> Verdict:
     """The verdict on a mutant, in a process that has not imported the package; None is the package as it is."""
     assert "tinygrad_rnn" not in sys.modules
     if mutant is not None:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT, CPU_LIMIT))
     if mutant is not None:
         sys.meta_path.insert(0, Mutated(mutant.region.file, mutant.source))
-    return ask(rows, files, any(name in CELLS for name in files))
+    return ask(court)
 
 
 def prepare() -> None:

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,21 +72,23 @@ def outcomes(mutants: Sequence[Mutant], workers: int) -> Iterator[Outcome]:
     """The verdict on each mutant; refuses to start if an oracle objects to the package as it is."""
     runs = alone(judge.rows_that_run)
     assert isinstance(runs, dict), runs
-    places = [(judge.witnesses_of(m.region, runs), judge.tests_of(m.region)) for m in mutants]
-    clean = [
-        (sorted({r for rows, files in places if tuple(files) == chosen for r in rows}), list(chosen))
-        for chosen in sorted({tuple(files) for _, files in places})
-    ]
+    courts = [judge.court_of(m.region, runs) for m in mutants]
+    rows: dict[judge.Court, set[str]] = {}  # those of all courts that share their tests
+    for court in courts:
+        rows.setdefault(replace(court, rows=()), set()).update(court.rows)
+    clean = [replace(court, rows=tuple(sorted(some))) for court, some in rows.items()]
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     # No refreshing thread: a process that forks should have one.
     with Progress(*columns, auto_refresh=False) as progress:
         task = progress.add_task("the package as it is", total=len(clean))
-        for _, verdict in judge.forked([partial(judge.judge, None, *c) for c in clean], workers, 10 * judge.LIMIT):
+        for _, verdict in judge.forked(
+            [partial(judge.judge, None, court) for court in clean], workers, 10 * judge.LIMIT
+        ):
             if not isinstance(verdict, judge.Verdict) or verdict.killers:
                 raise SystemExit(f"an oracle objects to the package as it is: {verdict}")
             progress.update(task, advance=1, refresh=True)
         task = progress.add_task("mutants", total=len(mutants))
-        jobs = [partial(judge.judge, m, *place) for m, place in zip(mutants, places, strict=True)]
+        jobs = [partial(judge.judge, *each) for each in zip(mutants, courts, strict=True)]
         for i, verdict in judge.forked(jobs, workers):
             assert not isinstance(verdict, str), verdict
             verdict = verdict or judge.Verdict({}, {"crash or endless loop": ""})
