@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import tinygrad_rnn as tr
-from tinygrad_rnn import nn, optim, testing, training
+from tinygrad_rnn import data, nn, optim, testing, training
 from tinygrad_rnn.nn import functional, init
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.ops import arithmetic, elementwise, indexing, linalg, reduction, shape
@@ -32,8 +32,9 @@ def table(prefix: str, names: list[str], module: object) -> str:
 
 
 def listed(module: ModuleType) -> list[str]:
-    """The names a module exports that are no modules themselves."""
-    return [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
+    """The names of a module's classes and functions."""
+    things = {name: getattr(module, name) for name in module.__all__}
+    return [name for name, thing in things.items() if inspect.isclass(thing) or inspect.isroutine(thing)]
 
 
 def page() -> str:
@@ -57,6 +58,7 @@ def page() -> str:
         "Losses and functions": functional,
         "Initialisers": init,
         "Optimisers": optim,
+        "Data": data,
         "Training": training,
         "Tests": testing,
     }.items():

@@ -1,29 +1,62 @@
-"""Text as ids, ids as batches, and the simple models that a network has to beat."""
+"""Files as arrays, text as ids, examples as batches, and the simple models that a network has to beat."""
 
 from __future__ import annotations
 
 from .baselines import Baseline, NGram, lzma_bits, measure_baselines
+from .batches import Batches, folds, pad_sequences, split_at_random, split_in_time
 from .corpus import Corpus, read_corpus, size_of
+from .readers import (
+    Labelled,
+    Recording,
+    Table,
+    read_csv,
+    read_idx,
+    read_labelled,
+    read_recordings,
+    read_tsv,
+    read_wav,
+)
 from .sequences import Chunk, Passage, Streams, passage
 from .text import Ids, Vocabulary, default_text, read_blocks, read_text, read_texts, split_held_out
+from .tokens import BEGIN, END, PAD, UNKNOWN, Tokens, words
 
 __all__ = [
+    "BEGIN",
     "Baseline",
+    "Batches",
     "Chunk",
     "Corpus",
+    "END",
     "Ids",
+    "Labelled",
     "NGram",
+    "PAD",
     "Passage",
+    "Recording",
     "Streams",
+    "Table",
+    "Tokens",
+    "UNKNOWN",
     "Vocabulary",
     "default_text",
+    "folds",
     "lzma_bits",
     "measure_baselines",
+    "pad_sequences",
     "passage",
     "read_blocks",
     "read_corpus",
+    "read_csv",
+    "read_idx",
+    "read_labelled",
+    "read_recordings",
     "read_text",
     "read_texts",
+    "read_tsv",
+    "read_wav",
     "size_of",
+    "split_at_random",
     "split_held_out",
+    "split_in_time",
+    "words",
 ]

@@ -76,12 +76,8 @@ def read_blocks(path: str | PathLike[str], encoding: str = "utf-8", size: int = 
                     yield text
                 if not raw:
                     break
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, not a text file") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
     except UnicodeDecodeError as error:
         at = fed - len(error.object) + error.start  # what the decoder was looking at ends with what it was fed
         if b"\0" in start:
@@ -94,6 +90,17 @@ def read_blocks(path: str | PathLike[str], encoding: str = "utf-8", size: int = 
         raise InputError(f"{path}: cannot be decoded as {encoding}: {error}") from None
     if not count:
         raise InputError(f"{path}: the file is empty")
+
+
+def unreadable(path: str | PathLike[str], error: OSError) -> InputError:
+    """Why a file cannot be read, as the error to raise."""
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path}: no such file")
+    if isinstance(error, IsADirectoryError | NotADirectoryError):
+        return InputError(
+            f"{path}: is {'a folder, not a file' if isinstance(error, IsADirectoryError) else 'no folder'}"
+        )
+    return InputError(f"{path}: cannot be read: {error.strerror or error}")
 
 
 def read_texts(paths: Iterable[str | PathLike[str]], encoding: str = "utf-8") -> str:

@@ -1,4 +1,4 @@
-"""The training loop and what belongs to it: tasks, metrics, progress, pictures, checkpoints, the run's
+"""The training loop and what belongs to it: tasks, metrics, scores, progress, pictures, checkpoints, the run's
 folder.
 """
 
@@ -12,6 +12,7 @@ from .loop import SCHEDULES, Budget, LoopState, Outcome, Task, interruptible, tr
 from .metrics import MetricsLog, read_metrics, truncate_metrics
 from .plot import plot_loss
 from .run import RunFolder, free_run
+from .scores import accuracy, edit_distance, error_rate, perplexity
 from .snapshot import Carrying, restore, snapshot
 
 __all__ = [
@@ -29,13 +30,17 @@ __all__ = [
     "RunFolder",
     "Silent",
     "Task",
+    "accuracy",
     "bits_per_char",
     "character_bits",
     "clear_stale",
     "display_for",
+    "edit_distance",
+    "error_rate",
     "free_run",
     "interruptible",
     "load_checkpoint",
+    "perplexity",
     "plot_loss",
     "read_metrics",
     "rename_checkpoint",

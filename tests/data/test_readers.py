@@ -1,0 +1,267 @@
+"""Readers of files: what was written comes back, and every kind of damage is one line that names file and place."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.examples import examples
+from tinygrad_rnn.data import read_csv, read_idx, read_labelled, read_recordings, read_tsv, read_wav
+from tinygrad_rnn.errors import InputError
+
+IDX = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A path that each example writes anew."""
+    return tmp_path_factory.mktemp("readers") / "file"
+
+
+def refused(read: Callable[[Path], Any], path: Path, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        read(path)
+    assert "\n" not in str(error.value) and str(path) in str(error.value)
+
+
+def idx(array: np.ndarray) -> bytes:
+    code = IDX[array.dtype.str[1:]]
+    head = bytes([0, 0, code, array.ndim]) + b"".join(struct.pack(">I", n) for n in array.shape)
+    return head + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+# --- all of them --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("read", [read_idx, read_tsv, read_labelled, read_csv, read_wav, read_recordings])
+def test_files_that_are_not_there(read: Callable[[Path], Any], tmp_path: Path) -> None:
+    refused(read, tmp_path / "none", "none: no such file")
+    if read is read_recordings:
+        (tmp_path / "f").write_bytes(b"")
+        refused(read, tmp_path / "f", "is no folder")
+    else:
+        refused(read, tmp_path, "is a folder, not a file")
+
+
+@pytest.mark.parametrize("read", [read_idx, read_tsv, read_labelled, read_csv, read_wav])
+@given(raw=st.binary(max_size=80), start=st.sampled_from([b"", b"\0\0\x08\x01", b"\x1f\x8b\x08\0", b"RIFF", b"a,b\n"]))
+def test_no_bytes_raise_anything_else(read: Callable[[Path], Any], raw: bytes, start: bytes, file: Path) -> None:
+    file.write_bytes(start + raw)
+    try:
+        read(file)
+    except InputError as error:
+        assert str(file) in str(error) and "\n" not in str(error)
+
+
+# --- IDX ----------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.sampled_from(sorted(IDX)), st.lists(st.integers(0, 4), min_size=1, max_size=3), st.booleans(), st.integers(0, 99)
+)
+def test_idx(file: Path, dtype: str, shape: list[int], compressed: bool, seed: int) -> None:
+    array = np.random.default_rng(seed).integers(0, 100, shape).astype(dtype)
+    raw = idx(array)
+    file.write_bytes(gzip.compress(raw) if compressed else raw)
+    found = read_idx(file)
+    assert found.dtype == array.dtype and found.dtype.isnative and found.flags.writeable
+    assert found.shape == array.shape and (found == array).all()
+
+
+def test_idx_that_is_damaged(file: Path) -> None:
+    good = idx(np.arange(24, dtype="u1").reshape(2, 3, 4))
+    for raw, message in (
+        (b"", "not an IDX file: it begins with the bytes of nothing"),
+        (b"\x89PNG\r\n", "not an IDX file: it begins with the bytes 89 50 4e 47"),
+        (b"\0\0\x07\x01" + bytes(8), "not an IDX file"),
+        (b"\0\0\x08\x00", "not an IDX file"),
+        (good[:10], "cut off: 10 bytes, and the lengths of 3 axes end at byte 16"),
+        (good[:-1], r"cut off: 39 bytes, and an array \(2, 3, 4\) of uint8 needs 40"),
+        (good + b"x", "too long: 41 bytes"),
+        (gzip.compress(good)[:-9], "damaged: "),
+        (gzip.compress(good)[:20] + b"spoilt", "damaged: "),
+        (b"\0\0\x0e\x02" + b"\xff" * 8, r"cut off: 12 bytes, and an array \(4294967295, 4294967295\) of float64"),
+    ):
+        file.write_bytes(raw)
+        refused(read_idx, file, message)
+
+
+# --- TSV ----------------------------------------------------------------------------------------------------
+
+FIELD = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=4)
+
+
+@given(
+    st.lists(st.tuples(FIELD, FIELD, FIELD), min_size=1, max_size=5),
+    st.integers(1, 3),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_tsv(file: Path, rows: list[tuple[str, str, str]], columns: int, newline: str) -> None:
+    file.write_bytes(newline.join(["\t".join(row) for row in rows] + [""]).encode())
+    assert read_tsv(file, columns) == [row[:columns] for row in rows]
+    file.write_bytes(newline.join(["one\ttwo \tthree", "", *("\t".join(row) for row in rows)]).encode())
+    assert read_tsv(file, ("three", "two")) == [(row[2], row[1]) for row in rows]
+
+
+def test_labelled(file: Path) -> None:
+    file.write_text('label\tid\tsentence\npos\t7\ta good film \nneg\t8\tnot "good\n\npos\t9\tfine\n')
+    found = read_labelled(file)
+    assert found.texts == ["a good film", 'not "good', "fine"]
+    assert found.names == ("neg", "pos") and found.labels.tolist() == [1, 0, 1] and found.labels.dtype == np.int64
+    assert read_labelled(file, names=("pos", "neg")).labels.tolist() == [0, 1, 0]
+    assert read_labelled(file, ("id", "label")).texts == ["7", "8", "9"]
+
+
+def test_tsv_that_is_wrong(file: Path) -> None:
+    cases: list[tuple[str, Callable[[Path], Any], str]] = [
+        ("a\tb\n\nc\n", read_tsv, "line 3: 1 field between tabs, 2 are needed"),
+        ("a\tb\n", lambda path: read_tsv(path, 3), "line 1: 2 fields between tabs, 3 are needed"),
+        ("\n \n", read_tsv, "no rows in it"),
+        ("sentence\tlabel\n", read_labelled, "no rows in it"),
+        ("text\tlabel\na\t1\n", read_labelled, "line 1: no column 'sentence': the header has text, label"),
+        ("label\tlabel\tsentence\n1\t2\ta\n", read_labelled, "line 1: 2 columns are called 'label'"),
+        ("sentence\tlabel\na\t1\n\t0\n", read_labelled, "line 3: the sentence is empty"),
+        ("sentence\tlabel\na\t1\nb\t \n", read_labelled, "line 3: the label is empty"),
+        ("sentence\tlabel\na\t1\nb\t2\n", lambda path: read_labelled(path, names=("0", "1")), "'2', none of 0, 1"),
+    ]
+    for text, read, message in cases:
+        file.write_text(text)
+        refused(read, file, message)
+    file.write_bytes(b"caf\xe9\t1\n")
+    refused(read_tsv, file, "not utf-8")
+    assert read_tsv(file, encoding="latin-1") == [("café", "1")]
+
+
+# --- CSV ----------------------------------------------------------------------------------------------------
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=5), st.sampled_from(",;\t"))
+def test_csv(file: Path, rows: list[tuple[float, float]], delimiter: str) -> None:
+    lines = ["year| x |who", *(f'{a!r}|"{b!r}"|"a, ""b"""' for a, b in rows)]
+    file.write_text("# a note\n\n" + "\n".join(line.replace("|", delimiter) for line in lines) + "\n")
+    table = read_csv(file, ["x", "year"], delimiter=delimiter)
+    assert table.names == ("x", "year") and table.values.dtype == np.float64
+    assert table.values.tolist() == [[b, a] for a, b in rows] and table["year"].tolist() == [a for a, _ in rows]
+    assert table.lines.tolist() == [k + 4 for k in range(len(rows))]
+
+
+def test_missing_values(file: Path) -> None:
+    file.write_text("t,x\n1,2\n2,NA\n3,\n4,nan\n5,-1e3\n")
+    refused(read_csv, file, r'line 3: x is missing \(missing="keep" or "drop" allows it\)')
+    kept = read_csv(file, missing="keep")
+    assert kept["t"].tolist() == [1, 2, 3, 4, 5] and np.isnan(kept["x"]).tolist() == [False, True, True, True, False]
+    dropped = read_csv(file, missing="drop")
+    assert dropped.values.tolist() == [[1, 2], [5, -1000]] and dropped.lines.tolist() == [2, 6]
+    assert read_csv(file, ["t"]).values.shape == (5, 1)  # what is not wanted may be missing
+    with pytest.raises(ValueError, match='missing must be "error", "keep" or "drop", not \'ignore\''):
+        read_csv(file, missing="ignore")
+
+
+def test_csv_that_is_wrong(file: Path) -> None:
+    for text, message in (
+        ("t,x\n1,2\n2,three\n", "line 3: x is 'three', not a number"),
+        ("t,x\n1,1_000\n", "line 2: x is '1_000', not a number"),
+        ("t,x\n1,inf\n", "line 2: x is 'inf', not a number"),
+        ("t,x\n1,2,3\n", "line 2: 3 fields, and the header has 2"),
+        ("t,x\n1\n", "line 2: 1 field, and the header has 2"),
+        ("t,x\n\n", "no rows under a header"),
+        ("1,2\n3,4\n", "line 1: no header: its fields are all numbers"),
+    ):
+        file.write_text(text)
+        refused(read_csv, file, message)
+    file.write_text("t,x\n1,2\n")
+    refused(lambda path: read_csv(path, ["y"]), file, "line 1: no column 'y': the header has t, x")
+    file.write_text("t,x\n1,\n")
+    refused(lambda path: read_csv(path, missing="drop"), file, "a value is missing in every row")
+    file.write_text("t," + "x" * 200_000 + "\n1,2\n")
+    refused(read_csv, file, "line 1: field larger than field limit")
+
+
+# --- WAV ----------------------------------------------------------------------------------------------------
+
+
+def write_wav(path: Path, values: np.ndarray, width: int, rate: int = 8000) -> None:
+    """Integers (N, channels) as PCM of `width` bytes."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(values.shape[1])
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        shifted = values + 128 * (width == 1)
+        file.writeframes(b"".join(int(v).to_bytes(width, "little", signed=width > 1) for v in shifted.reshape(-1)))
+
+
+@given(st.sampled_from([1, 2, 3, 4]), st.integers(1, 3), st.integers(1, 20), st.integers(1, 48000), st.integers(0, 99))
+def test_wav(file: Path, width: int, channels: int, count: int, rate: int, seed: int) -> None:
+    top = 2 ** (8 * width - 1)
+    values = np.random.default_rng(seed).integers(-top, top, (count, channels))
+    values[0] = -top
+    write_wav(file, values, width, rate)
+    samples, found = read_wav(file)
+    assert found == rate and samples.dtype == np.float32 and samples.shape == (count,)
+    np.testing.assert_allclose(samples, (values / top).mean(axis=1), rtol=1e-6, atol=1e-9)
+    assert samples[0] == -1 and samples.max() <= 1
+
+
+def test_wav_that_is_damaged(file: Path) -> None:
+    write_wav(file, np.zeros((10, 1), int), 2)
+    good = file.read_bytes()
+    float_format = good[:20] + struct.pack("<H", 3) + good[22:]
+    for raw, message in (
+        (b"", "not a WAV file of PCM: it is cut off"),
+        (b"OggS" + bytes(40), "not a WAV file of PCM: file does not start with RIFF id"),
+        (float_format, "not a WAV file of PCM: unknown format: 3"),
+        (good[:-1], "cut off: 9 of 10 samples are there"),
+        (good[:-20], "cut off: 0 of 10 samples are there"),
+        (good[:30], "not a WAV file of PCM"),
+    ):
+        file.write_bytes(raw)
+        refused(read_wav, file, message)
+    write_wav(file, np.zeros((0, 1), int), 2)
+    refused(read_wav, file, "no samples in it")
+
+
+@given(st.data())
+@examples(dev=50, ci=200, thorough=2000)
+def test_a_spoilt_wav_is_read_or_refused(file: Path, data: st.DataObject) -> None:
+    write_wav(file, np.arange(12).reshape(6, 2), 2)
+    raw = bytearray(file.read_bytes())
+    for at in data.draw(st.lists(st.integers(0, 43), min_size=1, max_size=3)):
+        raw[at] = data.draw(st.integers(0, 255))
+    file.write_bytes(bytes(raw[: data.draw(st.integers(0, len(raw)))]))
+    try:
+        samples, rate = read_wav(file)
+    except InputError as error:
+        assert str(file) in str(error) and "\n" not in str(error)
+    else:
+        assert len(samples) and rate > 0 and np.isfinite(samples).all() and math.isfinite(rate)
+
+
+def test_recordings(tmp_path: Path) -> None:
+    for k, name in enumerate(("7_ann_0.wav", "0_bob_1.WAV", "0_ann_2.wav")):
+        write_wav(tmp_path / name, np.full((k + 1, 1), 64), 1)
+    (tmp_path / "notes.txt").write_text("who spoke")
+    found = read_recordings(tmp_path)
+    assert [(r.label, len(r.samples), r.rate, r.path.name) for r in found] == [
+        ("0", 3, 8000, "0_ann_2.wav"),
+        ("0", 2, 8000, "0_bob_1.WAV"),
+        ("7", 1, 8000, "7_ann_0.wav"),
+    ]
+    assert found[0].samples.tolist() == [0.5] * 3
+    write_wav(tmp_path / "8_ann_0.wav", np.zeros((1, 1), int), 2, 16000)
+    refused(read_recordings, tmp_path, "8_ann_0.wav: 16,000 samples a second, but 7_ann_0.wav has 8,000")
+    write_wav(tmp_path / "4.wav", np.zeros((1, 1), int), 2)
+    refused(read_recordings, tmp_path, "4.wav: the name does not begin with a label")
+    (tmp_path / "empty").mkdir()
+    refused(read_recordings, tmp_path / "empty", "no WAV files in it")

@@ -1,0 +1,91 @@
+"""Vocabularies of words and characters: what they keep, what is unknown, and the way back."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygrad_rnn.data import BEGIN, END, PAD, UNKNOWN, Tokens, words
+from tinygrad_rnn.errors import InputError
+
+SENTENCES = st.lists(
+    st.lists(st.sampled_from(["a", "b", "c", "dog", "Dog", "é", "<pad>", "7"]), max_size=6), max_size=6
+)
+
+
+@given(SENTENCES, st.integers(1, 3), st.none() | st.integers(4, 8))
+def test_frequent_tokens_come_first(sentences: list[list[str]], min_count: int, max_size: int | None) -> None:
+    special = (PAD, UNKNOWN, BEGIN, END)
+    vocabulary = Tokens.of(sentences, min_count=min_count, max_size=max_size, special=special)
+    counts = Counter(token for sentence in sentences for token in sentence)
+    assert vocabulary.tokens[:4] == special and len(vocabulary) == len(vocabulary.tokens)
+    kept = vocabulary.tokens[4:]
+    assert list(kept) == sorted(kept, key=lambda token: (-counts[token], token))
+    left_out = [t for t in counts if t not in vocabulary and counts[t] >= min_count]
+    assert not left_out or len(vocabulary) == max_size
+    assert all(counts[t] <= counts[kept[-1]] for t in left_out if kept)
+    assert all(counts[t] >= min_count for t in kept)
+    assert vocabulary == Tokens.of(reversed(sentences), min_count=min_count, max_size=max_size, special=special)
+
+
+@given(
+    SENTENCES, st.lists(st.sampled_from(["a", "b", "c", "dog", "nowhere"]), max_size=8), st.booleans(), st.booleans()
+)
+def test_decode_undoes_encode_but_for_the_unknown(
+    sentences: list[list[str]], given_: list[str], begin: bool, end: bool
+) -> None:
+    vocabulary = Tokens.of(sentences, special=(PAD, UNKNOWN, BEGIN, END))
+    ids = vocabulary.encode(given_, begin=begin, end=end)
+    assert ids.dtype == np.int32 and ids.shape == (len(given_) + begin + end,)
+    assert vocabulary.decode(ids) == [token if token in vocabulary else UNKNOWN for token in given_]
+    padded = [*ids, *[vocabulary[PAD]] * 3]
+    assert vocabulary.decode(padded) == vocabulary.decode(ids)
+    if end:
+        assert vocabulary.decode([*ids, 1, 1]) == vocabulary.decode(ids)
+
+
+def test_characters_are_tokens_too() -> None:
+    vocabulary = Tokens.of(["2024-01-31", "31 January"], special=(PAD, BEGIN, END))
+    ids = vocabulary.encode("2024", begin=True, end=True)
+    assert ids[0] == vocabulary[BEGIN] and "".join(vocabulary.decode(ids)) == "2024"
+    with pytest.raises(InputError, match=r"token 'x' at position 1 is none of the \d+ in the vocabulary"):
+        vocabulary.encode("2x")
+
+
+def test_wrong_tokens() -> None:
+    for tokens in ((), ("a", "b", "a")):
+        with pytest.raises(InputError, match="different tokens"):
+            Tokens(tokens)
+    vocabulary = Tokens(("a", "b"))
+    assert "c" not in vocabulary and vocabulary["b"] == 1
+    with pytest.raises(KeyError, match="'<bos>' is none of the 2 tokens"):
+        vocabulary.encode("ab", begin=True)
+    for ids in ([2], [0, -1]):
+        with pytest.raises(IndexError, match=r"outside 0 ... 1"):
+            vocabulary.decode(ids)
+    assert vocabulary.encode("").tolist() == [] and vocabulary.decode([]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", []),
+        ("  \n", []),
+        ("It's o'clock -- well-known!", ["it's", "o'clock", "-", "-", "well-known", "!"]),
+        ("Größe: 3.5 %", ["größe", ":", "3", ".", "5", "%"]),
+        ("l’été", ["l’été"]),
+    ],
+)
+def test_words(text: str, found: list[str]) -> None:
+    assert words(text) == found
+    assert words(text.upper(), lower=False) == words(text.upper(), lower=False)
+    assert [w.lower() for w in words(text, lower=False)] == found
+
+
+@given(st.text())
+def test_words_lose_only_blanks(text: str) -> None:
+    assert "".join(words(text, lower=False)) == "".join(text.split())

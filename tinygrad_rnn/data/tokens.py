@@ -1,0 +1,128 @@
+"""Words, or characters, as ids: a vocabulary with places for padding, for what is unknown, and for the two ends.
+
+`text.Vocabulary` is for one long text of which every character is known; this one is for sentences, lists of tokens.
+
+>>> vocabulary = Tokens.of([words("Good, very good."), words("Not good.")], min_count=2)
+>>> vocabulary.tokens
+('<pad>', '<unk>', 'good', '.')
+>>> vocabulary.encode(words("Good grief.")).tolist()
+[2, 1, 3]
+>>> vocabulary.decode([2, 1, 3, 0])
+['good', '<unk>', '.']
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+
+PAD, UNKNOWN, BEGIN, END = "<pad>", "<unk>", "<bos>", "<eos>"
+"""Tokens that no text has: what fills a sequence up, what the vocabulary lacks, before the first, after the last."""
+
+_WORD = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]")
+
+
+def words(text: str, lower: bool = True) -> list[str]:
+    """The words of a text and its marks of punctuation, in lower case unless told otherwise.
+
+    A word may have an apostrophe or a hyphen inside. For characters as tokens, `list(text)` is all it takes.
+
+        >>> words("Don't panic: it's a well-known trick!")
+        ["don't", 'panic', ':', "it's", 'a', 'well-known', 'trick', '!']
+    """
+    return _WORD.findall(text.lower() if lower else text)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A vocabulary: the place of a token in `tokens` is its id. Use `Tokens.of` to collect one.
+
+    Raises InputError for a token that occurs twice, and for none at all.
+    """
+
+    tokens: tuple[str, ...]
+    _ids: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        ids = {token: k for k, token in enumerate(self.tokens)}
+        if not ids or len(ids) < len(self.tokens):
+            raise InputError("a vocabulary is a row of different tokens, at least one")
+        object.__setattr__(self, "_ids", ids)
+
+    @classmethod
+    def of(
+        cls,
+        sequences: Iterable[Iterable[str]],
+        *,
+        min_count: int = 1,
+        max_size: int | None = None,
+        special: Sequence[str] = (PAD, UNKNOWN),
+    ) -> Tokens:
+        """The tokens of some sequences: `special` ones first, then the frequent before the rare, equals sorted.
+
+        Those that occur less than `min_count` times are left out, and the rarest where there are more than `max_size`
+        in all. Collect it from what is trained on only: what else there is, is unknown to the model, too.
+        """
+        counts = Counter(token for sequence in sequences for token in sequence)
+        found = sorted(
+            (t for t, n in counts.items() if n >= min_count and t not in special), key=lambda t: (-counts[t], t)
+        )
+        return cls((*special, *found)[:max_size])
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __contains__(self, token: str) -> bool:
+        return token in self._ids
+
+    def __getitem__(self, token: str) -> int:
+        """The id of a token; a KeyError if it has none."""
+        if token not in self._ids:
+            raise KeyError(f"{token!r} is none of the {len(self)} tokens of the vocabulary")
+        return self._ids[token]
+
+    def encode(self, tokens: Iterable[str], *, begin: bool = False, end: bool = False) -> npt.NDArray[np.int32]:
+        """The ids of some tokens, int32 of shape (N,), between those of `BEGIN` and of `END` if wanted.
+
+        A token that is not in the vocabulary becomes `UNKNOWN`; InputError names it and its place if there is no
+        such token either.
+
+            >>> Tokens(("a", "b")).encode("abc")
+            Traceback (most recent call last):
+            ...
+            tinygrad_rnn.errors.InputError: token 'c' at position 2 is none of the 2 in the vocabulary
+        """
+        unknown = self._ids.get(UNKNOWN, -1)
+        given = list(tokens)
+        ids = [self._ids.get(token, unknown) for token in given]
+        if unknown < 0 and -1 in ids:
+            at = ids.index(-1)
+            raise InputError(f"token {given[at]!r} at position {at} is none of the {len(self)} in the vocabulary")
+        if begin:
+            ids.insert(0, self[BEGIN])
+        if end:
+            ids.append(self[END])
+        return np.array(ids, dtype=np.int32)
+
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> list[str]:
+        """The tokens of some ids up to the first `END`, without `PAD` and `BEGIN`.
+
+        An id that is out of range is an IndexError.
+        """
+        found: list[str] = []
+        for k in np.asarray(ids, dtype=np.int64).reshape(-1).tolist():
+            if not 0 <= k < len(self):
+                raise IndexError(f"id {k} is outside 0 ... {len(self) - 1}")
+            if self.tokens[k] == END:
+                break
+            if self.tokens[k] not in (PAD, BEGIN):
+                found.append(self.tokens[k])
+        return found

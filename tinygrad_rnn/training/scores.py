@@ -1,0 +1,92 @@
+"""How good predictions are: accuracy, error rate, perplexity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..tensor.backend import to_host
+from ..tensor.tensor import Tensor
+
+
+def accuracy(predicted: Any, targets: Any, mask: Any = None) -> float:
+    """The share of the predicted ids that are the targets: arrays or Tensors of one shape, on any device.
+
+    Where `mask`, booleans of that shape, is False, nothing counts. NaN if nothing does. Raises `ShapeError` if the
+    shapes differ.
+
+    >>> accuracy([1, 2, 3, 3], [1, 2, 0, 3])
+    0.75
+    """
+    a, b = _host(predicted), _host(targets)
+    if a.shape != b.shape:
+        raise ShapeError(f"accuracy: the shapes must be equal, got {a.shape} and {b.shape}")
+    return _mean("accuracy", a == b, mask)
+
+
+def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
+    """How many insertions, deletions and substitutions make `b` of `a` (Levenshtein, Soviet Physics Doklady 10, 1966):
+    strings, lists of words, ids.
+
+    One row of the table of Wagner and Fischer (1974) after the other, each in a few operations of NumPy.
+
+    >>> edit_distance("kitten", "sitting")
+    3
+    """
+    numbers: dict[Hashable, int] = {}
+    x, y = (np.array([numbers.setdefault(token, len(numbers)) for token in tokens], np.int64) for tokens in (a, b))
+    places = np.arange(len(y) + 1)
+    row = places
+    for k, token in enumerate(x, 1):
+        best = row + 1  # token deleted
+        best[0] = k
+        np.minimum(best[1:], row[:-1] + (y != token), out=best[1:])  # kept or replaced
+        row = np.minimum.accumulate(best - places) + places  # then what is inserted
+    return int(row[-1])
+
+
+def error_rate(predicted: Sequence[Sequence[Hashable]], targets: Sequence[Sequence[Hashable]]) -> float:
+    """The edits that make the targets of the predictions, over the length of all targets: of words or of characters.
+
+    It can be above 1. NaN if the targets are all empty. Raises `ShapeError` if there are not as many predictions as
+    targets.
+
+    >>> error_rate(["one two".split(), ["three"]], ["one too".split(), ["three", "four"]])
+    0.5
+    """
+    if len(predicted) != len(targets):
+        raise ShapeError(f"error_rate: {len(predicted)} predictions for {len(targets)} targets")
+    total = sum(map(len, targets))
+    return sum(map(edit_distance, predicted, targets)) / total if total else math.nan
+
+
+def perplexity(losses: Any, mask: Any = None) -> float:
+    """e to the power of the mean loss in nats, a number or many: among how many equally likely tokens a model chooses.
+
+    `mask` as in `accuracy`. Infinite where that is too large for a float.
+
+    >>> round(perplexity([math.log(2), math.log(8)]), 6)
+    4.0
+    """
+    with np.errstate(over="ignore"):
+        return float(np.exp(_mean("perplexity", _host(losses), mask)))
+
+
+def _mean(name: str, values: np.ndarray, mask: Any) -> float:
+    """The mean in float64 of what counts."""
+    if mask is not None:
+        keep = _host(mask)
+        if keep.dtype != bool or keep.shape != values.shape:
+            raise ShapeError(
+                f"{name}: mask must be booleans of shape {values.shape}, got {keep.dtype} of shape {keep.shape}"
+            )
+        values = values[keep]
+    return float(values.mean(dtype=np.float64)) if values.size else math.nan
+
+
+def _host(x: Any) -> np.ndarray:
+    return to_host(x.data) if isinstance(x, Tensor) else np.asarray(x)
