@@ -191,17 +191,18 @@ class _Example:
     def __call__(self, *tensors: Tensor) -> list[Tensor]:
         """The outputs of the module for these inputs and parameters, in that order."""
         given, bound = tensors[: len(self.arrays)], tensors[len(self.arrays) :]
-        arguments = _filled(self.template, given, tensors[0]._array if tensors else None)
-        with self._bound(bound), own_generator(self.random_state):
+        like = tensors[0]._array if tensors else None
+        arguments = _filled(self.template, given, like)
+        with self._bound(bound, like), own_generator(self.random_state):
             # boxed anew: an output may be a parameter itself, which is unbound in a moment
             return [box(y._array, y._node) for y in flat(self.module(*arguments))]
 
     @contextmanager
-    def _bound(self, tensors: Sequence[Tensor]) -> Iterator[None]:
-        """The parameters are these tensors, inside; all else that the module holds starts from where it was."""
+    def _bound(self, tensors: Sequence[Tensor], like: Any) -> Iterator[None]:
+        """The parameters are these tensors, inside; all else that the module holds starts from where it was, of the
+        library and the dtype of `like`."""
         parameters = list(self.parameters.values())
         held = [(p, p._array, p._node) for p in parameters]
-        like = tensors[0]._array if tensors else None
         for _, _, t, array in self.constants:
             t._array = _cast(array, like)
         for p, t in zip(parameters, tensors, strict=True):
