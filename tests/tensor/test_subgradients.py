@@ -41,7 +41,8 @@ def test_leaky_relu_and_elu_are_continuous_at_zero():
     (left, zero, right) = slope(lambda x: tr.elu(x), [-1e-9, 0.0, 1e-9])
     assert abs(left - 1) < 1e-8
     assert zero == right == 1.0
-    assert slope(lambda x: tr.leaky_relu(x, negative_slope=0.25), [-1.0, 0.0, 1.0])[::2] == [0.25, 1.0]
+    assert slope(lambda x: tr.leaky_relu(x, negative_slope=0.25), [-1.0, 0.0, 1.0]) == [0.25, 0.25, 1.0]
+    assert slope(lambda x: tr.elu(x, alpha=0.5), [0.0, 1.0]) == [0.5, 1.0]
 
 
 @pytest.mark.parametrize("f", [tr.norm, lambda x: tr.norm(x, axis=0), lambda x: tr.norm(x, axis=-1, keepdims=True)])
@@ -98,6 +99,25 @@ def test_a_masked_branch_contributes_nothing():
     assert slope(lambda x: tr.where(x > 0, tr.sqrt(x), 0.0 * x), [0.0, 4.0]) == [0.0, 0.25]
     assert slope(lambda x: tr.where(x > 0, tr.log(x), x), [-1.0, 0.0, 4.0]) == [1.0, 1.0, 0.25]
     assert slope(lambda x: tr.where(x != 0, 1 / x, x), [0.0, 2.0]) == [1.0, -0.25]
+
+
+@np.errstate(all="ignore")
+@pytest.mark.parametrize(
+    ("f", "x", "expected"),
+    [
+        (lambda x: tr.where(x < 10, tr.exp(x), 3 * x * x), [0.0, 1000.0], [1.0, 6.0]),
+        (lambda x: tr.where(x < 10, tr.expm1(x), 3 * x * x), [0.0, 1000.0], [1.0, 6.0]),
+        (lambda x: tr.where(x > 0, tr.sqrt(x), 3 * x * x), [0.0, 4.0], [6.0, -1 / 32]),
+        (lambda x: tr.where(x > 0, x**0.5, 3 * x * x), [0.0, 4.0], [6.0, -1 / 32]),
+        (lambda x: tr.where(x > 0, tr.log(x), 3 * x * x), [-1.0, 0.0, 4.0], [6.0, 6.0, -1 / 16]),
+        (lambda x: tr.where(x != 0, 1 / x, 3 * x * x), [0.0, 4.0], [6.0, 1 / 32]),
+        (lambda x: tr.where(x > 0, x**x, 3 * x * x), [0.0, 1.0], [6.0, 2.0]),
+    ],
+)
+def test_a_masked_branch_contributes_nothing_to_a_second_derivative(f, x, expected):
+    x = tr.Tensor(np.array(x), requires_grad=True)
+    first = tr.grad(tr.sum(f(x)), x, create_graph=True)
+    assert tr.grad(tr.sum(first), x).tolist() == expected
 
 
 def test_sqrt_at_zero_is_infinite_where_it_is_used():
