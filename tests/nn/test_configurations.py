@@ -26,8 +26,8 @@ from tinygrad_rnn.testing.recurrent import KINDS, Configuration
 from tinygrad_rnn.testing.strategies import configurations, seeds
 
 RTOL = 1e-10
-EXAMPLES = {50: 60, 1000: 2500}.get(settings().max_examples, 150)
-many = settings(max_examples=EXAMPLES)
+EXAMPLES = {"dev": 60, "ci": 150, "thorough": 2500}
+many = settings(max_examples=EXAMPLES.get(settings.get_current_profile_name(), settings().max_examples))
 SHORT, MEDIUM, LONG = st.integers(0, 8), st.integers(9, 32), st.integers(33, 512)
 
 
@@ -187,7 +187,7 @@ def by_torch(problem: Problem) -> tuple[dict[str, np.ndarray], dict[str, np.ndar
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)  # more would only wait for each other
     a, lstm = problem.arrays, problem.kind == "lstm"
-    options = {k: v for k, v in problem.configuration.options.items() if k != "fused"}
+    options = {k: v for k, v in problem.configuration.options.items() if k not in ("fused", "dtype")}
     sizes = problem.configuration.input_size, problem.configuration.hidden_size
     theirs = getattr(torch.nn, problem.configuration.kind)(*sizes, dtype=torch.float64, **options).eval()
     theirs.load_state_dict({n: torch.tensor(p.numpy()) for n, p in problem.layer.named_parameters()})

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import nn
 from tinygrad_rnn.tensor.backend import generator
 from tinygrad_rnn.testing import LawError, check_recurrent
-from tinygrad_rnn.testing.recurrent import LONG, RandomChoose, Sequences, check_case
+from tinygrad_rnn.testing.recurrent import LONG, Configuration, RandomChoose, Sequences, check_case
+from tinygrad_rnn.testing.strategies import configurations, sequences
 
 # --- right ones ---------------------------------------------------------------------------------------------
 
@@ -176,6 +178,12 @@ def test_weights_that_amplify_rounding_are_no_mistake() -> None:
 def test_what_is_neither_a_layer_nor_a_cell_is_told_the_protocol() -> None:
     with pytest.raises(TypeError, match=r"Linear was called as a layer, x \(T, B, I\) -> output, state"):
         check_recurrent(lambda: Two(nn.Linear(3, 4)), examples=1)
+
+
+def test_a_layer_in_place_of_a_factory_is_told() -> None:
+    for wrong in (nn.GRUCell(2, 3), lambda: 1):
+        with pytest.raises(TypeError, match=r"takes a function that makes a Module: lambda: MyLayer\(3, 4\)"):
+            check_recurrent(wrong)  # type: ignore[arg-type]
 
 
 class Two(nn.Module):
@@ -600,9 +608,7 @@ def test_what_is_wrong_is_refused_by_the_law_that_it_breaks(name: str) -> None:
 
 
 def test_the_message_says_where() -> None:
-    with pytest.raises(
-        LawError, match=r"gradient of x at step 24 of 40 .* is 0, and by the complex step -?\d\.\d+e"
-    ):
+    with pytest.raises(LawError, match=r"gradient of x at step 24 of 40 .* is 0, and by the complex step -?\d\.\d+e"):
         check_recurrent(cut(25), examples=1)
 
     class StepSeven(Elman):
@@ -611,9 +617,7 @@ def test_the_message_says_where() -> None:
 
     with pytest.raises(LawError, match="gradient of x at step 7 of 40"):
         check_recurrent(StepSeven, examples=1)
-    with pytest.raises(
-        LawError, match=r"the gradient of bias, of shape \(4,\), is wrong"
-    ):
+    with pytest.raises(LawError, match=r"the gradient of bias, of shape \(4,\), is wrong"):
         check_recurrent(BiasMean, examples=1)
     with pytest.raises(LawError, match=r"one by one \(sequence 0\): output at step 0, sequence 0, entry \d is "):
         check_recurrent(Leaking, examples=1)
@@ -630,6 +634,23 @@ def test_hypothesis_shows_a_small_case() -> None:
     with pytest.raises(LawError) as caught:
         check_recurrent(OnlyThen, examples=300)
     assert any(re.search(r"Sequences\(T=[56], B=3", note) for note in caught.value.__notes__)
+
+
+@given(configurations(), sequences(max_T=4))
+@settings(max_examples=30)
+def test_the_strategies_draw_what_fits_together(configuration: Configuration, case: Sequences) -> None:
+    layer = configuration.make()
+    x = tr.ones(case.T, case.B, configuration.input_size, dtype=configuration.options["dtype"])
+    if configuration.kind.endswith("Cell"):
+        y = layer(tr.ones(case.B, configuration.input_size, dtype=x.dtype))
+        y = y[0] if isinstance(y, tuple) else y
+        assert y.shape == (case.B, configuration.hidden_size)
+    else:
+        y, _ = layer(tr.swapaxes(x, 0, 1) if layer.batch_first else x, lengths=case.lengths)
+        D = 1 + layer.bidirectional
+        shape = (case.B, case.T) if layer.batch_first else (case.T, case.B)
+        assert y.shape == (*shape, D * configuration.hidden_size)
+    assert y.dtype == x.dtype
 
 
 def test_a_case_without_hypothesis() -> None:
