@@ -72,6 +72,35 @@ def test_vjp_and_jvp_are_transposes():
     assert np.allclose(tr.jacobian(f)(x).numpy() @ v.numpy(), dy.numpy(), rtol=1e-13, atol=0)
 
 
+def test_a_derivative_is_recorded_only_if_it_can_be_asked_for():
+    x, v, w = t([1.0, 2.0]), t([1.0, 10.0]), t([3.0, 4.0], True)
+    y, pull = tr.vjp(lambda x: x * x, x)
+    assert not pull(v)[0].requires_grad
+    y, pull = tr.vjp(lambda x: x * x * w, x)  # w may be differentiated by, later
+    (g,) = pull(v)
+    assert g.tolist() == [6, 160]
+    assert tr.grad(g.sum(), w).tolist() == [2, 40]
+    (g,) = tr.vjp(lambda x: x * x, x)[1](w)  # so may the gradient that is pulled back
+    assert tr.grad(g.sum(), w).tolist() == [2, 4]
+    y, dy = tr.jvp(lambda x: x * x, (x,), (v,))
+    assert not y.requires_grad
+    assert not dy.requires_grad
+    y, dy = tr.jvp(lambda x: x * x * w, (x,), (v,))
+    assert tr.grad(y.sum(), w).tolist() == [1, 4]
+    assert tr.grad(dy.sum(), w).tolist() == [2, 40]
+    y, dy = tr.jvp(lambda x: x * x, (x,), (w,))
+    assert tr.grad(dy.sum(), w).tolist() == [2, 4]
+
+
+def test_vjp_of_several_outputs():
+    x, v = t([1.0, 2.0]), t([1.0, 10.0])
+    (y, z), pull = tr.vjp(lambda x: (x * x, x.sum()), x)
+    assert y.tolist() == [1, 4]
+    assert z.item() == 3
+    assert pull((v, t(100.0)))[0].tolist() == [102, 140]
+    assert pull([v, t(0.0)])[0].tolist() == [2, 40]  # again: the graph is kept
+
+
 @pytest.mark.filterwarnings("ignore:.*sqrt:RuntimeWarning")
 def test_jvp_of_linear_and_constant_functions():
     x, v = t([1.0, 2.0]), t([1.0, 10.0])
