@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tinygrad_rnn.nn import functional, init
+from tinygrad_rnn.nn.attention import AdditiveAttention, DotAttention, MultiheadAttention, TransformerEncoderLayer
 from tinygrad_rnn.nn.cells import GRUCell, LSTMCell, RNNCell, gru_cell, lstm_cell, rnn_cell
 from tinygrad_rnn.nn.convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
 from tinygrad_rnn.nn.layers import (
@@ -53,6 +54,10 @@ __all__ = [
     "Softplus",
     "Softmax",
     "LogSoftmax",
+    "AdditiveAttention",
+    "DotAttention",
+    "MultiheadAttention",
+    "TransformerEncoderLayer",
     "RNN",
     "LSTM",
     "GRU",

@@ -13,14 +13,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
-from tinygrad_rnn.nn import kernels
+from tinygrad_rnn.nn import ctc, kernels
 from tinygrad_rnn.nn.windows import avg_pool1d, avg_pool2d, conv1d, conv2d, max_pool1d, max_pool2d
 from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.creation import arange
 from tinygrad_rnn.tensor.functional import replayable
 from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.recording import no_grad
-from tinygrad_rnn.tensor.tensor import Tensor
+from tinygrad_rnn.tensor.tensor import Tensor, box
 
 __all__ = [
     "avg_pool1d",
@@ -30,6 +31,7 @@ __all__ = [
     "conv1d",
     "conv2d",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "huber_loss",
     "l1_loss",
@@ -38,6 +40,8 @@ __all__ = [
     "max_pool2d",
     "mse_loss",
     "nll_loss",
+    "positional_encoding",
+    "scaled_dot_product_attention",
     "sequence_mask",
 ]
 
@@ -199,6 +203,67 @@ def binary_cross_entropy_with_logits(x: Tensor, target: Any, *, reduction: str =
     p = ops.astype(target, x.dtype)
     losses = p * ops.softplus(-x) + (1 - p) * ops.softplus(x)
     return _reduce(name, losses if keep is None else ops.where(keep, losses, 0.0), reduction, keep)
+
+
+def ctc_loss(
+    log_probs: Tensor,
+    targets: Any,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> Tensor:
+    """Minus the log of the probability that a sequence of class probabilities says its targets, at whatever steps: the
+    loss of connectionist temporal classification (Graves et al., ICML 2006), which `nn/ctc.py` draws.
+
+        log_probs        (T, B, C)   what `log_softmax` returned; (T, C) without a batch
+        targets          (B, S)      ids of classes but `blank`; what stands past an end may be anything
+                         (N,)        or all of them one after the other, N in all
+        input_lengths    (B,)        how many of the T steps count, from 0 to T, in any order
+        target_lengths   (B,)        how many targets there are of each, from 0 up
+                                     (both a number without a batch)
+
+    `reduction`: "none" for the losses (B,), "sum", or "mean": each loss over its number of targets (at least 1), and
+    the mean of these over the batch. Where the steps are too few for the targets (every one takes a step, and two equal
+    ones a blank between them), the loss is `inf`, or 0 with `zero_infinity`, and its gradient is 0 in either case.
+
+    Minus the gradient of a sum of losses by `log_probs` tells how probable each class is at each step given the
+    targets: the alignment, to draw. Steps past an end are never read, NaN included, and get exactly 0.
+
+    Raises `ShapeError` or `ValueError` naming the entry of the batch whose lengths or targets do not fit, or a `blank`
+    that is no class; `DTypeError` for log_probs that are no floats, lengths or targets that are no integers.
+
+    >>> import tinygrad_rnn as tr
+    >>> log_p = tr.log(tr.Tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]))  # a blank and two labels, at two steps
+    >>> loss = tr.nn.functional.ctc_loss(log_p, [1], 2, 1)
+    >>> round(tr.exp(-loss).item(), 4)  # "1-", "-1" or "11"
+    0.3125
+    """
+    x = as_tensor(log_probs)
+    single = x.ndim == 2
+    x = ops.expand_dims(x, 1) if single else x
+    if x.ndim != 3:
+        raise ShapeError(f"ctc_loss: log_probs must be (T, B, C), or (T, C) without a batch, got shape {x.shape}")
+    if not backend.is_floating(x.dtype):
+        raise DTypeError(f"ctc_loss: log_probs must be floats, got {x.dtype}")
+    T, B, C = x.shape
+    if isinstance(blank, bool) or not isinstance(blank, int) or not 0 <= blank < C:
+        raise ValueError(f"ctc_loss: blank {blank!r} is out of range for {C} classes: 0 to {C - 1}")
+    given = {"targets": targets, "input_lengths": input_lengths, "target_lengths": target_lengths}
+    ids, steps, counts = (
+        backend.to_host(integer_ids(f"ctc_loss: {what}", as_tensor(value))) for what, value in given.items()
+    )
+    if single:
+        steps, counts = steps.reshape(-1), counts.reshape(-1)
+    ctc.check_counts("input_lengths", steps, B, T, f"log_probs has 0 to {T} steps")
+    labels = ctc.checked_labels(ids, counts, B, C, blank)
+    losses = ctc.labelling_losses(x, labels, steps, counts, blank)
+    if zero_infinity:
+        losses = ops.where(losses < math.inf, losses, 0.0)
+    if reduction == "mean":
+        losses = losses / ctc.beside(x, counts.clip(1))
+    return _reduce("ctc_loss", losses[0] if single else losses, reduction)
 
 
 def _pair(name: str, x: Any, target: Any, mask: Any) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -382,6 +447,85 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     scale = 0.0 if p == 1 else 1 / (1 - p)
     mask = Tensor((drawn >= p) * scale, dtype=x.dtype, device=x.device)
     return x * mask
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+) -> Tensor:
+    """softmax(query keyᵀ · scale) value: for each query a mean of the values, weighted by how well their keys fit it
+    (Vaswani et al. 2017, arXiv:1706.03762).
+
+    `query` (..., L, E), `key` (..., S, E) and `value` (..., S, V) give (..., L, V); axes before these broadcast.
+    `scale` is 1/√E unless given. `attn_mask` broadcasts to (..., L, S): booleans, True where a query may look at a key
+    (as all masks here; `MultiheadAttention` has it the other way, as in PyTorch), or floats to add to the products,
+    -inf to forbid. With `is_causal` query i sees the keys 0 to i alone. A query that may see no key gets 0, and sends
+    a gradient of exactly 0 to everything. What a mask forbids must be finite all the same. `dropout_p` drops weights;
+    a layer passes 0 outside of training.
+
+    Raises `ShapeError` naming the shapes that do not fit.
+
+    >>> import tinygrad_rnn as tr
+    >>> q, k = tr.Tensor([[1.0, 0.0]]), tr.Tensor([[9.0, 0.0], [0.0, 9.0]])
+    >>> y = tr.nn.functional.scaled_dot_product_attention(q, k, tr.Tensor([[1.0], [2.0]]), scale=1.0)
+    >>> round(y.item(), 3)
+    1.0
+    """
+    q, k, v = (as_tensor(x) for x in (query, key, value))
+    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        raise ShapeError(
+            "scaled_dot_product_attention: query, key and value must be (..., L, E), (..., S, E) and (..., S, V), "
+            f"got {q.shape}, {k.shape} and {v.shape}"
+        )
+    scores = (q * (1 / math.sqrt(q.shape[-1] or 1) if scale is None else scale)) @ k.mT
+    if attn_mask is not None:
+        scores = masked_scores("scaled_dot_product_attention", scores, attn_mask, seen=True)
+    if is_causal:
+        scores = causal_scores(scores)
+    return dropout(ops.softmax(scores), dropout_p) @ v
+
+
+def masked_scores(name: str, scores: Tensor, mask: Any, *, seen: bool) -> Tensor:
+    """`scores` (..., L, S) plus a mask of floats; or -inf where one of booleans is not `seen`."""
+    given = as_tensor(mask)
+    sizes = zip(reversed(given.shape), reversed(scores.shape), strict=False)
+    if given.ndim > scores.ndim or any(n not in (1, m) for n, m in sizes):
+        raise ShapeError(f"{name}: a mask {given.shape} does not broadcast to the weights, {scores.shape}")
+    if "bool" in str(given.dtype):
+        return ops.where(given, *((scores, -math.inf) if seen else (-math.inf, scores)))
+    if backend.is_floating(given.dtype):
+        return scores + given.to(scores.dtype)
+    raise DTypeError(f"{name}: a mask must be booleans, or floats to add, got {given.dtype}")
+
+
+def causal_scores(scores: Tensor) -> Tensor:
+    """`scores` (..., L, S) with -inf where the key stands after the query."""
+    ones = box(backend.zeros_beside(scores._array, scores.shape[-2:], scores.dtype), None) + 1
+    return ops.where(ops.tril(ones) > 0, scores, -math.inf)
+
+
+def positional_encoding(T: int, d_model: int, *, dtype: Any = "float32", device: str | None = None) -> Tensor:
+    """Where in a sequence one is, as T rows of `d_model` numbers, to add to what a network without a memory reads:
+    sin(t / 10000^(i/d)) in the even columns i, the cosine of the same in the next (Vaswani et al. 2017,
+    arXiv:1706.03762, section 3.5).
+
+    A constant (T, d_model); for a batch x (T, B, d_model) add `encoding[:, None]`.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.nn.functional.positional_encoding(2, 4).tolist()[0]
+    [0.0, 1.0, 0.0, 1.0]
+    """
+    check_sizes("positional_encoding", T=T, d_model=d_model)
+    even = arange(0, d_model, 2, dtype="float64")
+    angles = ops.expand_dims(arange(T, dtype="float64"), 1) * ops.exp(even * (-math.log(10000) / d_model))
+    pairs = ops.reshape(ops.stack([ops.sin(angles), ops.cos(angles)], axis=2), (T, 2 * even.shape[0]))
+    return Tensor(pairs[:, :d_model].numpy(), dtype=dtype, device=device)
 
 
 def as_tensor(x: Any) -> Tensor:

@@ -1,0 +1,202 @@
+"""Connectionist temporal classification: the loss of a sequence of labels of which nobody says when each is spoken.
+
+At each of T steps a network says one of C classes: a label, or *blank*, which is silence. What it says is an alignment
+of a labelling if that is left when repeats are joined and blanks dropped: `aa-ab`, `a-ab-` and `-aa-ab` all say `aab`.
+The probability of a labelling is the sum over all its alignments, and they are summed by walking through a trellis
+(A. Graves, S. Fernandez, F. Gomez, J. Schmidhuber, "Connectionist temporal classification", ICML 2006):
+
+    step         0   1   2   3   4          states: the labels with blanks around them
+                                            moves from one step to the next:
+    state 0  -   o---o---o   .   .            stay in the state,
+    state 1  a   o---o---o---o   .            go on to the next,
+    state 2  -   .   o---o---o---o            skip a blank between two labels that differ
+    state 3  b   .   o---o---o---o          a path begins in one of the first two states
+    state 4  -   .   .   o---o---o          and ends in one of the last two
+
+`alpha[t, s]` is the log-probability of being in state s after t steps, summed over all ways there. The derivative
+walks the same trellis backwards: of the paths through a state, what share came by which move? A share is a softmax
+over at most three numbers, so nothing overflows, and the shares of each step add up to the whole.
+
+`forward_variables` has the equation in ops, which is what it means, and a kernel, which is how it is fast: it takes
+one loop over the steps, with all sequences and all states side by side.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.tensor import ops
+from tinygrad_rnn.tensor.backend import Array, namespace, to_device, zeros_beside
+from tinygrad_rnn.tensor.fused import fused
+from tinygrad_rnn.tensor.tensor import Tensor, box
+
+
+def labelling_losses(log_p: Tensor, labels: Array, steps: Array, counts: Array, blank: int) -> Tensor:
+    """Minus the log-probability of each labelling, (B,): `inf`, with a gradient of 0, of one that has no alignment.
+
+    `log_p` (T, B, C) floats. Integers on the host: `labels` (B, S), of which the first `counts` (B,) count, the others
+    being `blank`; of the T steps the first `steps` (B,) count.
+    """
+    xp = namespace(labels)
+    B, S = labels.shape
+    states = xp.full((2 * S + 1, B), blank, dtype=int)
+    states[1::2] = labels.T
+    skips = xp.zeros((2 * S + 1, B), dtype=bool)
+    skips[3::2] = states[3::2] != states[1:-2:2]
+    ends = 2 * counts + xp.arange(1, 3)[:, None]  # the last two of 2 count + 1 states, after two rows
+    first = min(steps.tolist(), default=0)
+    states, skips, stops, ends = (beside(log_p, a) for a in (states, skips, steps, ends))
+    alpha = forward_variables(log_p, states=states, skips=skips, stops=stops, first=first)
+    return -ops.logsumexp(ops.take_along_axis(alpha[-1], ends, axis=0), axis=0)
+
+
+def check_counts(what: str, counts: Array, B: int, most: int, why: str) -> None:
+    """Raise unless `counts` is (B,) of numbers from 0 to `most`, and say `why` that is the most."""
+    if counts.shape != (B,):
+        raise ShapeError(f"ctc_loss: a batch of {B} needs {B} {what}, got shape {counts.shape}")
+    for b, n in enumerate(counts.tolist()):
+        if not 0 <= n <= most:
+            raise ValueError(f"ctc_loss: {what}[{b}] is {n}, but {why}")
+
+
+def checked_labels(targets: Array, counts: Array, B: int, C: int, blank: int) -> Array:
+    """The targets (B, S), or (N,) one after the other, as labels (B, S) with `blank` past each end; or an error that
+    names the entry of the batch. S is the largest count.
+    """
+    if targets.ndim not in (1, 2) or (targets.ndim == 2 and targets.shape[0] != B):
+        raise ShapeError(f"ctc_loss: targets must be ({B}, S), or (N,) one after the other, got shape {targets.shape}")
+    room = targets.shape[-1]
+    check_counts("target_lengths", counts, B, room, f"targets {targets.shape} have room for 0 to {room}")
+    total = int(counts.sum())
+    if targets.ndim == 1 and total != room:
+        raise ShapeError(f"ctc_loss: target_lengths add up to {total}, but targets (one after the other) are {room}")
+    xp = namespace(targets)
+    S = max(counts.tolist(), default=0)
+    inside = xp.arange(S) < counts[:, None]
+    labels = xp.full((B, S), blank, dtype=int)
+    labels[inside] = targets if targets.ndim == 1 else targets[:, :S][inside]
+    wrong = inside & ((labels < 0) | (labels >= C) | (labels == blank))
+    if wrong.any():
+        b, s = divmod(int(wrong.argmax()), S)
+        why = f"is out of range for {C} classes: 0 to {C - 1}"
+        if labels[b, s] == blank:
+            why = "is the blank, which stands between labels without being asked"
+        raise ValueError(f"ctc_loss: target {labels[b, s]} of entry {b} of the batch (at {s}) {why}")
+    return labels
+
+
+def _forward_variables(log_p: Tensor, *, states: Array, skips: Array, stops: Array, first: int) -> Tensor:
+    """alpha (T + 1, U + 2, B) of log_p (T, B, C): alpha[t, s + 2, b] = log P(in state s after t steps).
+
+    `states` (U, B) are the classes of the states, `skips` (U, B) tells which may be entered from two before. The two
+    rows in front are states that nobody can be in: what stands one or two before the first. Before the first step all
+    are in state 0, a blank; after `stops` (B,) steps, of which `first` is the least, a sequence rests.
+    """
+    T, B, _ = log_p.shape
+    start = box(zeros_beside(log_p._array, (1, B), log_p.dtype), None)
+    alpha = ops.pad(start, ((2, states.shape[0] - 1), (0, 0)), value=-math.inf)
+    spoken = ops.take_along_axis(ops.swapaxes(log_p, 1, 2), states[None, ...], axis=1)
+    alphas = [alpha]
+    for t in range(T):
+        stay, go, skip = alpha[2:], alpha[1:-1], ops.where(skips, alpha[:-2], -math.inf)
+        runs = stops > t
+        here = spoken[t] + ops.logsumexp(ops.stack([stay, go, skip]), axis=0)
+        alpha = ops.where(runs, ops.pad(here, ((2, 0), (0, 0)), value=-math.inf), alpha)
+        alphas.append(alpha)
+    return ops.stack(alphas)
+
+
+_forward_variables.__name__ = "ctc"
+
+
+def _arrivals(alpha: Array, closed: Array, moves: Array) -> tuple[Array, Array]:
+    """For each state the best of three ways to it (U, B), and the sum of all relative to that, which is written to
+    `moves` (3, U, B): stay, go, skip. `closed` (U, B) is -inf where one may not skip. Where there is no way, the best
+    is -inf, the moves are 0 and the sum is 1.
+    """
+    xp = namespace(alpha)
+    moves[0] = alpha[2:]
+    moves[1] = alpha[1:-1]
+    xp.add(alpha[:-2], closed, out=moves[2])
+    best = xp.max(moves, axis=0)
+    moves -= xp.maximum(best, xp.finfo(best.dtype).min)
+    xp.exp(moves, out=moves)
+    return best, xp.maximum(xp.sum(moves, axis=0), 1)
+
+
+def _places(states: Array, C: int) -> Array:
+    """Where the classes (U, B) stand in a row of (T, B * C)."""
+    xp = namespace(states)
+    return (states + C * xp.arange(states.shape[1])).reshape(-1)
+
+
+def _prepared(log_p: Array, skips: Array) -> tuple[Array, Array]:
+    """`closed` and room for `moves`, as `_arrivals` wants them."""
+    xp = namespace(log_p)
+    closed = xp.where(skips, 0.0, -math.inf).astype(log_p.dtype)
+    return closed, xp.empty((3, *skips.shape), dtype=log_p.dtype)
+
+
+def _forward(log_p: Array, *, states: Array, skips: Array, stops: Array, first: int) -> Array:
+    """The kernel of `_forward_variables`. The batch stands last, so that a step to the next state keeps rows whole."""
+    xp = namespace(log_p)
+    T, B, C = log_p.shape
+    U = states.shape[0]
+    spoken = xp.take(log_p.reshape(T, B * C), _places(states, C), axis=1).reshape(T, U, B)
+    closed, moves = _prepared(log_p, skips)
+    y = xp.full((T + 1, U + 2, B), -math.inf, dtype=log_p.dtype)
+    y[0, 2] = 0
+    for t in range(T):
+        best, total = _arrivals(y[t], closed, moves)
+        xp.log(total, out=total)
+        total += best
+        total += spoken[t]
+        y[t + 1, 2:] = total if t < first else xp.where(stops > t, total, y[t, 2:])
+    return y
+
+
+def _vjp(
+    g: Array,
+    y: Array,
+    needs: tuple[bool, ...],
+    log_p: Array,
+    *,
+    states: Array,
+    skips: Array,
+    stops: Array,
+    first: int,
+) -> tuple[Array]:
+    """The gradient of log_p: backwards, each state passes what it was given on to those it was entered from."""
+    xp = namespace(log_p)
+    T, B, C = log_p.shape
+    U = states.shape[0]
+    closed, moves = _prepared(log_p, skips)
+    given = xp.empty((T, U, B), dtype=log_p.dtype)  # of a loss: minus the probability of being there at that step
+    d = g[T]
+    for t in range(T - 1, -1, -1):
+        here, rest = d[2:], 0
+        if t >= first:
+            here, rest = xp.where(stops > t, here, 0), xp.where(stops > t, 0, d)
+        given[t] = here
+        _, total = _arrivals(y[t], closed, moves)
+        moves *= here / total
+        d = g[t] + rest
+        d[2:] += moves[0]
+        d[1:-1] += moves[1]
+        d[:-2] += moves[2]
+    # A class may have many states. Each of them gets the sum of all, so that writing twice to a place writes the same.
+    same = (states.T[:, :, None] == states.T[:, None, :]).astype(log_p.dtype)
+    rows = xp.permute_dims(given, (2, 0, 1)).reshape(B * T, U)  # a copy: BLAS wants whole rows
+    sums = xp.matmul(rows.reshape(B, T, U), same)
+    dx = xp.zeros((T, B * C), dtype=log_p.dtype)
+    dx[:, _places(states, C)] = xp.permute_dims(sums, (1, 2, 0)).reshape(T, U * B)
+    return (dx.reshape(T, B, C),)
+
+
+forward_variables = fused(_forward_variables, _forward, _vjp)
+
+
+def beside(x: Tensor, host: Array) -> Array:
+    """An array of the host in the library and on the device of `x`."""
+    return namespace(x._array).asarray(to_device(host, x.device) if "cuda" in x.device else host)
