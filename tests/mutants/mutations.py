@@ -56,7 +56,7 @@ UNARY = {
     "fold", "_inverse", "astype", "permuted", "in_time", "detach", "_direction", "concatenate", "pad", "jacobian",
     "grad_of",
 }  # fmt: skip
-NOT_SWAPPED = {"isinstance", "getattr", "hasattr", "range", "slice", "multiply", "add", "swapaxes"}
+NOT_SWAPPED = {"isinstance", "getattr", "hasattr", "range", "slice", "multiply", "add", "equal", "swapaxes"}
 NOT_LOOKED_INTO = {"namespace", "_constants", "isinstance", "type", "device_of"}  # they ask for a kind only
 
 

@@ -1,0 +1,88 @@
+"""The report counts what it should, and is red where it should be."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.mutants import equivalent, judge, mutations, report
+
+
+def outcome(label: str, killers: dict[str, str], file: str = "tensor/ops/elementwise.py") -> report.Outcome:
+    witnesses = {"value": 2, "gradient": 3}
+    seen = {"before": f"{label} a", "after": f"{label} b", "witnesses": witnesses, "killers": killers}
+    return {"file": file, "label": label, "line": 7, **seen}
+
+
+KILLED = outcome("tanh", {"gradient": "gradient: wrong", "value": "value: wrong"})
+SURVIVOR = outcome("_power[0]", {})
+LAYER = outcome("lstm_vjp", {"gradient": "", "value": ""}, "nn/kernels.py")
+ENGINE = outcome("sweep", {"gradient": "", "value": ""}, "tensor/graph.py")
+
+
+def test_rows_count_expressions_mutants_kills_and_witnesses() -> None:
+    columns = report.columns_of([KILLED, SURVIVOR])
+    assert columns == ["value", "gradient"]
+    assert report.row("x", [KILLED, SURVIVOR], columns) == ["x", "2", "2", "1", "1", "1", "10"]
+    assert report.row("x", [SURVIVOR], ["value", "backend"])[4:6] == ["0", "–"]
+    assert [report.group_of(o) for o in (KILLED, SURVIVOR, LAYER)] == ["tanh", "power", "nn/kernels.py: lstm_vjp"]
+
+
+def test_a_zero_is_red() -> None:
+    assert report.zeros([KILLED, LAYER, ENGINE]) == []
+    assert report.zeros([KILLED, SURVIVOR, LAYER, ENGINE]) == ["power: no kills"]
+    only_value = outcome("tanh", {"value": ""})
+    assert report.zeros([only_value, LAYER, ENGINE]) == ["The derivative table: gradient never killed"]
+
+
+def test_a_survivor_needs_a_reason_and_a_reason_a_survivor(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [KILLED] * 99
+    assert report.verdict([*many, SURVIVOR], complete=False) == 1
+    monkeypatch.setattr(report, "EQUIVALENT", {"it is the same": [report.key(SURVIVOR)]})
+    assert report.verdict([*many, SURVIVOR], complete=False) == 0
+    assert report.verdict(many, complete=False) == 1  # explained, and killed
+    assert report.verdict([*many[:9], SURVIVOR], complete=False) == 1  # 90 %
+    text = report.page([*many, SURVIVOR], "<!-- figures -->ours<!-- end of figures -->")
+    assert "**it is the same** (1)" in text and "ours" in text and "99.0 %" in text
+
+
+def test_what_is_written_by_hand_stays(tmp_path: Path) -> None:
+    page = tmp_path / "proof.md"
+    assert report.figures_of(page) == "<!-- figures -->\n<!-- end of figures -->"
+    page.write_text("a <!-- figures -->\n42\n<!-- end of figures --> b")
+    assert report.figures_of(page) == "<!-- figures -->\n42\n<!-- end of figures -->"
+
+
+def test_a_reason_stands_once() -> None:
+    keys = [key for keys in equivalent.EQUIVALENT.values() for key in keys]
+    assert len(set(keys)) == len(keys)
+
+
+def test_an_oracle_that_objects_is_named_and_not_asked_again() -> None:
+    verdict = judge.Verdict()
+
+    def law() -> None:
+        raise AssertionError("wrong\nand more")
+
+    for check in (lambda: None, law, law):
+        judge.hear(verdict, "value", check)
+    assert verdict == judge.Verdict({"value": 2}, {"value": "AssertionError: wrong"})
+
+
+def test_a_fork_sees_the_mutated_source_and_no_file_is_written(tmp_path: Path) -> None:
+    if "tinygrad_rnn" in sys.modules:  # as here: only a process that has not imported it can
+        assert judge.Mutated("errors.py", "answer = 42").find_spec("tinygrad_rnn.nn") is None
+    loader = judge.Mutated("errors.py", "answer = 42")
+    spec = loader.find_spec("tinygrad_rnn.errors")
+    assert spec is not None and spec.loader is loader
+    scope: dict[str, object] = {}
+    exec(loader.get_code("tinygrad_rnn.errors"), scope)
+    assert scope["answer"] == 42
+
+
+def test_every_region_has_tests_that_are_nearest() -> None:
+    for region in mutations.regions():
+        court = judge.court_of(region, {})
+        assert all((mutations.ROOT / file).exists() for file in court.files), region
