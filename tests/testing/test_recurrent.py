@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -148,9 +149,19 @@ def test_a_layer_without_a_state_and_one_without_parameters() -> None:
         def forward(self, x: tr.Tensor, hx: Any = None) -> tr.Tensor:
             return x if hx is None else x + 0.5 * hx
 
+    class Named(Leaky):
+        """Its parameter is called as the input is."""
+
+        def __init__(self) -> None:
+            self.x = nn.Parameter(tr.rand(2))
+
+        def forward(self, x: tr.Tensor, hx: Any = None) -> tr.Tensor:
+            return super().forward(x * self.x, hx)
+
     laws = check_recurrent(Sum, examples=1, input_size=2)
     assert "causality" in laws and "chunking" not in laws
-    assert set(check_recurrent(Leaky, examples=1, input_size=2, cell=True)) >= ALWAYS | FORWARD
+    for make in (Leaky, Named):
+        assert set(check_recurrent(make, examples=1, input_size=2, cell=True)) >= ALWAYS | FORWARD
 
 
 def test_where_the_complex_step_is_wrong_the_difference_judges() -> None:
@@ -184,6 +195,12 @@ def test_a_layer_in_place_of_a_factory_is_told() -> None:
     for wrong in (nn.GRUCell(2, 3), lambda: 1):
         with pytest.raises(TypeError, match=r"takes a function that makes a Module: lambda: MyLayer\(3, 4\)"):
             check_recurrent(wrong)  # type: ignore[arg-type]
+
+
+def test_without_hypothesis_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(ImportError, match="pip install hypothesis"):
+        check_recurrent(Elman)
 
 
 class Two(nn.Module):
