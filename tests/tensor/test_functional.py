@@ -92,6 +92,20 @@ def test_a_derivative_is_recorded_only_if_it_can_be_asked_for():
     assert tr.grad(dy.sum(), w).tolist() == [2, 4]
 
 
+def test_a_recorded_gradient_is_the_sum_of_slices_products_and_whole_uses():
+    rng = np.random.default_rng(0)
+    x, w, v = t(rng.standard_normal((2, 3))), t(rng.standard_normal((3, 3)), True), t(rng.standard_normal((3, 3)))
+    uses = [lambda: (x @ w).tanh().sum(), lambda: (w[0] * w[1:]).sum(), lambda: (w * w * w).sum(), lambda: w[0, 0] ** 2]
+    for chosen in ([0, 1, 2, 3], [2, 1, 0, 3], [0, 2], [2, 0], [1, 2], [2, 1], [0, 1], [0, 0], [1, 3]):
+        total = sum((uses[i]() for i in chosen), t(0.0))
+        plain = tr.grad(total, w, retain_graph=True)
+        recorded = tr.grad(total, w, create_graph=True)
+        assert np.allclose(recorded.numpy(), plain.numpy(), rtol=1e-13, atol=0)
+        second = tr.grad((recorded * v).sum(), w).numpy()
+        parts = [tr.grad((tr.grad(uses[i](), w, create_graph=True) * v).sum(), w).numpy() for i in chosen]
+        assert np.allclose(second, sum(parts), rtol=1e-12, atol=1e-14)
+
+
 def test_vjp_of_several_outputs():
     x, v = t([1.0, 2.0]), t([1.0, 10.0])
     (y, z), pull = tr.vjp(lambda x: (x * x, x.sum()), x)

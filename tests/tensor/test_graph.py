@@ -240,6 +240,14 @@ def test_grad_does_not_look_behind_its_inputs():
     assert tr.grad((h * h).sum(), h).tolist() == [4, 8]
 
 
+def test_grad_of_an_input_and_of_what_was_computed_from_it():
+    x = leaf([1.0, 2.0])
+    h = x * 2
+    z = (h * h + x).sum()
+    for inputs, expected in (([x, h], [[9, 17], [4, 8]]), ([h, x], [[4, 8], [9, 17]]), ([h, h], [[4, 8], [4, 8]])):
+        assert [g.tolist() for g in tr.grad(z, inputs, retain_graph=True)] == expected
+
+
 def test_grad_of_what_is_not_reached_is_zero():
     x, y = leaf([1.0]), leaf([1.0, 2.0])
     gx, gy = tr.grad((x * 3).sum(), [x, y])
