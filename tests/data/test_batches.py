@@ -118,7 +118,7 @@ def test_a_gap_keeps_windows_apart(count: int, gap: int) -> None:
     train, validation, test = split_in_time(count, (0.5, 0.25, 0.25), gap)
     for before, after in ((train, validation), (validation, test)):
         assert after[0] - before[-1] == gap + 1
-    assert test[-1] == count - 1
+    assert train[0] == 0 and test[-1] == count - 1
 
 
 @given(st.integers(2, 60), st.data())

@@ -26,6 +26,7 @@ def test_frequent_tokens_come_first(sentences: list[list[str]], min_count: int, 
     kept = vocabulary.tokens[4:]
     assert list(kept) == sorted(kept, key=lambda token: (-counts[token], token))
     left_out = [t for t in counts if t not in vocabulary and counts[t] >= min_count]
+    assert max_size is None or len(vocabulary) <= max_size
     assert not left_out or len(vocabulary) == max_size
     assert all(counts[t] <= counts[kept[-1]] for t in left_out if kept)
     assert all(counts[t] >= min_count for t in kept)

@@ -70,7 +70,7 @@ class _BatchNorm(Module):
             raise DTypeError(f"{name}: the input is {x.dtype}, but the weight is {self.weight.dtype}")
         training, momentum, tracked = self.is_training(), self.momentum, self.num_batches_tracked
         if momentum is None:
-            momentum = 0.0 if tracked is None or not training else 1 / (tracked.item() + 1)
+            momentum = 0.0 if tracked is None else 1 / (tracked.item() + 1)
         training = training or self.running_mean is None
         affine, running = (self.weight, self.bias), (self.running_mean, self.running_var)
         y = functional.batch_norm(x, *running, *affine, training, momentum, self.eps)

@@ -41,9 +41,8 @@ def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     x, y = (np.array([numbers.setdefault(token, len(numbers)) for token in tokens], np.int64) for tokens in (a, b))
     places = np.arange(len(y) + 1)
     row = places
-    for k, token in enumerate(x, 1):
+    for token in x:
         best = row + 1  # token deleted
-        best[0] = k
         np.minimum(best[1:], row[:-1] + (y != token), out=best[1:])  # kept or replaced
         row = np.minimum.accumulate(best - places) + places  # then what is inserted
     return int(row[-1])
