@@ -633,8 +633,8 @@ class Point:
 
 
 def flat(outputs: Any) -> list[Tensor]:
-    """The Tensors of nested tuples, lists and dicts, in order; TypeError for anything else."""
-    found = leaves_of(outputs, lambda y: y)
+    """The Tensors of nested tuples, lists and dicts, in order, without Nones; TypeError for anything else."""
+    found = [y for y in leaves_of(outputs, lambda y: y) if y is not None]
     for y in found:
         if not isinstance(y, Tensor):
             raise TypeError(f"a function of Tensors returns Tensors, not {type(y).__name__}: {y!r:.60}")
