@@ -17,7 +17,7 @@ from typing import Any
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
 from tinygrad_rnn.tensor.op import Operand, op
-from tinygrad_rnn.tensor.ops.arithmetic import clip, minimum, over, times, where
+from tinygrad_rnn.tensor.ops.arithmetic import clip, equal, minimum, over, times, where
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -199,7 +199,7 @@ def elu(x: Operand, alpha: float = 1.0) -> Array:
     return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0.0)))
 
 
-@op(lambda g, x, y: g * (sigmoid(x) + y * sigmoid(-x)))
+@op(lambda g, x, y: g * (sigmoid(x) + minimum(y, 1000.0) * sigmoid(-x)))  # inf * 0 would be NaN; 1000 * 0 is 0
 def silu(x: Operand) -> Array:
     """`x * sigmoid(x)`, also called swish (Elfwing et al. 2018, arXiv:1702.03118).
 
@@ -207,7 +207,8 @@ def silu(x: Operand) -> Array:
     >>> tr.silu(tr.Tensor([0.0, 1000.0])).numpy()
     array([   0., 1000.], dtype=float32)
     """
-    return x * (0.5 * namespace(x).tanh(0.5 * x) + 0.5)
+    xp = namespace(x)
+    return xp.maximum(x, -1000.0) * (0.5 * xp.tanh(0.5 * x) + 0.5)
 
 
 _C, _K = math.sqrt(2 / math.pi), 0.044715
@@ -232,7 +233,7 @@ def gelu(x: Operand, approximate: str = "tanh") -> Tensor:
 def _gelu(x: Operand) -> Array:
     xp = namespace(x)
     z = xp.clip(x, -10.0, 10.0)  # beyond, tanh is 1 to the last digit; and z³ overflows no dtype
-    return 0.5 * x * (1 + xp.tanh(_C * (z + _K * z * z * z)))
+    return 0.5 * xp.maximum(x, -10.0) * (1 + xp.tanh(_C * (z + _K * z * z * z)))
 
 
 def _gelu_slope(x: Operand) -> Any:
@@ -278,7 +279,7 @@ def power(a: Operand, b: Operand) -> Tensor:
 
     NaN for a negative base and a fractional exponent. The derivative by the base is right at 0 too (`x ** 0`
     has 0, `x ** 0.5` has `inf` unless its gradient is 0); the derivative by the exponent, `a ** b * log(a)`,
-    is 0 where `a ** b` is 0.
+    is 0 where `a ** b` is 0, and at `0 ** 0`.
 
     >>> import tinygrad_rnn as tr
     >>> tr.power(tr.Tensor([2.0, 3.0]), 2).numpy()
@@ -296,14 +297,14 @@ def _power(x: Operand, p: float) -> Array:
     return x**p
 
 
-@op(lambda g, y, base: times(g, y) * (math.log(base) if base > 0 else math.nan if base else 0.0))
+@op(lambda g, y, base: times(times(g, y), math.log(base) if base > 0 else math.nan if base else 0.0))
 def _exponential(x: Operand, base: float) -> Array:
     return base**x
 
 
 @op(
     lambda g, a, b: times(g, times(b, _general_power(a, b - 1))),
-    lambda g, a, y: times(g, times(y, log(a))),
+    lambda g, a, y: times(g, times(y, log(where(equal(y, 1), where(equal(a, 0), 1.0, a), a)))),  # 0 at 0 ** 0
     promote=True,
 )
 def _general_power(a: Operand, b: Operand) -> Array:
