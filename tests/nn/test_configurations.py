@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tests.reference import Network, assert_close, assert_steps_close
-from tinygrad_rnn.testing.recurrent import KINDS, Configuration
 from tinygrad_rnn.testing.strategies import configurations, seeds
+from tinygrad_rnn.testing.subject import KINDS, Configuration
 
 RTOL = 1e-10
 EXAMPLES = {"dev": 60, "ci": 150, "thorough": 2500}

@@ -15,8 +15,10 @@ import tinygrad_rnn as tr
 from tinygrad_rnn import nn
 from tinygrad_rnn.tensor.backend import generator
 from tinygrad_rnn.testing import LawError, check_recurrent
-from tinygrad_rnn.testing.recurrent import LONG, Configuration, RandomChoose, Sequences, check_case
+from tinygrad_rnn.testing.domains import RandomChoose
+from tinygrad_rnn.testing.recurrent import check_case
 from tinygrad_rnn.testing.strategies import configurations, sequences
+from tinygrad_rnn.testing.subject import LONG, Configuration, Sequences
 
 # --- right ones ---------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from tinygrad_rnn.testing.domains import (
     make_arrays,
     shapes_of,
 )
-from tinygrad_rnn.testing.recurrent import KINDS, Configuration, Sequences
+from tinygrad_rnn.testing.subject import KINDS, Configuration, Sequences
 
 __all__ = [
     "arrays",
