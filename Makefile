@@ -8,6 +8,11 @@ PYTHONS = python3 python python3.14 python3.13 python3.12 python3.11
 NEW_ENOUGH = -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# An environment of its own: PyTorch is large, and `make test` runs without it. On Linux the usual index has builds with
+# CUDA, of gigabytes; the version +cpu exists only without.
+WITNESS = .venv-witness
+TORCH = torch==2.13.0$(if $(filter Linux,$(shell uname)),+cpu)
+
 PYTEST = $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8
 
 # What a shell may have set for other projects must not leak into this one.
@@ -15,7 +20,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo test test-thorough mutants mutation-report lint bench gpu-check clean
+.PHONY: help demo test test-thorough witness mutants mutation-report lint bench gpu-check clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +33,10 @@ test: $(VENV)/.test ## run all the tests and the doctests
 
 test-thorough: $(VENV)/.test ## run them with many more Hypothesis examples
 	@HYPOTHESIS_PROFILE=thorough $(PYTEST)
+
+witness: ## compare with PyTorch's sample inputs, in an environment of its own
+	@$(MAKE) --no-print-directory VENV=$(WITNESS) $(WITNESS)/.witness
+	@$(WITNESS)/bin/python -m tests.witness.report
 
 mutants: $(VENV)/.test ## does the suite notice the bugs that people make? under 30 minutes
 	@$(BIN)/python -m tests.mutants
@@ -47,8 +56,8 @@ bench: $(VENV)/.demo ## measure against the peers that are installed in .venv (t
 gpu-check: $(VENV)/.test ## run the tests and the benchmark that need a GPU
 	@$(BIN)/python -m benchmarks.gpu
 
-clean: ## remove .venv, caches and build outputs; runs/ stays
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove .venv and .venv-witness, caches and build outputs; runs/ stays
+	rm -rf $(VENV) $(WITNESS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.python:
@@ -74,3 +83,12 @@ $(VENV)/.test: pyproject.toml $(VENV)/.python
 $(VENV)/.mutation: $(VENV)/.test
 	@echo "Installing what mutates into $(VENV)"
 	@$(PIP) --editable '.[mutation]' && touch $@
+
+$(VENV)/.torch: $(VENV)/.python
+	@echo "Installing $(TORCH) into $(VENV)"
+	@$(PIP) '$(TORCH)' || { echo "make: no $(TORCH) in the package index; CONTRIBUTING.md says what to do" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.witness: pyproject.toml $(VENV)/.torch
+	@echo "Installing the project with its witness into $(VENV)"
+	@$(PIP) --editable '.[test,witness]' && touch $@
