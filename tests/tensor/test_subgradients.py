@@ -87,6 +87,7 @@ def test_max_of_stride_0_shares():
 def test_maximum_and_minimum_give_half_to_each():
     for f in (tr.maximum, tr.minimum):
         assert slope(f, [1.0, 2.0], [1.0, 2.0]) == [[0.5, 0.5], [0.5, 0.5]]
+        assert slope(lambda a, b, f=f: 6 * f(a, b), [1.0], [1.0]) == [[3.0], [3.0]]
         x = tr.Tensor([3.0], requires_grad=True)
         f(x, x).backward()
         assert x.grad.tolist() == [1.0]
@@ -118,6 +119,13 @@ def test_a_masked_branch_contributes_nothing_to_a_second_derivative(f, x, expect
     x = tr.Tensor(np.array(x), requires_grad=True)
     first = tr.grad(tr.sum(f(x)), x, create_graph=True)
     assert tr.grad(tr.sum(first), x).tolist() == expected
+
+
+@np.errstate(all="ignore")
+def test_a_masked_branch_stays_out_where_the_second_gradient_is_infinite():
+    x = tr.Tensor(np.array([0.0, 1000.0]), requires_grad=True)
+    first = tr.grad(tr.sum(tr.where(x < 10, tr.exp(x), 3 * x * x)), x, create_graph=True)
+    assert tr.grad(first, x, gradient=np.array([1.0, np.inf])).tolist() == [1.0, np.inf]
 
 
 def test_sqrt_at_zero_is_infinite_where_it_is_used():
