@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "runs" / "mutants.json"
 LIMIT = 600  # seconds for one run of pytest: a bug may make an endless loop
 # Not copied: what is no part of the repository, and this folder, whose test would notice every bug.
-LEFT = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "runs", "build", "mutants")
+LEFT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".hypothesis", "__pycache__", "runs", "build", "mutants")
 
 
 @dataclass
