@@ -154,6 +154,7 @@ class Place:
         self.keeps, self.grad = False, None
         self.hooks = []
         self.before_pull = lambda: None  # what a pull raises here, if anything
+        self.fragile = False  # whether it may raise
         for cell in cells:
             cell.node = self
 
@@ -569,10 +570,14 @@ class Graphs(RuleBasedStateMachine):
         return among[-1 - n % len(among)]
 
     def outcomes(self, anything):
-        """The tensors that a sweep may start at: mostly computed ones with a graph behind them."""
+        """The tensors that a sweep may start at: mostly computed ones with a graph behind them; where something is to
+        fail, such as lead to it.
+        """
         computed = [m for m in self.live if m.place and not m.place.leaf]
+        if switch["broken"] and anything > 10:
+            computed = [m for m in computed if any(p.fragile for p in leads([m.place])[0])] or computed
         whole = [m for m in computed if self.obstacle(m.place)[0] == "no"]
-        return whole if whole and anything > 4 else computed if computed and anything > 1 else self.live
+        return whole if whole and anything % 10 > 2 else computed if computed and anything else self.live
 
     def usable(self):
         return [m for m in self.live if m.usable]
@@ -667,6 +672,7 @@ class Graphs(RuleBasedStateMachine):
             mirror = self.apply(OPS[name], k, mirrors, record % 10 != 1)
             if name == "failing" and mirror.place:
                 mirror.place.before_pull = lambda: (KeyError, "failing") if switch["broken"] else None
+                mirror.place.fragile = True
 
     def detach(self, a, seed):
         self.add(Mirror(a.real.detach(), a.shape, [constant(c) for c in a.cells], None, a.dtype))
@@ -1005,7 +1011,7 @@ class Graphs(RuleBasedStateMachine):
     )
     def grad(self, a, inputs, seed, mode, broken):
         switch["broken"] = broken
-        y = self.pick(a, self.outcomes(seed % 30 + 1))
+        y = self.pick(a, self.outcomes(seed % 31))
         known = [m for m in self.live if m.place]
         reached = leads([y.place])[1] if y.place else ()
         leaves = [m for m in known if m.place.leaf and m.place in reached]
