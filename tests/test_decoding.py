@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.data import Vocabulary
-from tinygrad_rnn.decoding import choose, generate
-from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.decoding import choose, ctc_beam_search, ctc_best_path, generate
+from tinygrad_rnn.errors import InputError, ShapeError
 from tinygrad_rnn.models import CharModel, CharModelConfig
 
 SCORES = st.lists(st.floats(-30, 30), min_size=1, max_size=12).map(np.array)
@@ -81,3 +82,97 @@ def test_the_prompt_must_be_known() -> None:
     network, vocabulary = model()
     with pytest.raises(InputError, match="the prompt: character 'x' at position 1"):
         next(generate(network, vocabulary, "axb"))
+
+
+# --- labels that a network has heard ----------------------------------------------------------------------
+
+
+def log_probs(rng: np.random.Generator, T: int, B: int, C: int) -> np.ndarray:
+    x = rng.choice([1.0, 4.0]) * rng.standard_normal((T, B, C))
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def said(path: tuple[int, ...], blank: int) -> tuple[int, ...]:
+    return tuple(c for c, _ in itertools.groupby(path) if c != blank)
+
+
+def by_enumeration(x: np.ndarray, blank: int) -> dict[tuple[int, ...], float]:
+    """The probability of every labelling that x (T, C) can say, from all C ** T alignments."""
+    found: dict[tuple[int, ...], float] = {}
+    for path in itertools.product(range(x.shape[1]), repeat=len(x)):
+        labels = said(path, blank)
+        found[labels] = found.get(labels, 0) + math.exp(sum(x[t, c] for t, c in enumerate(path)))
+    return found
+
+
+@given(st.integers(0, 5), st.integers(0, 3), st.integers(1, 3), st.data())
+def test_labels_of_small_cases_are_found_as_by_enumeration(T: int, B: int, C: int, data: st.DataObject) -> None:
+    """The best path is the likeliest alignment; a beam as wide as there are labellings finds all, with their sums."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**20)))
+    blank, width = data.draw(st.integers(0, C - 1)), data.draw(st.integers(1, 6))
+    x, lengths = log_probs(rng, T, B, C), rng.integers(0, T + 1, B)
+    paths, beams = ctc_best_path(x, lengths, blank), ctc_beam_search(x, lengths, blank, width=1000)
+    narrow = ctc_beam_search(tr.Tensor(x), lengths, blank, width)
+    assert len(paths) == len(beams) == len(narrow) == B
+    for b, n in enumerate(lengths):
+        likeliest = max(
+            itertools.product(range(C), repeat=n), key=lambda path: sum(x[t, b, c] for t, c in enumerate(path))
+        )
+        assert paths[b] == list(said(likeliest, blank))
+        exact = by_enumeration(x[:n, b], blank)
+        assert {tuple(labels): pytest.approx(math.exp(p), rel=1e-9) for labels, p in beams[b]} == exact
+        assert [p for _, p in beams[b]] == sorted((p for _, p in beams[b]), reverse=True)
+        assert 1 <= len(narrow[b]) <= width and len({tuple(labels) for labels, _ in narrow[b]}) == len(narrow[b])
+        for labels, p in narrow[b]:
+            assert math.exp(p) <= exact[tuple(labels)] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(("seed", "width"), [(0, 6), (2, 8), (70, 6), (70, 8)])
+def test_a_prefix_that_left_the_beam_and_came_back_is_the_same(seed: int, width: int) -> None:
+    """Its longer relatives have stayed, in these cases: nothing is listed twice, or as likelier than it is."""
+    x = 3 * np.random.default_rng(seed).standard_normal((10, 1, 3))
+    x -= np.log(np.exp(x).sum(-1, keepdims=True))
+    found = ctc_beam_search(x, width=width)[0]
+    assert len({tuple(labels) for labels, _ in found}) == len(found) == width
+    for labels, p in found:
+        loss = tr.nn.functional.ctc_loss(tr.Tensor(x[:, 0]), labels, 10, len(labels), reduction="sum")
+        assert p <= -loss.item() + 1e-9
+
+
+def test_a_beam_agrees_with_the_loss_and_beats_the_best_path() -> None:
+    x = log_probs(np.random.default_rng(0), 12, 3, 4)
+    found = ctc_beam_search(x, [12, 9, 5], width=300)
+    for b, n in enumerate((12, 9, 5)):
+        labels, p = found[b][0]
+        loss = tr.nn.functional.ctc_loss(tr.Tensor(x[:, b]), labels, n, len(labels), reduction="sum")
+        assert p == pytest.approx(-loss.item(), rel=1e-3)
+        path = ctc_best_path(x[:, b : b + 1], [n])[0]
+        of_path = tr.nn.functional.ctc_loss(tr.Tensor(x[:, b]), path, n, len(path), reduction="sum")
+        assert p >= -of_path.item() - 1e-3
+    assert ctc_best_path(np.log(np.full((2, 1, 2), [0.6, 0.4]))) == [[]]
+    assert ctc_beam_search(np.log(np.full((2, 1, 2), [0.6, 0.4])))[0][0][0] == [1]
+
+
+def test_impossible_classes_and_repeated_labels() -> None:
+    with np.errstate(divide="ignore"):
+        x = np.log(np.eye(3)[[1, 1, 0, 1, 2, 2]])[:, None]
+    assert ctc_best_path(x) == [[1, 1, 2]]
+    assert ctc_beam_search(x) == [[([1, 1, 2], 0.0)]]
+    nothing = np.full((2, 1, 3), -np.inf)
+    assert ctc_beam_search(nothing) == [[]]
+    assert ctc_beam_search(np.zeros((0, 1, 3))) == [[([], 0.0)]]
+
+
+def test_what_cannot_be_decoded() -> None:
+    x = np.zeros((4, 2, 3))
+    for decode, name in ((ctc_best_path, "ctc_best_path"), (ctc_beam_search, "ctc_beam_search")):
+        with pytest.raises(ShapeError, match=rf"{name}: log_probs must be \(T, B, C\), got shape \(4, 2\)"):
+            decode(x[..., 0])
+        with pytest.raises(ValueError, match=rf"{name}: lengths\[1\] is 5, but log_probs has 0 to 4 steps"):
+            decode(x, [4, 5])
+        with pytest.raises(ShapeError, match=rf"{name}: a batch of 2 needs 2 lengths, got shape \(1,\)"):
+            decode(x, [4])
+        with pytest.raises(ValueError, match=rf"{name}: blank 3 is out of range for 3 classes: 0 to 2"):
+            decode(x, blank=3)
+    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
+        ctc_beam_search(x, width=0)

@@ -1,4 +1,4 @@
-"""Writing with a model: choosing the next character from its scores, again and again."""
+"""What a model has to say: writing with it, character by character, and reading the labels that it has heard."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from .data.text import Vocabulary
-from .errors import InputError
+from .errors import InputError, ShapeError
+from .nn.ctc import check_counts
 from .tensor.backend import to_host
 from .tensor.recording import no_grad
+from .tensor.tensor import Tensor
 
 
 def choose(
@@ -70,3 +72,101 @@ def generate(
         chosen = choose(to_host(scores.data)[-1, 0], generator, temperature, top_k)
         x = np.array([[chosen]], dtype=np.int32)
         yield vocabulary.characters[chosen]
+
+
+def ctc_best_path(log_probs: Any, lengths: Any = None, blank: int = 0) -> list[list[int]]:
+    """What a network trained with `ctc_loss` says, taking the likeliest class of each step: the ids of the labels, with
+    repeats joined and blanks dropped, for each entry of the batch.
+
+    `log_probs` (T, B, C), logits do as well; `lengths` (B,) from 0 to T, T if omitted. Of one labelling it is the
+    likeliest alignment; another may be likelier in all, which `ctc_beam_search` finds. Raises ShapeError or ValueError
+    for what does not fit.
+
+        >>> log_probs = np.log([[[0.6, 0.4]], [[0.6, 0.4]]])
+        >>> ctc_best_path(log_probs)
+        [[]]
+    """
+    frames, steps = _frames("ctc_best_path", log_probs, lengths, blank)
+    best = frames.argmax(-1)
+    changes = np.concatenate([np.ones_like(best[:1], bool), best[1:] != best[:-1]]) & (best != blank)
+    return [best[:n, b][changes[:n, b]].tolist() for b, n in enumerate(steps)]
+
+
+def ctc_beam_search(
+    log_probs: Any, lengths: Any = None, blank: int = 0, width: int = 10
+) -> list[list[tuple[list[int], float]]]:
+    """The likeliest labellings of a network trained with `ctc_loss`, each with its log-probability, best first, at most
+    `width` of them, for each entry of the batch.
+
+    `log_probs` (T, B, C) is what `log_softmax` returned; `lengths` (B,) from 0 to T, T if omitted. A prefix beam search
+    (Hannun et al. 2014, arXiv:1408.2873): after each step the `width` likeliest beginnings go on, every one with the
+    sum over the alignments that were followed; with a `width` of no less than there are, it is exact. A labelling
+    that is impossible is left out. Raises ShapeError or ValueError for what does not fit.
+
+        >>> log_probs = np.log([[[0.6, 0.4]], [[0.6, 0.4]]])  # twice rather silent, and yet there was something
+        >>> [(labels, round(float(np.exp(p)), 2)) for labels, p in ctc_beam_search(log_probs)[0]]
+        [([1], 0.64), ([], 0.36)]
+    """
+    if width < 1:
+        raise ValueError(f"ctc_beam_search: width must be at least 1, got {width}")
+    frames, steps = _frames("ctc_beam_search", log_probs, lengths, blank)
+    return [_prefix_search(frames[:n, b], blank, width) for b, n in enumerate(steps)]
+
+
+def _frames(name: str, log_probs: Any, lengths: Any, blank: int) -> tuple[np.ndarray, list[int]]:
+    """The scores (T, B, C) in float64 on the host, and how many steps of each count."""
+    x, given = (to_host(a.data if isinstance(a, Tensor) else np.asarray(a)) for a in (log_probs, lengths))
+    if x.ndim != 3:
+        raise ShapeError(f"{name}: log_probs must be (T, B, C), got shape {x.shape}")
+    T, B, C = x.shape
+    if not 0 <= blank < C:
+        raise ValueError(f"{name}: blank {blank} is out of range for {C} classes: 0 to {C - 1}")
+    if lengths is None:
+        given = np.full(B, T)
+    check_counts("lengths", given, B, T, f"log_probs has 0 to {T} steps", name)
+    return x.astype(np.float64), given.tolist()
+
+
+def _prefix_search(frames: np.ndarray, blank: int, width: int) -> list[tuple[list[int], float]]:
+    """The beam of one sequence of frames (T, C)."""
+    # Prefixes are the nodes of a tree: each has a parent, which lacks its last label. Node 0 is the empty one.
+    parents, labels, children = [-1], [blank], {}
+    nodes = [0]
+    silent, spoken = np.zeros(1), np.full(1, -np.inf)  # of each prefix in the beam: the last step was blank, or not
+    for frame in frames:
+        either = np.logaddexp(silent, spoken)
+        last = np.array([labels[node] for node in nodes], dtype=int)
+        each = np.arange(len(nodes))
+        on_silent, on_spoken = either + frame[blank], spoken + frame[last]
+        longer = either[:, None] + frame  # by a label; the last one again counts as new only after a blank
+        longer[each, last] = silent + frame[last]
+        longer[:, blank] = -np.inf
+        place = {node: i for i, node in enumerate(nodes)}
+        for i, node in enumerate(nodes):
+            if (j := place.get(parents[node])) is not None:  # that prefix and its last label are this one
+                on_spoken[i] = np.logaddexp(on_spoken[i], longer[j, last[i]])
+                longer[j, last[i]] = -np.inf
+        scores = np.concatenate([np.logaddexp(on_silent, on_spoken), longer.reshape(-1)])
+        best = np.argpartition(-scores, width - 1)[:width] if width < len(scores) else np.arange(len(scores))
+        best = np.sort(best[scores[best] > -np.inf])
+        stay, grow = best[best < len(nodes)], best[best >= len(nodes)] - len(nodes)
+        silent = np.concatenate([on_silent[stay], np.full(len(grow), -np.inf)])
+        spoken = np.concatenate([on_spoken[stay], longer.reshape(-1)[grow]])
+        before, nodes = nodes, [nodes[i] for i in stay]
+        for i, label in zip(*(x.tolist() for x in np.divmod(grow, len(frame))), strict=True):
+            edge = before[i], label
+            if edge not in children:
+                children[edge] = len(parents)
+                parents.append(before[i])
+                labels.append(label)
+            nodes.append(children[edge])
+    found = np.logaddexp(silent, spoken)
+
+    def spelt(node: int) -> list[int]:
+        backwards = []
+        while node:
+            backwards.append(labels[node])
+            node = parents[node]
+        return backwards[::-1]
+
+    return [(spelt(nodes[i]), float(found[i])) for i in np.argsort(-found, kind="stable")]

@@ -251,28 +251,67 @@ def test_what_attention_to_an_encoder_refuses_and_shows() -> None:
 # --- several heads ----------------------------------------------------------------------------------------
 
 
-def test_several_heads_by_hand() -> None:
-    """Each head with its own slices of the projections, a batch entry at a time."""
-    rng = np.random.default_rng(0)
-    E, H, L, S, B = 6, 3, 4, 5, 2
-    layer = tr.nn.MultiheadAttention(E, H, **F64)
-    assert layer.in_proj_bias is not None and layer.in_proj_weight is not None
-    layer.in_proj_bias.assign_(rng.standard_normal(3 * E))
-    query, key, value = rng.standard_normal((L, B, E)), rng.standard_normal((S, B, E)), rng.standard_normal((S, B, E))
-    hide = hidden(rng, B * H, L, S)
-    output, weights = layer(query, key, value, attn_mask=hide, average_attn_weights=False)
-    assert weights is not None
+def heads_by_hand(
+    layer: tr.nn.MultiheadAttention, q: np.ndarray, k: np.ndarray, v: np.ndarray, hide: np.ndarray | bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Output (L, E) and weights (num_heads, L, S) of one sequence, each head with its own slices of the projections."""
+    assert layer.in_proj_bias is not None and layer.in_proj_weight is not None and layer.out_proj.bias is not None
+    E, width = layer.embed_dim, layer.embed_dim // layer.num_heads
     W, b = layer.in_proj_weight.numpy(), layer.in_proj_bias.numpy()
+    hide = np.broadcast_to(hide, (layer.num_heads, len(q), len(k)))
+    heads, weights = [], []
+    for h in range(layer.num_heads):
+        rows = [slice(i * E + h * width, i * E + (h + 1) * width) for i in range(3)]
+        a, b_, c = (x @ W[r].T + b[r] for x, r in zip((q, k, v), rows, strict=True))
+        weights.append(softmax(np.where(hide[h], -np.inf, a @ b_.T / math.sqrt(width))))
+        heads.append(weights[-1] @ c)
+    joined = np.concatenate(heads, axis=1)
+    return joined @ layer.out_proj.weight.numpy().T + layer.out_proj.bias.numpy(), np.stack(weights)
+
+
+def shaken(layer: Any, rng: np.random.Generator) -> Any:
+    """The layer with all weights drawn anew, biases too."""
+    for p in layer.parameters():
+        p.assign_(rng.standard_normal(p.shape))
+    return layer
+
+
+@given(
+    itself=st.booleans(),
+    batch_first=st.booleans(),
+    single=st.booleans(),
+    average=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_several_heads_by_hand(itself: bool, batch_first: bool, single: bool, average: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    E, H, L, S, B = 6, 3, 4, 4 if itself else 5, 1 if single else 2
+    layer = shaken(tr.nn.MultiheadAttention(E, H, batch_first=batch_first, **F64), rng)
+    query, key, value = rng.standard_normal((L, B, E)), rng.standard_normal((S, B, E)), rng.standard_normal((S, B, E))
+    hide, padding = hidden(rng, B * H, L, S), hidden(rng, B, S)
+
+    def turned(x: np.ndarray) -> Any:
+        return tr.Tensor(x[:, 0] if single else x.swapaxes(0, 1) if batch_first else x)
+
+    q = turned(query)
+    k, v = (q, q) if itself else (turned(key), turned(value))
+    key, value = (query, query) if itself else (key, value)
+    output, weights = layer(q, k, v, padding[0] if single else padding, True, hide, average)
     for n in range(B):
-        heads = []
-        for h in range(H):
-            rows = [slice(i * E + h * 2, i * E + h * 2 + 2) for i in range(3)]
-            q, k, v = (x[:, n] @ W[r].T + b[r] for x, r in zip((query, key, value), rows, strict=True))
-            w = softmax(np.where(hide[n * H + h], -np.inf, q @ k.T / math.sqrt(2)))
-            np.testing.assert_allclose(weights.numpy()[n, h], w, rtol=1e-11, atol=1e-14)
-            heads.append(w @ v)
-        expected = np.concatenate(heads, axis=1) @ layer.out_proj.weight.numpy().T
-        np.testing.assert_allclose(output.numpy()[:, n], expected, rtol=1e-10, atol=1e-12)
+        both = hide[n * H : n * H + H] | padding[n]
+        expected, w = heads_by_hand(layer, query[:, n], key[:, n], value[:, n], both)
+        found = output.numpy() if single else output.numpy()[n] if batch_first else output.numpy()[:, n]
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+        found = weights.numpy() if single else weights.numpy()[n]
+        np.testing.assert_allclose(found, w.mean(0) if average else w, rtol=1e-10, atol=1e-13)
+
+
+def test_weights_are_drawn_as_documented() -> None:
+    for options, top in (({}, math.sqrt(6 / 256)), ({"kdim": 32}, math.sqrt(6 / 128))):
+        layer = tr.nn.MultiheadAttention(64, 4, **options)
+        weight = layer.q_proj_weight if options else layer.in_proj_weight
+        assert 0.98 * top < np.abs(weight.numpy()).max() <= top * (1 + 1e-6)
+        assert (layer.in_proj_bias.numpy() == 0).all() and (layer.out_proj.bias.numpy() == 0).all()
 
 
 def test_gradients_of_several_heads() -> None:
@@ -396,6 +435,39 @@ def test_gradients_of_an_encoder_layer(norm_first: bool) -> None:
     check_gradients(f, x, *weights, order=2)
     padding = np.array([[False, False, True], [False, True, True]])
     check_gradients(lambda x: layer(x, src_key_padding_mask=padding), x)
+
+
+def normed(x: np.ndarray, norm: tr.nn.LayerNorm) -> np.ndarray:
+    assert norm.weight is not None and norm.bias is not None
+    z = x - x.mean(-1, keepdims=True)
+    return z / np.sqrt((z * z).mean(-1, keepdims=True) + norm.eps) * norm.weight.numpy() + norm.bias.numpy()
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("dropped", ["", "dropout", "dropout1", "dropout2"])
+def test_an_encoder_layer_by_hand(norm_first: bool, dropped: str) -> None:
+    """Its dropouts stand where they should: with a probability of 1 a branch is gone."""
+    rng = np.random.default_rng(0)
+    layer = shaken(tr.nn.TransformerEncoderLayer(4, 2, 6, 0.0, "relu", 1e-3, norm_first=norm_first, **F64), rng)
+    x = rng.standard_normal((3, 4))
+    if dropped:
+        getattr(layer, dropped).p = 1.0
+
+    def attend(x: np.ndarray) -> np.ndarray:
+        return heads_by_hand(layer.self_attn, x, x, x, np.triu(np.ones((3, 3), bool), 1))[0] * (dropped != "dropout1")
+
+    def feed(x: np.ndarray) -> np.ndarray:
+        (U, b), (W, c) = ((m.weight.numpy(), m.bias.numpy()) for m in (layer.linear1, layer.linear2))
+        return (np.maximum(x @ U.T + b, 0) * (dropped != "dropout") @ W.T + c) * (dropped != "dropout2")
+
+    if norm_first:
+        y = x + attend(normed(x, layer.norm1))
+        y = y + feed(normed(y, layer.norm2))
+    else:
+        y = normed(x + attend(x), layer.norm1)
+        y = normed(y + feed(y), layer.norm2)
+    np.testing.assert_allclose(layer(x, is_causal=True).numpy(), y, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(layer(x[:, None], is_causal=True).numpy()[:, 0], y, rtol=1e-9, atol=1e-11)
 
 
 def test_activations_of_an_encoder_layer() -> None:

@@ -51,13 +51,13 @@ def labelling_losses(log_p: Tensor, labels: Array, steps: Array, counts: Array, 
     return -ops.logsumexp(ops.take_along_axis(alpha[-1], ends, axis=0), axis=0)
 
 
-def check_counts(what: str, counts: Array, B: int, most: int, why: str) -> None:
+def check_counts(what: str, counts: Array, B: int, most: int, why: str, name: str = "ctc_loss") -> None:
     """Raise unless `counts` is (B,) of numbers from 0 to `most`, and say `why` that is the most."""
     if counts.shape != (B,):
-        raise ShapeError(f"ctc_loss: a batch of {B} needs {B} {what}, got shape {counts.shape}")
+        raise ShapeError(f"{name}: a batch of {B} needs {B} {what}, got shape {counts.shape}")
     for b, n in enumerate(counts.tolist()):
         if not 0 <= n <= most:
-            raise ValueError(f"ctc_loss: {what}[{b}] is {n}, but {why}")
+            raise ValueError(f"{name}: {what}[{b}] is {n}, but {why}")
 
 
 def checked_labels(targets: Array, counts: Array, B: int, C: int, blank: int) -> Array:
