@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+from tests.examples import examples
 from tests.reference import assert_close
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn.functional import cross_entropy, cross_entropy_rows, mse_loss
@@ -214,7 +215,7 @@ each_pair = pytest.mark.parametrize("name", PAIRS)
     masked=st.none() | st.integers(0, 3),
     seed=st.integers(0, 2**20),
 )
-@settings(max_examples=30)
+@examples(dev=20, ci=50, thorough=500)
 def test_losses_of_two_arrays(name: str, shape: list[int], reduction: str, masked: int | None, seed: int) -> None:
     """Values, and the gradients of both, by hand; what the mask leaves out is NaN, and gives 0 to everything."""
     rng = np.random.default_rng(seed)
@@ -351,3 +352,104 @@ def test_what_is_ignored_may_hold_anything(padding: float) -> None:
     assert np.isfinite(loss.item())
     assert x.grad.numpy()[0].tolist() == [0.0, 0.0]
     assert np.isfinite(x.grad.numpy()).all()
+
+
+# --- exactly at the ends --------------------------------------------------------------------------------------
+
+inf, nan = np.inf, np.nan
+
+
+def loss_and_slope(f: Any, x: Any) -> tuple[Any, Any]:
+    t = tr.Tensor(np.array(x), requires_grad=True)
+    y = f(t)
+    return y.tolist(), tr.grad(tr.sum(y), t).tolist()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    ("x", "target", "smoothing", "loss", "slope"),
+    [
+        ([1e4, 0.0], 0, 0.0, 0, [0, 0]),
+        ([1e4, 0.0], 1, 0.0, 1e4, [1, -1]),
+        ([1e4, 0.0], 0, 0.5, 2500, [0.25, -0.25]),
+        ([-inf, 0.0], 1, 0.0, 0, [0, 0]),  # a class that is masked out
+        ([-inf, 0.0], 0, 0.0, inf, [-1, 1]),
+        ([-inf, 0.0], 1, 0.5, inf, [-0.25, 0.25]),  # smoothing gives every class a share, the masked one too
+        ([-inf, -inf], 0, 0.0, inf, [-1, 0]),  # softmax is 0 there: p - q
+        ([3.0], 0, 0.0, 0, [0]),  # one class only
+        ([3.0], 0, 0.5, 0, [0]),
+        ([-inf], 0, 0.0, inf, [-1]),
+        ([inf, 0.0], 0, 0.0, nan, [nan, 0]),  # an overflow is not hidden
+        ([nan, 0.0], 1, 0.0, nan, [nan, nan]),
+    ],
+)
+@np.errstate(invalid="ignore", over="ignore")
+def test_cross_entropy_at_the_ends(fused: bool, x: Any, target: int, smoothing: float, loss: Any, slope: Any) -> None:
+    tr.enable_fused(fused)
+    try:
+        found = loss_and_slope(lambda t: cross_entropy(t, [target], reduction="none", label_smoothing=smoothing), [x])
+    finally:
+        tr.enable_fused(True)
+    np.testing.assert_array_equal(found[0], [loss])
+    np.testing.assert_array_equal(found[1], [slope])
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_what_is_ignored_may_be_anything(fused: bool) -> None:
+    tr.enable_fused(fused)
+    try:
+        x = [[nan, inf], [0.0, 0.0]]
+        assert loss_and_slope(lambda t: cross_entropy(t, [-100, 0]), x) == (np.log(2), [[0, 0], [-0.5, 0.5]])
+        assert loss_and_slope(lambda t: cross_entropy(t, [-100, -100]), x) == (0, [[0, 0], [0, 0]])
+        assert loss_and_slope(lambda t: F.nll_loss(t, [-100, -100]), x) == (0, [[0, 0], [0, 0]])
+        assert loss_and_slope(lambda t: F.nll_loss(t, [-100, 0]), [[nan, nan], [-2.0, -3.0]]) == (2, [[0, 0], [-1, 0]])
+    finally:
+        tr.enable_fused(True)
+    assert loss_and_slope(lambda t: F.nll_loss(t, [0, 1], reduction="none"), [[0.0, -inf], [0.0, -inf]]) == (
+        [0, inf],
+        [[-1, 0], [0, -1]],
+    )
+
+
+@pytest.mark.parametrize(
+    ("p", "loss", "slope"),
+    [
+        (0.0, [0, 0, np.log(2), 1000, inf, nan], [0, 0, 0.5, 1, 1, nan]),
+        (1.0, [inf, 1000, np.log(2), 0, 0, nan], [-1, -1, -0.5, 0, 0, nan]),
+        (0.5, [inf, 500, np.log(2), 500, inf, nan], [-0.5, -0.5, 0, 0.5, 0.5, nan]),
+    ],
+)
+@np.errstate(invalid="ignore")
+def test_binary_cross_entropy_at_the_ends(p: float, loss: Any, slope: Any) -> None:
+    """Logits of ±inf are probabilities of exactly 0 and 1; targets are exactly 0 and 1, too."""
+    x = [-inf, -1000.0, 0.0, 1000.0, inf, nan]
+    f = lambda t: F.binary_cross_entropy_with_logits(t, [p] * 6, reduction="none")
+    found = loss_and_slope(f, x)
+    np.testing.assert_allclose(found[0], loss, rtol=1e-15)
+    np.testing.assert_allclose(found[1], slope, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("f", "loss", "slope"),
+    [
+        (F.mse_loss, [0, 0, inf, inf, 1, 4, nan], [0, 0, inf, -inf, 2, 4, nan]),
+        (F.l1_loss, [0, 0, inf, inf, 1, 2, nan], [0, 0, 1, -1, 1, 1, nan]),
+        (F.huber_loss, [0, 0, inf, inf, 0.5, 1.5, nan], [0, 0, 1, -1, 1, 1, nan]),
+    ],
+)
+def test_losses_of_two_arrays_at_the_ends(f: Any, loss: Any, slope: Any) -> None:
+    """Kinks of l1 at 0, both sides of huber's at |d| = delta, infinities and NaN."""
+    found = loss_and_slope(lambda t: f(t, np.zeros(7), reduction="none"), [0.0, -0.0, inf, -inf, 1.0, 2.0, nan])
+    np.testing.assert_array_equal(found[0], loss)
+    np.testing.assert_array_equal(found[1], slope)
+    for keep in (np.zeros(2, bool), np.array([True, False])):
+        value, slopes = loss_and_slope(lambda t, keep=keep: f(t, [0.0, inf], mask=keep), [1.0, inf])
+        assert np.isfinite(value) and slopes[1] == 0 and (keep[0] or value == 0)
+    assert loss_and_slope(lambda t: f(t, np.zeros(0)), np.zeros(0)) == (0, [])
+
+
+@np.errstate(invalid="ignore", divide="ignore")
+def test_layer_norm_of_equal_elements() -> None:
+    assert loss_and_slope(lambda t: F.layer_norm(t, 3), [[2.0, 2.0, 2.0]]) == ([[0, 0, 0]], [[0, 0, 0]])
+    assert loss_and_slope(lambda t: F.layer_norm(t, 1), [[5.0]]) == ([[0]], [[0]])
+    assert np.isnan(F.layer_norm(tr.Tensor([[2.0, 2.0]]), 2, eps=0.0).numpy()).all()  # 0 / 0 without eps

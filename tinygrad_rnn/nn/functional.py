@@ -20,6 +20,7 @@ from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.creation import arange
 from tinygrad_rnn.tensor.functional import replayable
 from tinygrad_rnn.tensor.fused import fused
+from tinygrad_rnn.tensor.ops.arithmetic import times
 from tinygrad_rnn.tensor.recording import no_grad
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -191,7 +192,7 @@ def binary_cross_entropy_with_logits(x: Tensor, target: Any, *, reduction: str =
     same shape; otherwise as `mse_loss`.
 
     Computed as p softplus(-x) + (1 - p) softplus(x), which neither overflows nor cancels: a confident right
-    answer has its tiny loss, not 0.
+    answer has its tiny loss, not 0. A logit of ±inf is a certain answer: its loss is 0 or inf.
 
     >>> import tinygrad_rnn as tr
     >>> loss = tr.nn.functional.binary_cross_entropy_with_logits(tr.Tensor([0.0, 1000.0]), [1, 0], reduction="none")
@@ -201,7 +202,7 @@ def binary_cross_entropy_with_logits(x: Tensor, target: Any, *, reduction: str =
     name = "binary_cross_entropy_with_logits"
     x, target, keep = _pair(name, x, target, mask)
     p = ops.astype(target, x.dtype)
-    losses = p * ops.softplus(-x) + (1 - p) * ops.softplus(x)
+    losses = times(p, ops.softplus(-x)) + times(1 - p, ops.softplus(x))  # certain and right is 0, not 0 * inf
     return _reduce(name, losses if keep is None else ops.where(keep, losses, 0.0), reduction, keep)
 
 
