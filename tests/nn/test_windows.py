@@ -197,14 +197,43 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
-def test_all_laws(row: Domain) -> None:
-    counts = check_op(row.op, row, examples=FEW)
+WITHOUT_KERNELS = [row for row in ROWS if str(row).startswith("max")]
+
+
+@pytest.mark.parametrize(
+    ("row", "kernels"), [*((r, True) for r in ROWS), *((r, False) for r in WITHOUT_KERNELS)], ids=str
+)
+def test_all_laws(row: Domain, kernels: bool) -> None:
+    tr.enable_fused(kernels)
+    try:
+        counts = check_op(row.op, row, examples=FEW)
+    finally:
+        tr.enable_fused(True)
     laws = {"value", "gradient", "second derivative", "linear", "transpose", "zero", "float32", "backend", "layout"}
     assert laws <= set(counts), counts
 
 
 # --- what the laws do not say -------------------------------------------------------------------------------
+
+
+@given(st.data())
+def test_the_kernel_of_maxima_is_its_definition(data: st.DataObject) -> None:
+    """With ties of any number, infinities and NaN, whose gradient nobody gets."""
+    d = data.draw(st.sampled_from((1, 2)))
+    (shape,), options = pool_case(d, True)(lambda values: data.draw(st.sampled_from(list(values))))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**20)))
+    values = rng.choice([0.0, 1.0, 2.0, -math.inf, math.nan], shape, p=[0.3, 0.3, 0.3, 0.05, 0.05])
+    found = []
+    for kernels in (True, False):
+        tr.enable_fused(kernels)
+        try:
+            x = tr.Tensor(values, requires_grad=True)
+            y = (F.max_pool1d, F.max_pool2d)[d - 1](x, **options)
+            found.append((y.numpy(), tr.grad(y, [x], np.random.default_rng(0).standard_normal(y.shape))[0].numpy()))
+        finally:
+            tr.enable_fused(True)
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
 
 
 @given(st.integers(0, 2**20), st.integers(1, 2))

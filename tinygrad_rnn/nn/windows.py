@@ -3,7 +3,8 @@
 A convolution copies its windows side by side and is then one matrix product (Chellapilla, Puri and Simard, "High
 performance convolutional neural networks for document processing", 2006). Pooling is the mean or the maximum over
 the same copies. So there is one pair of ops here: `windows`, and `overlap_add`, which adds windows up where they came
-from. Each is the derivative of the other, and all the rest follows from the table of ops.
+from. Each is the derivative of the other, and all the rest follows from the table of ops. (Maxima have a kernel, too,
+which copies nothing.)
 
 Inside, channels stand first and the batch last, (C, ..., N): however small a picture is, a step to the side is
 then a copy of many neighbouring numbers. What comes out has PyTorch's shape, (N, C, ...), and that order in memory.
@@ -23,6 +24,7 @@ from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array, namespace, zeros_beside
 from tinygrad_rnn.tensor.creation import full
+from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -140,7 +142,8 @@ def _conv(
     if x.shape[0] != inputs * groups:
         shown = f"{groups} groups of {inputs}" if groups > 1 else str(inputs)
         raise ShapeError(f"{name}: the weight {weight.shape} is for {shown} channels, but the input has {x.shape[0]}")
-    cols = _windows(name, x, tuple(kernel), stride, dilation, pads)
+    x = _padded(name, x, tuple(kernel), stride, dilation, pads)
+    cols = windows(x, tuple(kernel), stride, dilation)
     *out, N = cols.shape[2:]
     rows, columns = inputs * math.prod(kernel), math.prod(out) * N
     if groups == 1:  # 2-D products are the fast ones
@@ -184,13 +187,45 @@ def max_pool2d(
     return _max_pool("max_pool2d", 2, x, kernel_size, stride, padding, dilation)
 
 
+def _maxima(x: Tensor, *, kernel: Lengths, stride: Lengths, dilation: Lengths) -> Tensor:
+    """The largest entry of each of the windows of `x` (C, *S, N): (C, *O, N)."""
+    return ops.max(windows(x, kernel, stride, dilation), axis=1)
+
+
+def _maxima_forward(x: Array, *, kernel: Lengths, stride: Lengths, dilation: Lengths) -> Array:
+    first, *others = (x[key] for key in _taps(x.shape, kernel, stride, dilation))
+    xp = namespace(x)
+    y = xp.asarray(first, copy=True)
+    for tap in others:
+        xp.maximum(y, tap, out=y)
+    return y
+
+
+def _maxima_vjp(
+    g: Array, y: Array, needs: Sequence[bool], x: Array, *, kernel: Lengths, stride: Lengths, dilation: Lengths
+) -> Sequence[Any]:
+    """What attains a maximum gets an equal share of its gradient; a maximum that is NaN, no one does."""
+    xp = namespace(g)
+    keys = list(_taps(x.shape, kernel, stride, dilation))
+    attains = [x[key] == y for key in keys]
+    share = g / xp.astype(xp.maximum(sum(attains[1:], xp.astype(attains[0], int)), 1), g.dtype)
+    dx = zeros_beside(x, x.shape, g.dtype)
+    for key, here in zip(keys, attains, strict=True):
+        dx[key] += share * here
+    return (dx,)
+
+
+_maxima.__name__ = "max_pool"
+maxima = fused(_maxima, _maxima_forward, _maxima_vjp)
+
+
 def _max_pool(
     name: str, d: int, x: Any, kernel_size: Sizes, stride: Sizes | None, padding: Sizes, dilation: Sizes
 ) -> Tensor:
     kernel, steps, apart, pads = pooling(name, d, kernel_size, stride, padding, dilation)
     x, single = _batch_last(name, d, x)
-    w = _windows(name, x, kernel, steps, apart, pads, value=-math.inf)
-    return _batch_first(ops.max(w, axis=1), single)
+    x = _padded(name, x, kernel, steps, apart, pads, value=-math.inf)
+    return _batch_first(maxima(x, kernel=kernel, stride=steps, dilation=apart), single)
 
 
 def avg_pool1d(
@@ -228,11 +263,12 @@ def _avg_pool(
 ) -> Tensor:
     kernel, steps, apart, pads = pooling(name, d, kernel_size, stride, padding, 1)
     x, single = _batch_last(name, d, x)
-    w = _windows(name, x, kernel, steps, apart, pads)
+    options = kernel, steps, apart
+    w = windows(_padded(name, x, *options, pads), *options)
     if count_include_pad:
         return _batch_first(ops.mean(w, axis=1), single)
     ones = full((1, *x.shape[1:-1], 1), 1.0, x.dtype, x.device)
-    counts = ops.sum(_windows(name, ones, kernel, steps, apart, pads), axis=1)
+    counts = ops.sum(windows(_padded(name, ones, *options, pads), *options), axis=1)
     return _batch_first(ops.sum(w, axis=1) / counts, single)
 
 
@@ -253,7 +289,7 @@ def _batch_first(y: Tensor, single: bool) -> Tensor:
     return y[..., 0] if single else ops.moveaxis(y, -1, 0)
 
 
-def _windows(
+def _padded(
     name: str,
     x: Tensor,
     kernel: Lengths,
@@ -262,14 +298,14 @@ def _windows(
     pads: Sequence[Lengths],
     value: float = 0.0,
 ) -> Tensor:
-    """`windows` of `x` (C, *S, N) with entries of `value` around it, or an error where there is none."""
+    """`x` (C, *S, N) with entries of `value` around it, or an error where no window fits."""
     if any(map(any, pads)):
         x = ops.pad(x, ((0, 0), *pads, (0, 0)), value)
     sizes = x.shape[1:-1]
     if min(_counts(sizes, kernel, stride, dilation)) < 1:
         spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
         raise ShapeError(f"{name}: windows of {spans} do not fit into an input of {sizes}, padding included")
-    return windows(x, kernel, stride, dilation)
+    return x
 
 
 def per_axis(name: str, what: str, value: Any, d: int, least: int = 1) -> Lengths:
