@@ -22,6 +22,7 @@ def slope(f, *values, dtype=np.float64):
         (tr.relu, [0.0, 0.0, 0.0, 1.0]),
         (tr.abs, [-1.0, 0.0, 0.0, 1.0]),
         (tr.sign, [0.0, 0.0, 0.0, 0.0]),
+        (lambda x: 0.0 * tr.sign(x), [0.0, 0.0, 0.0, 0.0]),
         (lambda x: tr.maximum(x, 0.0), [0.0, 0.5, 0.5, 1.0]),
         (lambda x: tr.minimum(x, 0.0), [1.0, 0.5, 0.5, 0.0]),
         (lambda x: tr.clip(x, min=0.0, max=5.0), [0.0, 1.0, 1.0, 1.0]),
