@@ -510,7 +510,7 @@ OPS = UNARY | BINARY
 SHAPES = [(2, 2), (3, 2), (), (2,), (1, 2), (3,), (1,), (2, 1), (2, 1, 2)]
 number = st.sampled_from([0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 5, 6, 8, 11])  # which tensor, from the newest: deep graphs
 options = st.integers(0, 40)  # what an op's options are chosen by
-op_name = st.sampled_from([*sorted(OPS), "failing", "failing", "unrolled", "unrolled"])
+op_name = st.sampled_from([*sorted(OPS), *["by id", "failing", "unrolled"] * 2])
 calls = st.lists(st.tuples(op_name, options, number, number), min_size=1, max_size=6)
 broken = st.sampled_from([False, False, True])  # whether the failing op and hook do fail
 grid = st.integers(0, 10**6)  # a seed for values that are multiples of 1/8
@@ -542,11 +542,13 @@ class Graphs(RuleBasedStateMachine):
         self.rough = False
         switch["broken"] = False
 
-    @initialize(rows=st.sampled_from([1024, 3]), seeds=st.tuples(grid, grid, grid), calls=calls)
-    def begin(self, rows, seeds, calls):
+    @initialize(rows=st.sampled_from([1024, 3]), seeds=st.tuples(grid, grid, grid), calls=calls, watched=broken)
+    def begin(self, rows, seeds, calls, watched):
         graph.PRODUCT_ROWS = rows  # how many rows of pairs wait for one matrix product
         for seed, shape in zip(seeds, SHAPES, strict=False):
             self.make_leaf(shape, "float64", True, seed)
+        if watched:
+            self.hook(self.live[0], "watch", False)
         self.compute(calls, 0)
 
     def teardown(self):
@@ -1132,5 +1134,5 @@ class Graphs(RuleBasedStateMachine):
         assert not self.heard, "a hook was called that should not have been"
 
 
-Graphs.TestCase.settings = settings(examples(dev=100, ci=300, thorough=6000), stateful_step_count=40)
+Graphs.TestCase.settings = settings(examples(dev=100, ci=400, thorough=6000), stateful_step_count=40)
 test_graphs = Graphs.TestCase
