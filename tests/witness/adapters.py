@@ -37,6 +37,7 @@ REASONS = {
     "negative pad": "pad: negative widths",
     "empty gather": "take_along_axis: no ids at all, in another number of axes",
     "no dots": "einsum: `...` of the operands must be in the output, as in NumPy",
+    "silu of -inf": "silu: 0, its limit, of -inf; PyTorch has NaN",
     "sign of NaN": "sign: NaN of NaN, as in NumPy; PyTorch has 0",
     "power at 0": "norms made of powers have no gradient at 0 (ours, of order 2, has)",
     "row of -inf": "softmax, log_softmax: a row of -inf alone is zeros, or -inf, here and NaN in PyTorch",
@@ -135,6 +136,11 @@ def sign(x: Any) -> Any:
 
 def softplus(x: Any, *, beta: float = 1, threshold: float = 20) -> Any:
     return tr.where(beta * x > threshold, x, tr.softplus(beta * x) / beta)
+
+
+def silu(x: Any) -> Any:
+    refuse_if(np.isneginf(x.data).any(), "silu of -inf")
+    return tr.silu(x)
 
 
 def gelu(x: Any, *, approximate: str = "none") -> Any:
@@ -554,7 +560,7 @@ OPS: dict[str, dict[str, Adapter]] = {
     "relu": {"nn.functional.relu": lambda x, *, inplace=False: tr.relu(x)},
     "leaky_relu": {"nn.functional.leaky_relu": lambda x, negative_slope=0.01: tr.leaky_relu(x, negative_slope)},
     "elu": {"nn.functional.elu": lambda x, alpha=1.0: tr.elu(x, alpha)},
-    "silu": {"nn.functional.silu": lambda x: tr.silu(x)},
+    "silu": {"nn.functional.silu": silu},
     "gelu": {"nn.functional.gelu": gelu},
     "astype": {
         "to": to,
