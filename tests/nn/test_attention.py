@@ -15,7 +15,7 @@ from tests.examples import examples
 from tests.reference import assert_close
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn.functional import positional_encoding, scaled_dot_product_attention, sequence_mask
-from tinygrad_rnn.testing import check_gradients
+from tinygrad_rnn.testing import check_gradients, check_module
 
 F64 = {"dtype": "float64"}
 
@@ -207,6 +207,32 @@ def test_gradients_of_attention_to_an_encoder(kind: str) -> None:
     mask[:, 2] = False  # this one sees nothing
     f, weights = of_weights(attention, lambda *xs: attention(*xs, mask))
     check_gradients(f, query, keys, values, *weights, order=2)
+
+
+@st.composite
+def inputs(draw: Any, kind: str) -> tuple[np.ndarray, ...]:
+    """Queries, keys, values and a mask for a decoder, or one sequence: of any lengths, 1 too, and of no batch."""
+    L, S, B = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(0, 2))
+    rng = np.random.default_rng(draw(st.integers(0, 2**20)))
+    x, k, v = (rng.standard_normal((n, B, 4)) for n in (L, S, S))
+    return {"decoder": (x, k, v, ~hidden(rng, B, S).T), "three": (x, k, v), "one": (x,)}[kind]
+
+
+LAYERS: dict[str, tuple[Any, str]] = {
+    "additive": (lambda: tr.nn.AdditiveAttention(4, 4, 3), "decoder"),
+    "dot": (lambda: tr.nn.DotAttention(), "decoder"),
+    "general": (lambda: tr.nn.DotAttention(4, 4), "decoder"),
+    "several heads": (lambda: tr.nn.MultiheadAttention(4, 2, dropout=0.3), "three"),
+    "encoder": (lambda: tr.nn.TransformerEncoderLayer(4, 2, 6, 0.3), "one"),
+    "encoder, norm first": (lambda: tr.nn.TransformerEncoderLayer(4, 2, 3, 0.3, "gelu", norm_first=True), "one"),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_laws_of_modules(name: str) -> None:
+    make, kind = LAYERS[name]
+    counts = check_module(make, inputs(kind), examples=examples(dev=10, ci=30, thorough=200).max_examples)
+    assert counts["gradient"] and counts["backend"] and counts["zero"]
 
 
 def test_a_sequence_of_which_nothing_is_seen() -> None:
@@ -646,6 +672,35 @@ def test_initial_values_are_drawn_as_in_pytorch(options: dict[str, Any]) -> None
     for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         top, expected = np.abs(p.numpy()).max(), q.detach().abs().max().item()
         assert top == pytest.approx(expected, rel=0.05), name
+
+
+def test_layers_on_the_strict_backend() -> None:
+    """With masks of its own and from the host."""
+    strict = pytest.importorskip("array_api_strict")
+    rng = np.random.default_rng(0)
+    x, hide, bias = rng.standard_normal((3, 2, 4)), hidden(rng, 2, 3), rng.standard_normal((3, 3))
+
+    def several(layer: Any, z: tr.Tensor, move: Any) -> tr.Tensor:
+        return layer(z, src_key_padding_mask=move(hide), src_mask=bias, is_causal=True)
+
+    def encoder(layer: Any, z: tr.Tensor, move: Any) -> tr.Tensor:
+        context, weights = layer(z, z, mask=move(~hide.T))
+        return context + weights.sum()
+
+    for layer, call in (
+        (tr.nn.TransformerEncoderLayer(4, 2, 6, 0.0, **F64), several),
+        (tr.nn.AdditiveAttention(4, 4, 3, **F64), encoder),
+        (tr.nn.DotAttention(4, 4, **F64), encoder),
+    ):
+        results = []
+        for wrap, move in ((np.array, np.array), (strict.asarray, strict.asarray), (strict.asarray, np.array)):
+            f, weights = of_weights(layer, lambda z, layer=layer, call=call, move=move: call(layer, z, move))
+            leaves = [tr.Tensor(wrap(a), requires_grad=True) for a in (x, *weights)]
+            y = f(*leaves)
+            results.append([y.numpy(), *(g.numpy() for g in tr.grad(tr.sin(y).sum(), leaves))])
+        for other in results[1:]:
+            for a, b in zip(results[0], other, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.gpu

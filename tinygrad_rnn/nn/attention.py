@@ -46,12 +46,11 @@ class _Attention(Module):
         if keys.ndim != 3 or values.ndim != 3 or keys.shape[:2] != values.shape[:2]:
             raise ShapeError(f"{name}: keys and values must be {axes}, got {keys.shape} and {values.shape}")
         if mask is not None:
-            mask = functional.as_tensor(mask)
+            mask = functional.mask_beside(keys, mask)
             if "bool" not in str(mask.dtype):
                 raise DTypeError(f"{name}: mask must be booleans (True: to be seen), got {mask.dtype}")
             if mask.shape != keys.shape[:2]:
                 raise ShapeError(f"{name}: keys {keys.shape} need a mask {keys.shape[:2]}, got {mask.shape}")
-            mask = mask.to(keys.device)
             shown = ops.expand_dims(mask, 2)
             both_are_one = values is keys
             keys = ops.where(shown, keys, 0.0)
@@ -291,44 +290,42 @@ class MultiheadAttention(Module):
     ) -> tuple[Tensor, Tensor | None]:
         """`output, weights`; see the class."""
         q, k, v = self._projected(*self._checked(query, key, value))
-        single = q.ndim == 2
+        single, batch_first = q.ndim == 2, self.batch_first or q.ndim == 2
         if single:
-            at = 0 if self.batch_first else 1
-            q, k, v = (ops.expand_dims(x, at) for x in (q, k, v))
-        lead = (0, 2, 1, 3) if self.batch_first else (1, 2, 0, 3)
+            q, k, v = (ops.expand_dims(x, 0) for x in (q, k, v))
         width = self.embed_dim // self.num_heads
+        apart, together = ((0, 2, 1, 3), (0, 2, 1, 3)) if batch_first else ((1, 2, 0, 3), (2, 0, 1, 3))
         q, k, v = (  # (B, heads, L or S, width)
-            ops.transpose(ops.reshape(x, (*x.shape[:2], self.num_heads, width)), lead) for x in (q, k, v)
+            ops.transpose(ops.reshape(x, (*x.shape[:2], self.num_heads, width)), apart) for x in (q, k, v)
         )
-        B, H, L, S = *q.shape[:3], k.shape[2]
-        scores = (q * (1 / math.sqrt(width))) @ k.mT
-        if key_padding_mask is not None:
-            padding = functional.as_tensor(key_padding_mask)
-            if padding.shape != ((S,) if single else (B, S)):
-                expected = f"({S},)" if single else f"({B}, {S})"
-                raise ShapeError(f"MultiheadAttention: key_padding_mask must be {expected}, got {padding.shape}")
-            scores = self._masked(scores, ops.reshape(padding, (B, 1, 1, S)))
-        if attn_mask is not None:
-            mask = functional.as_tensor(attn_mask)
-            if mask.shape not in {(L, S), (B * H, L, S)}:
-                raise ShapeError(
-                    f"MultiheadAttention: attn_mask must be ({L}, {S}) or ({B * H}, {L}, {S}), got {mask.shape}"
-                )
-            scores = self._masked(scores, mask if mask.ndim == 2 else ops.reshape(mask, (B, H, L, S)))
+        scores = self._masked((q * (1 / math.sqrt(width))) @ k.mT, key_padding_mask, attn_mask, single)
         if is_causal:
             scores = functional.causal_scores(scores)
         weights = functional.dropout(ops.softmax(scores), self.dropout, self.is_training())
-        back = (0, 2, 1, 3) if self.batch_first else (2, 0, 1, 3)
-        means = ops.transpose(weights @ v, back)
+        means = ops.transpose(weights @ v, together)
         output = self.out_proj(ops.reshape(means, (*means.shape[:2], self.embed_dim)))
         shown = None
         if need_weights:
             shown = ops.mean(weights, axis=1) if average_attn_weights else weights
             shown = shown[0] if single else shown
-        return (output[:, 0] if not self.batch_first else output[0]) if single else output, shown
+        return output[0] if single else output, shown
 
-    def _masked(self, scores: Tensor, mask: Tensor) -> Tensor:
-        return functional.masked_scores("MultiheadAttention", scores, mask.to(scores.device), seen=False)
+    def _masked(self, scores: Tensor, key_padding_mask: Any, attn_mask: Any, single: bool) -> Tensor:
+        """Scores (B, heads, L, S) with both masks."""
+        name = "MultiheadAttention"
+        B, H, L, S = scores.shape
+        if key_padding_mask is not None:
+            mask = functional.as_tensor(key_padding_mask)
+            if mask.shape != (one_each := (S,) if single else (B, S)):
+                raise ShapeError(f"{name}: key_padding_mask must be {one_each}, got {mask.shape}")
+            scores = functional.masked_scores(name, scores, ops.reshape(mask, (B, 1, 1, S)), seen=False)
+        if attn_mask is not None:
+            mask = functional.as_tensor(attn_mask)
+            if mask.shape not in {(L, S), (B * H, L, S)}:
+                raise ShapeError(f"{name}: attn_mask must be {(L, S)} or {(B * H, L, S)}, got {mask.shape}")
+            mask = mask if mask.ndim == 2 else ops.reshape(mask, (B, H, L, S))
+            scores = functional.masked_scores(name, scores, mask, seen=False)
+        return scores
 
     def _checked(self, query: Any, key: Any, value: Any) -> tuple[Tensor, Tensor, Tensor]:
         """The three as Tensors (one that is given thrice stays one), or an error that names what does not fit."""

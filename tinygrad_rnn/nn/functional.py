@@ -494,15 +494,23 @@ def scaled_dot_product_attention(
 
 def masked_scores(name: str, scores: Tensor, mask: Any, *, seen: bool) -> Tensor:
     """`scores` (..., L, S) plus a mask of floats; or -inf where one of booleans is not `seen`."""
-    given = as_tensor(mask)
+    given = mask_beside(scores, mask)
     sizes = zip(reversed(given.shape), reversed(scores.shape), strict=False)
     if given.ndim > scores.ndim or any(n not in (1, m) for n, m in sizes):
         raise ShapeError(f"{name}: a mask {given.shape} does not broadcast to the weights, {scores.shape}")
     if "bool" in str(given.dtype):
         return ops.where(given, *((scores, -math.inf) if seen else (-math.inf, scores)))
     if backend.is_floating(given.dtype):
-        return scores + given.to(scores.dtype)
+        return scores + (given if given.dtype == scores.dtype else ops.astype(given, scores.dtype))
     raise DTypeError(f"{name}: a mask must be booleans, or floats to add, got {given.dtype}")
+
+
+def mask_beside(x: Tensor, mask: Any) -> Tensor:
+    """A mask as a Tensor on the device of `x`: it often comes from the host, where lengths are known."""
+    given = as_tensor(mask)
+    if given.device == x.device:
+        return given
+    return given.to(x.device) if "cuda" in x.device + given.device else box(ctc.beside(x, given._array), None)
 
 
 def causal_scores(scores: Tensor) -> Tensor:
