@@ -68,6 +68,8 @@ TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the 
     "nn/recurrent.py": "nn/test_recurrent.py nn/test_lengths.py",
     "tensor/graph.py": "tensor/test_graph.py tensor/test_functional.py tensor/test_pitfalls.py tensor/test_indexing.py",
     "tensor/functional.py": "tensor/test_functional.py tensor/test_graph.py tensor/test_pitfalls.py",
+    "identity": "tensor/test_functional.py",
+    "to_device": "tensor/test_graph.py",
     "tensor/ops/indexing.py": "tensor/test_indexing.py tensor/test_subgradients.py",
     "tensor/ops/linalg.py": "tensor/test_einsum.py tensor/test_subgradients.py",
     "": "tensor/test_subgradients.py",
@@ -222,8 +224,7 @@ class Court:
 
 def court_of(region: Region, runs: dict[str, set[tuple[str, int]]]) -> Court:
     """The oracles that are nearest to a region; `runs` tells which functions the laws of a row run."""
-    of_layers = region.file.startswith("nn/")
-    keys = (region.label, region.file, "") if of_layers else (region.file, "")
+    keys = (region.label, region.file, "")
     files = tuple(f"tests/{name}" for name in next(TESTS[key] for key in keys if key in TESTS).split())
     own = [kind for kind in KINDS if kind.lower() in region.label.lower()]
     kinds = tuple(own or KINDS) if CELLS.intersection(files) else ()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.tensor import graph
+from tinygrad_rnn.tensor import graph, ops
 
 
 def leaf(data, dtype="float64"):
@@ -512,6 +512,14 @@ def test_to_changes_dtype_with_a_gradient():
     assert x.grad.tolist() == [2, 4]
     with pytest.raises(tr.errors.DTypeError, match="float31"):
         x.to("float31")
+
+
+def test_the_gradient_of_a_move_is_moved_back():
+    x = leaf([1.0, 2.0])
+    y = ops.to_device(x, device="cpu", source="cpu")  # `to` would not move it
+    assert y is not x
+    (y * np.array([3.0, 5.0])).sum().backward()
+    assert x.grad.tolist() == [3, 5]
 
 
 def test_requires_grad_may_be_set_on_leaves_only():
