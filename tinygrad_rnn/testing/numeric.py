@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Kink", "Slopes", "Step", "complex_step", "complex_step_fault", "four_point", "kink_along", "varied"]
+__all__ = [
+    "Kink",
+    "Slopes",
+    "Step",
+    "closer",
+    "complex_step",
+    "complex_step_fault",
+    "four_point",
+    "kink_along",
+    "varied",
+]
 
 Arrays = Sequence[NDArray[Any]]
 Floats = NDArray[Any]
@@ -48,10 +58,11 @@ class Slopes:
 
 @dataclass(frozen=True)
 class Step:
-    """A way to take a numeric derivative, and how exact it is."""
+    """A way to take a numeric derivative, how exact it is, and what rounding may make of values around 1."""
 
     name: str
     rtol: float
+    rounding: float
     along: Callable[[Values, Arrays, int, Floats], Slopes]
 
 
@@ -82,13 +93,14 @@ def _along_complex(f: Values, arrays: Arrays, i: int, d: Floats) -> Slopes:
 
 
 def _along_four_points(f: Values, arrays: Arrays, i: int, d: Floats) -> Slopes:
-    here, ahead, behind, far_ahead, far_behind = (f(_moved(arrays, i, k * STEP * d)) for k in (0, 1, -1, 2, -2))
+    h = STEP
+    here, ahead, behind, far_ahead, far_behind = (f(_moved(arrays, i, k * h * d)) for k in (0, 1, -1, 2, -2))
     values, noise, bent, spread = [], [], False, 0.0
     for y, a, b, aa, bb in zip(here, ahead, behind, far_ahead, far_behind, strict=True):
-        near, far, size = (a - b) / (2 * STEP), (aa - bb) / (4 * STEP), abs(a) + abs(b)
+        near, far, size = (a - b) / (2 * h), (aa - bb) / (4 * h), abs(a) + abs(b)
         values.append((4 * near - far) / 3)
         # what extrapolation leaves is to what it took away as h^2 to 1
-        noise.append(8 * EPS / STEP * size + 2 * STEP**2 * abs(near - far))
+        noise.append(8 * EPS / h * size + 2 * STEP**2 * abs(near - far))
         spread = max(spread, float(np.max(abs(near - far), initial=0)))
         # second differences of a smooth function grow by 4 from h to 2h, those of a kink by 2
         bend = abs((aa - 2 * y + bb) - 4 * (a - 2 * y + b))
@@ -96,11 +108,24 @@ def _along_four_points(f: Values, arrays: Arrays, i: int, d: Floats) -> Slopes:
     return Slopes(values, noise, bent, spread)
 
 
-complex_step = Step("complex step", 1e-12, _along_complex)
+def _along_six_points(f: Values, arrays: Arrays, i: int, d: Floats) -> Slopes:
+    h = STEP / 8
+    ahead, behind = ([f(_moved(arrays, i, sign * k * h * d)) for k in (1, 2, 4)] for sign in (1, -1))
+    values, noise = [], []
+    for (a, aa, aaaa), (b, bb, bbbb) in zip(zip(*ahead, strict=True), zip(*behind, strict=True), strict=True):
+        values.append((64 * (a - b) / (2 * h) - 20 * (aa - bb) / (4 * h) + (aaaa - bbbb) / (8 * h)) / 45)
+        noise.append(8 * EPS / h * (abs(a) + abs(b)))
+    return Slopes(values, noise)
+
+
+complex_step = Step("complex step", 1e-12, 256 * EPS, _along_complex)
 """Im f(x + i h d) / h with h = 1e-30: exact to rounding, where f is analytic and runs on complex numbers."""
 
-four_point = Step("four-point difference", 1e-9, _along_four_points)
-"""(4 c(h) - c(2h)) / 3 of central differences c: for the rest."""
+four_point = Step("four-point difference", 1e-9, 16 * EPS / STEP, _along_four_points)
+"""(4 c(h) - c(2h)) / 3 of central differences c, h = 0.001: for the rest."""
+
+closer = Step("six-point difference", 1e-9, 128 * EPS / STEP, _along_six_points)
+"""(64 c(h) - 20 c(2h) + c(4h)) / 45, h = 0.000125: for functions that bend much within 0.001."""
 
 
 def complex_step_fault(f: Values, arrays: Arrays, direction: Callable[[NDArray[Any]], Floats]) -> str | None:
@@ -160,12 +185,14 @@ def kink_along(f: Values, arrays: Arrays, i: int, d: Floats, order: int = 2) -> 
     smooth function, by 8 at a kink, and not at all at a jump. The grid closes in on whatever stands out. Those of
     the third `order` find a kink of the slope in the same way.
     """
-    width, centre, before, ratio, output = 2.5 * STEP, 0.0, 0.0, 0.0, (0, 0)
+    width, centre, before, ratio, output, floor = 2.5 * STEP, 0.0, 0.0, 0.0, (0, 0), 0.0
     for level in range(5 - order):
         points = centre + width / 8 * np.arange(-8, 9)
         columns = _grid(f, arrays, i, d, points)
         bends = [abs(np.diff(c, order, axis=0)) for c in columns]
         if level == 0:  # of the output where one bend stands out most from the others
+            # an output far below the largest may be what rounding left of a difference
+            floor = 1e-2 * max((float(_rounding(np.ravel(c))) for c in columns if c.size), default=0.0)
             heights = [np.max(b, 0) / (np.median(b, 0) + _rounding(c)) for b, c in zip(bends, columns, strict=True)]
             k = max(range(len(heights)), key=lambda k: float(np.max(heights[k], initial=0)))
             if not heights[k].size:
@@ -173,7 +200,7 @@ def kink_along(f: Values, arrays: Arrays, i: int, d: Floats, order: int = 2) -> 
             output = (k, int(np.argmax(heights[k])))
         column, bend = columns[output[0]][:, output[1]], bends[output[0]][:, output[1]]
         at, height = int(np.argmax(bend)), float(np.max(bend))
-        if not height > 16 * float(_rounding(column)):
+        if not height > 16 * max(float(_rounding(column)), floor):
             return None
         if level == 0 and at in (0, len(bend) - 1):  # it grows towards an end, and stands out nowhere
             return None
