@@ -70,9 +70,9 @@ TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the 
     "tensor/functional.py": "tensor/test_functional.py tensor/test_graph.py tensor/test_pitfalls.py",
     "identity": "tensor/test_functional.py",
     "to_device": "tensor/test_graph.py",
-    "tensor/ops/indexing.py": "tensor/test_indexing.py tensor/test_subgradients.py",
-    "tensor/ops/linalg.py": "tensor/test_einsum.py tensor/test_subgradients.py",
-    "": "tensor/test_subgradients.py",
+    "tensor/ops/indexing.py": "tensor/test_indexing.py tensor/test_special_values.py",
+    "tensor/ops/linalg.py": "tensor/test_einsum.py tensor/test_special_values.py",
+    "": "tensor/test_special_values.py tensor/test_subgradients.py",
 }
 KINDS = ("RNN", "LSTM", "GRU")
 CELLS = {"tests/nn/test_cells.py", "tests/nn/test_recurrent.py"}  # beside these the laws of recurrent layers are asked

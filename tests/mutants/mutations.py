@@ -55,7 +55,8 @@ UNARY = {
     "fold", "_inverse", "astype", "permuted", "in_time", "detach", "_direction", "concatenate", "pad", "jacobian",
     "grad_of",
 }  # fmt: skip
-NOT_SWAPPED = {"isinstance", "getattr", "hasattr", "range", "slice", "multiply", "add", "equal", "swapaxes"}
+NOT_SWAPPED = {"isinstance", "getattr", "hasattr", "range", "slice"}
+COMMUTATIVE = {"multiply", "add", "equal", "minimum", "maximum", "swapaxes"}
 NOT_LOOKED_INTO = {"namespace", "_constants", "isinstance", "type", "device_of"}  # they ask for a kind only
 
 
@@ -294,7 +295,7 @@ def own_edits(text: Text) -> Iterator[Edit]:
                     yield *span(node), " and ".join(f"({of(v)})" for v in node.values if v is not value)
             case ast.Call():
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                if name not in NOT_SWAPPED:
+                if name not in NOT_SWAPPED | COMMUTATIVE:
                     yield from swapped(node.args)
                 if name in TWINS:
                     yield span(node.func)[1] - len(name), span(node.func)[1], TWINS[name]

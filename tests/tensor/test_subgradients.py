@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -108,6 +110,7 @@ def test_a_masked_branch_contributes_nothing():
     ("f", "x", "expected"),
     [
         (lambda x: tr.where(x < 10, tr.exp(x), 3 * x * x), [0.0, 1000.0], [1.0, 6.0]),
+        (tr.elu, [-1.0, 1000.0], [math.exp(-1), 0.0]),
         (lambda x: tr.where(x < 10, tr.expm1(x), 3 * x * x), [0.0, 1000.0], [1.0, 6.0]),
         (lambda x: tr.where(x > 0, tr.sqrt(x), 3 * x * x), [0.0, 4.0], [6.0, -1 / 32]),
         (lambda x: tr.where(x > 0, x**0.5, 3 * x * x), [0.0, 4.0], [6.0, -1 / 32]),
