@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+from tests.examples import examples
 from tests.nn.test_recurrent import EVERY, FORWARD
 from tests.reference import GATES, assert_close, assert_steps_close, backward, forward
 from tinygrad_rnn.errors import DTypeError, ShapeError
@@ -131,7 +132,7 @@ def test_what_each_step_gives_to_the_recurrent_weights(kind: str, fused: bool) -
 @both_graphs
 @pytest.mark.parametrize("bias", [True, False])
 @given(data=st.data())
-@settings(max_examples=8)
+@examples(dev=8, ci=20, thorough=100)
 def test_cell_modules_are_the_reference(kind: str, fused: bool, bias: bool, data: Any) -> None:
     B, inputs, H = data.draw(st.integers(0, 3)), data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
     cell = CELLS[kind](inputs, H, bias, fused=fused, dtype="float64")

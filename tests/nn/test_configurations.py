@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+from tests.examples import examples
 from tests.reference import Network, assert_close, assert_steps_close
 from tinygrad_rnn.testing.strategies import configurations, seeds
 from tinygrad_rnn.testing.subject import KINDS, Configuration
 
 RTOL = 1e-10
-EXAMPLES = {"dev": 60, "ci": 150, "thorough": 2500}
-many = settings(max_examples=EXAMPLES.get(settings.get_current_profile_name(), settings().max_examples))
+many = examples(dev=60, ci=150, thorough=2500)
 SHORT, MEDIUM, LONG = st.integers(0, 8), st.integers(9, 32), st.integers(33, 512)
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+from tests.examples import examples
 from tests.reference import assert_close
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import init
@@ -148,7 +149,7 @@ def test_a_padding_row_must_exist(bad: Any) -> None:
     eps=st.sampled_from([1e-5, 0.1]),
     seed=st.integers(0, 2**20),
 )
-@settings(max_examples=40)
+@examples(dev=40, ci=100, thorough=500)
 def test_layer_norm(lead: list[int], shape: list[int], affine: str, eps: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     layer = tr.nn.LayerNorm(shape, eps, affine != "none", affine == "both", dtype="float64")

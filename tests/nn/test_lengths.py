@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+from tests.examples import examples
 from tests.nn.test_recurrent import KINDS, LAYERS, Case, both_graphs, each_kind, masks_of
 from tests.reference import assert_close
 from tinygrad_rnn.errors import DTypeError, ShapeError
@@ -89,7 +90,7 @@ def test_a_ragged_batch_is_its_sequences_one_by_one(drawn: tuple[Case, list[int]
 
 
 @given(ragged(max_T=4, max_B=3))
-@settings(max_examples=15)
+@examples(dev=15, ci=30, thorough=200)
 def test_second_order(drawn: tuple[Case, list[int]]) -> None:
     """A Hessian-vector product of the batch is the sum of those of its sequences."""
     case, lengths = drawn
@@ -130,7 +131,7 @@ def test_second_order(drawn: tuple[Case, list[int]]) -> None:
 
 
 @given(ragged(), st.booleans())
-@settings(max_examples=25)
+@examples(dev=25, ci=50, thorough=500)
 def test_is_what_pytorch_does_with_a_packed_sequence(drawn: tuple[Case, list[int]], as_tensor: bool) -> None:
     torch = pytest.importorskip("torch")
     case, lengths = drawn

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+from tests.examples import examples
 from tests.reference import GATES, Network, assert_close, assert_steps_close
 from tinygrad_rnn.errors import DTypeError, GraphFreedError, ShapeError
 from tinygrad_rnn.tensor.fused import fused_enabled
@@ -201,7 +202,7 @@ def test_fused_and_plain_agree_in_float32_step_by_step(kind: str) -> None:
 @both_graphs
 @each_kind
 @given(data=st.data())
-@settings(max_examples=8)
+@examples(dev=8, ci=15, thorough=100)
 def test_second_order(kind: str, fused: bool, data: Any) -> None:
     """A Hessian-vector product against the difference of the reference's gradients along the vector."""
     nonlinearity = data.draw(st.sampled_from(["tanh", "sigmoid"]))

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+from tests.examples import examples
 from tests.reference import assert_close, assert_steps_close
 
 torch = pytest.importorskip("torch")
@@ -33,7 +34,7 @@ def compare_gradients(ours: Any, theirs: Any) -> None:
 
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
 @given(data=st.data())
-@settings(max_examples=15)
+@examples(dev=15, ci=30, thorough=300)
 def test_recurrent_layers(name: str, data: Any) -> None:
     draw = data.draw
     options = {
@@ -125,7 +126,7 @@ def test_cross_entropy(data: Any) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=25)
+@examples(dev=25, ci=50, thorough=500)
 def test_layer_norm(data: Any) -> None:
     shape = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=2))
     lead = data.draw(st.lists(st.integers(1, 3), max_size=2))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
@@ -237,7 +237,7 @@ def test_the_kernel_of_maxima_is_its_definition(data: st.DataObject) -> None:
 
 
 @given(st.integers(0, 2**20), st.integers(1, 2))
-@settings(max_examples=30)
+@examples(dev=30, ci=50, thorough=300)
 def test_equal_maxima_share_the_gradient(seed: int, d: int) -> None:
     rng = np.random.default_rng(seed)
     x = tr.Tensor(rng.integers(0, 2, (2, 3, *(5, 6)[:d])).astype(float), requires_grad=True)

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 import tinygrad_rnn as tr
+from tests.examples import examples
 from tinygrad_rnn import nn
 from tinygrad_rnn.tensor.backend import generator
 from tinygrad_rnn.testing import LawError, check_recurrent
@@ -656,7 +657,7 @@ def test_hypothesis_shows_a_small_case() -> None:
 
 
 @given(configurations(), sequences(max_T=4))
-@settings(max_examples=30)
+@examples(dev=30, ci=50, thorough=200)
 def test_the_strategies_draw_what_fits_together(configuration: Configuration, case: Sequences) -> None:
     layer = configuration.make()
     x = tr.ones(case.T, case.B, configuration.input_size, dtype=configuration.options["dtype"])

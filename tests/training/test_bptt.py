@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+from tests.examples import examples
 from tinygrad_rnn import nn
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.training import tbptt
@@ -94,7 +95,7 @@ def close(a: list[np.ndarray], b: list[np.ndarray]) -> None:
 KINDS = st.sampled_from(["rnn", "lstm", "gru", "layers"])
 
 
-@settings(max_examples=40)
+@examples(dev=40, ci=80, thorough=400)
 @given(KINDS, st.integers(0, 14), st.integers(1, 6), st.integers(0, 9), st.integers(0, 999))
 def test_each_backward_is_that_of_the_naive_reference(kind: str, T: int, k1: int, more: int, seed: int) -> None:
     problem = Problem(kind, seed)
@@ -114,7 +115,7 @@ def test_each_backward_is_that_of_the_naive_reference(kind: str, T: int, k1: int
         assert not x.requires_grad
 
 
-@settings(max_examples=20)
+@examples(dev=20, ci=40, thorough=200)
 @given(KINDS, st.integers(1, 12), st.integers(1, 6), st.integers(0, 5), st.integers(0, 999))
 def test_k2_of_at_least_all_steps_is_full_bptt(kind: str, T: int, k1: int, more: int, seed: int) -> None:
     problem = Problem(kind, seed)
@@ -129,7 +130,7 @@ def test_k2_of_at_least_all_steps_is_full_bptt(kind: str, T: int, k1: int, more:
     close(truncated, problem.gradients())
 
 
-@settings(max_examples=20)
+@examples(dev=20, ci=40, thorough=200)
 @given(KINDS, st.integers(1, 12), st.integers(1, 6), st.integers(0, 999))
 def test_k1_equal_to_k2_is_detaching_between_chunks(kind: str, T: int, k: int, seed: int) -> None:
     problem = Problem(kind, seed)
