@@ -43,7 +43,6 @@ REASONS = {
     "row of -inf": "softmax, log_softmax: a row of -inf alone is zeros, or -inf, here and NaN in PyTorch",
     "broadcast loss": "losses of shapes that differ are an error here",
     "max_norm": "embedding: no max_norm, which changes the weight",
-    "shared heads": "scaled_dot_product_attention: as many heads of keys as of queries",
     "added keys": "MultiheadAttention: no add_bias_kv, no add_zero_attn",
     "no channels": "batch_norm: an input has a batch and channels",
     "empty batch": "batch_norm: nothing has no mean, and is an error",
@@ -481,9 +480,8 @@ def ctc_loss(x: Any, *args: Any, **options: Any) -> Any:
     return F.ctc_loss(tr.log_softmax(x), *args, **options)
 
 
-def attention(*inputs: Any, dropout_p: float = 0.0, enable_gqa: bool = False, **options: Any) -> Any:
+def attention(*inputs: Any, dropout_p: float = 0.0, **options: Any) -> Any:
     refuse_if(dropout_p, "drawn")
-    refuse_if(enable_gqa, "shared heads")
     return F.scaled_dot_product_attention(*inputs, **options)
 
 
