@@ -234,6 +234,8 @@ def court_of(region: Region, runs: dict[str, set[tuple[str, int]]]) -> Court:
 def run_tests(court: Court, verdict: Verdict) -> None:
     # not the laws, which have been asked, nor kinds of layers that have nothing to do with it
     others = ["not every_law", *(f"not {kind.lower()}" for kind in KINDS if court.kinds and kind not in court.kinds)]
+    if court.rows:  # of the tests at special values, those of the ops
+        others.append(f"({' or '.join(['not special_values', *(row.split()[0] for row in court.rows)])})")
     options = ["-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "-m", "not gpu"]
     pytest.main([*options, "-k", " and ".join(others), *court.files], plugins=[Witnesses(column_of, verdict)])
 
