@@ -190,6 +190,15 @@ def test_saturated_values_have_finite_gradients():
         assert slope(tr.logsumexp, big, dtype=dtype) == [0.0, 0.0, 0.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    "f", [tr.elu, tr.silu, tr.gelu, tr.softplus, tr.sigmoid, tr.tanh, tr.relu, tr.leaky_relu], ids=lambda f: f.__name__
+)
+def test_saturated_values_have_the_same_derivative_forwards(f):
+    """A jvp differentiates the vjp by its gradient: what overflows in a branch not taken would be NaN there."""
+    x = tr.Tensor(np.array([-1000.0, -1.0, 0.5, 1000.0]))
+    assert tr.jvp(f, (x,), (tr.ones(4, dtype="float64"),))[1].tolist() == slope(f, x.numpy())
+
+
 def test_values_at_the_ends_of_the_range():
     big = tr.Tensor(np.array([-1000.0, 1000.0]))
     assert tr.softplus(big).tolist() == [0.0, 1000.0]
