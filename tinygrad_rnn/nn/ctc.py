@@ -1,15 +1,15 @@
 """Connectionist temporal classification: the loss of a sequence of labels of which nobody says when each is spoken.
 
 At each of T steps a network says one of C classes: a label, or *blank*, which is silence. What it says is an alignment
-of a labelling if that is left when repeats are joined and blanks dropped: `aa-ab`, `a-ab-` and `-aa-ab` all say `aab`.
+of a labelling if that is left when repeats are joined and blanks dropped: `aa-ab`, `a-ab-` and `-a-ab` all say `aab`.
 The probability of a labelling is the sum over all its alignments, and they are summed by walking through a trellis
-(A. Graves, S. Fernandez, F. Gomez, J. Schmidhuber, "Connectionist temporal classification", ICML 2006):
+(A. Graves, S. Fernández, F. Gomez, J. Schmidhuber, "Connectionist temporal classification", ICML 2006):
 
     step         0   1   2   3   4          states: the labels with blanks around them
                                             moves from one step to the next:
     state 0  -   o---o---o   .   .            stay in the state,
     state 1  a   o---o---o---o   .            go on to the next,
-    state 2  -   .   o---o---o---o            skip a blank between two labels that differ
+    state 2  -   .   o---o---o   .            skip a blank between two labels that differ
     state 3  b   .   o---o---o---o          a path begins in one of the first two states
     state 4  -   .   .   o---o---o          and ends in one of the last two
 
@@ -43,7 +43,7 @@ def labelling_losses(log_p: Tensor, labels: Array, steps: Array, counts: Array, 
     states = xp.full((2 * S + 1, B), blank, dtype=int)
     states[1::2] = labels.T
     skips = xp.zeros((2 * S + 1, B), dtype=bool)
-    skips[3::2] = states[3::2] != states[1:-2:2]
+    skips[3::2] = states[3::2] != states[1:-2:2]  # wrong past a count, whence no path leads back to an end
     ends = 2 * counts + xp.arange(1, 3)[:, None]  # the last two of 2 count + 1 states, after two rows
     first = min(steps.tolist(), default=0)
     states, skips, stops, ends = (beside(log_p, a) for a in (states, skips, steps, ends))
