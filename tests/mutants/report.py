@@ -43,7 +43,8 @@ with one term of it changed: an operator, a number, a condition or a sign by
 [Cosmic Ray](https://cosmic-ray.readthedocs.io), and by our own operators a term dropped, two arguments or gates
 exchanged, a transpose or a reduction left out, the gradient negated, doubled or zeroed, `=` for `+=`. Each mutant is
 shown to *all* of its oracles, so that a column says how many that oracle would have caught alone. *Witnesses* are
-the cases and tests that were heard. A zero among the expressions, mutants, kills or witnesses of a row, or a column
+the cases and tests that were heard; the columns "other tests" and "pitfalls" are asked only about what all others
+have let pass. A zero among the expressions, mutants, kills or witnesses of a row, or a column
 that never killed, would be an error; so is a survivor without a reason."""
 AREAS = {
     "The derivative table": (
