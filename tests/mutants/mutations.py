@@ -57,6 +57,7 @@ UNARY = {
 }  # fmt: skip
 NOT_SWAPPED = {"isinstance", "getattr", "hasattr", "range", "slice"}
 COMMUTATIVE = {"multiply", "add", "equal", "minimum", "maximum", "swapaxes"}
+SHAPES = {"ndim", "shape", "dtype"}
 NOT_LOOKED_INTO = {"namespace", "_constants", "isinstance", "type", "device_of"}  # they ask for a kind only
 
 
@@ -275,6 +276,7 @@ def only_speaks(node: ast.AST) -> bool:
 def own_edits(text: Text) -> Iterator[Edit]:
     """Terms dropped, arguments and gates swapped, the gradient negated, statements left out."""
     of, span = text.of, text.span
+    asked_for_shape = [n.value for n in ast.walk(text.tree) if isinstance(n, ast.Attribute) and n.attr in SHAPES]
 
     def swapped(items: Sequence[ast.expr]) -> Iterator[Edit]:
         for a, b in itertools.pairwise(items):
@@ -304,7 +306,7 @@ def own_edits(text: Text) -> Iterator[Edit]:
                     yield *span(node), f"({of(inside)})"
             case ast.Attribute(attr="mT" | "T"):
                 yield *span(node), of(node.value)
-            case ast.Name(id="g" | "dh", ctx=ast.Load()):
+            case ast.Name(id="g" | "dh", ctx=ast.Load()) if node not in asked_for_shape:
                 for factor in ("-", "2 * ", "0 * "):
                     yield *span(node), f"({factor}{node.id})"
             case ast.IfExp():

@@ -56,6 +56,18 @@ def test_norm_at_zero(f):
     assert np.all(g.numpy() == 0)
 
 
+@pytest.mark.filterwarnings("ignore:.*empty slice:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
+def test_a_mean_of_nothing_has_a_gradient_of_nothing():
+    assert slope(tr.mean, np.zeros((0, 3))) == []
+    assert slope(lambda x: tr.mean(x, axis=1), np.zeros((2, 0))) == [[], []]
+
+
+def test_a_running_sum_of_all_elements():
+    u = np.arange(6.0)
+    found = slope(lambda x: tr.cumsum(x) * u, np.ones((2, 3)))
+    assert found == [[15.0, 15.0, 14.0], [12.0, 9.0, 5.0]]
+
+
 def test_norm_of_some_zero_rows():
     assert slope(lambda x: tr.norm(x, axis=1), [[3.0, 4.0], [0.0, 0.0]]) == [[0.6, 0.8], [0.0, 0.0]]
 
