@@ -72,6 +72,7 @@ TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the 
     "to_device": "tensor/test_graph.py",
     "tensor/ops/indexing.py": "tensor/test_indexing.py tensor/test_special_values.py",
     "tensor/ops/linalg.py": "tensor/test_einsum.py tensor/test_special_values.py",
+    "tensor/ops/shape.py": "tensor/test_options.py tensor/test_special_values.py",
     "": "tensor/test_special_values.py tensor/test_subgradients.py",
 }
 LAST = {"other tests", "pitfalls"}
