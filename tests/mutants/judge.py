@@ -34,6 +34,7 @@ from tests.mutants.mutations import PACKAGE, ROOT, Mutant, Region
 
 CASES, MORE = 6, 80  # of each row of the table of domains; more where nobody has objected yet
 ROWS = 3  # of the rows that run an expression, this many: those of its own op first
+FEW, MANY = 20, 200  # Hypothesis examples a test: at first, and for what has survived those
 CPU_LIMIT, LIMIT = 60, 600.0  # seconds of work and of waiting; what takes longer has an endless loop
 
 LAWS = {
@@ -344,25 +345,30 @@ def forked(jobs: Sequence[Callable[[], object]], workers: int, limit: float = LI
             process.join()
 
 
-def judge(mutant: Mutant | None, court: Court) -> Verdict:
+def judge(mutant: Mutant | None, court: Court, examples: int = FEW) -> Verdict:
     """The verdict on a mutant, in a process that has not imported the package; None is the package as it is."""
     assert "tinygrad_rnn" not in sys.modules
+    set_examples(examples)
     if mutant is not None:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT, CPU_LIMIT))
-    if mutant is not None:
         sys.meta_path.insert(0, Mutated(mutant.region.file, mutant.source))
     return ask(court, more=mutant is not None)
 
 
 def prepare() -> None:
-    """What every fork shares: the libraries, one BLAS thread, and few Hypothesis examples that are not shrunk."""
+    """What every fork shares: the libraries and one BLAS thread."""
     threadpool_limits(1)
+    set_examples(FEW)
+    os.environ["HYPOTHESIS_PROFILE"] = "mutants"
+
+
+def set_examples(number: int) -> None:
+    """So many Hypothesis examples a test, the same each time, and not shrunk."""
     settings.register_profile(
         "mutants",
-        max_examples=20,
+        max_examples=number,
         derandomize=True,
         deadline=None,
         phases=(Phase.explicit, Phase.generate),
         suppress_health_check=[HealthCheck.too_slow],
     )
-    os.environ["HYPOTHESIS_PROFILE"] = "mutants"

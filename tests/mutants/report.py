@@ -42,9 +42,9 @@ SUMMARY = """An *expression* is one derivative, or one function that derivatives
 with one term of it changed: an operator, a number, a condition or a sign by
 [Cosmic Ray](https://cosmic-ray.readthedocs.io), and by our own operators a term dropped, two arguments or gates
 exchanged, a transpose or a reduction left out, the gradient negated, doubled or zeroed, `=` for `+=`. Each mutant is
-shown to *all* of its oracles, so that a column says how many that oracle would have caught alone. *Witnesses* are
-the cases and tests that were heard; the columns "other tests" and "pitfalls" are asked only about what all others
-have let pass. A zero among the expressions, mutants, kills or witnesses of a row, or a column
+shown to *all* the laws of the test kit that its op or layer has, so that a column says how many that law would have
+caught alone; the nearest tests are asked about what the laws have let pass. *Witnesses* are the cases and tests that
+were heard. A zero among the expressions, mutants, kills or witnesses of a row, or a column
 that never killed, would be an error; so is a survivor without a reason."""
 AREAS = {
     "The derivative table": (
@@ -88,17 +88,21 @@ def outcomes(mutants: Sequence[Mutant], workers: int) -> Iterator[Outcome]:
             if not isinstance(verdict, judge.Verdict) or verdict.killers:
                 raise SystemExit(f"an oracle objects to the package as it is: {verdict}")
             progress.update(task, advance=1, refresh=True)
-        task = progress.add_task("mutants", total=len(mutants))
-        jobs = [partial(judge.judge, *each) for each in zip(mutants, courts, strict=True)]
-        for i, verdict in judge.forked(jobs, workers):
-            assert not isinstance(verdict, str), verdict
-            verdict = verdict or judge.Verdict({}, {"crash or endless loop": ""})
-            m = mutants[i]
-            yield {
-                "file": m.region.file, "label": m.region.label, "line": m.line, "before": m.before, "after": m.after,
-                "witnesses": verdict.witnesses, "killers": verdict.killers,
-            }  # fmt: skip
-            progress.update(task, advance=1, refresh=True)
+        left = list(zip(mutants, courts, strict=True))
+        for examples in (judge.FEW, judge.MANY):
+            task = progress.add_task(f"mutants, {examples} examples a test", total=len(left))
+            asked, left = left, []
+            jobs = [partial(judge.judge, mutant, court, examples) for mutant, court in asked]
+            for i, verdict in judge.forked(jobs, workers):
+                assert not isinstance(verdict, str), verdict
+                verdict = verdict or judge.Verdict({}, {"crash or endless loop": ""})
+                m = asked[i][0]
+                left += [asked[i]] * (not verdict.killers)
+                yield {
+                    "file": m.region.file, "label": m.region.label, "line": m.line, "before": m.before,
+                    "after": m.after, "witnesses": verdict.witnesses, "killers": verdict.killers,
+                }  # fmt: skip
+                progress.update(task, advance=1, refresh=True)
 
 
 def alone(work: Any) -> Any:
