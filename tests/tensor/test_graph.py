@@ -240,6 +240,28 @@ def test_grad_does_not_look_behind_its_inputs():
     assert tr.grad((h * h).sum(), h).tolist() == [4, 8]
 
 
+def test_a_value_without_a_gradient_does_not_end_the_sweep():
+    @tr.op(None, lambda g: g)
+    def second(a, b):
+        return b * 1.0
+
+    b, a = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    c = b * 3
+    second(a * 2, c).sum().backward()  # a * 2 is newer than c, and nothing comes back to it
+    assert b.grad.tolist() == [3, 3]
+    assert a.grad is None
+
+
+def test_a_value_used_twice_at_every_step_is_visited_once():
+    """2 ** 200 paths lead through this graph."""
+    x = y = leaf([0.5])
+    for _ in range(200):
+        y = (y + y) * 0.5
+    y.sum().backward()
+    assert x.grad.tolist() == [1]
+    assert tr.grad(((x + x) * 0.5).sum(), x).tolist() == [1]
+
+
 def test_grad_of_an_input_and_of_what_was_computed_from_it():
     x = leaf([1.0, 2.0])
     h = x * 2
