@@ -174,9 +174,12 @@ def grouped(found: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     return groups
 
 
-def page(found: Sequence[Outcome], figures: str) -> str:
+def page(found: Sequence[Outcome], figures: str, total: int) -> str:
     bugs = json.loads(BUGS.read_text(encoding="utf-8")) if BUGS.exists() else []
-    parts = [HEAD.format(bugs=len(bugs)), f"## Figures\n\n{figures}", f"## Summary\n\n{SUMMARY}", summary(found)]
+    parts = [HEAD.format(bugs=len(bugs))]
+    if len(found) < total:
+        parts.append(f"**Not all yet:** {len(found):,} of {total:,} mutants have been tried (`--resume` goes on).")
+    parts += [f"## Figures\n\n{figures}", f"## Summary\n\n{SUMMARY}", summary(found)]
     caught = sum(bug["outcome"] == "killed" for bug in bugs)
     parts.append(
         f"## Bugs\n\n{caught} of {len(bugs)} turn the suite red. Beside each stands the test that was red first."
@@ -265,7 +268,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     finally:
         found = keep(kept, order)
-    PAGE.write_text(page(found, figures_of(PAGE)), encoding="utf-8")
+    PAGE.write_text(page(found, figures_of(PAGE), len(mutants)), encoding="utf-8")
     return verdict(found, complete=len(found) == len(mutants))
 
 

@@ -44,7 +44,10 @@ def test_a_survivor_needs_a_reason_and_a_reason_a_survivor(monkeypatch: pytest.M
     assert report.verdict([*many, SURVIVOR], complete=False) == 0
     assert report.verdict(many, complete=False) == 1  # explained, and killed
     assert report.verdict([*many[:9], SURVIVOR], complete=False) == 1  # 90 %
-    text = report.page([*many, SURVIVOR], "<!-- figures -->ours<!-- end of figures -->")
+    found, figures = [*many, SURVIVOR], "<!-- figures -->ours<!-- end of figures -->"
+    text = report.page(found, figures, len(found))
+    assert "Not all yet" not in text
+    assert f"**Not all yet:** {len(found)} of 1,000 mutants" in report.page(found, figures, 1000)
     assert "**it is the same** (1)" in text and "ours" in text and "99.0 %" in text
 
 
