@@ -281,6 +281,21 @@ def test_huber_loss_at_its_joints_and_its_delta() -> None:
             F.huber_loss(x, x, delta=delta)
 
 
+def test_binary_cross_entropy_takes_tensors_of_another_type_as_targets() -> None:
+    x = tr.Tensor([0.5, -1.0])
+    expected = F.binary_cross_entropy_with_logits(x, [0.0, 1.0]).item()
+    for target in (np.array([0.0, 1.0]), np.array([False, True]), np.array([0, 1])):
+        loss = F.binary_cross_entropy_with_logits(x, tr.Tensor(target))
+        assert loss.dtype == np.float32 and loss.item() == expected
+
+
+def test_losses_of_no_rows_and_no_classes() -> None:
+    for shape in ((0, 0), (0, 3)):
+        for loss in (cross_entropy, F.nll_loss):
+            assert loss(tr.zeros(*shape), []).item() == 0
+            assert loss(tr.zeros(*shape), [], reduction="none").shape == (0,)
+
+
 def test_binary_cross_entropy_is_exact_in_both_tails() -> None:
     x = tr.Tensor([40.0, -40.0, 1e4, -1e4], dtype="float32", requires_grad=True)
     right = F.binary_cross_entropy_with_logits(x, [1, 0, 1, 0], reduction="none")
