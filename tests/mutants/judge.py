@@ -145,7 +145,7 @@ def ask_case(domain: Any, case: Any, verdict: Verdict) -> None:
 
     try:
         laws = Laws(lambda *xs: domain(*xs, **case.options), case.arrays(domain), seed=case.seed)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 (what does not even run is noticed)
         verdict.killers["value"] = said(error)
         return
     order = {"gradient": 1} | ({"second derivative": 2} if domain.smooth else {})
@@ -252,7 +252,7 @@ def ask(court: Court, more: bool) -> Verdict:
     verdict = Verdict()
     try:
         import tinygrad_rnn.testing  # noqa: F401
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 (a mutant may not even be imported)
         return Verdict({"import": 1}, {"import": said(error)})
     ask_laws(court.rows, verdict, more)
     ask_layers(court.kinds, verdict)

@@ -569,7 +569,7 @@ class Laws:
             ours = [*ours, *(self.gradients if point is self.point else point.pull(us))]
             try:
                 theirs = [*theirs, *other.pull([strict.asarray(u) for u in us])]
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 (reported as the law that it breaks)
                 self.fail("backend", f"the backward fails with array_api_strict: {error}", error)
         eps = float(np.finfo(dtype).eps)
         spreads = [self.value_spread(k, 1, eps) for k in range(len(point.values))]

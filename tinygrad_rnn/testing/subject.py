@@ -183,7 +183,7 @@ class Subject:
                         found = self._shapes(as_cell, size, 2, 5, shapes)
                         again = self._shapes(as_cell, size, 3, 6, shapes)
                         self.batch_axes = tuple(_batch_axis(a, b) for a, b in zip(found[0], again[0], strict=True))
-                    except Exception as error:  # noqa: BLE001
+                    except Exception as error:  # noqa: BLE001 (a guess that does not fit: the next one)
                         errors.setdefault("cell" if as_cell else "layer", error)
                         continue
                     self.cell, self.input_size = as_cell, size
