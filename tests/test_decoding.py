@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.data import Vocabulary
-from tinygrad_rnn.decoding import choose, ctc_beam_search, ctc_best_path, generate
+from tinygrad_rnn.decoding import beam_search, choose, ctc_beam_search, ctc_best_path, generate
 from tinygrad_rnn.errors import InputError, ShapeError
 from tinygrad_rnn.models import CharModel, CharModelConfig
 
@@ -176,3 +177,69 @@ def test_what_cannot_be_decoded() -> None:
             decode(x, blank=3)
     with pytest.raises(ValueError, match="width must be at least 1, got 0"):
         ctc_beam_search(x, width=0)
+
+
+# --- beam search --------------------------------------------------------------------------------------------
+
+
+def all_continuations(table: np.ndarray, begin: int, end: int, length: int) -> list[tuple[list[int], float]]:
+    """Every continuation of a bigram model with its log-probability, best first."""
+    found, open_ = [], [([], 0.0, begin)]
+    for _ in range(length):
+        found += [(ids, p + table[last, end]) for ids, p, last in open_]
+        open_ = [([*ids, k], p + table[last, k], k) for ids, p, last in open_ for k in range(len(table)) if k != end]
+    found += [(ids, p) for ids, p, _ in open_]
+    return sorted(found, key=lambda pair: -pair[1])
+
+
+@given(seed=st.integers(0, 2**31), V=st.integers(2, 4), length=st.integers(1, 4))
+def test_a_beam_as_wide_as_the_tree_is_exact(seed: int, V: int, length: int) -> None:
+    table = np.random.default_rng(seed).normal(size=(V, V)) * 2
+    table -= np.log(np.exp(table).sum(axis=1, keepdims=True))
+    found = beam_search(lambda ids, _: (table[ids], None), None, 0, V - 1, width=4**4, length=length)
+    wanted = all_continuations(table, 0, V - 1, length)
+    assert [ids for ids, _ in found] == [ids for ids, _ in wanted]
+    np.testing.assert_allclose([p for _, p in found], [p for _, p in wanted], rtol=1e-12)
+
+
+@given(seed=st.integers(0, 2**31), width=st.integers(1, 6), penalty=st.sampled_from([0.0, 0.7]))
+def test_a_beam_carries_each_beginning_with_its_own_state(seed: int, width: int, penalty: float) -> None:
+    rng = np.random.default_rng(seed)
+    tr.manual_seed(seed)
+    cell, head = tr.nn.LSTM(3, 4), tr.nn.Linear(4, 5)
+    embedding = rng.normal(size=(5, 3)).astype(np.float32) * 3
+
+    def step(ids: np.ndarray, state: Any) -> tuple[Any, Any]:
+        y, state = cell(tr.Tensor(embedding[ids][None]), state)
+        return head(y[0]), state
+
+    found = beam_search(step, None, 0, 4, width=width, length=6, penalty=penalty)
+    assert len(found) == width
+    for ids, logp in found:  # scored again, alone, from the beginning
+        total, state, last = 0.0, None, 0
+        for token in [*ids, 4] if len(ids) < 6 else ids:
+            scores, state = step(np.array([last]), state)
+            total += float(tr.log_softmax(scores, axis=-1)[0, token])
+            last = token
+        assert abs(total - logp) < 1e-4
+    ranks = [logp / (len(ids) + 1) ** penalty for ids, logp in found]
+    assert ranks == sorted(ranks, reverse=True)
+
+
+def test_a_narrow_beam_is_greedy() -> None:
+    table = np.log([[0.6, 0.4 - 1e-9, 1e-9], [0.5, 0.25, 0.25], [0.3, 0.3, 0.4]])
+    ((ids, _),) = beam_search(lambda i, _: (table[i], None), None, 1, None, width=1, length=5)
+    assert ids == [0, 0, 0, 0, 0]
+
+
+def test_a_penalty_prefers_what_is_long() -> None:
+    table = np.log([[0.001, 0.519, 0.48], [0.001, 0.499, 0.5], [1 / 3, 1 / 3, 1 / 3]])
+    short = beam_search(lambda i, _: (table[i], None), None, 0, 2, width=8, length=8)[0][0]
+    long = beam_search(lambda i, _: (table[i], None), None, 0, 2, width=8, length=8, penalty=1.0)[0][0]
+    assert len(short) == 0 < len(long)
+
+
+@pytest.mark.parametrize("wrong", [{"width": 0}, {"length": 0}])
+def test_a_beam_is_at_least_one_wide_and_long(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1, got"):
+        beam_search(lambda i, _: (np.zeros((1, 2)), None), None, 0, 1, **wrong)

@@ -74,6 +74,76 @@ def generate(
         yield vocabulary.characters[chosen]
 
 
+@no_grad()
+def beam_search(
+    step: Callable[[np.ndarray, Any], tuple[Any, Any]],
+    state: Any,
+    begin: int,
+    end: int | None = None,
+    *,
+    width: int = 5,
+    length: int = 100,
+    penalty: float = 0.0,
+) -> list[tuple[list[int], float]]:
+    """The likeliest continuations that a model has for one sequence, each with its log-probability, best first.
+
+    After each step the `width` likeliest beginnings go on. Those that reach `end` are finished (it is not among their
+    ids, but in their probability); those that do not within `length` steps are returned as they are. With a `width` of
+    no less than there are continuations, the search is exact.
+
+    Arguments:
+        step: maps the last ids of N beginnings (N,) and their state to scores of what comes next (N, V), logits or
+            log-probabilities, and the new state.
+        state: before the first step, N = 1: None, a Tensor with the beginnings on its last but one axis, as the
+            recurrent layers have theirs, (layers, N, H), or a tuple of such.
+        begin, end: the id that everything begins with, and the one that ends it.
+        penalty: sorts by the log-probability over the length to this power, so that more than 0 favours what is long
+            (Wu et al. 2016, arXiv:1609.08144, with their constant 5 as 0).
+
+    Raises ValueError for a `width` or `length` less than 1.
+
+        >>> bigram = np.log([[0.0001, 0.5999, 0.4], [0.5, 0.25, 0.25], [0.05, 0.05, 0.9]])
+        >>> [(ids, round(float(np.exp(p)), 2)) for ids, p in beam_search(lambda i, _: (bigram[i], None), None, 0, 2)[:2]]
+        [([], 0.4), ([1], 0.15)]
+    """
+    if width < 1 or length < 1:
+        raise ValueError(f"beam_search: width and length must be at least 1, got {width} and {length}")
+    ids: list[list[int]] = [[]]
+    total, last = np.zeros(1), np.array([begin])
+    done: list[tuple[list[int], float]] = []
+
+    def rank(found: tuple[list[int], float]) -> float:
+        return -found[1] / (len(found[0]) + 1) ** penalty
+
+    for _ in range(length):
+        scores, state = step(last, state)
+        x = to_host(scores.data if isinstance(scores, Tensor) else np.asarray(scores)).astype(np.float64)
+        x = x - x.max(axis=-1, keepdims=True)
+        x = total[:, None] + x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+        best = np.argsort(-x, axis=None, kind="stable")[:width]
+        best = best[x.reshape(-1)[best] > -np.inf]
+        rows, tokens = np.divmod(best, x.shape[1])
+        ended = tokens == end
+        done += [(ids[row], float(x[row, end])) for row in rows[ended]]
+        rows, tokens = rows[~ended], tokens[~ended]
+        ids = [[*ids[row], token] for row, token in zip(rows.tolist(), tokens.tolist(), strict=True)]
+        total, last = x[rows, tokens], tokens
+        # What goes on can only become less likely.
+        if not ids or (not penalty and len(done) >= width and sorted(p for _, p in done)[-width] >= total.max()):
+            break
+        state = _rows(state, rows)
+    else:
+        done += zip(ids, total.tolist(), strict=True)
+    return sorted(done, key=rank)[:width]
+
+
+def _rows(state: Any, rows: np.ndarray) -> Any:
+    """The state of some of the beginnings, which may repeat."""
+    if isinstance(state, tuple):
+        return tuple(_rows(part, rows) for part in state)
+    return None if state is None else state[..., rows, :]
+
+
 def ctc_best_path(log_probs: Any, lengths: Any = None, blank: int = 0) -> list[list[int]]:
     """What a network trained with `ctc_loss` says, taking the likeliest class of each step: the ids of the labels, with
     repeats joined and blanks dropped, for each entry of the batch.

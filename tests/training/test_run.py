@@ -28,6 +28,10 @@ RECORDS = [
 ]
 
 
+def measured(record: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in record.items() if key.startswith("held_out")}
+
+
 def test_a_run_is_made_where_nothing_is(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "a" / "b")
     run.check(replace=False)
@@ -96,7 +100,7 @@ def test_plain_lines_come_with_evaluations() -> None:
     display = PlainDisplay(every=1e9, stream=stream)
     display.start(40, "chars")
     for record in RECORDS:
-        display.show(record, record["step"] / 40, record["step"] * 2.0, "")
+        display.show(record, measured(record), record["step"] / 40, record["step"] * 2.0, "")
     display.stop()
     lines = stream.getvalue().splitlines()
     assert len(lines) == 4
@@ -113,7 +117,7 @@ def test_the_live_display_shows_every_figure() -> None:
     assert isinstance(display, LiveDisplay)
     display.start(40, "chars")
     for record in RECORDS:
-        display.show(record, record["step"] / 40, record["step"] * 2.0, "a [bold] sample")
+        display.show(record, measured(record), record["step"] / 40, record["step"] * 2.0, "a [bold] sample")
     console.print(display._picture())
     display.stop()
     shown = stream.getvalue()

@@ -21,9 +21,11 @@ class Display(Protocol):
     def start(self, steps: int | None, unit: str) -> None:
         """Training begins: its number of steps, if that is fixed, and the name of what is counted."""
 
-    def show(self, record: Mapping[str, float], used: float, seconds: float, note: str) -> None:
-        """One record of the metrics, the part of the budget used, the seconds so far, and a line of text or
-        ''.
+    def show(
+        self, record: Mapping[str, float], measured: Mapping[str, float], used: float, seconds: float, note: str
+    ) -> None:
+        """One record of the metrics, the part of it that an evaluation has just found (else empty), the part of the
+        budget used, the seconds so far, and a line of text or ''.
         """
 
     def stop(self) -> None:
@@ -35,7 +37,9 @@ class Silent:
 
     def start(self, steps: int | None, unit: str) -> None: ...
 
-    def show(self, record: Mapping[str, float], used: float, seconds: float, note: str) -> None: ...
+    def show(
+        self, record: Mapping[str, float], measured: Mapping[str, float], used: float, seconds: float, note: str
+    ) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -51,31 +55,35 @@ def clock(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
+SHORT = {"bits_per_char": "bits/char", "held_out_bits_per_char": "held-out"}
+"""What figures are called where room is scarce; others by their own names, with blanks."""
+
+
 class _Figures:
-    """The figures of a display: the newest held-out figure stays, losses and rates are smoothed a little."""
+    """The figures of a display: what an evaluation found stays, losses and rates are smoothed a little."""
 
     def __init__(self, steps: int | None, unit: str) -> None:
         self.steps, self.unit = steps, unit
         self.step, self.left, self.used = 0, float("nan"), 0.0
         self.smooth: dict[str, float] = {}
-        self.held_out: float | None = None
+        self.measured: dict[str, float] = {}
 
-    def take(self, record: Mapping[str, float], used: float, seconds: float) -> None:
+    def take(self, record: Mapping[str, float], measured: Mapping[str, float], used: float, seconds: float) -> None:
         self.step, self.used = int(record["step"]), used
         self.left = seconds * (1 - used) / used if used else float("nan")
-        for key, value in record.items():
-            old = self.smooth.get(key, value)
-            self.smooth[key] = 0.9 * old + 0.1 * value
-        self.held_out = record.get("held_out_bits_per_char", self.held_out)
+        for key in record.keys() - measured.keys():
+            old = self.smooth.get(key, record[key])
+            self.smooth[key] = 0.9 * old + 0.1 * record[key]
+        self.measured |= measured
 
     def parts(self) -> dict[str, str]:
-        """Each figure, spelt out."""
+        """Each figure, spelt out: the step, those of the training, those of the last evaluation, the rate, the rest."""
+        rate = f"{self.unit}_per_second"
         found = {"step": f"{self.step:,}" + (f"/{self.steps:,}" if self.steps else "")}
-        found["loss"] = f"{self.smooth.get('loss', float('nan')):.3f}"
-        if "bits_per_char" in self.smooth:
-            found["bits/char"] = f"{self.smooth['bits_per_char']:.3f}"
-            found["held-out"] = "-" if self.held_out is None else f"{self.held_out:.3f}"
-        found["rate"] = f"{self.smooth.get(f'{self.unit}_per_second', 0):,.0f} {self.unit}/s"
+        found |= {key: f"{value:.3f}" for key, value in self.smooth.items() if key not in ("step", rate)}
+        found |= {key: f"{value:.3f}" for key, value in self.measured.items()}
+        found = {SHORT.get(key, key.replace("_", " ")): value for key, value in found.items()}
+        found["rate"] = f"{self.smooth.get(rate, 0):,.0f} {self.unit}/s"
         found["left"] = f"{clock(self.left)} left" if 0 < self.used < 1 else ""
         return found
 
@@ -89,18 +97,19 @@ class PlainDisplay:
     def start(self, steps: int | None, unit: str) -> None:
         self.figures, self.last = _Figures(steps, unit), perf_counter()
 
-    def show(self, record: Mapping[str, float], used: float, seconds: float, note: str) -> None:
-        self.figures.take(record, used, seconds)
-        measured = "held_out_bits_per_char" in record or bool(note)
-        if not measured and perf_counter() - self.last < self.every:
+    def show(
+        self, record: Mapping[str, float], measured: Mapping[str, float], used: float, seconds: float, note: str
+    ) -> None:
+        self.figures.take(record, measured, used, seconds)
+        if not measured and not note and perf_counter() - self.last < self.every:
             return
         self.last = perf_counter()
         p = self.figures.parts()
         width = len(f"{self.figures.steps:,}") * 2 + 1 if self.figures.steps else 8
-        line = f"step {p['step']:>{width}}  loss {p['loss']}"
-        if "held-out" in p:
-            line += f"  bits/char {p['bits/char']}  held-out {p['held-out']:>5}"
-        print(f"{line}  {p['rate']:>16}  {p['left']}".rstrip(), file=self.stream or sys.stdout, flush=True)
+        line = f"step {p.pop('step'):>{width}}"
+        rate, left = p.pop("rate"), p.pop("left")
+        line += "".join(f"  {name} {value:>5}" for name, value in p.items())
+        print(f"{line}  {rate:>16}  {left}".rstrip(), file=self.stream or sys.stdout, flush=True)
 
     def stop(self) -> None: ...
 
@@ -116,18 +125,26 @@ class LiveDisplay:
         from rich.live import Live
 
         self.figures = _Figures(steps, unit)
+        self.headed = False
         self.live = Live(console=self.console, refresh_per_second=8, get_renderable=self._picture, transient=True)
         self.live.start()
-        self.console.print("[dim]   step  held-out  it writes[/]", highlight=False)
 
-    def show(self, record: Mapping[str, float], used: float, seconds: float, note: str) -> None:
-        self.figures.take(record, used, seconds)
-        if "held_out_bits_per_char" in record or note:
+    def show(
+        self, record: Mapping[str, float], measured: Mapping[str, float], used: float, seconds: float, note: str
+    ) -> None:
+        self.figures.take(record, measured, used, seconds)
+        if measured:
             from rich.text import Text
 
-            held_out = self.figures.parts().get("held-out", "")
-            line = Text.assemble((f"{self.figures.step:>7,}", "dim"), (f"{held_out:>10}  ", "bold cyan"))
-            line.append(note, style="italic")
+            names = [SHORT.get(name, name.replace("_", " ")) for name in measured]
+            if not self.headed:
+                head = "".join(f"{name:>{len(name) + 2}}" for name in names) + ("  it writes" if note else "")
+                self.console.print(Text(f"{'step':>7}{head}", "dim"))
+                self.headed = True
+            line = Text(f"{self.figures.step:>7,}", "dim")
+            for name, value in zip(names, measured.values(), strict=True):
+                line.append(f"{value:>{len(name) + 2}.3f}", "bold cyan")
+            line.append(f"  {note}", style="italic")
             line.truncate(self.console.width - 1, overflow="ellipsis")
             self.console.print(line, highlight=False, no_wrap=True)
 
@@ -148,13 +165,13 @@ class LiveDisplay:
         top.add_column(justify="right", no_wrap=True)
         top.add_row(
             ProgressBar(total=1.0, completed=self.figures.used),
-            Text(f"{self.figures.used:4.0%}  {p['left']}", "cyan"),
+            Text(f"{self.figures.used:4.0%}  {p.pop('left')}", "cyan"),
         )
+        rate = p.pop("rate")
         bottom = Text()
-        for name in ("step", "loss", "bits/char", "held-out"):
-            if name in p:
-                bottom.append(f"{name} ", "dim").append(f"{p[name]}   ", "bold" if name == "held-out" else "")
-        bottom.append(p["rate"])
+        for name, value in p.items():
+            bottom.append(f"{name} ", "dim").append(f"{value}   ")
+        bottom.append(rate)
         return Group(Text(""), top, bottom)
 
 

@@ -215,7 +215,7 @@ def train(
                         metrics.write(record)
                     if better and keep_best:
                         keep_best(state, figures)
-                    display.show(record, used, state.seconds, note() if due and note else "")
+                    display.show(record, figures if due else {}, used, state.seconds, note() if due and note else "")
                     units, clock = 0, perf_counter()
                     state.seconds = clock - started
                 if save and save_every and not state.step % save_every:
