@@ -103,7 +103,8 @@ def beam_search(
     Raises ValueError for a `width` or `length` less than 1.
 
         >>> bigram = np.log([[0.0001, 0.5999, 0.4], [0.5, 0.25, 0.25], [0.05, 0.05, 0.9]])
-        >>> [(ids, round(float(np.exp(p)), 2)) for ids, p in beam_search(lambda i, _: (bigram[i], None), None, 0, 2)[:2]]
+        >>> found = beam_search(lambda ids, state: (bigram[ids], state), None, begin=0, end=2)
+        >>> [(ids, round(float(np.exp(p)), 2)) for ids, p in found[:2]]
         [([], 0.4), ([1], 0.15)]
     """
     if width < 1 or length < 1:

@@ -71,9 +71,9 @@ class _Figures:
     def take(self, record: Mapping[str, float], measured: Mapping[str, float], used: float, seconds: float) -> None:
         self.step, self.used = int(record["step"]), used
         self.left = seconds * (1 - used) / used if used else float("nan")
-        for key in record.keys() - measured.keys():
-            old = self.smooth.get(key, record[key])
-            self.smooth[key] = 0.9 * old + 0.1 * record[key]
+        for key, value in record.items():
+            if key not in measured:
+                self.smooth[key] = 0.9 * self.smooth.get(key, value) + 0.1 * value
         self.measured |= measured
 
     def parts(self) -> dict[str, str]:
