@@ -5,6 +5,7 @@ from __future__ import annotations
 from .baselines import Baseline, NGram, lzma_bits, measure_baselines
 from .batches import Batches, folds, pad_sequences, split_at_random, split_in_time
 from .corpus import Corpus, read_corpus, size_of
+from .fetch import SETS, DataFile, DataSet, fetch
 from .readers import (
     Labelled,
     Recording,
@@ -26,6 +27,8 @@ __all__ = [
     "Batches",
     "Chunk",
     "Corpus",
+    "DataFile",
+    "DataSet",
     "END",
     "Ids",
     "Labelled",
@@ -33,12 +36,14 @@ __all__ = [
     "PAD",
     "Passage",
     "Recording",
+    "SETS",
     "Streams",
     "Table",
     "Tokens",
     "UNKNOWN",
     "Vocabulary",
     "default_text",
+    "fetch",
     "folds",
     "lzma_bits",
     "measure_baselines",
