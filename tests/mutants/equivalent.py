@@ -187,7 +187,7 @@ EQUIVALENT: dict[str, list[str]] = {
         "nn/functional.py: scale = 0.0 if p == 1 else 1 / (1 - p)  ->  scale = 1.0 if p == 1 else 1 / (1 - p)",
     ],
     "a number that is exactly p is never drawn, or as good as never": [
-        "nn/functional.py: mask = Tensor((drawn >= p) * scale, dtype=x.dtype, device=x.device)  ->  mask = Tensor((drawn > p) * scale, dtype=x.dtype, device=x.device)",
+        "nn/functional.py: mask = box(backend.beside(x._array, (drawn >= p) * scale, x.dtype), None)  ->  mask = box(backend.beside(x._array, (drawn > p) * scale, x.dtype), None)",
     ],
     "there is nothing to sum": [
         "nn/functional.py: return ops.sum(losses) / float(1 if keep is None else max(int(keep._array.sum()), 1))  ->  return ops.sum(losses) / float( 2 if keep is None else max(int(keep._array.sum()), 1))",

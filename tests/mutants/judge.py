@@ -60,13 +60,14 @@ TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the 
     "layer_norm_vjp": "nn/test_layers.py",
     "_normalised": "nn/test_layers.py",
     "cross_entropy_vjp": "nn/test_functional.py",
-    "nn/cells.py": "nn/test_cells.py nn/test_recurrent.py",
+    "nn/cells.py": "nn/test_cells.py nn/test_recurrent.py nn/test_recurrent_options.py",
+    "nn/extras.py": "nn/test_recurrent_options.py",
     "nn/functional.py": "nn/test_functional.py",
     "_layer_norm": "nn/test_layers.py",
     "layer_norm": "nn/test_layers.py",
     "dropout": "nn/test_layers.py nn/test_recurrent.py",
     "nn/layers.py": "nn/test_layers.py",
-    "nn/recurrent.py": "nn/test_recurrent.py nn/test_lengths.py",
+    "nn/recurrent.py": "nn/test_recurrent.py nn/test_lengths.py nn/test_recurrent_options.py",
     "tensor/graph.py": "tensor/test_graph.py tensor/test_functional.py tensor/test_indexing.py tensor/test_pitfalls.py",
     "tensor/functional.py": "tensor/test_functional.py tensor/test_graph.py tensor/test_pitfalls.py",
     "identity": "tensor/test_functional.py",
@@ -78,7 +79,8 @@ TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the 
 }
 LAST = {"other tests", "pitfalls"}
 KINDS = ("RNN", "LSTM", "GRU")
-CELLS = {"tests/nn/test_cells.py", "tests/nn/test_recurrent.py"}  # beside these the laws of recurrent layers are asked
+# Beside these the laws of recurrent layers are asked.
+CELLS = {"tests/nn/test_cells.py", "tests/nn/test_recurrent.py", "tests/nn/test_recurrent_options.py"}
 
 
 @dataclass
@@ -182,7 +184,9 @@ def ask_layers(kinds: Sequence[str], verdict: Verdict) -> None:
             (partial(layer, 2, 3, fused=False), whole),
             (partial(layer, 2, 3, **both), ragged),
             (partial(layer, 2, 3, **both), whole),
+            (partial(layer, 2, 3, layer_norm=True, recurrent_dropout=0.3), ragged),
             (partial(cell, 2, 3), whole),
+            (partial(cell, 2, 3, layer_norm=True), whole),
         ):
             hear(verdict, "laws", partial(check_case, factory, case))
 

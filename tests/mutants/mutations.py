@@ -21,10 +21,12 @@ FUNCTIONS = {
     "nn/kernels.py": "rnn_vjp lstm_vjp gru_vjp layer_norm_vjp _normalised cross_entropy_vjp",
     "nn/cells.py": "rnn_cell _lstm_rows lstm_cell _gru_rows gru_cell _rnn_plain _lstm_plain _gru_plain add_biases "
     "gru_biases RNNCell.forward LSTMCell.forward GRUCell.forward",
+    "nn/extras.py": "Extras.project Extras.product Extras.norm extras_of",
     "nn/functional.py": "_rows cross_entropy nll_loss _classes _reduce_kept mse_loss l1_loss huber_loss "
     "binary_cross_entropy_with_logits _pair _difference _mask sequence_mask _layer_norm layer_norm dropout _reduce",
     "nn/layers.py": "Linear.forward Embedding.forward LayerNorm.forward",
-    "nn/recurrent.py": "_Recurrent._direction RNN._unroll LSTM._unroll GRU._unroll spans_of permuted in_time",
+    "nn/recurrent.py": "_Recurrent._direction _Recurrent._extras RNN._unroll LSTM._unroll GRU._unroll spans_of "
+    "permuted in_time",
 }
 # Files mutated statement by statement but for these: they check arguments and word messages.
 STATEMENTS = {

@@ -41,6 +41,16 @@ class TiedLanguageModel(nn.Module):
         return self.head(tr.tanh(self.embedding(ids)))
 
 
+class Outputs(nn.Module):
+    """The outputs of a recurrent layer with two of its options; the rest of its laws: test_recurrent_options.py."""
+
+    def __init__(self, layer):
+        self.layer = layer(2, 3, layer_norm=True, recurrent_dropout=0.3)
+
+    def forward(self, x):
+        return self.layer(x)[0]
+
+
 LAYERS = {
     "Linear": (lambda: nn.Linear(3, 2), "*3"),
     "Linear without bias": (lambda: nn.Linear(3, 2, bias=False), "*3"),
@@ -96,6 +106,9 @@ LAYERS = {
     ),
     "MultiheadAttention to itself": (SelfAttention, arrays((3, 2, 4))),
     "TransformerEncoderLayer": (lambda: nn.TransformerEncoderLayer(4, 2, 5, dropout=0.2), arrays((3, 2, 4))),
+    "RNN with its options": (lambda: Outputs(nn.RNN), arrays((2, 1, 2))),
+    "LSTM with its options": (lambda: Outputs(nn.LSTM), arrays((2, 1, 2))),
+    "GRU with its options": (lambda: Outputs(nn.GRU), arrays((2, 1, 2))),
     "BatchNorm2d": (lambda: nn.BatchNorm2d(2, affine=False), arrays((2, 2, 1, 3), Distinct())),
 }
 PROVEN_ELSEWHERE = {

@@ -3,7 +3,8 @@
 `rnn_cell`, `lstm_cell` and `gru_cell` say in ordinary ops what a step is. `rnn_step`, `lstm_step` and
 `gru_step` do the same as one node of the graph, with a kernel; what the kernel needs on its way back is part
 of the step's output. All of them take the *projected* input, `x_t W_ihᵀ` and what bias goes with it: a layer
-projects a whole sequence at once.
+projects a whole sequence at once. What `extras` may add to the equations, layer normalisation and recurrent dropout,
+is in `nn/extras.py`.
 
 The modules `RNNCell`, `LSTMCell` and `GRUCell` add the weights, named and laid out as PyTorch does.
 """
@@ -16,6 +17,7 @@ from typing import Any, ClassVar
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import init, kernels
+from tinygrad_rnn.nn.extras import PLAIN, Extras, extras_of, make_norms
 from tinygrad_rnn.nn.functional import as_tensor, check_sizes
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.parameter import Parameter
@@ -36,22 +38,23 @@ NONLINEARITIES: dict[str, Callable[[Any], Tensor]] = {
 # --- the equations --------------------------------------------------------------------------------
 
 
-def rnn_cell(x: Tensor, h: Tensor, W: Tensor, *, nonlinearity: str = "tanh") -> Tensor:
+def rnn_cell(x: Tensor, h: Tensor, W: Tensor, *, nonlinearity: str = "tanh", extras: Extras = PLAIN) -> Tensor:
     """One step of the network of Elman (1990): the new state h' (B, H).
 
-    h' = f(x + h Wᵀ), where f is tanh, relu or sigmoid, x (B, H) the projected input, h (B, H) and W (H, H).
+    h' = f(x + h Wᵀ), where f is tanh, relu or sigmoid, x (B, H) the projected input, h (B, H) and W (H, H). Here and
+    below `extras` is for layers: what their options change in h Wᵀ.
     """
-    return NONLINEARITIES[nonlinearity](x + ops.linear(h, W))
+    return NONLINEARITIES[nonlinearity](x + extras.product(h, W))
 
 
-def _lstm_rows(x: Tensor, h: Tensor, c: Tensor, W: Tensor) -> tuple[Tensor, ...]:
-    i, f, u, o = ops.split(x + ops.linear(h, W), 4, axis=-1)
+def _lstm_rows(x: Tensor, h: Tensor, c: Tensor, W: Tensor, extras: Extras = PLAIN) -> tuple[Tensor, ...]:
+    i, f, u, o = ops.split(x + extras.product(h, W), 4, axis=-1)
     i, f, u, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(u), ops.sigmoid(o)
     c = f * c + i * u
-    return i, f, o, u, o * ops.tanh(c), c
+    return i, f, o, u, o * ops.tanh(extras.norm("c", c)), c
 
 
-def lstm_cell(x: Tensor, h: Tensor, c: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+def lstm_cell(x: Tensor, h: Tensor, c: Tensor, W: Tensor, extras: Extras = PLAIN) -> tuple[Tensor, Tensor]:
     """One step of the LSTM of Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000):
     (h', c').
 
@@ -61,13 +64,13 @@ def lstm_cell(x: Tensor, h: Tensor, c: Tensor, W: Tensor) -> tuple[Tensor, Tenso
 
     x (B, 4H) is the projected input with both biases; h, c (B, H); W (4H, H).
     """
-    *_, h, c = _lstm_rows(x, h, c, W)
+    *_, h, c = _lstm_rows(x, h, c, W, extras)
     return h, c
 
 
-def _gru_rows(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None) -> tuple[Tensor, ...]:
+def _gru_rows(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None, extras: Extras = PLAIN) -> tuple[Tensor, ...]:
     x_r, x_z, x_n = ops.split(x, 3, axis=-1)
-    h_r, h_z, m = ops.split(ops.linear(h, W), 3, axis=-1)
+    h_r, h_z, m = ops.split(extras.product(h, W), 3, axis=-1)
     if b is not None:
         m = m + b
     r, z = ops.sigmoid(x_r + h_r), ops.sigmoid(x_z + h_z)
@@ -75,7 +78,7 @@ def _gru_rows(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None) -> tuple[Tensor
     return r, z, n, m, n + z * (h - n)
 
 
-def gru_cell(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
+def gru_cell(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None, extras: Extras = PLAIN) -> Tensor:
     """One step of the GRU of Cho et al. (2014), with the reset after the product as cuDNN and PyTorch have it: h'.
 
         r, z = σ(x_r + h W_rᵀ), σ(x_z + h W_zᵀ)
@@ -85,7 +88,7 @@ def gru_cell(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor
     x (B, 3H) is the projected input r, z, n with all biases but b (H,), which the reset gate scales; h (B,
     H); W (3H, H).
     """
-    return _gru_rows(x, h, W, b)[-1]
+    return _gru_rows(x, h, W, b, extras)[-1]
 
 
 # --- the same as one node -------------------------------------------------------------------------
@@ -214,20 +217,25 @@ class _Cell(Module):
         bias: bool = True,
         *,
         fused: bool = True,
+        layer_norm: bool = False,
         dtype: Any = None,
         device: str | None = None,
         generator: Any = None,
     ) -> None:
         check_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
         self.input_size, self.hidden_size, self.bias, self.fused = input_size, hidden_size, bias, fused
+        self.layer_norm = layer_norm
         self.weight_ih: Parameter
         self.weight_hh: Parameter
         self.bias_ih: Parameter | None
         self.bias_hh: Parameter | None
         make_weights(self, "", (self.gates, input_size, hidden_size), bias, dtype, device, generator)
+        if layer_norm:
+            make_norms(self, "", self.gates, hidden_size, dtype, device)
 
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+        options = ("" if self.bias else ", bias=False") + (", layer_norm=True" if self.layer_norm else "")
+        return f"{self.input_size}, {self.hidden_size}" + options
 
     def _enter(self, x: Any, states: tuple[Any, ...] | None, count: int) -> tuple[Tensor, tuple[Tensor, ...], bool]:
         """The input as (B, I), the states as (B, H), and whether a batch axis was added."""
@@ -263,7 +271,9 @@ class RNNCell(_Cell):
 
     `forward(x, hx=None)`: x (B, input_size) or (input_size,), hx (B, hidden_size), zeros if omitted; returns
     h' of the state's shape. Weights `weight_ih` (H, I), `weight_hh` (H, H), `bias_ih`, `bias_hh` (H,) as in
-    PyTorch.
+    PyTorch. With `layer_norm=True` (by name only) the step is normalised as in `RNN`, and there are `norm_weight_ih`,
+    `norm_bias_ih`, `norm_weight_hh` and `norm_bias_hh` (H,), too. A cell has no `recurrent_dropout`: it does not know
+    where a sequence begins.
 
     Raises `ShapeError` and `DTypeError` for an input or a state that does not fit.
 
@@ -285,11 +295,12 @@ class RNNCell(_Cell):
     def forward(self, x: Any, hx: Any = None) -> Tensor:
         """The next state; see the class."""
         x, (h,), single = self._enter(x, None if hx is None else (hx,), 1)
-        x = ops.linear(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))
-        if self.fused:
+        extras = extras_of(self, "")
+        x = extras.project(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))
+        if self.fused and extras is PLAIN:
             h = rnn_step(x, h, self.weight_hh, None, nonlinearity=self.nonlinearity)
         else:
-            h = rnn_cell(x, h, self.weight_hh, nonlinearity=self.nonlinearity)
+            h = rnn_cell(x, h, self.weight_hh, nonlinearity=self.nonlinearity, extras=extras)
         return h[0] if single else h
 
 
@@ -298,7 +309,7 @@ class LSTMCell(_Cell):
 
     `forward(x, hx=None)`: x (B, input_size) or (input_size,), hx the pair (h, c), each (B, hidden_size),
     zeros if omitted; returns the pair (h', c'). Weights `weight_ih` (4H, I), `weight_hh` (4H, H), `bias_ih`,
-    `bias_hh` (4H,). `forget_bias` is that of `LSTM`.
+    `bias_hh` (4H,). `forget_bias` and `layer_norm` are those of `LSTM`, with its parameters but for their `_lk`.
 
     Raises `ShapeError` and `DTypeError` for an input or a state that does not fit.
 
@@ -325,12 +336,13 @@ class LSTMCell(_Cell):
     def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
         """The next state; see the class."""
         x, (h, c), single = self._enter(x, check_pair("LSTMCell", hx), 2)
-        x = ops.linear(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))
-        if self.fused:
+        extras = extras_of(self, "")
+        x = extras.project(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))
+        if self.fused and extras is PLAIN:
             y = lstm_step(x, ops.stack([h, c]), self.weight_hh, None)
             h, c = y[-2], y[-1]
         else:
-            h, c = lstm_cell(x, h, c, self.weight_hh)
+            h, c = lstm_cell(x, h, c, self.weight_hh, extras)
         return (h[0], c[0]) if single else (h, c)
 
 
@@ -339,6 +351,7 @@ class GRUCell(_Cell):
 
     `forward(x, hx=None)`: x (B, input_size) or (input_size,), hx (B, hidden_size), zeros if omitted; returns
     h' of the state's shape. Weights `weight_ih` (3H, I), `weight_hh` (3H, H), `bias_ih`, `bias_hh` (3H,).
+    `layer_norm` is that of `GRU`, with its parameters but for their `_lk`.
 
     Raises `ShapeError` and `DTypeError` for an input or a state that does not fit.
 
@@ -353,11 +366,12 @@ class GRUCell(_Cell):
         """The next state; see the class."""
         x, (h,), single = self._enter(x, None if hx is None else (hx,), 1)
         before, inside = gru_biases(self.bias_ih, self.bias_hh)
-        x = ops.linear(x, self.weight_ih, before)
-        if self.fused:
+        extras = extras_of(self, "")
+        x = extras.project(x, self.weight_ih, before)
+        if self.fused and extras is PLAIN:
             h = gru_step(x, ops.expand_dims(h, 0), self.weight_hh, inside, None)[-1]
         else:
-            h = gru_cell(x, h, self.weight_hh, inside)
+            h = gru_cell(x, h, self.weight_hh, inside, extras)
         return h[0] if single else h
 
 

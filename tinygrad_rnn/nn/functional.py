@@ -446,7 +446,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
         return x
     drawn = backend.generator().random(x.shape, dtype="float32")
     scale = 0.0 if p == 1 else 1 / (1 - p)
-    mask = Tensor((drawn >= p) * scale, dtype=x.dtype, device=x.device)
+    mask = box(backend.beside(x._array, (drawn >= p) * scale, x.dtype), None)
     return x * mask
 
 

@@ -2,7 +2,8 @@
 
 What the unrolled steps record is an ordinary graph, so back-propagation through time is the ordinary
 backward. With `fused=True` a step is one node with a kernel, with `fused=False` it is the equations of
-`cells`, op by op; values and gradients are the same.
+`cells`, op by op; values and gradients are the same. `layer_norm` and `recurrent_dropout` (`extras`) are for the
+equations alone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tinygrad_rnn.nn.cells import (
     transposed,
     zeros_for,
 )
+from tinygrad_rnn.nn.extras import PLAIN, Extras, check_recurrent_dropout, extras_of, make_norms
 from tinygrad_rnn.nn.functional import check_lengths, check_probability, check_sizes, dropout
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor import ops
@@ -39,6 +41,7 @@ from tinygrad_rnn.tensor.tensor import Tensor
 
 States = tuple[Tensor, ...]
 Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+Span = tuple[int, int, int]  # first step, last + 1, and how many sequences run
 
 
 class _Recurrent(Module):
@@ -59,6 +62,8 @@ class _Recurrent(Module):
         dropout: float = 0.0,
         bidirectional: bool = False,
         fused: bool = True,
+        layer_norm: bool = False,
+        recurrent_dropout: float = 0.0,
         dtype: Any = None,
         device: str | None = None,
         generator: Any = None,
@@ -66,19 +71,23 @@ class _Recurrent(Module):
         name = type(self).__name__
         check_sizes(name, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         check_probability(f"{name}: dropout", dropout)
+        check_recurrent_dropout(name, recurrent_dropout)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.fused = bidirectional, fused
+        self.layer_norm, self.recurrent_dropout = layer_norm, float(recurrent_dropout)
         self._tails = ("", "_reverse") if bidirectional else ("",)
         for layer in range(num_layers):
             inputs = input_size if layer == 0 else hidden_size * len(self._tails)
             for tail in self._tails:
                 sizes = (self.gates, inputs, hidden_size)
                 make_weights(self, f"_l{layer}{tail}", sizes, bias, dtype, device, generator)
+                if layer_norm:
+                    make_norms(self, f"_l{layer}{tail}", self.gates, hidden_size, dtype, device)
 
     def extra_repr(self) -> str:
         options = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
-        options |= {"bidirectional": False, "fused": True}
+        options |= {"bidirectional": False, "fused": True, "layer_norm": False, "recurrent_dropout": 0.0}
         changed = [f"{k}={getattr(self, k)}" for k, default in options.items() if getattr(self, k) != default]
         return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
 
@@ -87,10 +96,10 @@ class _Recurrent(Module):
         return add_biases(b_ih, b_hh), None
 
     def _unroll(
-        self, x: Tensor, order: Sequence[int], state: States, W: Tensor, V: Tensor | None, b: Tensor | None
+        self, x: Tensor, order: range, state: States, W: Tensor, V: Tensor | None, b: Tensor | None, extras: Extras
     ) -> tuple[Tensor, States]:
         """Run the projected input x (T, B, G*H) in the given order: the outputs (T, B, H) and the final states. V is
-        a copy of Wᵀ for kernels, or None.
+        a copy of Wᵀ for kernels, or None. Kernels run where `extras` are `PLAIN`.
         """
         raise NotImplementedError
 
@@ -134,7 +143,8 @@ class _Recurrent(Module):
             outputs = []
             for d, tail in enumerate(self._tails):
                 start = tuple(s[layer * D + d] for s in initial)
-                y, end = self._direction(x, start, self._weights(f"_l{layer}{tail}"), spans, d == 1)
+                name = f"_l{layer}{tail}"
+                y, end = self._direction(x, start, self._weights(name), spans, d == 1, self._extras(name, x))
                 outputs.append(y)
                 finals.append(end)
             x = outputs[0] if D == 1 else ops.concatenate(outputs, axis=-1)
@@ -152,7 +162,7 @@ class _Recurrent(Module):
         return (ops.swapaxes(x, 0, 1) if self.batch_first else x), last
 
     def _direction(
-        self, x: Tensor, state: States, weights: Weights, spans: Sequence[tuple[int, int, int]], backward: bool
+        self, x: Tensor, state: States, weights: Weights, spans: Sequence[Span], backward: bool, extras: Extras
     ) -> tuple[Tensor, States]:
         """One direction of one layer over x (T, B, I): its outputs (T, B, H) and final states.
 
@@ -170,7 +180,7 @@ class _Recurrent(Module):
             piece = x if whole and stop - first == T else x[first:stop, :n]
             order = range(stop - first - 1, -1, -1) if backward else range(stop - first)
             begin = state if whole else tuple(s[:n] for s in state)
-            y, end = self._unroll(ops.linear(piece, W_ih, before), order, begin, W_hh, V, inside)
+            y, end = self._unroll(extras.project(piece, W_ih, before), order, begin, W_hh, V, inside, extras)
             state = end if whole else tuple(ops.concatenate([e, s[n:]]) for e, s in zip(end, state, strict=True))
             outputs.append(y if whole else ops.pad(y, ((0, 0), (0, B - n), (0, 0))))
         rest = T - (spans[-1][1] if spans else 0)
@@ -185,6 +195,13 @@ class _Recurrent(Module):
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         W_ih, W_hh, b_ih, b_hh = (getattr(self, name + tail) for name in names)
         return W_ih, W_hh, b_ih, b_hh
+
+    def _extras(self, tail: str, x: Tensor) -> Extras:
+        """What the options add to the steps of one direction of one layer; the mask is drawn here, for all steps."""
+        mask = None
+        if self.recurrent_dropout and self.is_training():
+            mask = dropout(zeros_for(x, (x.shape[1], self.hidden_size)) + 1, self.recurrent_dropout)
+        return extras_of(self, tail, mask)
 
 
 class RNN(_Recurrent):
@@ -212,6 +229,19 @@ class RNN(_Recurrent):
     `weight_ih_lk` (H, input_size or directions * H), `weight_hh_lk` (H, H), `bias_ih_lk`, `bias_hh_lk` (H,),
     with `_reverse` for the backward direction, drawn from U(-1/√H, 1/√H).
 
+    Two more options, by name only. With one of them the plain graph runs, whatever `fused` says: the kernels do not
+    know them.
+
+    `layer_norm=True` is Ba, Kiros and Hinton (2016, arXiv:1607.06450): what input and state give to the
+    pre-activations is normalised separately, h_t = f(LN(x_t W_ihᵀ) + b_ih + LN(h_{t-1} W_hhᵀ) + b_hh), each with a
+    gain, 1 at first, and a bias, 0 at first. They are `norm_weight_ih_lk`, `norm_bias_ih_lk`, `norm_weight_hh_lk` and
+    `norm_bias_hh_lk` (H,), and are there with `bias=False`, too.
+
+    `recurrent_dropout=p` is Gal and Ghahramani (2016, arXiv:1512.05287): while training, each number of h_{t-1} (B, H)
+    is 0 with probability p, else scaled by 1/(1 - p), where it enters the product with W_hh. The mask is drawn from
+    the library's generator once a call, for each layer and direction: a sequence has the same at all its steps. Only
+    the product sees it; the state that is carried over, put out and returned is not masked.
+
     T = 0 gives an empty output and h_n = hx. To carry a state from chunk to chunk pass `h_n.detach()`.
 
     `lengths` (B,), integers from 1 to T in any order, are for sequences that end before step T. With
@@ -227,7 +257,7 @@ class RNN(_Recurrent):
 
     Raises `ShapeError` if the input, the state or the number of lengths does not fit, `ValueError` naming a
     length that is not in 1 ... T, `DTypeError` for another dtype than the weights', or lengths that are no
-    integers.
+    integers. An option out of its range is a `ValueError` when the layer is made.
 
     >>> import tinygrad_rnn as tr
     >>> output, h_n = tr.nn.RNN(4, 8, num_layers=2)(tr.randn(5, 3, 4))
@@ -262,15 +292,15 @@ class RNN(_Recurrent):
         return output, h_n
 
     def _unroll(
-        self, x: Tensor, order: Sequence[int], state: States, W: Tensor, V: Tensor | None, b: Tensor | None
+        self, x: Tensor, order: range, state: States, W: Tensor, V: Tensor | None, b: Tensor | None, extras: Extras
     ) -> tuple[Tensor, States]:
         (h,) = state
         outputs = []
         for t in order:
-            if self.fused:
+            if self.fused and extras is PLAIN:
                 h = rnn_step(x, h, W, V, nonlinearity=self.nonlinearity, t=t)
             else:
-                h = rnn_cell(x[t], h, W, nonlinearity=self.nonlinearity)
+                h = rnn_cell(x[t], h, W, nonlinearity=self.nonlinearity, extras=extras)
             outputs.append(h)
         return ops.stack(in_time(outputs, order)), (h,)
 
@@ -293,6 +323,10 @@ class LSTM(_Recurrent):
     `weight_ih_lk` (4H, input_size or directions * H), `weight_hh_lk` (4H, H), `bias_ih_lk`, `bias_hh_lk` (4H,).
     An option of its own: `forget_bias`, the initial bias of every forget gate (1.0 is usual; None: drawn like
     the rest, as PyTorch does). `bias_ih` holds it and `bias_hh` 0 there, so that their sum is exactly it.
+
+    `layer_norm` is that of `RNN`, with parameters (4H,): the four gates have one mean and one variance. The cell is
+    normalised, too, before its tanh: h' = σ(o) tanh(LN(c')), with `norm_weight_c_lk` and `norm_bias_c_lk` (H,); c'
+    itself is carried over as it is. `recurrent_dropout` masks h in the product, not c.
 
     >>> import tinygrad_rnn as tr
     >>> lstm = tr.nn.LSTM(4, 8)
@@ -322,10 +356,10 @@ class LSTM(_Recurrent):
         return output, (h_n, c_n)
 
     def _unroll(
-        self, x: Tensor, order: Sequence[int], state: States, W: Tensor, V: Tensor | None, b: Tensor | None
+        self, x: Tensor, order: range, state: States, W: Tensor, V: Tensor | None, b: Tensor | None, extras: Extras
     ) -> tuple[Tensor, States]:
         outputs = []
-        if self.fused:
+        if self.fused and extras is PLAIN:
             packed = ops.stack(state)
             for t in order:
                 packed = lstm_step(x, packed, W, V, t=t)
@@ -333,7 +367,7 @@ class LSTM(_Recurrent):
             return stack_rows(*in_time(outputs, order), row=-2), (packed[-2], packed[-1])
         h, c = state
         for t in order:
-            h, c = lstm_cell(x[t], h, c, W)
+            h, c = lstm_cell(x[t], h, c, W, extras)
             outputs.append(h)
         return ops.stack(in_time(outputs, order)), (h, c)
 
@@ -355,6 +389,10 @@ class GRU(_Recurrent):
     `RNN` draws them, and tells what `lengths` and the options mean and what is raised. Weights of layer k:
     `weight_ih_lk` (3H, input_size or directions * H), `weight_hh_lk` (3H, H), `bias_ih_lk`, `bias_hh_lk` (3H,).
 
+    `layer_norm` is that of `RNN`, with parameters (3H,): r and z have one mean and one variance, n its own, since the
+    reset gate scales the state's part of n after it is normalised. `recurrent_dropout` masks h in the product alone:
+    the h of z h, which the update gate lets through, is not masked.
+
     >>> import tinygrad_rnn as tr
     >>> output, h_n = tr.nn.GRU(4, 8, bidirectional=True)(tr.randn(5, 3, 4))
     >>> output.shape, h_n.shape
@@ -372,23 +410,23 @@ class GRU(_Recurrent):
         return gru_biases(b_ih, b_hh)
 
     def _unroll(
-        self, x: Tensor, order: Sequence[int], state: States, W: Tensor, V: Tensor | None, b: Tensor | None
+        self, x: Tensor, order: range, state: States, W: Tensor, V: Tensor | None, b: Tensor | None, extras: Extras
     ) -> tuple[Tensor, States]:
         outputs = []
         (h,) = state
-        if self.fused:
+        if self.fused and extras is PLAIN:
             packed = ops.expand_dims(h, 0)
             for t in order:
                 packed = gru_step(x, packed, W, b, V, t=t)
                 outputs.append(packed)
             return stack_rows(*in_time(outputs, order), row=-1), (packed[-1],)
         for t in order:
-            h = gru_cell(x[t], h, W, b)
+            h = gru_cell(x[t], h, W, b, extras)
             outputs.append(h)
         return ops.stack(in_time(outputs, order)), (h,)
 
 
-def spans_of(lengths: Sequence[int], T: int) -> list[tuple[int, int, int]]:
+def spans_of(lengths: Sequence[int], T: int) -> list[Span]:
     """(first, last + 1, n) for each stretch of steps in which the same first n of the sequences run, longest first.
 
     >>> spans_of([5, 3, 3], 6)

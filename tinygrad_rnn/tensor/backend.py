@@ -290,6 +290,15 @@ def zeros_beside(like: Array, shape: tuple[int, ...], dtype: DType) -> Array:
         return xp.zeros(shape, dtype=dtype)
 
 
+def beside(like: Array, drawn: np.ndarray[Any, Any], dtype: DType) -> Array:
+    """`drawn`, from the host, as an array of the library of `like` on its device."""
+    if isinstance(like, np.ndarray | np.generic):
+        return drawn.astype(dtype)
+    xp = namespace(like)
+    with contextlib.nullcontext() if not hasattr(xp, "cuda") else like.device:
+        return xp.asarray(drawn, dtype=dtype)
+
+
 def has_kernels(arrays: Sequence[Array | None]) -> bool:
     """Whether fused kernels may run on these arrays: real floating NumPy or CuPy ones; not None or numbers."""
     for x in arrays:
