@@ -20,13 +20,19 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo test test-thorough witness mutants mutation-report lint bench gpu-check clean
+.PHONY: help demo examples gallery test test-thorough witness mutants mutation-report lint bench gpu-check clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.demo ## train a character LSTM for about a minute, show what it writes; leaves runs/demo/
 	@$(BIN)/tinygrad-rnn train --out runs/demo --replace
+
+examples: $(VENV)/.examples ## run every example for some seconds (--quick), beside its baseline
+	@$(BIN)/python -m examples --quick
+
+gallery: $(VENV)/.examples ## run every example in full, about half an hour, and write docs/gallery.md from what they find
+	@$(BIN)/python -m examples --page docs/gallery.md
 
 test: $(VENV)/.test ## run all the tests and the doctests
 	@$(PYTEST)
@@ -75,6 +81,10 @@ $(VENV)/.python:
 $(VENV)/.demo: pyproject.toml $(VENV)/.python
 	@echo "Installing the project with its plots into $(VENV)"
 	@$(PIP) --editable '.[viz]' && touch $@
+
+$(VENV)/.examples: pyproject.toml $(VENV)/.python
+	@echo "Installing the project with what its examples need into $(VENV)"
+	@$(PIP) --editable '.[viz,data]' && touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.python
 	@echo "Installing the project with its tests into $(VENV)"

@@ -114,7 +114,7 @@ def beam_search(
     done: list[tuple[list[int], float]] = []
 
     def rank(found: tuple[list[int], float]) -> float:
-        return -found[1] / (len(found[0]) + 1) ** penalty
+        return -found[1] / float((len(found[0]) + 1) ** penalty)
 
     for _ in range(length):
         scores, state = step(last, state)

@@ -1,0 +1,137 @@
+"""`python -m examples`: run the examples, one after the other, and with `--page` write the gallery from their results.
+
+Each runs in a process of its own and leaves its folder in `runs/examples`. The exit status is 1 if one of them failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+ORDER = (
+    "one_to_one", "image_rows", "sentiment", "char_lm", "tagging", "translate", "caption", "speech", "forecast",
+    "memory", "vanishing", "new_layer",
+)  # fmt: skip
+ENDINGS = {0: "[green]ok[/]", 1: "[red]a claim failed[/]", 2: "[red]wrong input[/]", 130: "stopped"}
+HEAD = """# The gallery
+
+What recurrent networks are taught with, each as one script on real data (or, where it says so, on generated data), each
+beside something simple. This page is written by `make gallery` from the results of the scripts themselves: every figure
+and picture on it comes from the command above it. {runs}
+
+| example | what it is | seconds |
+|---|---|--:|
+"""
+
+
+def names() -> list[str]:
+    """The examples there are: those of the course in its order, then any others."""
+    found = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+    return [name for name in ORDER if name in found] + [name for name in found if name not in ORDER]
+
+
+def run_all(chosen: list[str], out: Path, quick: bool, console: Console) -> dict[str, tuple[int, float]]:
+    """Run examples; their exit statuses and seconds by name."""
+    ended = {}
+    for name in chosen:
+        console.rule(f"[bold]{name}[/]", align="left")
+        begun = perf_counter()
+        command = [sys.executable, "-m", f"examples.{name}", "--out", str(out / name), *["--quick"] * quick]
+        status = subprocess.run(command, cwd=HERE.parent, check=False).returncode
+        ended[name] = status, perf_counter() - begun
+        if status == 130:
+            break
+    return ended
+
+
+def results_of(name: str, out: Path) -> dict[str, Any] | None:
+    """What an example has found; None if it has not run."""
+    path = out / name / "results.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def overview(ended: dict[str, tuple[int, float]], out: Path, console: Console) -> None:
+    """One line for each: how it ended, its claims, its time."""
+    table = Table(title="Examples", title_justify="left", title_style="bold")
+    for column in ("example", "", "claims"):
+        table.add_column(column)
+    table.add_column("seconds", justify="right")
+    for name, (status, seconds) in ended.items():
+        claims = (results_of(name, out) or {}).get("claims", [])
+        kept = f"{sum(claim['holds'] for claim in claims)} of {len(claims)}" if status in (0, 1) else ""
+        table.add_row(name, ENDINGS.get(status, f"[red]exit status {status}[/]"), kept, f"{seconds:.0f}")
+    console.print()
+    console.print(table)
+
+
+def write_page(page: Path, chosen: list[str], out: Path) -> None:
+    """The gallery: a table of contents, then story, command, results and pictures of each example."""
+    found = {name: results for name in chosen if (results := results_of(name, out))}
+    folder = page.with_suffix("")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    total = sum(results["seconds"] for results in found.values())
+    rows = [f"| [`{name}`](#{name}) | {first_line(r['about'])} | {r['seconds']:.0f} |" for name, r in found.items()]
+    runs = f"All of them took {total / 60:.0f} minutes, one after the other, each on one core."
+    parts = [HEAD.format(runs=runs) + "\n".join(rows)]
+    for name, results in found.items():
+        parts += section(name, results)
+        for picture in results["pictures"]:
+            shutil.copyfile(out / name / picture["file"], folder / f"{name}-{picture['file']}")
+    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def first_line(about: str) -> str:
+    return about.splitlines()[0]
+
+
+def section(name: str, results: dict[str, Any]) -> list[str]:
+    """What the page says of one example."""
+    parts = [f"## {name}", results["about"], f"```sh\n{results['command']}\n```", f"Data: {results.get('source', '')}"]
+    for table in results["tables"]:
+        cells = [table["columns"], ["---", *["--:"] * (len(table["columns"]) - 1)], *table["rows"]]
+        parts += [f"**{table['title']}**", "\n".join(f"| {' | '.join(map(escaped, row))} |" for row in cells)]
+    parts += [escaped(note) for note in results["notes"]]
+    parts += [f"![{p['caption']}](gallery/{name}-{p['file']})\n\n*{p['caption']}*" for p in results["pictures"]]
+    failed = [claim for claim in results["claims"] if not claim["holds"]]
+    parts += [f"**Not reached:** {c['what']}: {c['value']:.4g}, {c['bound']}." for c in failed]
+    return parts
+
+
+def escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m examples", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(names())} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="a glance at each")
+    parser.add_argument("--out", type=Path, default=Path("runs/examples"), help="a folder for theirs (%(default)s)")
+    parser.add_argument("--page", type=Path, help="write the gallery here, from what their folders hold afterwards")
+    parser.add_argument("--only-page", action="store_true", help="with --page: run nothing")
+    options = parser.parse_args(argv)
+    if unknown := [name for name in options.names if name not in names()]:
+        parser.error(f"no example {unknown[0]!r}: there are {', '.join(names())}")
+    console = Console(highlight=False)
+    ended = {}
+    if not options.only_page:
+        ended = run_all(options.names or names(), options.out.absolute(), options.quick, console)
+        overview(ended, options.out.absolute(), console)
+    if options.page:
+        write_page(options.page, names(), options.out.absolute())
+        console.print(f"The gallery is {options.page}")
+    return 130 if any(s == 130 for s, _ in ended.values()) else int(any(s for s, _ in ended.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
