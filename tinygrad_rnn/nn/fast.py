@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from importlib import import_module
 
 from tinygrad_rnn.nn import kernels
 
@@ -25,7 +26,7 @@ def enable_fast(on: bool = True) -> float:
         kernels.stages = None
         return 0.0
     try:
-        from tinygrad_rnn.nn import compiled
+        compiled = import_module("tinygrad_rnn.nn.compiled")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error.name} is not installed: pip install 'tinygrad_rnn[fast]'") from None
     compiled.warm_up()

@@ -32,7 +32,10 @@ def _fast(*arrays: Array) -> ModuleType | None:
     """The compiled stages, if they are enabled and take these arrays."""
     if stages is None or type(arrays[0]).__module__ != "numpy" or arrays[0].dtype.itemsize < 4:
         return None
-    return stages if all([a.flags.c_contiguous for a in arrays]) else None
+    for a in arrays:
+        if not a.flags.c_contiguous:
+            return None
+    return stages
 
 
 @lru_cache(maxsize=64)
