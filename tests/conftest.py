@@ -38,6 +38,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=why_no_gpu()))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="run with the kernels that numba compiles (extra `fast`)")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernels(request: pytest.FixtureRequest):
+    """All that holds of the kernels holds of the compiled ones: the same tests, with `--fast`."""
+    if request.config.getoption("--fast"):
+        import tinygrad_rnn as tr
+
+        tr.nn.enable_fast()
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Weights that a test does not seed itself are the same each time: a failure comes back."""

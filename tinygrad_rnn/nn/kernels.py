@@ -15,12 +15,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 from tinygrad_rnn.tensor.backend import Array, DType, asarray, device_of, namespace
 from tinygrad_rnn.tensor.graph import Part, Product
 
 Needs = tuple[bool, ...]
+
+
+stages: ModuleType | None = None
+"""`nn.compiled` where `enable_fast` has put it: the pointwise stages below in one pass each."""
+
+
+def _fast(*arrays: Array) -> ModuleType | None:
+    """The compiled stages, if they are enabled and take these arrays."""
+    if stages is None or type(arrays[0]).__module__ != "numpy" or arrays[0].dtype.itemsize < 4:
+        return None
+    for a in arrays:
+        if not a.flags.c_contiguous:
+            return None
+    return stages
 
 
 @lru_cache(maxsize=64)
@@ -59,7 +74,11 @@ def rnn_forward(x: Array, h: Array, W: Array, V: Array | None, *, nonlinearity: 
     """y = f(x + h Wᵀ) for x, y (B, H)."""
     xp = namespace(x, h, W)
     y = _across(h, W, V)
-    y += x if t is None else x[t]
+    x = x if t is None else x[t]
+    if nonlinearity == "tanh" and (fast := _fast(y, x)):
+        fast.rnn_tanh(y, x)
+        return y
+    y += x
     if nonlinearity == "relu":
         return xp.maximum(y, 0, out=y)
     if nonlinearity == "tanh":
@@ -86,7 +105,10 @@ def rnn_vjp(
 ) -> Sequence[Any]:
     """Gradients of x, h and W."""
     xp = namespace(g)
-    if nonlinearity == "relu":
+    if nonlinearity == "tanh" and (fast := _fast(y, g)):
+        d = xp.empty(y.shape, dtype=y.dtype)
+        fast.rnn_tanh_slope(g, y, d)
+    elif nonlinearity == "relu":
         d = g * (y > 0)
     else:
         _, one = _constants(y.dtype, device_of(y))
@@ -116,8 +138,12 @@ def lstm_forward(x: Array, state: Array, W: Array, V: Array | None, *, t: int | 
     B, H = state.shape[1:]
     half, _ = _constants(x.dtype, device_of(x))
     z = _across(state[-2], W, V)
-    z += x if t is None else x[t]
+    x = x if t is None else x[t]
     y = xp.empty((6, B, H), dtype=z.dtype)
+    if fast := _fast(z, x, state):
+        fast.lstm_gates(z, x, state[-1], y)
+        return y
+    z += x
     blocks, gates, sigmoids = _blocks(z, 4), y[:4], y[:3]
     y[:2], y[2:4] = blocks[:2], blocks[:1:-1]
     sigmoids *= half
@@ -139,6 +165,23 @@ def lstm_vjp(
     """Gradients of x, state and W."""
     xp = namespace(g)
     B, H = y.shape[1:]
+    dz = xp.empty((B, 4 * H), dtype=y.dtype)
+    both = xp.empty((2, B, H), dtype=y.dtype)  # of h and c
+    if fast := _fast(y, g, state):
+        fast.lstm_slopes(g, y, state[-1], dz, both[1])
+    else:
+        _lstm_slopes(g, y, state[-1], dz, both[1])
+    dstate = None
+    if needs[1]:
+        xp.matmul(dz, W, out=both[0])
+        dstate = Part(both, slice(-2, None), basic=True)
+    return dz if t is None else Part(dz, t, basic=True), dstate, Product(dz, state[-2]) if needs[2] else None, None
+
+
+def _lstm_slopes(g: Array, y: Array, before: Array, dz: Array, to_c: Array) -> None:
+    """The gradients of z and of c, which was `before`, from that of all rows."""
+    xp = namespace(g)
+    B, H = y.shape[1:]
     _, one = _constants(y.dtype, device_of(y))
     _, f, o, u, h, c = y
     dh = g[4]
@@ -151,7 +194,7 @@ def lstm_vjp(
     dc -= spare
     dc += g[5]
     xp.multiply(dc, u, out=di)
-    xp.multiply(dc, state[-1], out=df)
+    xp.multiply(dc, before, out=df)
     xp.multiply(dc, y[0], out=du)
     d += g[:4]  # zeros, unless somebody looks at the gates
     slope = one - y[:4]  # times y for a sigmoid, times 1 + y for tanh
@@ -159,16 +202,9 @@ def lstm_vjp(
     sigmoids = d[:3]
     sigmoids *= y[:3]
     du *= xp.add(u, one, out=spare)
-    dz = xp.empty((B, 4 * H), dtype=y.dtype)
     blocks = _blocks(dz, 4)
     blocks[:2], blocks[:1:-1] = d[:2], d[2:]
-    dstate = None
-    if needs[1]:
-        both = xp.empty((2, B, H), dtype=y.dtype)
-        xp.matmul(dz, W, out=both[0])
-        xp.multiply(dc, f, out=both[1])
-        dstate = Part(both, slice(-2, None), basic=True)
-    return dz if t is None else Part(dz, t, basic=True), dstate, Product(dz, state[-2]) if needs[2] else None, None
+    xp.multiply(dc, f, out=to_c)
 
 
 # --- GRU ------------------------------------------------------------------------------------------
@@ -183,6 +219,9 @@ def gru_forward(x: Array, state: Array, W: Array, b: Array | None, V: Array | No
     h = state[-1]
     a = _across(h, W, V)
     y = xp.empty((5, B, H), dtype=a.dtype)
+    if fast := _fast(a, x, h):
+        fast.gru_gates(a, x, a.reshape(-1)[:0] if b is None else b, h, y)
+        return y
     r, z, n, m, new = y
     gates = y[:2]
     xp.add(_blocks(a[:, : 2 * H], 2), _blocks(x[:, : 2 * H], 2), out=gates)
@@ -218,11 +257,34 @@ def gru_vjp(
     """Gradients of x, state, W and b."""
     xp = namespace(g)
     B, H = y.shape[1:]
-    _, one = _constants(y.dtype, device_of(y))
-    r, z, n, m, _ = y
-    h, dh = state[-1], g[4]
     inward = xp.empty((B, 3 * H), dtype=y.dtype)  # to x
     across = xp.empty((B, 3 * H), dtype=y.dtype)  # to h Wᵀ: the last third has passed the reset gate
+    beside = xp.empty((B, H), dtype=y.dtype)  # to h, past the product
+    if fast := _fast(y, g, state):
+        fast.gru_slopes(g, y, state[-1], inward, across, beside)
+    else:
+        _gru_slopes(g, y, state[-1], inward, across, beside)
+    dstate = None
+    if needs[1]:
+        back = xp.matmul(across, W)
+        back += beside
+        dstate = Part(back, -1, basic=True)
+    return (
+        inward if t is None else Part(inward, t, basic=True),
+        dstate,
+        Product(across, state[-1]) if needs[2] else None,
+        xp.sum(across[:, 2 * H :], axis=0) if needs[3] else None,
+        None,
+    )
+
+
+def _gru_slopes(g: Array, y: Array, h: Array, inward: Array, across: Array, beside: Array) -> None:
+    """The gradients of x, of h Wᵀ, and of h past the product, from that of all rows."""
+    xp = namespace(g)
+    B, H = y.shape[1:]
+    _, one = _constants(y.dtype, device_of(y))
+    r, z, n, m, _ = y
+    dh = g[4]
     d = xp.empty((2, B, H), dtype=y.dtype)
     rest = xp.subtract(one, z)
     dn = dh * rest
@@ -244,18 +306,7 @@ def gru_vjp(
     d[1] *= rest
     _blocks(inward[:, : 2 * H], 2)[...] = d
     across[:, : 2 * H] = inward[:, : 2 * H]
-    dstate = None
-    if needs[1]:
-        back = xp.matmul(across, W)
-        back += xp.multiply(dh, z, out=rest)
-        dstate = Part(back, -1, basic=True)
-    return (
-        inward if t is None else Part(inward, t, basic=True),
-        dstate,
-        Product(across, h) if needs[2] else None,
-        xp.sum(dm, axis=0) if needs[3] else None,
-        None,
-    )
+    xp.multiply(dh, z, out=beside)
 
 
 # --- layer normalisation ---------------------------------------------------------------------------

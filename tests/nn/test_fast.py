@@ -1,0 +1,122 @@
+"""Compiled stages do what NumPy's do. `pytest --fast` runs every other test of the layers with them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.nn import kernels
+
+
+@pytest.fixture
+def fast():
+    """The compiled stages, enabled; afterwards as before."""
+    pytest.importorskip("numba")
+    before = kernels.stages
+    tr.nn.enable_fast()
+    yield kernels.stages
+    kernels.stages = before
+
+
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
+SIZES = pytest.mark.parametrize("size", [(1, 1), (1, 100), (3, 7), (5, 64), (0, 4)])
+ULPS = 32  # of float32, where compiled code may also add in another order
+
+
+def near(found, expected):
+    eps = np.finfo(expected.dtype).eps
+    assert found.shape == expected.shape and found.dtype == expected.dtype
+    assert np.all(abs(found - expected) <= ULPS * eps * max(1, np.max(abs(expected), initial=0)))
+
+
+def normal(dtype, *shape):
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(dtype)
+
+
+def both(forward, vjp, arrays, g, metadata):
+    """Output and gradients of a kernel, by NumPy and compiled."""
+    results = []
+    compiled = kernels.stages
+    for stages in (None, compiled):
+        kernels.stages = stages
+        y = forward(*arrays, **metadata)
+        contributions = vjp(g, y, (True,) * len(arrays), *arrays, **metadata)
+        results.append([y, *(a for d in contributions if d is not None for a in parts(d))])
+    kernels.stages = compiled
+    return results
+
+
+def parts(d):
+    return [d] if isinstance(d, np.ndarray) else [d.x, d.g] if hasattr(d, "x") else [d.g]
+
+
+@DTYPES
+@SIZES
+@pytest.mark.parametrize("t", [None, 1])
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru", "gru without bias"])
+def test_a_compiled_kernel_is_the_kernel(fast, kind, t, size, dtype):
+    B, H = size
+    gates, rows = {"rnn": (1, 0), "lstm": (4, 6)}.get(kind, (3, 5))
+    x = normal(dtype, *([] if t is None else [3]), B, gates * H)
+    W = normal(dtype, gates * H, H)
+    if kind == "rnn":
+        arrays, metadata = (x, normal(dtype, B, H), W, None), {"nonlinearity": "tanh", "t": t}
+    elif kind == "lstm":
+        arrays, metadata = (x, normal(dtype, 2, B, H), W, None), {"t": t}
+    else:
+        b = None if "without" in kind else normal(dtype, H)
+        arrays, metadata = (x, normal(dtype, 1, B, H), W, b, None), {"t": t}
+    name = kind.split()[0]
+    forward, vjp = getattr(kernels, f"{name}_forward"), getattr(kernels, f"{name}_vjp")
+    g = normal(dtype, *([rows] if rows else []), B, H)
+    plain, compiled = both(forward, vjp, arrays, g, metadata)
+    assert len(plain) == len(compiled) >= 4
+    for found, expected in zip(compiled, plain, strict=True):
+        near(found, expected)
+
+
+def test_what_is_not_contiguous_goes_to_numpy(fast):
+    x = np.asfortranarray(normal("float32", 3, 8))
+    state = normal("float32", 2, 3, 2)
+    assert kernels._fast(x, state) is None
+    y = kernels.lstm_forward(x, state, normal("float32", 8, 2), None)
+    kernels.stages = None
+    near(y, kernels.lstm_forward(x, state, normal("float32", 8, 2), None))
+
+
+def test_the_fraction_for_tanh(fast):
+    """Within 6 units in the last place, odd, never above 1, exact at 0 and infinity, NaN for NaN."""
+    x = np.concatenate([np.linspace(-12, 12, 200_001), np.geomspace(1e-30, 1, 1000)]).astype("float32")
+    y = np.zeros((1, x.size), "float32")
+    fast.rnn_tanh(y, x[None])
+    exact = np.tanh(x.astype("float64"))
+    assert np.all(abs(y[0] - exact) <= 6 * np.spacing(abs(exact).astype("float32")))
+    assert np.all(abs(y) <= 1)
+    special = np.array([[0.0, -0.0, np.inf, -np.inf, np.nan]], "float32")
+    y = np.zeros_like(special)
+    fast.rnn_tanh(y, special)
+    np.testing.assert_array_equal(y[0, :2], [0, 0])
+    np.testing.assert_allclose(y[0, 2:4], [1, -1], rtol=1e-6)
+    assert np.isnan(y[0, 4])
+
+
+def test_it_is_a_switch(fast):
+    assert tr.nn.fast_enabled()
+    assert tr.nn.enable_fast(False) == 0
+    assert not tr.nn.fast_enabled()
+
+
+def test_without_numba_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "tinygrad_rnn.nn.compiled", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"numba is not installed: pip install 'tinygrad_rnn\[fast\]'"):
+        tr.nn.enable_fast()
+
+
+def test_numba_is_not_imported_unless_asked_for():
+    code = "import sys, tinygrad_rnn as tr; tr.nn.LSTM(1, 1); sys.exit('numba' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

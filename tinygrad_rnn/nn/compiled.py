@@ -1,0 +1,150 @@
+"""The pointwise stages of the recurrent kernels, compiled by numba: one pass over memory each.
+
+Imported by `fast.enable_fast` only, since numba takes a while to import. Each function does what its namesake in
+`kernels` does with a dozen NumPy calls, for C-contiguous arrays of float32 or float64; a test ties the two together.
+Compiled code is kept on disk (beside this file, or where NUMBA_CACHE_DIR says), so a machine compiles once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+Array = Any
+stage = njit(cache=True, error_model="numpy", nogil=True)
+
+# tanh(x) = x P(x²) / Q(x²) for |x| <= 7.9, beyond which float32 has no number between tanh and 1. The coefficients are
+# those of `python -m benchmarks.tanh_fit`; their relative error, 2e-8, is below float32's rounding.
+LIMIT = 7.9
+P = (9.999999833e-01, 1.298492617e-01, 2.992114564e-03, 9.939340181e-06, -1.490667952e-08, 2.410625383e-11)
+Q = (1.0, 4.631824413e-01, 2.405316567e-02, 2.380892116e-04)
+
+
+def tanh(x: Any) -> Any:
+    """tanh of a number in compiled code: of float32 by a fraction, which the compiler can vectorise."""
+    raise NotImplementedError
+
+
+@overload(tanh, inline="always", strict=False)
+def _tanh_of(x: Any) -> Any:
+    if x is not types.float32:
+        return lambda x: math.tanh(x)
+    top = np.float32(LIMIT)
+    p0, p1, p2, p3, p4, p5 = (np.float32(c) for c in P)
+    q0, q1, q2, q3 = (np.float32(c) for c in Q)
+
+    def fraction(x: Any) -> Any:
+        v = min(max(x, -top), top)
+        s = v * v
+        above = ((((p5 * s + p4) * s + p3) * s + p2) * s + p1) * s + p0
+        return v * above / (((q3 * s + q2) * s + q1) * s + q0)
+
+    return fraction
+
+
+@stage
+def rnn_tanh(y: Array, x: Array) -> None:
+    """y = tanh(y + x) for y, x (B, H)."""
+    for b in range(y.shape[0]):
+        for k in range(y.shape[1]):
+            y[b, k] = tanh(y[b, k] + x[b, k])
+
+
+@stage
+def rnn_tanh_slope(g: Array, y: Array, d: Array) -> None:
+    """d = g (1 - y²)."""
+    one = y.dtype.type(1)
+    for b in range(y.shape[0]):
+        for k in range(y.shape[1]):
+            d[b, k] = g[b, k] * (one - y[b, k] * y[b, k])
+
+
+@stage
+def lstm_gates(z: Array, x: Array, c: Array, y: Array) -> None:
+    """The rows i, f, o, g, h', c' (6, B, H) from z = h Wᵀ and x (B, 4H), in the order i, f, g, o, and c (B, H)."""
+    half = y.dtype.type(0.5)
+    B, H = c.shape
+    for b in range(B):
+        for k in range(H):
+            i = half + half * tanh(half * (z[b, k] + x[b, k]))
+            f = half + half * tanh(half * (z[b, H + k] + x[b, H + k]))
+            u = tanh(z[b, 2 * H + k] + x[b, 2 * H + k])
+            o = half + half * tanh(half * (z[b, 3 * H + k] + x[b, 3 * H + k]))
+            new = f * c[b, k] + i * u
+            y[0, b, k], y[1, b, k], y[2, b, k], y[3, b, k] = i, f, o, u
+            y[4, b, k], y[5, b, k] = o * tanh(new), new
+
+
+@stage
+def lstm_slopes(g: Array, y: Array, c: Array, dz: Array, dc: Array) -> None:
+    """dz (B, 4H) and the gradient dc (B, H) of c, from that of all rows, g (6, B, H)."""
+    one = y.dtype.type(1)
+    B, H = c.shape
+    for b in range(B):  # short loops: with more arrays in one the compiler does not vectorise
+        for k in range(H):
+            t = tanh(y[5, b, k])
+            dc[b, k] = g[4, b, k] * y[2, b, k] * (one - t * t) + g[5, b, k]
+            dz[b, 3 * H + k] = (g[4, b, k] * t + g[2, b, k]) * y[2, b, k] * (one - y[2, b, k])
+        for k in range(H):
+            dz[b, k] = (dc[b, k] * y[3, b, k] + g[0, b, k]) * y[0, b, k] * (one - y[0, b, k])
+        for k in range(H):
+            dz[b, 2 * H + k] = (dc[b, k] * y[0, b, k] + g[3, b, k]) * (one - y[3, b, k] * y[3, b, k])
+        for k in range(H):
+            dz[b, H + k] = (dc[b, k] * c[b, k] + g[1, b, k]) * y[1, b, k] * (one - y[1, b, k])
+        for k in range(H):
+            dc[b, k] *= y[1, b, k]
+
+
+@stage
+def gru_gates(a: Array, x: Array, bias: Array, h: Array, y: Array) -> None:
+    """The rows r, z, n, m, h' (5, B, H) from a = h Wᵀ and x (B, 3H), h (B, H) and the bias (H,) of m, or (0,)."""
+    half = y.dtype.type(0.5)
+    zero = y.dtype.type(0)
+    B, H = h.shape
+    biased = bias.shape[0] > 0
+    for b in range(B):
+        for k in range(H):
+            r = half + half * tanh(half * (a[b, k] + x[b, k]))
+            z = half + half * tanh(half * (a[b, H + k] + x[b, H + k]))
+            m = a[b, 2 * H + k] + (bias[k] if biased else zero)
+            n = tanh(x[b, 2 * H + k] + r * m)
+            y[0, b, k], y[1, b, k], y[2, b, k], y[3, b, k] = r, z, n, m
+            y[4, b, k] = n + z * (h[b, k] - n)
+
+
+@stage
+def gru_slopes(g: Array, y: Array, h: Array, inward: Array, across: Array, rest: Array) -> None:
+    """The gradients of x and of h Wᵀ (B, 3H), and what h gets beside the product, from that of all rows, g."""
+    one = y.dtype.type(1)
+    B, H = h.shape
+    for b in range(B):  # short loops, as above
+        for k in range(H):
+            rest[b, k] = (g[4, b, k] * (one - y[1, b, k]) + g[2, b, k]) * (one - y[2, b, k] * y[2, b, k])
+        for k in range(H):
+            inward[b, k] = (rest[b, k] * y[3, b, k] + g[0, b, k]) * y[0, b, k] * (one - y[0, b, k])
+        for k in range(H):
+            inward[b, H + k] = (g[4, b, k] * (h[b, k] - y[2, b, k]) + g[1, b, k]) * y[1, b, k] * (one - y[1, b, k])
+        for k in range(H):
+            inward[b, 2 * H + k] = rest[b, k]
+            across[b, 2 * H + k] = rest[b, k] * y[0, b, k] + g[3, b, k]
+        for k in range(2 * H):
+            across[b, k] = inward[b, k]
+        for k in range(H):
+            rest[b, k] = g[4, b, k] * y[1, b, k]
+
+
+def warm_up() -> None:
+    """Compile every stage for float32 and float64, or load what was compiled before."""
+    for dtype in (np.float32, np.float64):
+        one, x, x3, x4 = (np.zeros((1, n), dtype) for n in (1, 1, 3, 4))
+        y5, y6 = np.zeros((5, 1, 1), dtype), np.zeros((6, 1, 1), dtype)
+        rnn_tanh(one, x)
+        rnn_tanh_slope(one, x, one)
+        lstm_gates(x4, x4, one, y6)
+        lstm_slopes(y6, y6, one, x4, one)
+        gru_gates(x3, x3, one[0], one, y5)
+        gru_slopes(y5, y5, one, x3, x3, one)
