@@ -18,7 +18,7 @@ PACKAGE = ROOT / "tinygrad_rnn"
 
 # Functions mutated as a whole, besides every derivative given to `op` in tensor/ops/ and what it calls there.
 FUNCTIONS = {
-    "nn/kernels.py": "rnn_vjp lstm_vjp gru_vjp layer_norm_vjp _normalised cross_entropy_vjp",
+    "nn/kernels.py": "rnn_vjp lstm_vjp _lstm_slopes gru_vjp _gru_slopes layer_norm_vjp _normalised cross_entropy_vjp",
     "nn/cells.py": "rnn_cell _lstm_rows lstm_cell _gru_rows gru_cell _rnn_plain _lstm_plain _gru_plain add_biases "
     "gru_biases RNNCell.forward LSTMCell.forward GRUCell.forward",
     "nn/extras.py": "Extras.project Extras.product Extras.norm extras_of",
