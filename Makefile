@@ -20,7 +20,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo examples gallery test test-thorough witness mutants mutation-report lint bench gpu-check clean
+.PHONY: help demo examples gallery test test-fast test-thorough witness mutants mutation-report lint bench gpu-check clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ gallery: $(VENV)/.examples ## run every example in full, about half an hour, and
 
 test: $(VENV)/.test ## run all the tests and the doctests
 	@$(PYTEST)
+
+test-fast: $(VENV)/.fast ## run the tests of the layers with the kernels that numba compiles
+	@$(PYTEST) --fast tests/nn
 
 test-thorough: $(VENV)/.test ## run them with many more Hypothesis examples
 	@HYPOTHESIS_PROFILE=thorough $(PYTEST)
@@ -89,6 +92,10 @@ $(VENV)/.examples: pyproject.toml $(VENV)/.python
 $(VENV)/.test: pyproject.toml $(VENV)/.python
 	@echo "Installing the project with its tests into $(VENV)"
 	@$(PIP) --editable '.[viz,test]' && touch $@
+
+$(VENV)/.fast: $(VENV)/.test
+	@echo "Installing numba into $(VENV)"
+	@$(PIP) --editable '.[fast]' && touch $@
 
 $(VENV)/.mutation: $(VENV)/.test
 	@echo "Installing what mutates into $(VENV)"

@@ -21,7 +21,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn import cli, data, decoding
 from tinygrad_rnn.cli import main
 from tinygrad_rnn.models import load_model
-from tinygrad_rnn.training import NextCharacter, language
+from tinygrad_rnn.training import NextCharacter, language, read_metrics
 
 SMALL = ["--hidden", "16", "--embedding", "8", "--seq-len", "16", "--batch", "4", "--threads", "1"]
 TEXT = "".join(f"the {a} of the {b} is {(7 * i) % 11}.\n" for i in range(12) for a in "abc" for b in ("sun", "moon"))
@@ -577,3 +577,30 @@ def test_the_command_is_named_as_it_can_be_called(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["-m"])
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
     assert cli._command() == "/usr/bin/python3 -m tinygrad_rnn"
+
+
+def test_fast_without_numba_is_one_line(
+    trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "tinygrad_rnn.nn.compiled", raising=False)
+    text = str(trained[0] / "text.txt")
+    assert main(["train", "--text", text, "--out", str(tmp_path / "run"), "--steps", "3", "--fast", *SMALL]) == 2
+    assert "--fast: numba is not installed: pip install" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_fast_trains_about_the_same_and_resumes(
+    trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    pytest.importorskip("numba")
+    train = "train", "--text", trained[0] / "text.txt", "--out", tmp_path / "run", "--fast", *SMALL
+    done = command(*train, "--steps", 60, cwd=tmp_path)
+    assert done.returncode == 0 and "Compiled kernels, ready in " in done.stdout, done.stderr
+    plain, fast = (
+        [r["loss"] for r in read_metrics(folder / "run" / "metrics.jsonl")] for folder in (trained[0], tmp_path)
+    )
+    assert np.allclose(plain, fast, rtol=1e-3)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["fast"] is True
+    more = command("train", "--resume", "run", "--steps", 70, cwd=tmp_path)
+    assert more.returncode == 0 and "Compiled kernels" in more.stdout, more.stderr

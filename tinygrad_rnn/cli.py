@@ -54,8 +54,21 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "device": "cpu",
     "threads": None,
+    "fast": False,
 }
-CHANGEABLE = ("text", "encoding", "steps", "minutes", "lr", "clip", "patience", "save_every", "device", "threads")
+CHANGEABLE = (
+    "text",
+    "encoding",
+    "steps",
+    "minutes",
+    "lr",
+    "clip",
+    "patience",
+    "save_every",
+    "device",
+    "threads",
+    "fast",
+)
 
 TRAIN_HELP = """\
 Train a character model: a network that reads a text and learns to predict the next character.
@@ -172,7 +185,7 @@ def parser() -> argparse.ArgumentParser:
         "--resume",
         metavar="RUN",
         help="go on with a run; of the other options only --steps, --minutes, --lr, --clip, --patience, "
-        "--save-every, --threads, --device and --text (the same text at another place) can then be given",
+        "--save-every, --threads, --fast, --device and --text (the same text at another place) can then be given",
     )
     add = train.add_argument_group("the network").add_argument
     add("--model", choices=("rnn", "lstm", "gru"), help="kind of recurrent layer (default: lstm)")
@@ -233,6 +246,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="threads of the matrix products (default: 1 for small networks, else all cores)",
     )
+    add("--fast", action="store_true", help="compiled kernels on the CPU; needs numba (the extra fast)")
     train.set_defaults(run=_train)
 
     generate = commands.add_parser(
@@ -398,9 +412,21 @@ def _train(args: argparse.Namespace) -> int:
     if not len(held_out):
         raise InputError(f"the text is too short: {len(corpus.ids)} characters leave none to hold out")
     keep_freed_memory()
+    if args.fast:
+        print(use_compiled_kernels(), flush=True)
     args.threads = args.threads or _threads(args.batch, args.hidden)
     with threadpool_limits(args.threads):
         return _train_on(args, config, run, corpus, streams, held_out)
+
+
+def use_compiled_kernels() -> str:
+    """Enable them for what follows; returns what to say. InputError where numba is missing."""
+    from .nn import enable_fast
+
+    try:
+        return f"Compiled kernels, ready in {enable_fast():.1f} s"
+    except ModuleNotFoundError as error:
+        raise InputError(f"--fast: {error}") from None
 
 
 def _resumed(given: dict[str, Any], config: dict[str, Any]) -> argparse.Namespace:
@@ -410,11 +436,12 @@ def _resumed(given: dict[str, Any], config: dict[str, Any]) -> argparse.Namespac
         raise InputError(f"{_and(fixed)} cannot be changed when a run is resumed")
     try:
         asked = {**config["text"], **config["model"], **config["training"], "model": config["model"]["cell"]}
-        asked = {key: value for key, value in asked.items() if key in DEFAULTS and value is not None}
+        asked = {k: v for k, v in asked.items() if k in DEFAULTS and v is not None and v is not False}
         if "steps" in given or "minutes" in given:
             asked = {key: value for key, value in asked.items() if key not in ("steps", "minutes")}
         text = ["--text", *config["text"]["files"]] if config["text"]["files"] else []
-        options = [part for key, value in asked.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+        named = ((f"--{key.replace('_', '-')}", value) for key, value in asked.items())
+        options = [part for name, value in named for part in ((name,) if value is True else (name, str(value)))]
         args = parser().parse_args(["train", *text, *options])  # what was edited by hand is checked as what is typed
         str(config["text"]["sha256"]), list(config["baselines"])
     except (KeyError, TypeError, AttributeError, InputError) as error:
@@ -673,9 +700,8 @@ def _config(
 
     import numpy as np
 
-    training = (
-        "steps minutes seq_len batch lr schedule clip patience save_every seed device threads"  # as they were asked for
-    )
+    # As they were asked for:
+    training = "steps minutes seq_len batch lr schedule clip patience save_every seed device threads fast"
     return {
         "text": {
             "source": _source(args),

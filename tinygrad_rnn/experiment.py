@@ -321,6 +321,7 @@ def _parser(name: str, about: str, steps: int, quick: int, data: str, fetch: str
     add("--quick", action="store_true", help="a glance: less of everything")
     add("--out", type=Path, help=f"the folder for results, pictures and checkpoints (default: runs/{name})")
     add("--threads", type=_positive, default=1, help="threads of the matrix products (default: %(default)s)")
+    add("--fast", action="store_true", help="compiled kernels on the CPU; needs numba (the extra fast)")
     if data:
         add("--data", type=Path, metavar="PATH", help=f"your own data: {data}")
     if fetch:
@@ -341,7 +342,7 @@ def _run(
 ) -> int:
     import matplotlib.figure  # noqa: F401  (before hours of training, not after)
 
-    from . import keep_freed_memory, manual_seed, zeros
+    from . import keep_freed_memory, manual_seed, nn, zeros
     from .training import RunFolder
     from .training.checkpoint import write_atomically
 
@@ -362,6 +363,11 @@ def _run(
     standard = args.data is None and args.steps is None
     manual_seed(args.seed)
     keep_freed_memory()
+    if args.fast:
+        try:
+            nn.enable_fast()
+        except ModuleNotFoundError as error:
+            raise InputError(f"--fast: {error}") from None
     run = Experiment(name, about, steps, args.quick, args.seed, args.device, args.data, folder.path, args, standard)
     folder.make()
     with folder.occupied():
