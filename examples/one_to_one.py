@@ -69,7 +69,7 @@ def learn(run: Experiment, name: str, model: nn.Module, x: np.ndarray, y: np.nda
 
     def evaluate() -> dict[str, float]:
         scores = model(run.tensor(valid[0]))
-        return {"loss": F.cross_entropy(scores, valid[1]).item()}
+        return {"validation": F.cross_entropy(scores, valid[1]).item()}
 
     run.fit(name, model, loss, evaluate, lr=5e-3, weight_decay=0.01, show=False)
 

@@ -100,7 +100,7 @@ def remember(run: Experiment, length: int, builders: dict) -> dict[str, float]:
             return cost(model(run.tensor(x)), run.tensor(y)), len(y)
 
         def evaluate(model=model) -> dict[str, float]:
-            return {"loss": cost(model(run.tensor(x_valid)), run.tensor(y_valid)).item()}
+            return {"validation": cost(model(run.tensor(x_valid)), run.tensor(y_valid)).item()}
 
         run.fit(name, model, loss, evaluate, lr=3e-3, evaluations=5)
         with tr.no_grad():
@@ -146,7 +146,7 @@ def main(run: Experiment) -> None:
     gates = {(cell, bias): gradients(run, cell, 1.0, bias) for cell in ("LSTM", "GRU") for bias in biases}
     rows = [[cell, *(f"{gates[cell, bias][0]:.0e}" for bias in biases)] for cell in ("LSTM", "GRU")]
     run.table("|dL/dh_1| by the bias of the gate, ‖W‖ = 1", ["cell", *(f"bias {bias:.3g}" for bias in biases)], rows)
-    run.note("Gates alone are no cure: with a bias of 0 they halve what they keep. Open, they keep it.")
+    run.note("Gates alone are no cure: with a bias of 0 a gate halves the state at each step. Open, it keeps it.")
     run.expect(f"GRU, its gate's bias ln {T}: log10 |dL/dh_1|", math.log10(gates["GRU", biases[-1]][0]), at_least=-3)
     draw_gates(run, back, gates, curves["tanh", 1.0])
 
