@@ -1,0 +1,225 @@
+"""Why plain recurrent networks forget: the gradient dL/dh_t, followed back over 200 steps.
+
+In h_t = f(x_t + W h_{t-1}) the chain rule multiplies by W and by f' once a step, so |dL/dh_t| is at most
+(max f' · ‖W‖)^(T-t) times |dL/dh_T|, ‖W‖ being the largest singular value of W (Pascanu, Mikolov and Bengio 2013).
+Below 1 that is a death sentence, above 1 a licence to explode. The first picture follows five cells at three scales of
+their weights, with that bound; the second shows what gates change: the factor is theirs to choose.
+
+Then both cures in numbers. Clipping, against explosion: the same training with it and without. Gates, against
+vanishing: which cell learns to remember one sign over a hundred steps of noise?
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+
+import tinygrad_rnn as tr
+from tinygrad_rnn import nn
+from tinygrad_rnn.experiment import Experiment, experiment
+from tinygrad_rnn.nn import functional as F
+from tinygrad_rnn.optim import SGD, clip_grad_norm_
+
+T, B, H = 200, 16, 32
+SCALES = (0.5, 1.0, 2.0)
+SLOPE = {"sigmoid": 0.25, "tanh": 1.0, "relu": 1.0}  # the largest value of f'
+SHOWN = {"sigmoid": "sigmoid RNN", "tanh": "tanh RNN", "relu": "ReLU RNN", "LSTM": "LSTM", "GRU": "GRU"}
+COLOUR = {"sigmoid": "#8a8a8a", "tanh": "#d9622b", "relu": "#4a9a5b", "LSTM": "#3b6fb6", "GRU": "#222222"}
+
+
+def gradients(run: Experiment, cell: str, scale: float, gate: float = 0.0) -> np.ndarray:
+    """|dL/dh_t| for t = 1 ... T, the mean of B sequences: L = u·h_T with a random unit vector u, inputs are noise.
+
+    Each H x H block of W is `scale` times a random orthogonal matrix, so ‖W‖ is `scale`. `gate` is the bias of the
+    LSTM's forget gate and of the GRU's update gate, both of which keep the old state where they are open.
+    """
+    rng = np.random.default_rng((run.seed, 1))
+    blocks = {"LSTM": 4, "GRU": 3}.get(cell, 1)
+    W = np.concatenate([scale * np.linalg.qr(rng.standard_normal((H, H)))[0] for _ in range(blocks)])
+    x = 0.5 * rng.standard_normal((T, B, blocks * H))
+    if blocks > 1:
+        x[..., H : 2 * H] += gate  # the second block is f in the LSTM, z in the GRU
+    u = rng.standard_normal((B, H))
+    u /= np.linalg.norm(u, axis=-1, keepdims=True)
+
+    # float64: these gradients leave the range of float32. The plain cells give every h_t as a node of the graph.
+    W, x, u = (tr.Tensor(a, device=run.device, requires_grad=a is W) for a in (W, x, u))
+    h = c = tr.zeros(B, H, dtype="float64", device=run.device)
+    states = []
+    for x_t in x:
+        if cell == "LSTM":
+            h, c = nn.lstm_cell(x_t, h, c, W)
+        else:
+            h = nn.gru_cell(x_t, h, W) if cell == "GRU" else nn.rnn_cell(x_t, h, W, nonlinearity=cell)
+        states.append(h)
+    pulled = tr.grad((u * h).sum(), states)
+    return np.array([norm(g.numpy()).mean() for g in pulled])
+
+
+def norm(g: np.ndarray) -> np.ndarray:
+    """The 2-norms (B,) of (B, H), safe where the square of an entry would underflow."""
+    largest = np.abs(g).max() or 1.0
+    return largest * np.linalg.norm(g / largest, axis=-1)
+
+
+class Recall(nn.Module):
+    """The first input is +1 or -1, the rest is noise; after the last step: which was it? A score (B,)."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+        self.head = nn.Linear(layer.hidden_size, 1)
+
+    def forward(self, x: tr.Tensor) -> tr.Tensor:
+        y, _ = self.layer(x)
+        return self.head(y[-1]).reshape(-1)
+
+
+def recall_batch(seed: tuple[int, ...], length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs (T, B, 1) and whether the first one is +1."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0, 0.3, (length, count, 1)).astype(np.float32)
+    sign = rng.integers(0, 2, count)
+    x[0, :, 0] = 2 * sign - 1
+    return x, sign.astype(np.float32)
+
+
+def remember(run: Experiment, length: int, builders: dict) -> dict[str, float]:
+    """Train each cell on the recall task; its accuracy on 1000 fresh sequences."""
+    scores = {}
+    x_valid, y_valid = recall_batch((run.seed, 2), length, 500)
+    x_test, y_test = recall_batch((run.seed, 3), length, 1000)
+    cost = F.binary_cross_entropy_with_logits
+    for name, build in builders.items():
+        tr.manual_seed(run.seed)
+        model = Recall(build()).to(run.device)
+
+        def loss(step: int, model=model) -> tuple[tr.Tensor, int]:
+            x, y = recall_batch((run.seed, 4, step), length, 32)
+            return cost(model(run.tensor(x)), run.tensor(y)), len(y)
+
+        def evaluate(model=model) -> dict[str, float]:
+            return {"validation": cost(model(run.tensor(x_valid)), run.tensor(y_valid)).item()}
+
+        run.fit(name, model, loss, evaluate, lr=3e-3, evaluations=5)
+        with tr.no_grad():
+            guess = model(run.tensor(x_test)).numpy() > 0
+        scores[name] = 100 * float((guess == (y_test > 0)).mean())
+    return scores
+
+
+def descend(run: Experiment, clip: float | None, steps: int, length: int = 40) -> tuple[list[float], list[float]]:
+    """The losses and gradient norms of plain SGD on the recall task, for a ReLU RNN that begins at W = 1.05 I."""
+    tr.manual_seed(run.seed)
+    model = Recall(nn.RNN(1, H, nonlinearity="relu")).to(run.device)
+    model.layer.weight_hh_l0.assign_(1.05 * np.eye(H, dtype=np.float32))
+    optimiser = SGD(model.parameters(), lr=0.03)
+    losses, norms = [], []
+    for step in range(steps):
+        x, y = recall_batch((run.seed, 5, step), length, 32)
+        loss = F.binary_cross_entropy_with_logits(model(run.tensor(x)), run.tensor(y))
+        optimiser.zero_grad()
+        loss.backward()
+        size = clip_grad_norm_(model.parameters(), clip or math.inf, error_if_nonfinite=False)
+        losses.append(loss.item())
+        norms.append(size)
+        if not math.isfinite(losses[-1] + size):
+            break
+        optimiser.step()
+    return losses, norms
+
+
+def main(run: Experiment) -> None:
+    run.source(f"generated: noise through {H} units over {T} steps; a sign to be remembered")
+    back = T - np.arange(1, T + 1)  # how many steps before the end
+    curves = {(cell, scale): gradients(run, cell, scale) for scale in SCALES for cell in SHOWN}
+    bounds = {(cell, scale): (slope * scale) ** back for scale in SCALES for cell, slope in SLOPE.items()}
+    rows = [[name, *(f"{curves[cell, scale][0]:.0e}" for scale in SCALES)] for cell, name in SHOWN.items()]
+    rows += [[f"bound, {SHOWN[cell]}", *(f"{bounds[cell, scale][0]:.0e}" for scale in SCALES)] for cell in SLOPE]
+    run.table(f"|dL/dh_1| where |dL/dh_{T}| is 1", ["cell", *(f"‖W‖ = {scale:g}" for scale in SCALES)], rows)
+    excess = max(float((curves[key] / bound).max()) for key, bound in bounds.items())
+    run.expect("the largest |dL/dh_t|, as a multiple of the bound", excess, at_most=1 + 1e-9)
+    draw_scales(run, back, curves, bounds)
+
+    biases = (0.0, 1.0, 3.0, math.log(T))
+    gates = {(cell, bias): gradients(run, cell, 1.0, bias) for cell in ("LSTM", "GRU") for bias in biases}
+    rows = [[cell, *(f"{gates[cell, bias][0]:.0e}" for bias in biases)] for cell in ("LSTM", "GRU")]
+    run.table("|dL/dh_1| by the bias of the gate, ‖W‖ = 1", ["cell", *(f"bias {bias:.3g}" for bias in biases)], rows)
+    run.note("Gates alone are no cure: with a bias of 0 a gate halves the state at each step. Open, it keeps it.")
+    run.expect(f"GRU, its gate's bias ln {T}: log10 |dL/dh_1|", math.log10(gates["GRU", biases[-1]][0]), at_least=-3)
+    draw_gates(run, back, gates, curves["tanh", 1.0])
+
+    runs = {name: descend(run, clip, 150 if run.quick else 300) for name, clip in (("none", None), ("at 1", 1.0))}
+    last = {name: float(np.mean(losses[-50:])) for name, (losses, _) in runs.items()}
+    rows = [[name, len(losses), f"{max(norms):.0e}", last[name]] for name, (losses, norms) in runs.items()]
+    columns = ["clipping", "steps", "largest norm", "loss at the end"]
+    run.table(f"SGD on a ReLU RNN; always saying “perhaps” costs ln 2 = {math.log(2):.3f}", columns, rows)
+    run.expect("not clipped, loss at the end", last["none"], at_least=0.6)
+    run.expect("clipped, loss at the end", last["at 1"], at_most=0.3)
+    draw_clipping(run, runs)
+
+    length = 50 if run.quick else 100
+    open_ = math.log(length)  # the chrono initialisation of Tallec and Ollivier (2018): a memory of about `length`
+    builders = {
+        "tanh RNN": lambda: nn.RNN(1, H),
+        "LSTM, gates as drawn": lambda: nn.LSTM(1, H),
+        "LSTM, forget gate open": lambda: nn.LSTM(1, H, forget_bias=open_),
+    }
+    scores = remember(run, length, builders)
+    rows = [["guessing", 50.0], *([name, score] for name, score in scores.items())]
+    run.table(f"Which sign was it, {length} steps ago? Accuracy in %, {run.steps} training steps", ["cell", "%"], rows)
+    run.expect("tanh RNN: accuracy in %", scores["tanh RNN"], at_most=75)
+    run.expect("LSTM, forget gate open: accuracy in %", scores["LSTM, forget gate open"], at_least=95)
+
+
+def draw_scales(run: Experiment, back: np.ndarray, curves: dict, bounds: dict) -> None:
+    """One panel for each scale."""
+    caption = "The gradient going back in time, five cells at three weight scales; dotted: what ‖W‖ allows."
+    with run.picture("gradients.png", caption, (10, 4.6)) as fig:
+        for k, scale in enumerate(SCALES):
+            axes = fig.add_subplot(1, 3, k + 1, yscale="log", ylim=(1e-30, 1e15), xlim=(0, T))
+            for cell, name in SHOWN.items():
+                axes.plot(back, curves[cell, scale], color=COLOUR[cell], linewidth=1.8, label=name)
+            for cell, name in (("sigmoid", "bound for sigmoid"), ("tanh", "bound for tanh, ReLU")):
+                axes.plot(back, bounds[cell, scale], color=COLOUR[cell], linestyle=":", label=name)
+            axes.set_title(f"‖W‖ = {scale:g}")
+            axes.set_xlabel("steps back from the end")
+        fig.axes[0].set_ylabel("|dL/dh$_t$|")
+        fig.axes[0].legend(frameon=False, loc="upper right")
+
+
+def draw_gates(run: Experiment, back: np.ndarray, gates: dict, tanh: np.ndarray) -> None:
+    """One panel for each of the two gated cells."""
+    caption = "What the bias of one gate does to the gradient, from gone in 50 steps to kept over 200; ‖W‖ = 1."
+    with run.picture("gates.png", caption, (10, 4.6)) as fig:
+        for k, cell in enumerate(("LSTM", "GRU")):
+            axes = fig.add_subplot(1, 2, k + 1, yscale="log", ylim=(1e-30, 10), xlim=(0, T))
+            own = [(bias, curve) for (name, bias), curve in gates.items() if name == cell]
+            for n, (bias, curve) in enumerate(own):
+                shade = 0.25 + 0.75 * n / (len(own) - 1)
+                axes.plot(back, curve, color="#3b6fb6", alpha=shade, label=f"bias {bias:.3g}")
+            axes.plot(back, tanh, color="#d9622b", label="tanh RNN")
+            axes.set_title(f"{cell}: bias of the {'forget' if cell == 'LSTM' else 'update'} gate")
+            axes.set_xlabel("steps back from the end")
+            axes.legend(frameon=False, loc="lower left")
+        fig.axes[0].set_ylabel("|dL/dh$_t$|")
+
+
+def draw_clipping(run: Experiment, runs: dict) -> None:
+    """The loss and the norm of the gradient, step by step."""
+    caption = "One huge step and every ReLU is dead: SGD without clipping never moves again; clipped, it learns."
+    with run.picture("clipping.png", caption, (10, 4)) as fig:
+        left, right = fig.subplots(1, 2)
+        for (name, (losses, norms)), colour in zip(runs.items(), ("#d9622b", "#3b6fb6"), strict=True):
+            label = "no clipping" if name == "none" else f"clipped {name}"
+            left.plot(losses, color=colour, label=label)
+            right.plot(norms, color=colour, label=label)
+        left.axhline(math.log(2), color="#8a8a8a", linestyle="--", linewidth=1, label="always “perhaps”")
+        left.set(xlabel="training step", ylabel="loss", ylim=(0, 3))
+        right.set(xlabel="training step", ylabel="norm of the gradient, before clipping", yscale="log")
+        left.legend(frameon=False)
+
+
+if __name__ == "__main__":
+    sys.exit(experiment(main, steps=600, quick=200))
