@@ -173,8 +173,9 @@ def main(run: Experiment) -> None:
     best, end = fits["LSTM"].best, evaluated(fits["LSTM"])[-1]
     with_it = fits["LSTM, dropout"].best["held_out_loss"]
     run.note(
-        f"Without dropout the held-out loss falls to {best['held_out_loss']:.2f}, then rises to {end['held_out_loss']:.2f}; "
-        f"accuracy goes from {best['accuracy']:.1%} to {end['accuracy']:.1%}. With it the loss reaches {with_it:.2f}."
+        f"Without dropout the held-out loss falls to {best['held_out_loss']:.2f}, then rises to "
+        f"{end['held_out_loss']:.2f}, and accuracy goes from {best['accuracy']:.1%} to {end['accuracy']:.1%}. "
+        f"With dropout the loss reaches {with_it:.2f}."
     )
     run.expect("held-out loss, end over best, no dropout", end["held_out_loss"] / best["held_out_loss"], at_least=1.2)
     if run.data is None:

@@ -210,7 +210,7 @@ def draw_source(run: Experiment, text: str, tags: np.ndarray, guesses: dict[str,
     style = {"fontfamily": "monospace", "fontsize": 8, "ha": "center", "va": "center"}
     with run.picture("source.png", caption, (10, 5.6)) as figure:
         for k, name in enumerate(("forward", "both ways")):
-            axes, mistakes = figure.add_subplot(1, 2, k + 1, xlim=(0, width), ylim=(height, -1)), 0
+            axes, mistakes = figure.add_subplot(1, 2, k + 1, xlim=(0, width), ylim=(height + 1, -1)), 0
             for row, line in enumerate(lines[top : top + height]):
                 for column, c in enumerate(line):
                     i = starts[top + row] + column
@@ -226,4 +226,4 @@ def draw_source(run: Experiment, text: str, tags: np.ndarray, guesses: dict[str,
 
 
 if __name__ == "__main__":
-    sys.exit(experiment(main, steps=4000, quick=250, data="a folder of your own Python files"))
+    sys.exit(experiment(main, steps=3000, quick=250, data="a folder of your own Python files"))
