@@ -1,0 +1,231 @@
+"""What comes next in a series: sunspots, which have a rhythm, and a stock price, which has none to be found.
+
+A GRU reads a series and at each step forecasts the steps ahead, each by three quantiles: the median, and two between
+which the value should lie in 80 of 100 cases. The origin rolls: at each step of the last part of the series it knows
+all that came before, and nothing after. The same is asked of simple methods: the last value stays, the last season
+comes again, a linear model of the last nine values.
+
+Of the sunspots the network knows far more than that they stay or return, and about as much as the linear model, which
+is hard to beat with two centuries of yearly values. Of the stock price nobody here knows more than the last value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import tinygrad_rnn as tr
+from tinygrad_rnn import nn
+from tinygrad_rnn.data import read_csv, split_in_time
+from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.experiment import Experiment, experiment
+
+QUANTILES = np.array([0.1, 0.5, 0.9], np.float32)
+LENGTH = 80  # steps of a piece that is trained on
+
+
+class Forecaster(nn.Module):
+    """GRU -> at each step a linear layer: the quantiles of all steps ahead."""
+
+    def __init__(self, ahead: int, hidden: int = 32) -> None:
+        self.recurrent = nn.GRU(2, hidden)
+        self.dropout = nn.Dropout(0.3)
+        self.head = nn.Linear(hidden, ahead * len(QUANTILES))
+
+    def forward(self, x: tr.Tensor) -> tr.Tensor:
+        """Features (T, B, 2) give quantiles (T, B, ahead, 3) of the change from the step to each one ahead."""
+        T, B, _ = x.shape
+        return self.head(self.dropout(self.recurrent(x)[0])).reshape(T, B, -1, len(QUANTILES))
+
+
+@dataclass
+class Series:
+    """Values in time (N,), when they are from, and the length of a season: also how far ahead is forecast."""
+
+    name: str
+    times: np.ndarray
+    values: np.ndarray
+    season: int
+
+    def __post_init__(self) -> None:
+        lowest, n = self.values.min(), len(self.values)
+        # Logarithms of prices and roots of counts vary alike everywhere.
+        to, self.back = (np.log, np.exp) if lowest > 0 else (np.sqrt, np.square) if lowest == 0 else (np.copy, np.copy)
+        self.x = x = to(self.values)
+        self.train, self.choose, self.test = split_in_time(n, (0.6, 0.15, 0.25))
+        H, end = self.season, len(self.train)
+        ahead = np.arange(n)[:, None] + 1 + np.arange(H)
+        self.ahead = np.where(ahead < n, ahead, -1)  # the steps that are forecast at each step, -1 past the end
+        change = np.where(self.ahead >= 0, x[self.ahead] - x[:, None], np.nan)
+        known = (self.ahead >= 0) & (self.ahead < end)
+        least = 1e-3 * np.std(x)  # for a series that repeats itself
+        self.scale = np.array([max(least, np.std(change[known[:, h], h])) for h in range(H)])
+        self.target = change / self.scale  # (N, H), NaN past the end
+        step = np.diff(x, prepend=x[0])
+        mean = np.array([x[max(0, t - H + 1) : t + 1].mean() for t in range(n)])
+        self.features = np.stack([f / max(least, np.std(f[:end])) for f in (step, x - mean)], axis=-1)
+
+    def counted(self, part: np.ndarray) -> np.ndarray:
+        """Which forecasts (N, H) are of a step in this part, made at the step before it or later."""
+        return (self.ahead >= part[0]) & (self.ahead <= part[-1]) & (np.arange(len(self.x))[:, None] >= part[0] - 1)
+
+    def undone(self, change: np.ndarray) -> np.ndarray:
+        """Quantiles (N, H, 3) of scaled changes as values."""
+        return self.back(self.x[:, None, None] + np.sort(change, axis=-1) * self.scale[:, None])
+
+
+def pinball(quantiles: tr.Tensor, target: tr.Tensor) -> tr.Tensor:
+    """max(q e, (q - 1) e) of the error e = y - ŷ, which is least where ŷ is the quantile q."""
+    e = tr.expand_dims(target, -1) - quantiles
+    q = tr.Tensor(QUANTILES, device=e.device)
+    return tr.maximum(q * e, (q - 1) * e)
+
+
+def series_of(run: Experiment) -> list[Series]:
+    if run.data:
+        if not run.options.column:
+            raise InputError(f"{run.data}: say which column is the series: --column NAME")
+        values = read_csv(run.data, [run.options.column], missing="drop")[run.options.column]
+        if len(values) < 10 * run.options.season:
+            raise InputError(f"{run.data}: {len(values)} values, but 10 seasons of {run.options.season} are needed")
+        if not np.ptp(values):
+            raise InputError(f"{run.data}: {run.options.column} is {values[0]:g} in every row")
+        run.source(f"{run.data}: {len(values)} values of {run.options.column}")
+        return [Series(run.options.column, np.arange(len(values)), values, run.options.season)]
+    import matplotlib
+
+    spots = read_csv(Path(__file__).parent / "data" / "sunspots.csv")
+    file = Path(matplotlib.get_data_path()) / "sample_data" / "Stocks.csv"
+    prices = read_csv(file, ["IBM"], missing="drop")["IBM"][:-1]  # the last row is a part of a month
+    run.source(
+        "yearly sunspot numbers, 1700 to 2008 (examples/data/sunspots.csv: NOAA, public domain); the price of IBM in "
+        "each month from 1990 on, adjusted for dividends (matplotlib's sample_data/Stocks.csv: finance.yahoo.com)"
+    )
+    months = 1990 + np.arange(len(prices)) / 12
+    return [Series("sunspots", spots["year"], spots["sunspots"], 11), Series("stock price", months, prices, 12)]
+
+
+def simple_methods(s: Series) -> dict[str, np.ndarray]:
+    """Quantiles (N, H, 3) of the simple methods: their forecast, and the quantiles of their errors while learning."""
+    n, H, p = len(s.x), s.season, 9
+    t, h = np.arange(n)[:, None], np.arange(H)
+    known = (s.ahead >= 0) & (s.ahead <= s.train[-1])
+    past = np.stack([s.x[np.maximum(t[:, 0] - k, 0)] for k in range(p)] + [np.ones(n)], axis=-1)
+    linear = np.zeros((n, H))
+    for k in range(H):
+        rows = known[:, k] & (t[:, 0] >= p)
+        linear[:, k] = past @ np.linalg.lstsq(past[rows], s.x[s.ahead[rows, k]], rcond=None)[0]
+    points = {
+        "last value": np.repeat(s.x[:, None], H, axis=1),
+        "last season": s.x[np.maximum(t + 1 + h - H, 0)],
+        f"linear, {p} values": linear,
+    }
+    found = {}
+    for name, point in points.items():
+        errors = s.x[s.ahead] - point
+        use = known & (t >= H)
+        q = np.stack([np.quantile(errors[use[:, k], k], QUANTILES) for k in range(H)])
+        q[:, 1] = 0  # the forecast itself, not shifted by what was usual
+        found[name] = s.back(point[..., None] + q)
+    return found
+
+
+def networks(run: Experiment, s: Series, count: int) -> np.ndarray:
+    """The quantiles (N, H, 3) that the trained networks forecast at each step, in the mean."""
+    x, goal = run.tensor(s.features[:, None]), np.nan_to_num(s.target)
+    usable, held_out = s.counted(s.train), s.counted(s.choose)
+    found = []
+    for k in range(count):
+        tr.manual_seed(run.seed + k)
+        model = Forecaster(s.season).to(run.device)
+
+        def loss(step: int, model=model, k=k) -> tuple[tr.Tensor, int]:
+            rng = np.random.default_rng((run.seed, k, step))
+            at = rng.integers(len(s.train) - LENGTH + 1, size=16) + np.arange(LENGTH)[:, None]
+            noisy = s.features[at] + 0.2 * rng.standard_normal((*at.shape, 2))  # there is little to learn from
+            mask = usable[at] & (np.arange(LENGTH) >= s.season)[:, None, None]  # it must have seen something
+            losses = pinball(model(run.tensor(noisy)), run.tensor(goal[at]))
+            return (losses * run.tensor(mask[..., None] * 1.0)).sum() / float(mask.sum()), int(mask.sum())
+
+        def evaluate(model=model) -> dict[str, float]:
+            losses = pinball(model(x)[:, 0], run.tensor(goal)).numpy()
+            return {"held_out_loss": float(losses[held_out].mean())}
+
+        name = f"{s.name} {k + 1}"
+        run.fit(name, model, loss, evaluate, lr=3e-3, weight_decay=1e-2, evaluations=20, unit="forecasts")
+        with tr.no_grad():
+            found.append(s.undone(model(x).numpy()[:, 0]))
+    return np.mean(found, axis=0)
+
+
+def main(run: Experiment) -> None:
+    for s in series_of(run):
+        forecasts = {**simple_methods(s), "GRU": networks(run, s, 2 if run.quick else 5)}
+        counted, true = s.counted(s.test), s.values[s.ahead]
+        errors, rows = {}, []
+        for name, q in forecasts.items():
+            error = np.abs(q[..., 1] - true)
+            errors[name] = [error[counted[:, h], h].mean() for h in range(s.season)]
+            holds = 100 * ((q[..., 0] <= true) & (true <= q[..., 2]))[counted].mean()
+            width = (q[..., 2] - q[..., 0])[counted].mean()
+            figures = f"{errors[name][0]:.2f}", f"{np.mean(errors[name]):.2f}", f"{holds:.0f} %", f"{width:.1f}"
+            rows.append([name, *figures])
+        run.expect(f"{s.name}: of the GRU's 80 % intervals hold, in %", holds, at_least=60)
+        title = (
+            f"{s.name}, from {s.times[s.test[0]]:.0f} on: mean absolute error, and the intervals that should hold 80 %"
+        )
+        best = min(range(len(rows)), key=lambda k: np.mean(errors[rows[k][0]]))
+        run.table(title, ["", "1 ahead", f"1 to {s.season} ahead", "they hold", "width"], rows, best=best)
+        for ahead, what in ((1, "one step ahead"), (s.season, f"1 to {s.season} steps ahead")):
+            mean = {name: np.mean(values[:ahead]) for name, values in errors.items()}
+            naive = min(("last value", "last season"), key=mean.get)
+            ratio = mean["GRU"] / mean[naive]
+            verdict = "the naive forecast wins" if ratio >= 1 else "the GRU wins against it"
+            run.note(
+                f"{s.name}, {what}: the GRU's error is {ratio:.2f} times that of the {naive}: {verdict}; "
+                f"the best of all: {min(mean, key=mean.get)}."
+            )
+            if s.name == "sunspots":
+                run.expect(f"sunspots, {what}: this ratio", ratio, at_most=0.75 if ahead == 1 else 1.0)
+        draw(run, s, forecasts, errors)
+
+
+def draw(run: Experiment, s: Series, forecasts: dict[str, np.ndarray], errors: dict[str, list[float]]) -> None:
+    """One step ahead over the whole test, many steps ahead from four origins, and the error by the steps ahead."""
+    blue, orange, grey = "#3b6fb6", "#d9622b", "#8a8a8a"
+    colours = {"last value": grey, "last season": "#4a9a5b", "linear, 9 values": orange, "GRU": blue}
+    caption = f"{s.name}: forecasts one step ahead, many steps ahead from four origins, and how the error grows."
+    with run.picture(f"{s.name.replace(' ', '-')}.png", caption, (9, 6.4)) as figure:
+        grid, q, t = figure.add_gridspec(2, 5), forecasts["GRU"], s.test
+        top = figure.add_subplot(grid[0, :], title="one step ahead")
+        band = {"color": blue, "alpha": 0.25, "linewidth": 0}
+        top.fill_between(s.times[t], q[t - 1, 0, 0], q[t - 1, 0, 2], **band, label="GRU, 80 %")
+        top.plot(s.times[t], q[t - 1, 0, 1], color=blue, linewidth=1.2, label="GRU, median")
+        fans = figure.add_subplot(grid[1, :3], title=f"1 to {s.season} steps ahead")
+        for origin in np.linspace(t[0], t[-1] - s.season, 4).astype(int):
+            at = s.times[s.ahead[origin]]
+            fans.fill_between(at, q[origin, :, 0], q[origin, :, 2], **band)
+            fans.plot(at, q[origin, :, 1], color=blue, linewidth=1.2)
+            fans.plot(s.times[origin], s.values[origin], "o", color=blue, markersize=4)
+        for axes in (top, fans):
+            axes.plot(s.times[t], s.values[t], ".-", color="#222222", linewidth=0.7, markersize=3, label="observed")
+            axes.set_ylabel(s.name)
+        top.legend(frameon=False, ncols=3, loc="upper left")
+        right = figure.add_subplot(grid[1, 3:], title="mean absolute error", xlabel="steps ahead", ylim=(0, None))
+        for name, values in errors.items():
+            right.plot(range(1, s.season + 1), values, color=colours[name], label=name)
+        right.set_ylim(0, 1.45 * max(map(max, errors.values())))
+        right.legend(frameon=False, fontsize=8, loc="upper left")
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--column", metavar="NAME", help="the column of --data to forecast")
+    parser.add_argument("--season", type=int, default=12, help="steps in a season of it (default: %(default)s)")
+
+
+if __name__ == "__main__":
+    sys.exit(experiment(main, steps=200, quick=150, data="a CSV file with a header", options=options))

@@ -1,0 +1,229 @@
+"""Every character of a program, tagged: keyword, name, string, comment, number or operator.
+
+As many tags go out as characters come in. The programs are Python's own standard library, and `tokenize` says what is
+right; the modules that are tested with were never seen. A forward LSTM must decide at each character with what came
+before it. A bidirectional one has also read what follows, in a second LSTM that runs from the end to the beginning.
+
+Where does that help? Whether `i` begins the keyword `if` or the name `index`, only the future tells. Inside a string
+it hardly matters: the quote that opened it is in the past.
+"""
+
+from __future__ import annotations
+
+import io
+import keyword
+import sys
+import tokenize
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+import tinygrad_rnn as tr
+from tinygrad_rnn import nn
+from tinygrad_rnn.data import Tokens, read_text
+from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.experiment import Experiment, experiment
+from tinygrad_rnn.nn import functional as F
+from tinygrad_rnn.training import accuracy
+
+TAGS = ("space", "keyword", "name", "string", "comment", "number", "operator")
+COLOURS = ("#ffffff", "#3b6fb6", "#222222", "#4a9a5b", "#8a8a8a", "#d9622b", "#9a4fb0")
+MODULES = """argparse base64 bisect calendar cmd code codeop colorsys configparser contextlib copy csv dataclasses
+difflib dis doctest filecmp fileinput fnmatch fractions ftplib functools gettext glob graphlib gzip heapq hmac inspect
+ipaddress linecache mailbox numbers optparse pickle plistlib pprint queue random sched selectors shelve shlex shutil
+statistics subprocess tarfile tempfile textwrap threading timeit trace uuid wave"""
+LENGTH = 128  # of the pieces that are trained on
+WINDOW, MARGIN = 512, 96  # of those that are measured, and how far from an end a character counts: more than a line
+
+
+class Tagger(nn.Module):
+    """Embedding, an LSTM in one direction or in both, and a linear layer at each step."""
+
+    def __init__(self, vocabulary: int, hidden: int, bidirectional: bool) -> None:
+        self.embedding = nn.Embedding(vocabulary, 24)
+        self.recurrent = nn.LSTM(24, hidden, bidirectional=bidirectional)
+        self.head = nn.Linear(hidden * (1 + bidirectional), len(TAGS))
+
+    def forward(self, ids: np.ndarray) -> tr.Tensor:
+        """Characters (T, B) give the scores of their tags (T, B, 7)."""
+        return self.head(self.recurrent(self.embedding(ids))[0])
+
+
+def tags_of(text: str, name: str) -> np.ndarray:
+    """The number of the tag of each character, (len(text),), as `tokenize` says."""
+    starts = np.cumsum([0, *map(len, io.StringIO(text))])
+    tags, inside, begun = np.zeros(len(text), np.int64), 0, 0
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            kind = tokenize.tok_name[token.type]
+            first, last = (starts[min(row - 1, len(starts) - 1)] + column for row, column in (token.start, token.end))
+            if kind.endswith("STRING_START"):  # since Python 3.12 an f-string is many tokens: here it is one string
+                begun, inside = (begun if inside else first), inside + 1
+            elif kind.endswith("STRING_END"):
+                inside -= 1
+                first = begun
+            if inside:
+                continue
+            tag = {"OP": "operator"}.get(kind, "string" if kind.endswith("STRING_END") else kind.lower())
+            if keyword.iskeyword(token.string):
+                tag = "keyword"
+            if tag in TAGS:
+                tags[first:last] = TAGS.index(tag)
+    except (tokenize.TokenError, SyntaxError) as error:
+        line = error.args[1][0] if isinstance(error, tokenize.TokenError) else error.lineno
+        raise InputError(f"{name}, line {line}: not Python: {error.args[0]}") from None
+    return tags
+
+
+def programs(run: Experiment) -> list[list[tuple[str, np.ndarray]]]:
+    """Texts and their tags: to train on, to choose by, to test with."""
+    if run.data:
+        paths = sorted(run.data.rglob("*.py")) if run.data.is_dir() else [run.data]
+        if len(paths) < 5:
+            raise InputError(f"{run.data}: {len(paths)} Python files (*.py): a folder with at least 5 is needed")
+    else:
+        paths = [Path(str(find_spec(name).origin)) for name in MODULES.split()]
+    found = []
+    for path in paths:
+        text = read_text(path)
+        found.append((text, tags_of(text, str(path))))
+    parts = [[p for k, p in enumerate(found) if k % 5 in which] for which in ((0, 1, 3), (4,), (2,))]
+    what = run.data or f"the standard library of Python {sys.version_info.major}.{sys.version_info.minor}, tokenize"
+    sizes = [sum(len(text) for text, _ in part) for part in parts]
+    if min(sizes) < 2 * LENGTH:
+        raise InputError(f"{what}: parts of {sizes} characters, and each must have {2 * LENGTH}")
+    run.source(f"{what}: {sizes[0]:,} characters to train on, {sizes[1]:,} to choose by, {sizes[2]:,} to test with")
+    return parts
+
+
+def tagged(model: nn.Module, ids: np.ndarray) -> np.ndarray:
+    """The tags (N,) that a model gives to a text, each decided with MARGIN characters or more on both sides."""
+    step = WINDOW - 2 * MARGIN
+    padded = np.pad(ids, (MARGIN, MARGIN + -len(ids) % step))
+    x = padded[np.arange(WINDOW)[:, None] + np.arange(0, len(padded) - 2 * MARGIN, step)]  # the middles are the text
+    with tr.no_grad():
+        scores = [model(x[:, k : k + 64]).numpy()[MARGIN:-MARGIN] for k in range(0, x.shape[1], 64)]
+    return np.concatenate(scores, axis=1).argmax(-1).T.reshape(-1)[: len(ids)]
+
+
+def most_frequent(train: np.ndarray, tags: np.ndarray, ids: np.ndarray, before: int, after: int) -> np.ndarray:
+    """The baseline: the tag that a character had most often with these neighbours; if they are new, with fewer."""
+    size, guess = 1 + max(train.max(), ids.max()), np.zeros(len(ids), np.int64)
+
+    def neighbours(x: np.ndarray, b: int, a: int) -> np.ndarray:
+        """Each character with `b` before it and `a` after it, as one number."""
+        padded = np.pad(x.astype(np.int64), (b, a))
+        return sum(padded[k : k + len(x)] * size**k for k in range(b + 1 + a))
+
+    for width in range(max(before, after) + 1):
+        b, a = min(width, before), min(width, after)
+        seen, counts = np.unique(neighbours(train, b, a) * len(TAGS) + tags, return_counts=True)
+        seen = seen[np.lexsort((counts, seen // len(TAGS)))]  # of those with equal neighbours, the most frequent last
+        keys, last = np.unique(seen[::-1] // len(TAGS), return_index=True)
+        wanted = neighbours(ids, b, a)
+        at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+        guess = np.where(keys[at] == wanted, seen[::-1][last][at] % len(TAGS), guess)
+    return guess
+
+
+def main(run: Experiment) -> None:
+    parts = programs(run)
+    limits = None, 20_000 if run.quick else 60_000, 40_000 if run.quick else None  # the rest takes long to measure
+    texts = ["".join(text for text, _ in part)[:n] for part, n in zip(parts, limits, strict=True)]
+    tags = [np.concatenate([labels for _, labels in part])[:n] for part, n in zip(parts, limits, strict=True)]
+    vocabulary = Tokens.of(texts[0], min_count=5)
+    ids = [vocabulary.encode(text) for text in texts]
+    shown = [np.array([not c.isspace() for c in text]) for text in texts]  # what is measured: what can be seen
+
+    guesses = {
+        "character": most_frequent(ids[0], tags[0], ids[2], 0, 0),
+        "+ 5 before": most_frequent(ids[0], tags[0], ids[2], 5, 0),
+        "+ 3 around": most_frequent(ids[0], tags[0], ids[2], 3, 3),
+    }
+    for name, hidden, both in (("forward", 96, False), ("both ways", 64, True)):
+        tr.manual_seed(run.seed)
+        model = Tagger(len(vocabulary), hidden, both).to(run.device)
+
+        def loss(step: int, model=model) -> tuple[tr.Tensor, int]:
+            starts = np.random.default_rng((run.seed, step)).integers(len(ids[0]) - LENGTH, size=8)
+            at = starts + np.arange(LENGTH)[:, None]
+            return F.cross_entropy(model(ids[0][at]), tags[0][at]), at.size
+
+        def evaluate(model=model) -> dict[str, float]:
+            return {"error": 1 - accuracy(tagged(model, ids[1]), tags[1], shown[1])}
+
+        run.fit(name, model, loss, evaluate, lr=2e-2, evaluations=5, unit="chars")
+        guesses[name] = tagged(model, ids[2])
+
+    right = {name: guess == tags[2] for name, guess in guesses.items()}
+    rows = []
+    for name, guess in guesses.items():
+        each = [accuracy(guess, tags[2], shown[2] & (tags[2] == k)) for k in range(1, len(TAGS))]
+        rows.append([name, *(f"{100 * a:.2f}" for a in (*each, accuracy(guess, tags[2], shown[2])))])
+    run.table("Characters tagged right, in %", ["", *TAGS[1:], "all"], rows, best=4)
+    *baselines, forward, both = (float(row[-1]) for row in rows)
+    first = (first_of_word(tags[2]) == 0) & (tags[2] == TAGS.index("keyword"))
+    guessed, known = (100 * right[name][first].mean() for name in ("forward", "both ways"))
+    run.note(f"The first letter of a keyword: {guessed:.1f} % right forward, {known:.1f} % both ways.")
+    ahead = forward - max(baselines)
+    run.expect("both ways: accuracy in %", both, at_least=80 if run.quick else 96)
+    run.expect("forward, ahead of the best baseline by", ahead, at_least=10 if run.quick else 20)
+    run.expect("both ways, ahead of forward by", both - forward, at_least=0.5)
+    run.expect("the same at the first letter of a keyword", known - guessed, at_least=3)
+    draw_where(run, tags[2], right)
+    draw_source(run, texts[2], tags[2], guesses)
+
+
+def first_of_word(tags: np.ndarray) -> np.ndarray:
+    """How many characters of the same tag stand directly before each one: 0 where a word begins."""
+    at = np.arange(len(tags))
+    return at - np.maximum.accumulate(np.where(np.diff(tags, prepend=-1) != 0, at, 0))
+
+
+def draw_where(run: Experiment, tags: np.ndarray, right: dict[str, np.ndarray]) -> None:
+    """Accuracy at the first, second, ... character of keywords, names and strings."""
+    place = first_of_word(tags)
+    caption = "Tagged right at the first, second, ... character of a word: at first, only the future can tell."
+    with run.picture("where.png", caption, (9, 3.6)) as figure:
+        for k, tag in enumerate(("keyword", "name", "string")):
+            axes = figure.add_subplot(1, 3, k + 1, title=tag, xticks=range(1, 7), sharey=(figure.axes or [None])[0])
+            for name, colour in (("forward", "#d9622b"), ("both ways", "#3b6fb6")):
+                here = [right[name][(tags == TAGS.index(tag)) & (place == n)] for n in range(6)]
+                values = [100 * part.mean() if len(part) else np.nan for part in here]
+                axes.plot(range(1, 7), values, "o-", color=colour, label=name, clip_on=False)
+            axes.grid(axis="y", color="#e5e5e5")
+        figure.axes[0].set_ylabel("tagged right, in %")
+        figure.axes[0].legend(loc="lower right", frameon=False)
+        figure.axes[0].set_ylim(top=100)
+        figure.supxlabel("character of the keyword, name or string", fontsize=10)
+
+
+def draw_source(run: Experiment, text: str, tags: np.ndarray, guesses: dict[str, np.ndarray]) -> None:
+    """A piece of the test, coloured by what the networks say."""
+    lines, height, width = text.split("\n"), 26, 62
+    starts = np.cumsum([0, *(len(line) + 1 for line in lines)])
+    pieces = [(top, slice(starts[top], starts[top + height])) for top in range(len(lines) - height)]
+    fit = [(top, p) for top, p in pieces if max(map(len, lines[top : top + height])) <= width and lines[top]]
+    top, _ = max(fit or pieces[:1], key=lambda piece: np.sum(guesses["forward"][piece[1]] != tags[piece[1]]))
+    caption = "A piece of a module that was never seen, coloured as tagged: where the forward LSTM errs most (boxes)."
+    style = {"fontfamily": "monospace", "fontsize": 8, "ha": "center", "va": "center"}
+    with run.picture("source.png", caption, (10, 5.6)) as figure:
+        for k, name in enumerate(("forward", "both ways")):
+            axes, mistakes = figure.add_subplot(1, 2, k + 1, xlim=(0, width), ylim=(height + 1, -1)), 0
+            for row, line in enumerate(lines[top : top + height]):
+                for column, c in enumerate(line):
+                    i = starts[top + row] + column
+                    wrong = guesses[name][i] != tags[i] and c != " "
+                    mistakes += wrong
+                    box = {"facecolor": "#f6c6b3", "edgecolor": "none", "pad": 0.8} if wrong else None
+                    colour = COLOURS[guesses[name][i]]
+                    axes.text(column + 0.5, row, c, color=colour, bbox=box, **style)
+            axes.axis("off")
+            axes.set_title(f"{name}: {mistakes} characters wrong", fontsize=11, loc="left")
+        for k, tag in enumerate(TAGS[1:], 1):
+            figure.text(0.02 + 0.1 * k, 0.01, tag, color=COLOURS[k], fontsize=10, weight="bold")
+
+
+if __name__ == "__main__":
+    sys.exit(experiment(main, steps=3000, quick=250, data="a folder of your own Python files"))
