@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.data import Vocabulary
-from tinygrad_rnn.decoding import beam_search, choose, ctc_beam_search, ctc_best_path, generate
+from tinygrad_rnn.decoding import beam_search, choose, ctc_beam_search, ctc_best_path, generate, greedy_search
 from tinygrad_rnn.errors import InputError, ShapeError
 from tinygrad_rnn.models import CharModel, CharModelConfig
 
@@ -244,3 +244,35 @@ def test_a_penalty_prefers_what_is_long() -> None:
 def test_a_beam_is_at_least_one_wide_and_long(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least 1, got"):
         beam_search(lambda i, _: (np.zeros((1, 2)), None), None, 0, 1, **wrong)
+
+
+@given(seed=st.integers(0, 2**31), count=st.integers(0, 4), end=st.sampled_from([4, None]))
+def test_greedy_search_is_a_beam_of_one_for_each(seed: int, count: int, end: int | None) -> None:
+    rng = np.random.default_rng(seed)
+    tr.manual_seed(seed)
+    cell, head = tr.nn.GRU(3, 4), tr.nn.Linear(4, 5)
+    embedding = rng.normal(size=(5, 3)).astype(np.float32) * 3
+    states = tr.Tensor(rng.normal(size=(1, count, 4)).astype(np.float32) * 3)
+
+    def step(ids: np.ndarray, state: Any) -> tuple[Any, Any]:
+        y, state = cell(tr.Tensor(embedding[ids][None]), state)
+        return head(y[0]), state
+
+    found = greedy_search(step, states, 0, end, count=count, length=6)
+    alone = [beam_search(step, states[:, k : k + 1], 0, end, width=1, length=6)[0][0] for k in range(count)]
+    assert found == alone
+
+
+def test_greedy_search_stops_when_all_have_ended() -> None:
+    called = []
+
+    def step(ids: np.ndarray, turn: int) -> tuple[np.ndarray, int]:
+        called.append(ids.tolist())
+        return np.eye(3)[[2, 1] if turn == 0 else [2, 2]], turn + 1
+
+    assert greedy_search(step, 0, 0, 2, count=2, length=9) == [[], [1]]
+    assert called == [[0, 0], [2, 1]]
+    with pytest.raises(ValueError, match="count must be at least 0 and length at least 1, got 2 and 0"):
+        greedy_search(step, 0, 0, 2, count=2, length=0)
+    with pytest.raises(ValueError, match="got -1 and 3"):
+        greedy_search(step, 0, 0, 2, count=-1, length=3)

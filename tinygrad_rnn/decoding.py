@@ -75,6 +75,41 @@ def generate(
 
 
 @no_grad()
+def greedy_search(
+    step: Callable[[np.ndarray, Any], tuple[Any, Any]],
+    state: Any,
+    begin: int,
+    end: int | None = None,
+    *,
+    count: int,
+    length: int = 100,
+) -> list[list[int]]:
+    """For each of `count` sequences side by side: the token that the model finds likeliest, then the likeliest after
+    it, and so on until `end`, which is not among the ids, or for `length` steps. A beam of width 1, many at once.
+
+    `step`, `state`, `begin` and `end` are those of `beam_search`, but that the rows of the state are those of the
+    sequences and stay so; a sequence that has ended runs on unread. Raises ValueError for a `count` below 0 or a
+    `length` below 1.
+
+        >>> bigram = np.log([[0.1, 0.6, 0.3], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]])
+        >>> greedy_search(lambda ids, state: (bigram[ids], state), None, begin=0, end=2, count=2)
+        [[1], [1]]
+    """
+    if count < 0 or length < 1:
+        raise ValueError(f"greedy_search: count must be at least 0 and length at least 1, got {count} and {length}")
+    last = np.full(count, begin)
+    rows: list[np.ndarray] = []
+    ended = np.zeros(count, bool)
+    while len(rows) < length and not ended.all():
+        scores, state = step(last, state)
+        last = to_host(scores.data if isinstance(scores, Tensor) else np.asarray(scores)).argmax(axis=-1)
+        rows.append(last)
+        ended |= last == end
+    written = [column.tolist() for column in np.reshape(rows, (len(rows), count)).T]
+    return [ids[: ids.index(end)] if end in ids else ids for ids in written]
+
+
+@no_grad()
 def beam_search(
     step: Callable[[np.ndarray, Any], tuple[Any, Any]],
     state: Any,
@@ -114,7 +149,7 @@ def beam_search(
     done: list[tuple[list[int], float]] = []
 
     def rank(found: tuple[list[int], float]) -> float:
-        return -found[1] / float((len(found[0]) + 1) ** penalty)
+        return float(-found[1] / (len(found[0]) + 1) ** penalty)
 
     for _ in range(length):
         scores, state = step(last, state)

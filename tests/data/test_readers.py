@@ -126,6 +126,8 @@ def test_tsv_that_is_wrong(file: Path) -> None:
     cases: list[tuple[str, Callable[[Path], Any], str]] = [
         ("a\tb\n\nc\n", read_tsv, "line 3: 1 field between tabs, 2 are needed"),
         ("a\tb\n", lambda path: read_tsv(path, 3), "line 1: 2 fields between tabs, 3 are needed"),
+        ("a\tb\n\n \tc\td\n", lambda path: read_tsv(path, filled=True), "line 3: field 1 of 2 is empty"),
+        ("a\tb\nc\t\td\n", lambda path: read_tsv(path, filled=True), "line 2: field 2 of 2 is empty"),
         ("\n \n", read_tsv, "no rows in it"),
         ("sentence\tlabel\n", read_labelled, "no rows in it"),
         ("text\tlabel\na\t1\n", read_labelled, "line 1: no column 'sentence': the header has text, label"),

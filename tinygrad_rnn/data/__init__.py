@@ -18,6 +18,7 @@ from .readers import (
     read_wav,
 )
 from .sequences import Chunk, Passage, Streams, passage
+from .sound import log_mel, mel_filters, shape_spectrum
 from .text import Ids, Vocabulary, default_text, read_blocks, read_text, read_texts, split_held_out
 from .tokens import BEGIN, END, PAD, UNKNOWN, Tokens, words
 
@@ -45,8 +46,10 @@ __all__ = [
     "default_text",
     "fetch",
     "folds",
+    "log_mel",
     "lzma_bits",
     "measure_baselines",
+    "mel_filters",
     "pad_sequences",
     "passage",
     "read_blocks",
@@ -59,6 +62,7 @@ __all__ = [
     "read_texts",
     "read_tsv",
     "read_wav",
+    "shape_spectrum",
     "size_of",
     "split_at_random",
     "split_held_out",

@@ -72,14 +72,16 @@ def read_idx(path: Name) -> npt.NDArray[Any]:
 # --- TSV ----------------------------------------------------------------------------------------------------
 
 
-def read_tsv(path: Name, columns: int | Sequence[str] = 2, encoding: str = "utf-8") -> list[tuple[str, ...]]:
+def read_tsv(
+    path: Name, columns: int | Sequence[str] = 2, encoding: str = "utf-8", *, filled: bool = False
+) -> list[tuple[str, ...]]:
     r"""The rows of a file with fields between tabs, without blanks around them: the pairs of a translation, say.
 
     `columns`: how many fields are taken of each line, and there is no header; or the names of columns, to be found
     in the first line. Further fields, and lines that are empty, are passed over. Nothing is quoted.
 
     Raises InputError as `read_text` does, and for a line with too few fields, a name that the header lacks, or a file
-    without rows.
+    without rows; with `filled`, also for a field that is empty.
 
         >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()
@@ -89,7 +91,12 @@ def read_tsv(path: Name, columns: int | Sequence[str] = 2, encoding: str = "utf-
         [('1', 'a good film'), ('0', 'not a good film')]
         >>> folder.cleanup()
     """
-    return [row for _, row in _tsv_rows(path, columns, encoding)]
+    rows = list(_tsv_rows(path, columns, encoding))
+    if filled:
+        for line, row in rows:
+            if "" in row:
+                raise InputError(f"{path}, line {line}: field {row.index('') + 1} of {len(row)} is empty")
+    return [row for _, row in rows]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,242 @@
+"""Digits spoken in a row, and nobody says where one ends and the next begins.
+
+A string of digits is a sound: a hundred pieces in which the ear's bands of pitch are loud or quiet. A bidirectional
+LSTM says of each piece which digit it hears, or none (blank); the CTC loss (Graves et al. 2006) asks only that the
+right digits come out in the right order, and sums over all the ways in which they can be spread over time. So what
+the network learns besides, untold, is where each digit is spoken. The picture shows it.
+
+The voices are synthetic (tinygrad_rnn/data/voices.py). Each has its pitch, size of throat, speed, breath and background
+noise, and those of the test have not been heard before. The baseline is what telephones did before networks: templates
+of each digit, stretched and joined by dynamic programming (Ney 1984).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+import tinygrad_rnn as tr
+from tinygrad_rnn import nn
+from tinygrad_rnn.data import Batches, log_mel, pad_sequences, read_recordings
+from tinygrad_rnn.data.voices import DIGITS, RATE, Utterance, Voice, speak
+from tinygrad_rnn.decoding import ctc_beam_search, ctc_best_path
+from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.experiment import Experiment, experiment
+from tinygrad_rnn.nn import functional as F
+from tinygrad_rnn.training import error_rate
+
+
+class Listener(nn.Module):
+    """A convolution that halves the steps, a bidirectional LSTM, then log-probabilities: blank, or one of the words."""
+
+    def __init__(self, bands: int, words: int, hidden: int = 96) -> None:
+        self.convolution = nn.Conv1d(bands, hidden, 5, stride=2, padding=2)
+        self.lstm = nn.LSTM(hidden, hidden, bidirectional=True)
+        self.head = nn.Linear(2 * hidden, 1 + words)
+
+    def forward(self, x: tr.Tensor, lengths: np.ndarray) -> tuple[tr.Tensor, np.ndarray]:
+        """Pieces (T, B, bands) and their numbers (B,) give log-probabilities (T', B, 1 + words), and how many count."""
+        y = tr.relu(self.convolution(tr.transpose(x, (1, 2, 0))))
+        halves = (lengths + 1) // 2
+        y, _ = self.lstm(tr.transpose(y, (2, 0, 1)), lengths=halves)
+        return tr.log_softmax(self.head(y), axis=-1), halves
+
+
+class Data(NamedTuple):
+    """Strings of words to train on, to choose by and to test; single words of those to train on; the rate."""
+
+    train: list[Utterance]
+    validation: list[Utterance]
+    test: list[Utterance]
+    single: list[Utterance]
+    rate: int
+
+
+def generated(run: Experiment) -> Data:
+    """Strings of one to five digits by synthetic voices, each of its own."""
+    rng = np.random.default_rng((run.seed, 1))
+    sizes = (400, 60, 150) if run.quick else (2400, 150, 500)
+
+    def strings(count: int) -> list[Utterance]:
+        said = [rng.choice(list(DIGITS), rng.integers(1, 6)).tolist() for _ in range(count)]
+        return [speak(words, Voice.draw(rng), rng) for words in said]
+
+    parts = [strings(count) for count in sizes]
+    single = [speak([word], Voice.draw(rng), rng) for word in DIGITS for _ in range(6 if run.quick else 16)]
+    run.source(
+        f"generated: strings of one to five spoken digits, synthesised from formants, a new voice for each: "
+        f"{sizes[0]:,} to train on, {sizes[2]:,} to test"
+    )
+    return Data(*parts, single, RATE)
+
+
+def recorded(run: Experiment) -> Data:
+    """The user's recordings of single words, glued together to strings; those of the test are in no other part."""
+    found = read_recordings(run.data)
+    rng = np.random.default_rng((run.seed, 2))
+    split: tuple[list, list, list] = [], [], []
+    single = []
+    for name in sorted({word.label for word in found}):
+        of_name = rng.permutation([i for i, word in enumerate(found) if word.label == name])
+        if len(of_name) < 3:
+            raise InputError(
+                f"{run.data}: {len(of_name)} of {name!r}: 3 or more are to be trained on, chosen by, tested"
+            )
+        tenth = max(1, len(of_name) // 10)
+        for part, numbers in zip(
+            split, np.split(of_name, [len(of_name) - 2 * tenth, len(of_name) - tenth]), strict=True
+        ):
+            part += numbers.tolist()
+        single += [Utterance(found[i].samples, [name], []) for i in of_name[: -2 * tenth][: 6 if run.quick else 16]]
+
+    def strings(numbers: list[int], count: int) -> list[Utterance]:
+        said = [[found[i] for i in rng.choice(numbers, rng.integers(1, 6))] for _ in range(count)]
+        return [
+            Utterance(
+                np.concatenate([word.samples for word in words]),
+                [word.label for word in words],
+                (np.cumsum([len(word.samples) for word in words]) / words[0].rate).tolist(),
+            )
+            for words in said
+        ]
+
+    run.source(f"{run.data}: {len(found):,} recordings of words, glued together to strings of one to five")
+    return Data(*map(strings, split, (400, 60, 150) if run.quick else (2400, 150, 500)), single, found[0].rate)
+
+
+def main(run: Experiment) -> None:
+    data = recorded(run) if run.data else generated(run)
+    names = sorted({word for said in data.train for word in said.words})
+    ids = {name: k for k, name in enumerate(names, 1)}  # 0 is the blank
+
+    def hear(part: list[Utterance]) -> list[np.ndarray]:
+        heard = [log_mel(said.samples, data.rate, bands=32) for said in part]
+        return [0.5 * (x - x.mean(axis=0)) for x in heard]  # how loud it is, and how the room sounds, is no matter
+
+    train, validation, test, single = map(hear, data[:4])
+    model = Listener(32, len(names)).to(run.device)
+    batches = Batches([len(x) for x in train], 32, seed=run.seed)
+
+    def cost(sounds: list[np.ndarray], said: list[Utterance]) -> tr.Tensor:
+        x, lengths = pad_sequences(sounds)
+        counts = np.array([len(one.words) for one in said])
+        targets = np.array([ids[word] for one in said for word in one.words])
+        log_p, steps = model(run.tensor(x), lengths)
+        return F.ctc_loss(log_p, targets, steps, counts, zero_infinity=True)  # some may be too short for their words
+
+    def loss(step: int) -> tuple[tr.Tensor, int]:
+        batch = batches[step]
+        return cost([train[i] for i in batch], [data.train[i] for i in batch]), len(batch)
+
+    def listen(sounds: list[np.ndarray], width: int = 0) -> list[list[str]]:
+        """What the network hears: the best path, or the best labelling of a prefix beam."""
+        found = []
+        for k in range(0, len(sounds), 50):
+            x, lengths = pad_sequences(sounds[k : k + 50])
+            with tr.no_grad():
+                log_p, steps = model(run.tensor(x), lengths)
+            beams = ctc_beam_search(log_p, steps, width=width) if width else []
+            found += [beam[0][0] for beam in beams] if width else ctc_best_path(log_p, steps)
+        return [[names[i - 1] for i in labels] for labels in found]
+
+    def wrong(answers: list[list[str]], said: list[Utterance]) -> float:
+        return 100 * error_rate(answers, [one.words for one in said])
+
+    def evaluate() -> dict[str, float]:
+        loss = cost(validation, data.validation).item()
+        return {"held_out_loss": loss, "token_error": wrong(listen(validation), data.validation)}
+
+    fit = run.fit("BiLSTM with CTC", model, loss, evaluate, lr=6e-3)
+
+    templates = [(said.words[0], x) for said, x in zip(data.single, single, strict=True)]
+    few = data.validation[:40]
+    tried = {p: wrong([one_pass(x, templates, p) for x in validation[:40]], few) for p in (-20, 0, 10, 20, 40)}
+    penalty = min(tried, key=tried.__getitem__)
+    counts = {name: sum(said.words.count(name) for said in data.train) for name in names}
+    often = max(names, key=counts.__getitem__)
+    beam, path = wrong(listen(test, width=10), data.test), wrong(listen(test), data.test)
+    joined = wrong([one_pass(x, templates, penalty) for x in test], data.test)
+    table = [
+        ["BiLSTM with CTC, prefix beam of 10", fit.parameters, f"{beam:.2f}"],
+        ["BiLSTM with CTC, best path", fit.parameters, f"{path:.2f}"],
+        [f"{len(templates)} templates joined", sum(x.size for x in single), f"{joined:.2f}"],
+        [f"always “{often}”", 0, f"{wrong([[often]] * len(test), data.test):.2f}"],
+    ]
+    run.table(f"Token error rate: {len(test)} strings never heard", ["method", "numbers", "error in %"], table, best=0)
+    run.expect("token error rate of the beam in %", beam, at_most=30 if run.quick else 5)
+    run.expect("templates, behind the beam by", joined - beam, at_least=5)
+
+    def alignment(x: np.ndarray, said: Utterance) -> np.ndarray:
+        """How probable each word is at each step (T', 1 + words), given the string: minus the loss's gradient."""
+        with tr.no_grad():
+            log_p, steps = model(run.tensor(x[:, None]), np.array([len(x)]))
+        leaf = tr.Tensor(log_p.numpy(), requires_grad=True)
+        targets = [ids[word] for word in said.words]
+        F.ctc_loss(leaf, targets, steps, [len(targets)], reduction="sum").backward()
+        return -leaf.grad.numpy()[:, 0]
+
+    longest = max(range(min(50, len(test))), key=lambda i: len(set(data.test[i].words)))
+    draw(run, test[longest], data.test[longest], alignment(test[longest], data.test[longest]), names)
+
+
+def one_pass(x: np.ndarray, templates: list[tuple[str, np.ndarray]], penalty: float) -> list[str]:
+    """The words whose templates, stretched and joined, are nearest to the sound (T, bands).
+
+    `cost` holds, for each piece of each template, the distance of the best way to be there by now: from the same piece,
+    one or two before it, or, where a word begins, from the cheapest end of any word, for a penalty.
+    """
+    pieces = np.concatenate([template for _, template in templates])
+    lengths = np.array([len(template) for _, template in templates])
+    ends = lengths.cumsum() - 1
+    place = np.arange(len(pieces)) - np.repeat(ends + 1 - lengths, lengths)
+    cost, since = np.full(len(pieces), np.inf), np.zeros(len(pieces), int)  # and at which step that word began
+    before, best_end = penalty, []
+    for t, piece in enumerate(x):
+        ways = [
+            cost,
+            *(np.where(place >= k, np.roll(cost, k), np.inf) for k in (1, 2)),
+            np.where(place, np.inf, before),
+        ]
+        began = [since, np.roll(since, 1), np.roll(since, 2), np.full_like(since, t)]
+        best = np.argmin(ways, axis=0)
+        cost = np.choose(best, ways) + ((pieces - piece) ** 2).sum(axis=1)
+        since = np.choose(best, began)
+        word = int(cost[ends].argmin())
+        before = cost[ends[word]] + penalty
+        best_end.append((templates[word][0], int(since[ends[word]])))
+    said, t = [], len(x)
+    while t > 0:
+        word, t = best_end[t - 1]
+        said.append(word)
+    return said[::-1]
+
+
+def draw(run: Experiment, x: np.ndarray, said: Utterance, alignment: np.ndarray, names: list[str]) -> None:
+    """A spectrogram, and below it where the network heard which word."""
+    seconds = len(x) * 0.016
+    with run.picture(
+        "alignment.png", "A string as the network gets it, and when it hears which digit.", (9, 5.6)
+    ) as fig:
+        above, below = fig.subplots(2, sharex=True, height_ratios=(3, 2))
+        above.imshow(x.T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, x.shape[1]))
+        above.set_ylabel("band of pitch")
+        steps = (np.arange(len(alignment)) + 0.5) * 0.032
+        below.plot(steps, alignment[:, 0], color="#8a8a8a", linewidth=1)
+        for word in sorted(set(said.words)):
+            p = alignment[:, 1 + names.index(word)]
+            below.fill_between(steps, p, color="#3b6fb6", alpha=0.8, linewidth=0)
+            for peak in np.flatnonzero((p > 0.3) & (p >= np.pad(p, 1)[2:]) & (p > np.pad(p, 1)[:-2])):
+                below.annotate(word, (steps[peak], 1.05), ha="center", color="#222222")
+        for start, end, word in zip([0.0, *said.ends], said.ends, said.words, strict=False):
+            above.annotate(word, ((start + end) / 2, x.shape[1] + 0.5), ha="center", annotation_clip=False)
+            for axes in (above, below):
+                axes.axvline(end, color="#d9622b", linewidth=1, linestyle="--")
+        below.set(ylim=(0, 1.2), yticks=(0, 0.5, 1), xlim=(0, seconds), xlabel="seconds")
+        below.set_ylabel("probability (line: blank)")
+
+
+if __name__ == "__main__":
+    about = "a folder of WAV files, one word each, called LABEL_ANYTHING.wav as in the Free Spoken Digit Dataset"
+    sys.exit(experiment(main, steps=1200, quick=280, data=about, fetch="fsdd"))

@@ -1,0 +1,58 @@
+"""The listener's own data: recordings glued together, wrong folders; and the templates it is up against."""
+
+from __future__ import annotations
+
+import json
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from examples import speech
+from tinygrad_rnn.experiment import experiment
+
+pytest.importorskip("matplotlib")
+
+
+def run(*argv: str) -> int:
+    return experiment(speech.main, steps=3, quick=3, data="recordings", argv=["--quick", "--steps", "3", *argv])
+
+
+def write_wav(path: Path, seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(0, 3000, 1600).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(noise.tobytes())
+
+
+def test_recordings_are_glued_together(tmp_path: Path) -> None:
+    data = tmp_path / "wav"
+    data.mkdir()
+    for k in range(30):
+        write_wav(data / f"{'yes' if k % 2 else 'no'}_somebody_{k}.wav", k)
+    assert run("--out", str(tmp_path / "out"), "--data", str(data)) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "30 recordings of words" in results["source"]
+    assert results["pictures"][0]["file"] == "alignment.png" and (tmp_path / "out" / "alignment.png").exists()
+
+
+def test_a_wrong_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for k in range(4):
+        write_wav(tmp_path / f"yes_{k}.wav", k)
+    for name, reason in {"no": "does not begin with a label", "no_1": "1 of 'no': 3 or more are to be trained"}.items():
+        write_wav(tmp_path / f"{name}.wav", 9)
+        assert run("--out", str(tmp_path / "out"), "--data", str(tmp_path)) == 2
+        error = capsys.readouterr().err
+        assert reason in error and error.count("\n") == 1
+        (tmp_path / f"{name}.wav").unlink()
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_templates_are_found_stretched_and_joined(penalty: float) -> None:
+    rng = np.random.default_rng(0)
+    templates = [(name, rng.normal(size=(length, 6))) for name, length in {"a": 4, "b": 1, "c": 7}.items()]
+    known = dict(templates)
+    for said in ("a", "b", "cab", "aacca"):
+        x = np.concatenate([np.repeat(known[name], rng.integers(1, 3), axis=0) for name in said])
+        assert speech.one_pass(x + rng.normal(0, 0.01, x.shape), templates, penalty) == list(said)

@@ -1,0 +1,107 @@
+"""Sound as a network hears it: the energy in some bands of pitch, many times a second; and sound shaped by a spectrum.
+
+Samples are (N,) floats in [-1, 1]. All of it is short pieces under a Hann window, their spectra by FFT.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError, ShapeError
+
+Floats = npt.NDArray[np.floating[Any]]
+QUIET = 1e-8
+"""The power below which `log_mel` hears nothing: 80 dB less than the loudest that there is."""
+
+
+def log_mel(
+    samples: npt.ArrayLike, rate: int, *, bands: int = 40, window: float = 0.032, hop: float = 0.016
+) -> npt.NDArray[np.float32]:
+    """The natural logarithm of the power in `bands` bands, (T, bands) float32: what speech recognisers get to hear.
+
+    `rate` is the number of samples in a second, `window` how long a piece is, in seconds, `hop` how much later the next
+    one begins. T is 1 + the number of hops that fit; what is shorter than a window has silence after it. The power is
+    relative to a square wave from -1 to 1, and no less than `QUIET`. Raises ShapeError unless the samples are (N,), and
+    InputError for no samples, or times or bands that make no sense at this rate.
+
+        >>> tone = np.sin(2 * np.pi * 1000 * np.arange(8000) / 8000)
+        >>> features = log_mel(tone, 8000, bands=10)
+        >>> features.shape, int(features[7].argmax())
+        ((61, 10), 4)
+    """
+    x = _samples("log_mel", samples)
+    size, step = round(window * rate), round(hop * rate)
+    if size < 2 or step < 1:
+        raise InputError(f"a window of {window} s and a hop of {hop} s are {size} and {step} samples at {rate:,} Hz")
+    x = np.pad(x, (0, max(0, size - len(x))))
+    hann = _hann(size)
+    pieces = np.lib.stride_tricks.sliding_window_view(x, size)[::step]
+    power = np.abs(np.fft.rfft(pieces * hann)) ** 2 * (2 / (size * (hann**2).sum()))
+    return np.asarray(np.log(np.maximum(power @ mel_filters(bands, size, rate).T, QUIET)), np.float32)
+
+
+def mel_filters(bands: int, size: int, rate: int) -> npt.NDArray[np.float64]:
+    """Triangles that sum up a spectrum of `size` samples at `rate` Hz in `bands` bands: (bands, size // 2 + 1).
+
+    Each begins in the middle of the one before, and ends in the middle of the next. The middles are equally far apart,
+    from 0 Hz to rate / 2, in mel, 2595 log10(1 + f / 700): about as far as the ear tells pitches apart
+    (D. O'Shaughnessy, Speech Communication, 1987). Raises InputError for fewer than one band, or a band so narrow that
+    no frequency of the spectrum falls into it.
+
+        >>> mel_filters(2, 8, 8000).round(2)
+        array([[0.  , 0.68, 0.  , 0.  , 0.  ],
+               [0.  , 0.32, 0.91, 0.45, 0.  ]])
+    """
+    if bands < 1:
+        raise InputError(f"there is at least one band, not {bands}")
+    top = 2595 * np.log10(1 + rate / 2 / 700)
+    edges = 700 * (10 ** (np.linspace(0, top, bands + 2) / 2595) - 1)
+    low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    frequencies = np.arange(size // 2 + 1) * rate / size
+    filters = np.maximum(0, np.minimum((frequencies - low) / (middle - low), (high - frequencies) / (high - middle)))
+    if not filters.any(axis=1).all():
+        raise InputError(f"{bands} bands are too many for windows of {size} samples: one of them is empty")
+    return np.asarray(filters)
+
+
+def shape_spectrum(samples: npt.ArrayLike, gains: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The samples (N,) with the spectrum of each moment multiplied by that moment's `gains` (T, size // 2 + 1), (N,).
+
+    Row t of `gains`, one for each frequency from 0 to half the rate, is what holds around sample t * size / 2; between
+    two rows one fades into the other. Gains of 1 return the samples. Raises ShapeError unless size is even and there
+    are T = 1 + ⌈N / (size / 2)⌉ rows.
+
+        >>> noise = np.random.default_rng(0).normal(size=1000)
+        >>> np.allclose(shape_spectrum(noise, np.ones((9, 129))), noise)
+        True
+    """
+    x, g = _samples("shape_spectrum", samples), np.asarray(gains, np.float64)
+    hop = (g.shape[-1] if g.ndim else 1) - 1
+    size, rows = 2 * hop, 1 + -(-len(x) // hop) if hop else 0
+    if hop < 1 or g.shape != (rows, hop + 1):
+        raise ShapeError(f"shape_spectrum: {len(x)} samples need gains ({rows}, {hop + 1}), got {g.shape}")
+    padded = np.pad(x, (hop, rows * hop - len(x)))
+    pieces = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
+    shaped = np.fft.irfft(np.fft.rfft(pieces * _hann(size)) * g, size)
+    out = np.zeros(len(padded))
+    for half in (0, 1):  # every second piece, side by side without overlap
+        part = shaped[half::2].reshape(-1)
+        out[half * hop :][: len(part)] += part
+    return out[hop : hop + len(x)]
+
+
+def _hann(size: int) -> npt.NDArray[np.float64]:
+    """A window whose copies, half a window apart, add up to 1."""
+    return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size))
+
+
+def _samples(name: str, samples: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    x = np.asarray(samples, np.float64)
+    if x.ndim != 1:
+        raise ShapeError(f"{name}: samples must be (N,), got shape {x.shape}")
+    if not len(x):
+        raise InputError("there is no sound in a recording of 0 samples")
+    return x
