@@ -33,6 +33,7 @@ from tinygrad_rnn.tensor.recording import detect_anomaly, is_recording, no_grad
 if TYPE_CHECKING:
     from tinygrad_rnn import data as data
     from tinygrad_rnn import decoding as decoding
+    from tinygrad_rnn import experiment as experiment
     from tinygrad_rnn import models as models
     from tinygrad_rnn import nn as nn
     from tinygrad_rnn import optim as optim
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = ("data", "decoding", "models", "nn", "optim", "testing", "training")
+_LAZY = ("data", "decoding", "experiment", "models", "nn", "optim", "testing", "training")
 
 __all__ = [
     "Tensor",

@@ -69,7 +69,7 @@ class _Problem:
         return {}
 
     def evaluate(self) -> dict[str, float]:
-        from . import no_grad
+        from .tensor.recording import no_grad
 
         self.model.eval()
         try:
@@ -342,7 +342,9 @@ def _run(
 ) -> int:
     import matplotlib.figure  # noqa: F401  (before hours of training, not after)
 
-    from . import keep_freed_memory, manual_seed, nn, zeros
+    from . import nn
+    from .tensor.backend import keep_freed_memory, manual_seed
+    from .tensor.creation import zeros
     from .training import RunFolder
     from .training.checkpoint import write_atomically
 
