@@ -202,6 +202,9 @@ def main(run: Experiment) -> None:
     run.expect("layer-normalised GRU: its error, of the linear model's", errors[name] / linear, at_most=0.6)
     most = median if run.quick else 0.6 * linear
     run.expect("peephole LSTM: its error", errors["peephole LSTM"], at_most=float(most))
+    if not run.quick:
+        run.expect("peephole LSTM: its error, of the LSTM's", errors["peephole LSTM"] / errors["LSTM"], at_most=1)
+        run.expect("layer-normalised GRU: its error, of the GRU's", errors[name] / errors["GRU"], at_most=1)
     draw(run, x_test, ago_test, read)
 
 
