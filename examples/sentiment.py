@@ -34,8 +34,8 @@ OPENINGS = ["", "", "i think", "last night", "to be honest ,", "all in all ,"]
 WRONG = 0.1  # of the labels to learn from are wrong, as labels given by people are
 SHOWN = [
     "the film was not dull",
-    "the plot was dull but the cast was very funny",
-    "the plot was funny but the cast was very dull",
+    "the plot was dull but the cast was funny",
+    "the plot was funny but the cast was dull",
     "the music was a bit silly and the story was really moving",
 ]
 

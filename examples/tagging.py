@@ -166,11 +166,13 @@ def main(run: Experiment) -> None:
     first = (first_of_word(tags[2]) == 0) & (tags[2] == TAGS.index("keyword"))
     guessed, known = (100 * right[name][first].mean() for name in ("forward", "both ways"))
     run.note(f"The first letter of a keyword: {guessed:.1f} % right forward, {known:.1f} % both ways.")
+    worse = [tag for tag, a, b in zip(TAGS[1:], rows[-2][1:], rows[-1][1:], strict=False) if float(a) > float(b)]
+    run.note(f"Where forward alone is better: {', '.join(worse) or 'nowhere'}.")
     ahead = forward - max(baselines)
     run.expect("both ways: accuracy in %", both, at_least=80 if run.quick else 96)
     run.expect("forward, ahead of the best baseline by", ahead, at_least=10 if run.quick else 20)
-    run.expect("both ways, ahead of forward by", both - forward, at_least=0.5)
-    run.expect("the same at the first letter of a keyword", known - guessed, at_least=3)
+    run.expect("both ways, ahead of forward by", both - forward, at_least=0 if run.quick else 0.5)
+    run.expect("the same at the first letter of a keyword", known - guessed, at_least=1 if run.quick else 3)
     draw_where(run, tags[2], right)
     draw_source(run, texts[2], tags[2], guesses)
 
@@ -226,4 +228,4 @@ def draw_source(run: Experiment, text: str, tags: np.ndarray, guesses: dict[str,
 
 
 if __name__ == "__main__":
-    sys.exit(experiment(main, steps=3000, quick=250, data="a folder of your own Python files"))
+    sys.exit(experiment(main, steps=4000, quick=250, data="a folder of your own Python files"))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INSTALL = 'pictures need matplotlib: pip install "tinygrad-rnn[viz]"'
 
@@ -18,23 +21,32 @@ def plot_loss(
     title: str,
     lines: Mapping[str, float] | None = None,
 ) -> None:
-    """Draw bits per character over steps from the records of a `metrics.jsonl`, and save the picture as
-    `path`.
-
-    The training curve stands faint and smoothed, held-out figures are points, `lines` are labelled horizontal
-    lines. Raises ImportError, with what to install, where matplotlib is missing.
+    """Save what `draw_loss` draws as the picture `path`. Raises ImportError, with what to install, where matplotlib is
+    missing.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError(INSTALL) from None
 
+    figure = Figure(figsize=(9, 5.2), dpi=150, layout="constrained")
+    draw_loss(figure, records, title=title, lines=lines)
+    figure.savefig(os.fspath(path))
+
+
+def draw_loss(
+    figure: Figure, records: Sequence[Mapping[str, Any]], *, title: str, lines: Mapping[str, float] | None = None
+) -> None:
+    """Draw bits per character over steps from the records of a `metrics.jsonl` on a figure of matplotlib.
+
+    A record has a `step`, and `bits_per_char` of the training or `held_out_bits_per_char` or both. The training curve
+    stands faint and smoothed, held-out figures are points, `lines` are labelled horizontal lines.
+    """
     blue, orange, ink, grey = "#3b6fb6", "#d9622b", "#222222", "#8a8a8a"
     steps = np.array([r["step"] for r in records], dtype=float)
     train = np.array([_number(r.get("bits_per_char")) for r in records])
     held = [(r["step"], r["held_out_bits_per_char"]) for r in records if _number(r.get("held_out_bits_per_char")) > 0]
 
-    figure = Figure(figsize=(9, 5.2), dpi=150, layout="constrained")
     axes = figure.subplots()
     for bits in (lines or {}).values():
         axes.axhline(bits, color=grey, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
@@ -71,7 +83,6 @@ def plot_loss(
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.legend(frameon=False, loc="upper right", ncols=2)
-    figure.savefig(os.fspath(path))
 
 
 def _label(axes: Any, labels: list[tuple[float, str, str]]) -> None:

@@ -1,0 +1,157 @@
+"""A network that writes: an LSTM learns which character comes next, and is then asked for text.
+
+At each step it gives a probability to every character. Minus the binary logarithm of that of the right one is how many
+bits the character costs: the mean over text that it has never seen, bits per character, says how good it is, and is
+comparable with what n-gram models need, and a file compressor. The text is cut into pieces, but the state is carried
+from one to the next: gradients reach back to the beginning of a piece, memory further.
+
+Then the same network writes in several ways. A low temperature, or only the k likeliest characters, is safe and dull;
+a high one is lively and misspelt; and the likeliest text of all, which a beam search looks for, goes round in circles.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+
+import tinygrad_rnn as tr
+from tinygrad_rnn import nn
+from tinygrad_rnn.data import (
+    NGram,
+    Streams,
+    Vocabulary,
+    default_text,
+    measure_baselines,
+    passage,
+    read_text,
+    split_held_out,
+)
+from tinygrad_rnn.decoding import beam_search, generate
+from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.experiment import Experiment, experiment
+from tinygrad_rnn.models import CharModel, CharModelConfig
+from tinygrad_rnn.nn import functional as F
+from tinygrad_rnn.training.language import bits_per_char, character_bits
+from tinygrad_rnn.training.plot import draw_loss
+
+STREAMS, STEPS = 16, 32  # so many places of the text are read at once, in pieces of so many characters
+WRITTEN = 480  # characters of a sample; fewer with --quick
+
+
+def main(run: Experiment) -> None:
+    text = read_text(run.data) if run.data else default_text()
+    if len(text) < 20_000:
+        raise InputError(f"{run.data}: {len(text):,} characters are too few to learn from: 20,000 at least")
+    vocabulary = Vocabulary.of(text)
+    ids = vocabulary.encode(text)
+    before, test = split_held_out(ids, 0.1)
+    train, choose = split_held_out(before, 0.05)
+    run.source(
+        f"{run.data or 'help pages of the standard library (pydoc_data.topics)'}: {len(train):,} characters to learn "
+        f"from, {len(choose):,} to choose by, {len(test):,} to test with"
+    )
+
+    model = CharModel(CharModelConfig(len(vocabulary), hidden=128 if run.quick else 256, dropout=0.1)).to(run.device)
+    streams, held_out = Streams(train, STREAMS, STEPS, run.seed), passage(train, choose, batch=32)
+    carried = None
+
+    def loss(step: int) -> tuple[tr.Tensor, int]:
+        nonlocal carried
+        chunk = streams[step]
+        scores, state = model(chunk.x, None if chunk.fresh else carried)
+        carried = tuple(part.detach() for part in state)  # its values go on, its graph does not
+        return F.cross_entropy(scores, chunk.y), chunk.y.size
+
+    def evaluate() -> dict[str, float]:
+        return {"held_out_bits_per_char": bits_per_char(model, held_out)}
+
+    fit = run.fit("LSTM", model, loss, evaluate, lr=8e-3 if run.quick else 4e-3, unit="chars")
+    bits = {f"LSTM, {model.config.hidden} hidden units": bits_per_char(model, passage(before, test, batch=32))}
+    network = next(iter(bits))
+    bits |= {f"{n}-gram": NGram.fit(before, n, len(vocabulary)).bits(before, test) for n in (2, 5)}
+    bits |= {baseline.name: baseline.bits_per_char for baseline in measure_baselines(vocabulary, before, test)}
+    ranking = sorted(bits, key=bits.get)
+    rows = [[name, f"{bits[name]:.3f}"] for name in ranking]
+    run.table("Bits per character of the test", ["", "bits"], rows, best=ranking.index(network))
+    better = [name for name in ranking if bits[name] < bits[network]]
+    run.note(f"Better than the network: {', '.join(better) or 'none of them'}.")
+    against = "3-gram" if run.quick else "5-gram"
+    run.expect(f"bits per character less than the {against}", bits[against] - bits[network], at_least=0.05)
+
+    caption = "Bits per character while learning, and what n-grams and lzma need for the test."
+    records = [{**record, "bits_per_char": record["loss"] / math.log(2)} for record in fit.records]
+    with run.picture("learning.png", caption, (9, 5)) as figure:
+        draw_loss(figure, records, title=network, lines={n: b for n, b in bits.items() if n != network})
+    prompt = "The " if set("The ") <= set(vocabulary.characters) else text[: text.find(" ") + 1] or text[:1]
+    samples = write(run, model, vocabulary, prompt, WRITTEN // 3 if run.quick else WRITTEN)
+    rows, known = [], set(vocabulary.decode(before).split())
+    costs = {}
+    for name, sample in samples.items():
+        costs[name] = surprise(model, vocabulary.encode(prompt), vocabulary.encode(sample))
+        said = sample.split()[:-1]  # the last word may be cut off
+        real = np.mean([word in known for word in said]) if said else math.nan
+        again = np.mean([sample[k : k + 15] in sample[: k + 14] for k in range(len(sample) - 14)])
+        rows.append([name, f"{costs[name].mean():.2f}", f"{real:.0%}", f"{again:.0%}"])
+    run.table("What it writes", ["", "bits per character", "words of the text", "said before"], rows)
+    ratio = costs["beam of 5"].mean() / costs["temperature 1"].mean()
+    run.expect("bits per character of the beam's text over those at temperature 1", ratio, at_most=0.6)
+    draw_samples(run, prompt, samples, costs)
+
+
+def write(run: Experiment, model: nn.Module, vocabulary: Vocabulary, prompt: str, length: int) -> dict[str, str]:
+    """A text for each way to choose the next character."""
+    ways = {
+        "temperature 0.3": {"temperature": 0.3},
+        "temperature 0.7": {"temperature": 0.7},
+        "temperature 1": {"temperature": 1.0},
+        "temperature 1.4": {"temperature": 1.4},
+        "top 3": {"temperature": 1.0, "top_k": 3},
+    }
+    found = {
+        name: "".join(generate(model, vocabulary, prompt, length, seed=run.seed, **way)) for name, way in ways.items()
+    }
+
+    def step(last: np.ndarray, state: tuple[tr.Tensor, ...]) -> tuple[tr.Tensor, tuple[tr.Tensor, ...]]:
+        scores, state = model(last[None], state)
+        return scores[0], state
+
+    *first, last = vocabulary.encode(prompt).tolist()
+    with tr.no_grad():
+        state = model(np.array(first)[:, None])[1] if first else None
+        ids, _ = beam_search(step, state, last, width=5, length=length)[0]
+    return {**found, "beam of 5": vocabulary.decode(ids)}
+
+
+def surprise(model: nn.Module, prompt: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """How many bits each character costs (N,), after the prompt."""
+    streams = passage(prompt, ids, batch=1, warm_up=len(prompt) - 1)
+    return character_bits(model, streams)[streams.counted]
+
+
+def draw_samples(run: Experiment, prompt: str, samples: dict[str, str], costs: dict[str, np.ndarray]) -> None:
+    """The texts side by side, each character on a ground that is the darker, the more bits it costs."""
+    columns, lines = 40, 12
+    style = {"fontfamily": "monospace", "fontsize": 7.5, "color": "#222222", "ha": "center", "va": "center"}
+    with run.picture("samples.png", "Six ways to write; the darker, the less expected.", (11, 6.2)) as figure:
+        for k, (name, sample) in enumerate(samples.items()):
+            axes = figure.add_subplot(2, 3, k + 1, xlim=(0, columns), ylim=(lines, -0.6))
+            axes.set_title(f"{name}: {costs[name].mean():.2f} bits per character", fontsize=10, loc="left")
+            axes.axis("off")
+            places, before = [], " "
+            for c, cost in [*((c, 0.0) for c in prompt), *zip(sample, costs[name], strict=True)]:
+                if not (c.isspace() and before.isspace()):  # one of several blanks is enough
+                    places.append((c, cost))
+                before = c
+            ground = np.zeros((lines, columns))
+            for i, (c, cost) in enumerate(places[: columns * lines]):
+                row, column = divmod(i, columns)
+                ground[row, column] = cost
+                if not c.isspace():
+                    axes.text(column + 0.5, row, c, **style)
+            axes.imshow(ground, "Oranges", vmin=0, vmax=12, aspect="auto", extent=(0, columns, lines - 0.5, -0.5))
+
+
+if __name__ == "__main__":
+    sys.exit(experiment(main, steps=5000, quick=600, data="a text file"))
