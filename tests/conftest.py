@@ -2,7 +2,7 @@
 
 HYPOTHESIS_PROFILE chooses how long: `dev` (the default; few examples, new ones every time), `ci` (the default
 where CI is set; the same examples every time) or `thorough` (`make test-thorough`). A test that needs another number
-than the profile's says so with `tests.examples.examples`, for all three.
+than the profile's says so with `tests.profiles.examples`, for all three.
 """
 
 from __future__ import annotations

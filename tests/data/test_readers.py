@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.examples import examples
+from tests.profiles import examples
 from tinygrad_rnn.data import read_csv, read_idx, read_labelled, read_recordings, read_tsv, read_wav
 from tinygrad_rnn.errors import InputError
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
-from tests.examples import examples
 from tests.nn.test_recurrent import EVERY, FORWARD
+from tests.profiles import examples
 from tests.reference import GATES, assert_close, assert_steps_close, backward, forward
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import cells

@@ -21,7 +21,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
-from tests.examples import examples
+from tests.profiles import examples
 from tests.reference import Network, assert_close, assert_steps_close
 from tinygrad_rnn.testing.strategies import configurations, seeds
 from tinygrad_rnn.testing.subject import KINDS, Configuration

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
-from tests.examples import examples
+from tests.profiles import examples
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import ctc
 from tinygrad_rnn.nn.functional import ctc_loss

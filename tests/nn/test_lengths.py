@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
-from tests.examples import examples
 from tests.nn.test_recurrent import KINDS, LAYERS, Case, both_graphs, each_kind, masks_of
+from tests.profiles import examples
 from tests.reference import assert_close
 from tinygrad_rnn.errors import DTypeError, ShapeError
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
-from tests.examples import examples
+from tests.profiles import examples
 from tinygrad_rnn import nn
 from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.testing import Boolean, Distinct, Domain, GradientError, Integer, Real, check_module, check_op

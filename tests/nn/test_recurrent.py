@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
-from tests.examples import examples
+from tests.profiles import examples
 from tests.reference import GATES, Network, assert_close, assert_steps_close
 from tinygrad_rnn.errors import DTypeError, GraphFreedError, ShapeError
 from tinygrad_rnn.tensor.fused import fused_enabled

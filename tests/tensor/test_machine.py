@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import tinygrad_rnn as tr
-from tests.examples import examples
+from tests.profiles import examples
 from tinygrad_rnn.tensor import graph
 
 # --- the reference: numbers ---------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tests.examples import examples
+from tests.profiles import examples
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.graph import leaf
 from tinygrad_rnn.tensor.tensor import box

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 
 import tinygrad_rnn as tr
-from tests.examples import examples
+from tests.profiles import examples
 from tinygrad_rnn import nn
 from tinygrad_rnn.tensor.backend import generator
 from tinygrad_rnn.testing import LawError, check_recurrent

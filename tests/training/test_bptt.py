@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
-from tests.examples import examples
+from tests.profiles import examples
 from tinygrad_rnn import nn
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.training import tbptt
