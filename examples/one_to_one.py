@@ -6,7 +6,8 @@ many parameters as the other, more or less, at three sizes; which is the better 
 
 Then what sharing weights is for. Trained on digits in the middle of a taller picture, both are shown digits that stand
 higher or lower than any in training. To the plain network a shifted digit is a new set of pixels, whose weights never
-learned a thing; to the recurrent one it is the same rows, earlier or later.
+learned a thing; to the recurrent one it is the same rows, earlier or later. (Its answer is read off the largest value
+that each unit had on the way. Its last state would not do: blank rows below a digit wear that away.)
 """
 
 from __future__ import annotations
