@@ -277,3 +277,10 @@ def test_dropout_acts_in_training_only() -> None:
     assert model.training
     first, second = (NextCharacter(model, task.streams, task.held_out).loss(0)[0].item() for _ in range(2))
     assert first != second
+
+
+def test_an_evaluation_does_not_overwrite_a_figure_of_the_training() -> None:
+    task = Line()
+    task.evaluate = lambda: {"far": 1.0, "root": 2.0}
+    with pytest.raises(ValueError, match="returns 'root', which is a figure of the training"):
+        run(task, Budget(steps=2))

@@ -201,6 +201,8 @@ def train(
                     if due:
                         reached = int(used * evaluations)
                         figures = task.evaluate()
+                        if taken := sorted(record.keys() & figures.keys()):
+                            raise ValueError(f"evaluate() returns {taken[0]!r}, which is a figure of the training")
                         record |= figures
                         goal = figures[task.goal]
                         if not math.isfinite(goal):
