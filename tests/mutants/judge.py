@@ -199,10 +199,11 @@ class Witnesses:
     def __init__(self, column_of: Callable[[str], str], verdict: Verdict) -> None:
         self.column_of, self.verdict = column_of, verdict
 
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
         column = self.column_of(item.nodeid)
-        done = column in self.verdict.killers or (column in LAST and self.verdict.killers)
-        return True if done else None
+        if column in self.verdict.killers or (column in LAST and self.verdict.killers):
+            pytest.skip("not asked")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         column = self.column_of(report.nodeid)

@@ -340,11 +340,13 @@ def cosmic_edits(text: Text) -> Iterator[Edit]:
     from cosmic_ray.mutating import mutate_code
 
     code = [text.span(n) for n in code_of(text) if isinstance(n, ast.expr | ast.stmt) and not compound(n)]
+    # `strict=` of a zip refuses lists of two lengths, as `if ...: raise` does
+    checks = [text.span(n) for n in ast.walk(text.tree) if isinstance(n, ast.keyword) and n.arg == "strict"]
     for operator in operators():
         positions = [p for node in ast_nodes(get_ast(text.source)) for p in operator.mutation_positions(node)]
         for i, ((line, column), _) in enumerate(positions):
             at = text.starts[line - 1] + column
-            if any(start <= at < stop for start, stop in code):
+            if any(start <= at < stop for start, stop in code) and not any(a <= at < b for a, b in checks):
                 mutated = mutate_code(text.source, operator, i)
                 if mutated is not None and mutated != text.source:
                     yield 0, len(text.source), mutated

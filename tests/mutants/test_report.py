@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from pathlib import Path
 
@@ -72,6 +74,17 @@ def test_an_oracle_that_objects_is_named_and_not_asked_again() -> None:
     for check in (lambda: None, law, law):
         judge.hear(verdict, "value", check)
     assert verdict == judge.Verdict({"value": 2}, {"value": "AssertionError: wrong"})
+
+
+def test_a_test_that_is_not_asked_makes_no_other_fail(tmp_path: Path) -> None:
+    (tmp_path / "test_a.py").write_text("def test_one():\n    assert False\n\ndef test_two():\n    pass\n")
+    (tmp_path / "test_b.py").write_text("def test_three():\n    pass\n")
+    verdict = judge.Verdict()
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--import-mode=importlib", f"--rootdir={tmp_path}"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main([*options, str(tmp_path)], plugins=[judge.Witnesses(lambda node: node[5:6], verdict)])
+    assert list(verdict.killers) == ["a"]
+    assert verdict.witnesses == {"a": 1, "b": 1}
 
 
 def test_a_fork_sees_the_mutated_source_and_no_file_is_written(tmp_path: Path) -> None:

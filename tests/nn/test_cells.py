@@ -16,6 +16,8 @@ from tests.profiles import examples
 from tests.reference import GATES, assert_close, assert_steps_close, backward, forward
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import cells
+from tinygrad_rnn.tensor.fused import fused_enabled
+from tinygrad_rnn.tensor.graph import newest_first
 from tinygrad_rnn.testing import check_recurrent
 
 KINDS = sorted(GATES)
@@ -45,6 +47,18 @@ def plain(step: Callable[..., tr.Tensor], *arguments: Any, **options: Any) -> tr
         return step(*arguments, **options)
     finally:
         tr.enable_fused(True)
+
+
+@each_kind
+@both_graphs
+def test_a_cell_records_the_kernel_or_the_plain_graph(kind: str, fused: bool) -> None:
+    if not fused_enabled():
+        pytest.skip("kernels are off")
+    y = CELLS[kind](2, 3, fused=fused)(tr.ones(4, 2))
+    y = y[0] if isinstance(y, tuple) else y
+    recorded = {node.plan.name for node in newest_first([y._node]) if node.plan}
+    assert (f"{kind}_step" in recorded) == fused
+    assert ("tanh" in recorded) == (not fused)
 
 
 @each_kind

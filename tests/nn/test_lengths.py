@@ -286,8 +286,21 @@ def test_wrong_lengths_are_named(kind: str) -> None:
         layer(tr.zeros(5, 3), lengths=[5])
     with pytest.raises(ValueError, match=r"lengths\[0\] is 1, but the input has 0 steps"):
         layer(tr.zeros(0, 1, 3), lengths=[1])
-    y, _ = layer(tr.zeros(5, 0, 3), lengths=[])
-    assert y.shape == (5, 0, 4)
+
+
+@pytest.mark.parametrize("T", [0, 5])
+@each_kind
+def test_a_batch_of_no_sequences(kind: str, T: int) -> None:
+    results = []
+    for lengths in ([], None):
+        layer = Case(kind, T, 0, num_layers=2, bidirectional=True).layer()
+        y, state = layer(tr.zeros(T, 0, 3, dtype="float64"), lengths=lengths)
+        if y.requires_grad:
+            y.sum().backward()
+        results.append([y, *(state if kind == "lstm" else [state]), *(p.grad for p in layer.parameters())])
+    for a, b in zip(*results, strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or (a.shape == b.shape and not a.numpy().any())
 
 
 @each_kind

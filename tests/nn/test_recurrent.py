@@ -16,6 +16,7 @@ from tests.profiles import examples
 from tests.reference import GATES, Network, assert_close, assert_steps_close
 from tinygrad_rnn.errors import DTypeError, GraphFreedError, ShapeError
 from tinygrad_rnn.tensor.fused import fused_enabled
+from tinygrad_rnn.tensor.graph import newest_first
 from tinygrad_rnn.testing import check_recurrent
 
 LAYERS: dict[str, Any] = {"rnn": tr.nn.RNN, "lstm": tr.nn.LSTM, "gru": tr.nn.GRU}
@@ -451,6 +452,17 @@ def test_with_kernels_off_everything_is_the_same(kind: str) -> None:
     assert_close(found[0], expected[0], 1e-12)
     for name in expected[3]:
         assert_close(found[3][name], expected[3][name], 1e-11)
+
+
+@each_kind
+@both_graphs
+def test_a_layer_records_the_kernel_or_the_plain_graph(kind: str, fused: bool) -> None:
+    if not fused_enabled():
+        pytest.skip("kernels are off")
+    y, _ = Case(kind, 5, 4, fused=fused).layer()(tr.Tensor(np.ones((5, 4, 3))))
+    recorded = {node.plan.name for node in newest_first([y._node]) if node.plan}
+    assert (f"{kind}_step" in recorded) == fused
+    assert ("tanh" in recorded) == (not fused)
 
 
 @each_kind

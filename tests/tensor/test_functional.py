@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.tensor import graph
 
 
 def t(data, requires_grad=False):
@@ -38,6 +39,69 @@ def test_value_and_grad_takes_argnums_and_keywords():
     assert tr.grad_of(f, argnums=1)(t(1.0), t(5.0)).item() == 1
     with pytest.raises(tr.errors.ShapeError, match=r"one element, not \(2,\)"):
         tr.grad_of(lambda x: x * 2)(t([1.0, 2.0]))
+
+
+def test_the_value_beside_a_gradient_can_be_differentiated_if_the_gradient_can():
+    x, w = t([1.0, 2.0]), t([3.0, 4.0], True)
+    value, slope = tr.value_and_grad(lambda x: (x * x * w).sum())(x)
+    assert tr.grad(value, w).tolist() == [1, 4]
+    assert tr.grad(slope.sum(), w).tolist() == [2, 4]
+
+
+def test_arrays_and_lists_are_taken_for_tensors():
+    x, v, n = [1.0, 2.0], [1.0, 10.0], np.array([1.0, 2.0])
+    assert tr.grad_of(quartic)(x).tolist() == tr.grad_of(quartic)(n).tolist() == [4, 32]
+    assert tr.jacobian(lambda x: x * x)(x).tolist() == tr.jacobian(lambda x: x * x)(n).tolist() == [[2, 0], [0, 4]]
+    assert tr.vjp(lambda x: x * x, n)[1](np.array(v))[0].tolist() == [2, 40]
+    assert tr.vjp(lambda x: x * x, x)[1](v)[0].tolist() == [2, 40]
+    assert tr.jvp(lambda x: x * x, (n,), (np.array(v),))[1].tolist() == [2, 40]
+    assert tr.hvp(quartic, (x,), (v,))[0].tolist() == [12, 480]
+
+
+def test_a_recorded_gradient_has_the_dtype_of_its_leaf():
+    x, w = tr.Tensor([1.0, 2.0], requires_grad=True), t([3.0, 4.0])
+    g = tr.grad((x * x * w).sum(), x, create_graph=True)
+    assert (g.dtype, g.tolist()) == ("float32", [6, 16])
+    second = tr.grad((g * w).sum(), x)
+    assert (second.dtype, second.tolist()) == ("float32", [18, 32])
+
+
+def test_a_recorded_gradient_of_what_is_not_reached_is_zero():
+    x, w = t([1.0, 2.0], True), t([[3.0]], True)
+    gx, gw = tr.grad((x * x).sum(), [x, w], create_graph=True)
+    assert gx.tolist() == [2, 4]
+    assert gw.tolist() == [[0]]
+
+
+def test_grad_of_a_list_is_that_of_its_sum():
+    x = t([1.0, 2.0], True)
+    assert tr.grad([(x * x).sum(), x.sum()], x).tolist() == [3, 5]
+    assert tr.grad([(x * x).sum()], [x])[0].tolist() == tr.grad((x * x).sum(), x).tolist() == [2, 4]
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_gradient_of_another_shape_is_refused(create_graph):
+    x = t(np.ones((2, 3)), True)
+    for wrong in (t(np.ones(3)), np.ones((3, 2)), 1.0):
+        with pytest.raises(tr.errors.ShapeError, match=r"gradient of shape .* for a tensor of shape \(2, 3\)"):
+            tr.grad(x * 2, x, gradient=wrong, create_graph=create_graph)
+
+
+def test_derivatives_under_detect_anomaly_are_those_without():
+    def derivatives():
+        x, w = t([[0.5, -1.0], [2.0, 0.3]], True), t([[1.0, 2.0], [-0.5, 0.7]], True)
+
+        def loss():
+            return (tr.tanh(x @ w) * w[0] * t([2.0, 3.0])).sum()
+
+        loss().backward()
+        slopes = tr.grad(loss(), [x, w], create_graph=True)
+        second = tr.grad(sum((s * s).sum() for s in slopes), [x, w])
+        return [g.tolist() for g in (x.grad, w.grad, *slopes, *second)]
+
+    plain = derivatives()
+    with tr.detect_anomaly():
+        assert derivatives() == plain
 
 
 def test_grad_of_leaves_the_users_leaves_alone():
@@ -72,6 +136,14 @@ def test_vjp_and_jvp_are_transposes():
     assert np.allclose(tr.jacobian(f)(x).numpy() @ v.numpy(), dy.numpy(), rtol=1e-13, atol=0)
 
 
+def test_grad_of_a_leaf_inside_no_grad():
+    x = t([3.0], True)
+    with tr.no_grad():
+        assert tr.grad_of(lambda v: (v * v).sum())(x).tolist() == [6]
+        assert tr.hvp(quartic, (x,), ([1.0],))[0].tolist() == [108]
+    assert x.grad is None
+
+
 def test_a_derivative_is_recorded_only_if_it_can_be_asked_for():
     x, v, w = t([1.0, 2.0]), t([1.0, 10.0]), t([3.0, 4.0], True)
     y, pull = tr.vjp(lambda x: x * x, x)
@@ -90,6 +162,7 @@ def test_a_derivative_is_recorded_only_if_it_can_be_asked_for():
     assert tr.grad(dy.sum(), w).tolist() == [2, 40]
     y, dy = tr.jvp(lambda x: x * x, (x,), (w,))
     assert tr.grad(dy.sum(), w).tolist() == [2, 4]
+    assert not tr.hvp(quartic, (x,), (v,))[0].requires_grad
 
 
 def test_a_recorded_gradient_is_the_sum_of_slices_products_and_whole_uses():
@@ -113,6 +186,8 @@ def test_vjp_of_several_outputs():
     assert z.item() == 3
     assert pull((v, t(100.0)))[0].tolist() == [102, 140]
     assert pull([v, t(0.0)])[0].tolist() == [2, 40]  # again: the graph is kept
+    with pytest.raises(tr.errors.ShapeError, match="2 outputs, but 1 gradients"):
+        pull((v,))
 
 
 @pytest.mark.filterwarnings("ignore:.*sqrt:RuntimeWarning")
@@ -123,11 +198,32 @@ def test_jvp_of_linear_and_constant_functions():
     assert tr.jvp(lambda x: tr.where(x > 0, tr.sqrt(x), x), (t([-1.0, 4.0]),), (v,))[1].tolist()[1] == 2.5
 
 
+def test_jvp_of_what_does_not_depend_on_the_input():
+    x, v, w = t([1.0, 2.0]), t([1.0, 10.0]), t([3.0, 4.0], True)
+    y, dy = tr.jvp(lambda x: w * 2, (x,), (v,))
+    assert dy.tolist() == [0, 0]
+    assert tr.grad(y.sum(), w).tolist() == [2, 2]
+    for f in (lambda x: x > 1, lambda x: x.argmax()):  # no floats: nothing to differentiate
+        y, dy = tr.jvp(f, (x,), (v,))
+        assert y.tolist() == f(x).tolist()
+        assert (dy.dtype, dy.shape) == (y.dtype, y.shape)
+        assert not dy.numpy().any()
+
+
 def test_jacobian_shapes():
     x = t(np.arange(6.0).reshape(2, 3))
     assert tr.jacobian(lambda x: x.sum(axis=0) ** 2)(x).shape == (3, 2, 3)
     assert tr.jacobian(lambda x: x[:0])(x).shape == (0, 3, 2, 3)
     assert tr.jacobian(lambda a, x: a * x, argnums=1)(t(2.0), t([1.0, 1.0])).tolist() == [[2, 0], [0, 2]]
+    assert tr.jacobian(lambda x: (x * x).sum())(t([1.0, 3.0])).tolist() == [2, 6]
+    assert tr.jacobian(lambda a, b, c, k=1: a * b * c**k)(t([1.0, 1.0]), t(3.0), t(5.0), k=2).tolist() == [
+        [75, 0],
+        [0, 75],
+    ]
+    a = np.random.default_rng(0).standard_normal((4, 2))
+    expected = np.einsum("ik,jl->ijkl", a, np.eye(3))
+    assert np.array_equal(tr.jacobian(lambda x: t(a) @ x)(x).numpy(), expected)
+    assert np.array_equal(tr.hessian(lambda x: ((t(a) @ x) ** 2).sum() / 2)(x).shape, (2, 3, 2, 3))
 
 
 def test_hessian_and_hvp_agree():
@@ -141,6 +237,9 @@ def test_hessian_and_hvp_agree():
     assert np.allclose(h, h.T, rtol=1e-12, atol=0)
     assert np.allclose(tr.hvp(f, (x,), (v,))[0].numpy(), h @ v.numpy(), rtol=1e-12, atol=0)
     assert tr.hvp(lambda x: (x * 3).sum(), (x,), (v,))[0].tolist() == [0, 0, 0]
+    hx, hz = tr.hvp(lambda x, z: f(x) + z.sum(), (x, t(1.0)), (v, t(5.0)))
+    assert np.allclose(hx.numpy(), h @ v.numpy(), rtol=1e-12, atol=0)
+    assert hz.item() == 0
 
 
 def test_third_order_of_a_recurrent_step():
@@ -173,6 +272,10 @@ def test_misuse_is_named():
         tr.grad(3.0, x)
     with pytest.raises(ValueError, match="1 primals, but 0 tangents"):
         tr.jvp(lambda x: x, (x,), ())
+    with pytest.raises(ValueError, match="1 primals, but 2 vectors"):
+        tr.hvp(lambda x: x * x, (x,), (x, x))
+    with pytest.raises(tr.errors.ShapeError, match="a tensor of one element, not float"):
+        tr.grad_of(lambda x: 3.0)(x)
     for call in (tr.jvp, tr.hvp):
         with pytest.raises(TypeError, match="the function must return one Tensor, not tuple"):
             call(lambda x: (x, x), (x,), (x,))
@@ -246,6 +349,11 @@ def test_second_order_through_checkpoint():
         assert np.allclose(x, y, rtol=1e-12, atol=0)
 
 
+def ops_of(y):
+    """The names of the ops that a tensor was computed by."""
+    return {n.plan.name for n in graph.newest_first([y._node]) if n.plan}
+
+
 def test_checkpoint_returns_tuples_of_any_float_dtype():
     x = tr.Tensor([1.0, 2.0], requires_grad=True)
     y = t([3.0], True)
@@ -264,6 +372,36 @@ def test_checkpoint_takes_nested_outputs():
     (a.sum() + b.sum() * 10 + c.sum() * 100).backward()
     assert x.grad.tolist() == [2 + 30 + 100, 4 + 100]
     assert y.grad.tolist() == [10]
+
+
+def test_checkpoint_keeps_nothing_inside_nested_outputs():
+    x = t([1.0, 2.0], True)
+    a, (b, [c]) = tr.checkpoint(lambda: (x.tanh(), (x.exp(), [tr.sin(x)])))
+    for y in (a, b, c):
+        assert "checkpoint" in ops_of(y)
+        assert not ops_of(y) & {"tanh", "exp", "sin"}
+
+
+def test_checkpoint_returns_outputs_of_any_shape():
+    rng = np.random.default_rng(2)
+    arrays, v = [rng.standard_normal((2, 3)), rng.standard_normal(())], t(rng.standard_normal((3, 2)))
+    results = []
+    for call in (plain, tr.checkpoint):
+        x, w = (t(a, True) for a in arrays)
+        a, b, c = call(lambda x, w: (tr.tanh(x).T * w, (x * x).sum() * w, x[0] * w), x, w)
+        assert (a.shape, b.shape, c.shape) == ((3, 2), (), (3,))
+        first = tr.grad((a * v).sum() + b + (c * c).sum(), [x, w], create_graph=True)
+        second = tr.grad(sum((g * g).sum() for g in first), [x, w])
+        results.append([g.numpy() for g in (a, b, c, *first, *second)])
+    for x, y in zip(*results, strict=True):
+        assert np.allclose(x, y, rtol=1e-12, atol=0)
+
+
+def test_what_was_there_before_a_checkpoint_comes_back_as_it_is():
+    x = t([2.0], True)
+    assert tr.checkpoint(lambda v: v, x) is x
+    with tr.no_grad():
+        assert tr.checkpoint(lambda v: [v, v], x) == [x, x]
 
 
 def test_nested_checkpoints_replay_decisions_and_draws():
@@ -352,6 +490,9 @@ def test_checkpoint_replays_random_draws():
     y2 = tr.checkpoint(f, x)
     y2.backward()
     assert tr.rand(4).tolist() == expected
+    tr.manual_seed(3)
+    f(x)
+    assert tr.rand(4).tolist() == expected  # and the first run draws as a call does
     assert masks[1] == masks[2]
     assert np.array_equal(x.grad.numpy(), masks[2])
     assert y.item() == y2.item()
@@ -370,6 +511,17 @@ def test_checkpoint_replays_decisions():
     mode["training"] = False
     y.sum().backward()
     assert x.grad.item() == 10
+
+
+def test_decisions_are_replayed_in_their_order():
+    from tinygrad_rnn.tensor.functional import replayable
+
+    settings = [2.0, 30.0, 400.0]
+    x = t([1.0, 5.0], True)
+    y = tr.checkpoint(lambda x: (x * replayable(settings[0]) + replayable(settings[1])) * replayable(settings[2]), x)
+    settings[:] = [0.0, 0.0, 0.0]
+    y.sum().backward()
+    assert x.grad.tolist() == [800, 800]
 
 
 def test_checkpoint_without_recording_or_gradients_is_a_call():
@@ -409,3 +561,9 @@ def test_a_fused_op_is_its_plain_definition():
         tr.enable_fused(True)
     f(x.detach(), w).backward()
     assert calls[-1] == (False, True)
+
+
+def test_a_fused_op_whose_definition_does_not_depend_on_its_input():
+    f = tr.fused(lambda x: t([7.0, 7.0]), lambda x: x * 0 + 7.0, lambda g, y, needs, x: (g * 0,))
+    x = t([1.0, 2.0], True)
+    assert tr.grad((f(x) * x * x).sum(), x, create_graph=True).tolist() == [14, 28]

@@ -103,6 +103,14 @@ def test_detect_anomaly_names_where_a_nan_is_born():
     assert "y = (sick(leaf([1.0])) * 2.0).sum()" in caught.value.__notes__[0]
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_detect_anomaly_finds_a_nan_made_of_an_infinite_gradient(create_graph):
+    x, infinite = leaf([0.0]), tr.Tensor([np.inf], dtype="float64")
+    assert np.isnan(tr.grad(x * 0.0, x, gradient=infinite, create_graph=create_graph).item())  # outside, NaN is a value
+    with tr.detect_anomaly(), pytest.raises(tr.errors.NonFiniteError, match="derivative of multiply made a NaN"):
+        tr.grad(x * 0.0, x, gradient=infinite, create_graph=create_graph)
+
+
 def test_the_gradient_of_a_backward_must_have_the_shape():
     y = leaf(np.ones((2, 3))) * 2
     with pytest.raises(tr.errors.ShapeError, match=r"\(2, 3\).*one element only"):
@@ -162,6 +170,7 @@ def test_what_a_hook_kept_is_not_written():
     kept = []
     x.register_hook(kept.append)
     (x + x).sum().backward()
+    assert not np.shares_memory(kept[0].numpy(), x.grad.numpy())
     (x + x).sum().backward()
     assert kept[0].tolist() == [2, 2]
 

@@ -106,8 +106,6 @@ def grad(
     """
     outs, ins = _tensors("outputs", outputs), _tensors("inputs", inputs)
     seeds = tuple(gradient) if isinstance(outputs, list | tuple) and gradient is not None else (gradient,) * len(outs)
-    if len(seeds) != len(outs):
-        raise ShapeError(f"{len(outs)} outputs, but {len(seeds)} gradients")
     for i, x in enumerate(ins):
         if x._node is None:
             raise RuntimeError(f"grad: input {i} of shape {x.shape} does not require a gradient")
@@ -137,6 +135,8 @@ def _paired(what: str, tangents: Sequence[Any], primals: Sequence[Any]) -> None:
 def _grad(
     outs: Sequence[Tensor], ins: Sequence[Tensor], seeds: Sequence[Any], create: bool, retain: bool
 ) -> tuple[Tensor, ...]:
+    if len(seeds) != len(outs):
+        raise ShapeError(f"{len(outs)} outputs, but {len(seeds)} gradients")
     pairs = [(o._node, o, s) for o, s in zip(outs, seeds, strict=True) if o._node is not None]
     nodes = [cast(Node, x._node) for x in ins]
     roots = [node for node, _, _ in pairs]
@@ -275,8 +275,6 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
         u.requires_grad = True
         pulled = _grad((y,), xs, (u,), True, True)
     reached = [(p, t) for p, t in zip(pulled, tangents, strict=True) if p._node is not None]
-    if not reached:
-        return y, zeros_like(y)
     outer = _differentiated_further((y,), xs, tangents)
     (dy,) = _grad([p for p, _ in reached], (u,), [t for _, t in reached], outer, True)
     return (y if outer else y.detach()), dy
@@ -298,14 +296,14 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
 
         y, pull = vjp(of_one, args[at])
         y = _one("jacobian", y)
-        x_shape = Tensor(args[at]).shape if not isinstance(args[at], Tensor) else args[at].shape
+        x_shape = Tensor(args[at]).shape
         if not y.size:
             return ops.reshape(zeros_like(y), (*y.shape, *x_shape))
         xp = namespace(y._array)
         rows = []
         for i in range(y.size):
-            seed = xp.astype(xp.arange(y.size) == i, y.dtype)
-            rows.append(pull(box(xp.reshape(seed, y.shape), None))[0])
+            seed = xp.reshape(xp.arange(y.size) == i, y.shape)  # cast as any gradient is
+            rows.append(pull(box(seed, None))[0])
         return ops.reshape(ops.stack(rows), (*y.shape, *x_shape))
 
     return matrix
@@ -386,11 +384,11 @@ class _Segment:
             )
         return y
 
-    def pull(self, g: Any, kept: tuple[Node | None, ...]) -> Sequence[Any]:
+    def pull(self, g: Any, kept: tuple[Node, ...]) -> Sequence[Any]:
         floor = next_serial()
         y = self.replay()
         results = sweep([y._node], [g], Gradients(), floor=floor) if y._node else {}
-        return [results.pop(s, None) if s is not None else None for s in kept]
+        return [results.pop(s, None) for s in kept]
 
     def pull_recorded(self, node: Node, g: Tensor) -> Sequence[Any]:
         return pull_through(self.replay, node.kept, g)
