@@ -258,7 +258,8 @@ class Laws:
         """By how much values and gradients move when the last bits of everything do: what rounding may do to them.
 
         Ill-conditioned sums, whose terms cancel, move by more than their size tells; mistakes don't move. It is
-        computed in `dtype`: where terms cancel inside (a softmax that is nearly 1), what moves are the roundings.
+        computed in `dtype`: where terms cancel inside, what moves are the roundings. Where they stay as they are (a
+        softmax that is nearly 1), a gradient may be off by some units in the last place of what was pulled back.
         """
         rng = np.random.default_rng(self.seed)
         eps = float(np.finfo(dtype).eps)
@@ -275,7 +276,9 @@ class Laws:
         with np.errstate(all="ignore"):  # float16 overflows soon
             points = [Point(self.f, [jittered(x) for x in self.arrays]) for _ in range(6)]
             pulled = [point.pull([jittered(u) for u in self.cotangents]) for point in points]
-        return ranges(zip(*(p.values for p in points), strict=True)), ranges(zip(*pulled, strict=True))
+        least = 4 * eps * max(map(largest, self.cotangents), default=0.0)
+        gradients = [least + moved for moved in ranges(zip(*pulled, strict=True))]
+        return ranges(zip(*(p.values for p in points), strict=True)), gradients
 
     def value_spread(self, k: int, factor: float = 1, dtype: Any = np.float64) -> Callable[[], Array]:
         """What rounding may do to output `k`, computed on demand."""
