@@ -14,7 +14,8 @@ from tests.profiles import examples
 from tests.reference import assert_close
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import functional as F
-from tinygrad_rnn.testing import Domain, Real, check_op
+from tinygrad_rnn.testing import Case, Domain, Real, check_op
+from tinygrad_rnn.testing.laws import check_case
 
 
 def by_hand(x: Any, w: Any = None, b: Any = None, *, mean: Any = None, var: Any = None, eps: float) -> np.ndarray:
@@ -57,6 +58,8 @@ def test_all_laws_in_training(fused: bool) -> None:
     row = Domain(in_training, "", by_hand, draw=batch_case)
     tr.enable_fused(fused)
     try:
+        # Of two nearly equal numbers float32 has few digits left: found by a long run.
+        assert set(check_case(row, Case(((2, 1), (1,)), {"eps": 0.1}, seed=17_722_548))) >= LAWS - {"layout"}
         assert set(check_op(in_training, row, examples=FEW)) >= LAWS
     finally:
         tr.enable_fused(True)

@@ -257,28 +257,34 @@ class Laws:
     def spread(self, dtype: Any) -> tuple[list[Array], list[Array]]:
         """By how much values and gradients move when the last bits of everything do: what rounding may do to them.
 
-        Ill-conditioned sums, whose terms cancel, move by more than their size tells; mistakes don't move. It is
-        computed in `dtype`: where terms cancel inside, what moves are the roundings. Where they stay as they are (a
-        softmax that is nearly 1), a gradient may be off by some units in the last place of what was pulled back.
+        Ill-conditioned sums, whose terms cancel, move by more than their size tells; mistakes don't move. The last bits
+        are those of `dtype`; it is computed in float64, where only the inputs move, and in `dtype`, where roundings do,
+        too. Where they stay as they are (a softmax that is nearly 1), a gradient may be off by some units in the last
+        place of what was pulled back.
         """
         rng = np.random.default_rng(self.seed)
         eps = float(np.finfo(dtype).eps)
 
-        def jittered(x: Array) -> Array:
+        def jittered(x: Array, kind: Any) -> Array:
             if x.dtype.kind != "f":
                 return x
-            return np.asarray(x * (1 + 8 * eps * rng.uniform(-1, 1, x.shape))).astype(dtype)
+            return np.asarray(x * (1 + 8 * eps * rng.uniform(-1, 1, x.shape))).astype(kind)
 
         def ranges(samples: Iterable[Sequence[Array]]) -> list[Array]:
             floats = [[np.asarray(x, np.float64) for x in s] for s in samples]
-            return [16 * (np.max(s, axis=0) - np.min(s, axis=0)) for s in floats]
+            with np.errstate(invalid="ignore"):
+                return [16 * np.nan_to_num(np.max(s, axis=0) - np.min(s, axis=0)) for s in floats]
 
-        with np.errstate(all="ignore"):  # float16 overflows soon
-            points = [Point(self.f, [jittered(x) for x in self.arrays]) for _ in range(6)]
-            pulled = [point.pull([jittered(u) for u in self.cotangents]) for point in points]
         least = 4 * eps * max(map(largest, self.cotangents), default=0.0)
-        gradients = [least + moved for moved in ranges(zip(*pulled, strict=True))]
-        return ranges(zip(*(p.values for p in points), strict=True)), gradients
+        values = [np.zeros(y.shape) for y in self.point.values]
+        gradients = [np.full(self.arrays[i].shape, least) for i in self.varied]
+        for kind in dict.fromkeys((np.dtype(np.float64), np.dtype(dtype))):
+            with np.errstate(all="ignore"):  # float16 overflows soon
+                points = [Point(self.f, [jittered(x, kind) for x in self.arrays]) for _ in range(6)]
+                pulled = [point.pull([jittered(u, kind) for u in self.cotangents]) for point in points]
+            values = [v + r for v, r in zip(values, ranges(zip(*(p.values for p in points), strict=True)), strict=True)]
+            gradients = [g + r for g, r in zip(gradients, ranges(zip(*pulled, strict=True)), strict=True)]
+        return values, gradients
 
     def value_spread(self, k: int, factor: float = 1, dtype: Any = np.float64) -> Callable[[], Array]:
         """What rounding may do to output `k`, computed on demand."""
