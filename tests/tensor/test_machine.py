@@ -872,7 +872,8 @@ class Graphs(RuleBasedStateMachine):
         oldest = -1 if inputs is None else min(p.index for p in inputs)
         sure, possible = ({p for p in found if p.index > oldest} for found in leads([root]))
         if any(p.freed in ("freed", "half") for p in sure):
-            return "yes", any(p.freed == "half" for p in sure) and not any(p.freed == "freed" for p in sure)
+            # Where there may be one of the other kind, the engine may meet that first.
+            return "yes", any(p.freed == "half" for p in sure) and {p.freed for p in sure | possible} <= {None, "half"}
         return "maybe" if any(p.freed for p in possible) else "no", False
 
     def visited(self, root, inputs=None):

@@ -141,7 +141,11 @@ def _grad(
     nodes = [cast(Node, x._node) for x in ins]
     roots = [node for node, _, _ in pairs]
     if create:
-        recorded = [s if isinstance(s, Tensor) and s.shape == o.shape else box(o.seed(s), None) for _, o, s in pairs]
+        # The array and the node of a seed, not the tensor: `assign_` to it must not reach what is returned.
+        recorded = [
+            box(s._array, s._node) if isinstance(s, Tensor) and s.shape == o.shape else box(o.seed(s), None)
+            for _, o, s in pairs
+        ]
         with record():
             results = sweep(roots, recorded, RecordedGradients(), inputs=nodes, retain=retain)
         return tuple(results[n] if n in results else zeros_like(x) for n, x in zip(nodes, ins, strict=True))
