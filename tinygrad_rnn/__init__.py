@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tinygrad_rnn import optim as optim
     from tinygrad_rnn import testing as testing
     from tinygrad_rnn import training as training
+    from tinygrad_rnn.replay import compile as compile
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ __all__ = [
     "Tensor",
     "arange",
     "checkpoint",
+    "compile",
     "detect_anomaly",
     "enable_fused",
     "errors",
@@ -79,6 +81,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "compile":
+        return importlib.import_module(f"{__name__}.replay").compile
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
