@@ -39,7 +39,6 @@ EQUIVALENT: dict[str, list[str]] = {
         "tensor/ops/indexing.py: places = (xp.reshape(xp.arange(n), (-1,) + (1,) * (len(shape) - 1 - i)) for i, n in enumerate(shape))  ->  places = (xp.reshape(xp.arange(n), (- 2,) + (1,) * (len(shape) - 1 - i)) for i, n in enumerate(shape))",
         'nn/functional.py: flat = integer_ids(f"{name}: targets", ids).reshape(-1)  ->  flat = integer_ids(f"{name}: targets", ids).reshape(- 2)',
         "nn/functional.py: keep = keep & backend.to_device(_mask(name, mask, ids.shape)._array.reshape(-1), backend.device_of(flat))  ->  keep = keep & backend.to_device(_mask(name, mask, ids.shape)._array.reshape(- 2), backend.device_of(flat))",
-        "nn/functional.py: return box(xp.astype(xp.maximum(xp.sum(xp.astype(keep, xp.int64)), 1), like.dtype), None)  ->  return box(xp.astype(xp.maximum(1, xp.sum(xp.astype(keep, xp.int64))), like.dtype), None)",
     ],
     "another line computes the same product, more slowly: operands are folded to 2-D for speed alone": [
         "tensor/ops/linalg.py: if b.ndim > 2 and len(a_shape) == 1:  # (I,) @ (..., I, K)  ->  if b.ndim > 1 and len(a_shape) == 1:  # (I,) @ (..., I, K)",

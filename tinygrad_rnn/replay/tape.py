@@ -169,6 +169,8 @@ class Tape:
         elif f is np.stack and given <= {"axis"}:
             axis = kwargs.get("axis", 0) if len(args) < 2 else args[1]
             f, args, kwargs = np.concatenate, ([np.expand_dims(x, axis) for x in args[0]], axis, out), {}
+        elif f is np.where and len(args) == 3:
+            f, args = choose, (*args, out)
         elif isinstance(f, np.ufunc) and not given and f not in (np.maximum, np.minimum):  # which want `out=` by name
             args = (*(as_arrays(args) if f in ARITHMETIC else args), out)
         elif isinstance(f, np.ufunc) or isinstance(getattr(f, "__self__", None), np.ufunc) or f in TAKES_OUT:
@@ -332,6 +334,15 @@ def assign(f: Callable[..., Any], buffer: Array, args: Any, kwargs: Any) -> None
             f"the shape depends on values"
         )
     buffer[...] = y
+
+
+def choose(condition: Array, a: Any, b: Any, out: Array) -> None:
+    """out = where(condition, a, b), without another array."""
+    if condition.all():  # targets that all count
+        np.copyto(out, a)
+    else:
+        np.copyto(out, b)
+        np.copyto(out, a, where=condition)
 
 
 def refresh() -> None:
