@@ -15,7 +15,7 @@ from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.nn import kernels
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.replay.recording import Recording, outside
-from tinygrad_rnn.replay.tape import Generator, Tape, compare
+from tinygrad_rnn.replay.tape import Generator, Tape, compare, returned
 from tinygrad_rnn.replay.traced import Traced, users_place
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array
@@ -122,6 +122,7 @@ class _Compiled:
             tape.lend()
             traced = traced_copy((args, kwargs), tape, inputs)
             result = checked(self.step(*traced[0], **traced[1]), tape)
+            tape.log(returned, (result,))
         finally:
             backend._own_generator.reset(own)
             recorder.reset(token)
@@ -130,7 +131,7 @@ class _Compiled:
                 tape.give_back()
             finally:
                 tape.settle()
-        returned = outside(result)
+        outcome = outside(result)
         same = type(held) is Tape and len(held.leaves) == len(leaves)
         if same and all(a is b for a, b in zip(held.leaves, leaves, strict=True)):
             compare(held, tape)
@@ -139,7 +140,7 @@ class _Compiled:
             self.found[key] = tape
         while len(self.found) > RECORDINGS:
             self.found.popitem(last=False)
-        return returned
+        return outcome
 
 
 def form_of(x: Any, arrays: list[Array], fixed: list[bool]) -> Any:
@@ -223,9 +224,10 @@ def checked(result: Any, tape: Tape) -> Any:
             )
         if any(result is leaf for leaf in tape.leaves):
             return result
-        if not isinstance(result._array, Traced):
-            return result
-        return box(result._array, None)
+        array = result._array
+        if isinstance(array, np.ndarray) and tape.owns(array):
+            array = Traced(array, tape)
+        return box(array, None) if isinstance(array, Traced) else result
     if isinstance(result, tuple | list):
         values = [checked(v, tape) for v in result]
         return type(result)(*values) if hasattr(result, "_fields") else type(result)(values)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.replay.tape import Entry, Tape, address, refresh, refresh_grad, root_of
+from tinygrad_rnn.replay.tape import Entry, Tape, address, refresh, refresh_grad, returned, root_of
 from tinygrad_rnn.replay.traced import Traced
 from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.tensor import Tensor, box
@@ -28,7 +28,7 @@ class Recording:
         self.inputs = [x.raw for x in inputs]
         self.given: list[Array] = [None] * len(inputs)
         self.result = result
-        entries = needed(tape.entries, result)
+        entries = needed([e for e in tape.entries if e.f is not returned], result)
         kept = [*self.buffers, *self.inputs, *arrays_in(result)]
         kept += [a for e in entries if e.state for a in arrays_in((e.args, e.kwargs))]
         self.roots = {id(root_of(a)): root_of(a) for a in kept}

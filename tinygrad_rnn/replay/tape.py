@@ -18,7 +18,7 @@ from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.replay.traced import STALE, Traced, place, users_place
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array
-from tinygrad_rnn.tensor.graph import Watch
+from tinygrad_rnn.tensor.graph import Node, Watch
 from tinygrad_rnn.tensor.recording import recorder
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -62,7 +62,7 @@ class Tape:
         self.buffers = [self.adopt(array.copy()) for array in self.real]
         self.traced = [Traced(buffer, self) for buffer in self.buffers]
         watches = [node.watch for node in self.nodes if node is not None and node.watch is not None]
-        self.watches = {watch: watch.grad for watch in watches}  # with the gradients of before
+        self.watches: dict[Watch, Array] = {watch: watch.grad for watch in watches}  # with the gradients of before
         self.grads: dict[Watch, tuple[Array, Array]] = {}  # the real gradient, and what stands for it
 
     def adopt(self, raw: Array) -> Array:
@@ -90,6 +90,8 @@ class Tape:
                 return "the constant", str(x[()]), x.dtype.str
             body = x.tobytes()
             return "an array", x.shape, x.dtype.str, body if len(body) < 64 else hashlib.blake2b(body).digest()
+        if isinstance(x, Traced):
+            return self.form(x.raw)
         if isinstance(x, Tensor):
             return "a tensor", self.form(x._array) if isinstance(x._array, np.ndarray) else None
         if isinstance(x, tuple | list):
@@ -150,6 +152,8 @@ class Tape:
             )
         if isinstance(y, np.ndarray) and views(y, args):
             return Traced(y, self)
+        if not y.size:
+            return Traced(self.adopt(np.array(y)), self)
         y = self.adopt(np.asarray(y))
         self.entry(f, args, kwargs, y)
         return Traced(y, self)
@@ -225,6 +229,10 @@ class Tape:
         """Call `f`, which knows nothing of recordings, on real arrays; at each replay it is called again."""
         args = lower(tuple(self.real_tensor(x) for x in args))
         kwargs = lower({name: self.real_tensor(x) for name, x in kwargs.items()})
+        for node in (key for x in args if type(x) is dict for key in x if isinstance(key, Node)):
+            if node.watch is not None and node.watch not in self.watches:  # a leaf that the step itself has made
+                self.watches[node.watch] = None
+                self.log(forget, (node.watch,), state=True)
         token, own = recorder.set(None), backend._own_generator.set(self.own_generator)
         try:
             self.give_back()
@@ -347,6 +355,15 @@ def choose(condition: Array, a: Any, b: Any, out: Array) -> None:
 
 def refresh() -> None:
     """Stands for: bring the buffers of the leaves up to date."""
+
+
+def forget(watch: Watch) -> None:
+    """Begin a leaf of the step itself anew, as the step would."""
+    watch.grad = None
+
+
+def returned(*constants: Any) -> None:
+    """Stands for what is returned, so that constants in it are compared, too."""
 
 
 def refresh_grad(watch: Watch, buffer: Array) -> None:
