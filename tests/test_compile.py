@@ -247,7 +247,7 @@ def test_a_buffer_reused_too_early_is_noticed(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_leaves_that_are_not_refreshed_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Recording, "refresh", lambda self: None)
+    monkeypatch.setattr(recording.Leaves, "refresh", lambda self: None)
     assert run(True, "GRU", 3, 2, 4) != run(False, "GRU", 3, 2, 4)
 
 
@@ -519,6 +519,30 @@ def test_a_rule_of_ones_own() -> None:
     assert losses(True) == losses(False)
 
 
+def test_a_plateau_a_seed_and_clipped_values() -> None:
+    def outcome(compiled: bool) -> Any:
+        model = Model("RNN", 4, dropout=0.5)
+        optimizer = tr.optim.SGD(model.parameters(), lr=0.5)
+        schedule = tr.optim.ReduceLROnPlateau(optimizer, patience=1)
+
+        def step(ids: Any, targets: Any) -> Any:
+            tr.manual_seed(5)
+            loss = tr.nn.functional.cross_entropy(model(ids), targets)
+            model.zero_grad()
+            loss.backward()
+            tr.optim.clip_grad_value_(model.parameters(), 0.01)
+            optimizer.step()
+            schedule.step(loss)
+            return loss
+
+        f = tr.compile(step) if compiled else step
+        losses = [f(ids, targets).item() for ids, targets in batches(3, 2, count=9)]
+        return losses, schedule.last_lr, schedule.reductions
+
+    assert outcome(True) == outcome(False)
+    assert outcome(True)[-1] > 0
+
+
 def test_a_state_is_carried_through_the_arguments() -> None:
     def losses(compiled: bool) -> list[float]:
         model = Model("LSTM", 4)
@@ -605,10 +629,14 @@ def test_memory_is_reused_and_given_back() -> None:
     calls = [c for _, segment in found.segments for c in segment]
     every = {id(tape.root_of(a)): a for _, args in calls for a in recording.arrays_in(args)}
     assert len(every) < 60  # one block, inputs, leaves, gradients and constants
-    gone = weakref.ref(model)
-    del model, step, found, calls, every
+    gone = [weakref.ref(x) for x in (model, found.leaves)]
     gc.collect()
-    assert gone() is None
+    gc.disable()
+    try:
+        del model, step, found, calls, every
+        assert [ref() for ref in gone] == [None, None]  # without the collector: there are no cycles
+    finally:
+        gc.enable()
 
 
 def test_anomalies_are_looked_for_in_the_step_itself() -> None:

@@ -24,6 +24,7 @@ from tinygrad_rnn.tensor.recording import TRACED, recorder, recording
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 F = TypeVar("F", bound=Callable[..., Any])
+LIBRARIES = ("tinygrad_rnn", "numpy")  # modules that hold no parameters
 RECORDINGS = 8  # how many are kept: the last used, of arguments of as many shapes
 
 
@@ -65,7 +66,7 @@ def compile(step: F) -> F:
     >>> @tr.compile
     ... def step(x):
     ...     optimizer.zero_grad()
-    ...     loss = (w * x).square().sum()
+    ...     loss = ((w * x) ** 2).sum()
     ...     loss.backward()
     ...     optimizer.step()
     ...     return loss
@@ -104,7 +105,7 @@ class _Compiled:
             stages = kernels.stages
             key = (form, mode, fused_enabled(), stages, tuple([m.training for m in self.modules]))
             held = self.found.get(key)
-            if type(held) is Recording and held.fits():
+            if type(held) is Recording and held.leaves.fits():
                 self.found.move_to_end(key)
                 return held.replay(arrays, fixed)
             return self.record(key, args, kwargs, held)
@@ -136,6 +137,8 @@ class _Compiled:
         if same and all(a is b for a, b in zip(held.leaves, leaves, strict=True)):
             compare(held, tape)
             self.found[key] = Recording(tape, inputs, result)
+            held.close()
+            tape.close()
         else:
             self.found[key] = tape
         while len(self.found) > RECORDINGS:
@@ -152,7 +155,7 @@ def form_of(x: Any, arrays: list[Array], fixed: list[bool]) -> Any:
                     f"{users_place()}: an argument of a compiled function was computed from tensors that require a "
                     f"gradient, which could not flow on: pass it as .detach()"
                 )
-            return x
+            return _Identity(x)
         arrays.append(x._array)
         fixed.append(True)
         return Tensor, _host(x._array).shape, x._array.dtype
@@ -296,8 +299,15 @@ def _inside(x: Any) -> Iterator[Any]:
                 continue
         yield from x.__defaults__ or ()
         yield from (x.__kwdefaults__ or {}).values()
-        names = x.__globals__
-        yield from (names[name] for name in _names(x.__code__) if name in names)
+        names = set(_names(x.__code__))
+        for name in names.intersection(x.__globals__):
+            value = x.__globals__[name]
+            yield value
+            if isinstance(value, types.ModuleType) and value.__name__.partition(".")[0] not in (
+                "tinygrad_rnn",
+                "numpy",
+            ):
+                yield from (v for n, v in vars(value).items() if n in names)
         if hasattr(x, "__wrapped__"):
             yield x.__wrapped__
     elif isinstance(x, _Compiled):

@@ -16,34 +16,16 @@ from tinygrad_rnn.tensor.tensor import Tensor, box
 ALIGNMENT = 64  # bytes: a cache line
 
 
-class Recording:
-    """What is repeated. `inputs` are the traced arrays that the arguments are copied into, `result` what is returned.
+class Leaves:
+    """The tensors of outside, and the buffers that stand for them."""
 
-    This is the seam for a GPU: there the calls, but those of Python functions, would be captured as one graph.
-    """
-
-    def __init__(self, tape: Tape, inputs: Sequence[Traced], result: Any) -> None:
-        self.leaves, self.nodes, self.buffers = tape.leaves, tape.nodes, tape.buffers
-        self.bound: list[Array] = [None] * len(self.leaves)  # what the buffers of the leaves hold
-        self.inputs = [x.raw for x in inputs]
-        self.given: list[Array] = [None] * len(inputs)
-        self.result = result
-        entries = needed([e for e in tape.entries if e.f is not returned], result)
-        kept = [*self.buffers, *self.inputs, *arrays_in(result)]
-        kept += [a for e in entries if e.state for a in arrays_in((e.args, e.kwargs))]
-        self.roots = {id(root_of(a)): root_of(a) for a in kept}
-        place, self.bytes = placed(tape, entries, self.roots)
-        self.segments: list[tuple[bool, list[tuple[Callable[..., Any], tuple[Any, ...]]]]] = []
-        for e in entries:
-            f = self.refresh if e.f is refresh else e.f
-            args, kwargs = (e.args, e.kwargs) if e.state else (mapped(e.args, place), mapped(e.kwargs, place))
-            if not self.segments or self.segments[-1][0] != e.quiet:
-                self.segments.append((e.quiet, []))
-            self.segments[-1][1].append((partial(f, **kwargs) if kwargs else f, args))
+    def __init__(self, tape: Tape) -> None:
+        self.tensors, self.nodes, self.buffers = tape.leaves, tape.nodes, tape.buffers
+        self.bound: list[Array] = [None] * len(self.tensors)  # what the buffers hold
 
     def fits(self) -> bool:
         """Whether the leaves are what they were."""
-        for leaf, node, bound, buffer in zip(self.leaves, self.nodes, self.bound, self.buffers, strict=True):
+        for leaf, node, bound, buffer in zip(self.tensors, self.nodes, self.bound, self.buffers, strict=True):
             if leaf._node is not node:
                 return False
             a = leaf._array
@@ -54,15 +36,40 @@ class Recording:
     def refresh(self) -> None:
         """Copy what leaves have been given since the last time."""
         bound = self.bound
-        for k, leaf in enumerate(self.leaves):
+        for k, leaf in enumerate(self.tensors):
             a = leaf._array
             if a is not bound[k]:
                 np.copyto(self.buffers[k], a)
                 bound[k] = a
 
+
+class Recording:
+    """What is repeated. `inputs` are the traced arrays that the arguments are copied into, `result` what is returned.
+
+    This is the seam for a GPU: there the calls, but those of Python functions, would be captured as one graph.
+    """
+
+    def __init__(self, tape: Tape, inputs: Sequence[Traced], result: Any) -> None:
+        self.leaves = Leaves(tape)
+        self.inputs = [x.raw for x in inputs]
+        self.given: list[Array] = [None] * len(inputs)
+        self.result = result
+        entries = needed([e for e in tape.entries if e.f is not returned], result)
+        kept = [*tape.buffers, *self.inputs, *arrays_in(result)]
+        kept += [a for e in entries if e.state for a in arrays_in((e.args, e.kwargs))]
+        self.roots = {id(root_of(a)): root_of(a) for a in kept}
+        place, self.bytes = placed(tape, entries, self.roots)
+        self.segments: list[tuple[bool, list[tuple[Callable[..., Any], tuple[Any, ...]]]]] = []
+        for e in entries:
+            f = self.leaves.refresh if e.f is refresh else e.f
+            args, kwargs = (e.args, e.kwargs) if e.state else (mapped(e.args, place), mapped(e.kwargs, place))
+            if not self.segments or self.segments[-1][0] != e.quiet:
+                self.segments.append((e.quiet, []))
+            self.segments[-1][1].append((partial(f, **kwargs) if kwargs else f, args))
+
     def replay(self, arrays: Sequence[Array], fixed: Sequence[bool]) -> Any:
         """Run the calls on new arguments; `fixed` tells which of them cannot have changed if they are the same."""
-        self.refresh()
+        self.leaves.refresh()
         for k, a in enumerate(arrays):
             if a is not self.given[k]:
                 np.copyto(self.inputs[k], a)
@@ -82,7 +89,7 @@ class Recording:
 
     def settle(self) -> None:
         """Copy gradients that are buffers: what somebody can hold is never written again."""
-        for node in self.nodes:
+        for node in self.leaves.nodes:
             if node is not None and node.watch is not None:
                 g = node.watch.grad
                 if g is not None and id(root_of(g)) in self.roots:

@@ -300,6 +300,11 @@ class Tape:
             if watch.grad is not None and self.owns(watch.grad):
                 watch.grad = watch.grad.copy()
 
+    def close(self) -> None:
+        """Let go of all buffers: what is repeated has its own."""
+        for held in (self.entries, self.roots, self.held, self.traced, self.real, self.watches):
+            held.clear()
+
 
 class _Stages:
     def __init__(self, tape: Tape, module: ModuleType) -> None:
