@@ -645,3 +645,86 @@ def test_anomalies_are_looked_for_in_the_step_itself() -> None:
         for _ in range(4):
             step(tr.ones(1))
     assert len(ran) == 4
+
+
+def test_what_is_elsewhere_is_refused() -> None:
+    on_gpu = type("ndarray", (), {"__module__": "cupy"})()
+    with pytest.raises(CompileError, match="on the CPU only"):
+        tr.compile(lambda x: x)(on_gpu)
+    layer = tr.nn.RNN(2, 2)
+    step = tr.compile(lambda x, lengths: layer(x, lengths=lengths)[0].detach())
+    with pytest.raises(CompileError, match="lengths"):
+        step(tr.ones(3, 2, 2), np.array([3, 1]))
+    for lengths in ([3, 1], [1, 2], [3, 1], [3, 1]):
+        expected = layer(tr.ones(3, 2, 2), lengths=lengths)[0]
+        assert step(tr.ones(3, 2, 2), lengths).tolist() == expected.tolist()
+    with pytest.raises(TypeError, match="takes a function"):
+        tr.compile(3)  # type: ignore[type-var]
+
+
+def test_a_constant_that_is_returned_must_stay() -> None:
+    count: list[int] = []
+    step = tr.compile(lambda x: (x + 1, count.append(1), len(count)))
+    step(tr.ones(1))
+    with pytest.raises(CompileError, match="the constant 2, which was 1"):
+        step(tr.ones(1))
+
+
+def test_warnings_are_those_of_the_step() -> None:
+    step = tr.compile(lambda x: tr.exp(x))
+    for _ in range(4):
+        with pytest.warns(RuntimeWarning, match="overflow"):
+            step(tr.Tensor([1000.0]))
+
+
+def test_buffers_that_move_are_recorded_anew() -> None:
+    norm = tr.nn.BatchNorm1d(2, affine=False).eval()
+    step = tr.compile(lambda x: norm(x))
+    x = tr.Tensor([[0.1, 0.2]], dtype="float64")
+    for _ in range(3):
+        assert step(x).tolist() == norm(x).tolist()
+    norm.to("float64")
+    assert norm.running_mean is not None
+    norm.running_mean.assign_([0.1, 0.2])
+    assert step(x).tolist() == [[0, 0]]
+
+
+def test_two_updates_in_one_step() -> None:
+    def weights(compiled: bool) -> Any:
+        layer = tr.nn.Linear(2, 1, generator=np.random.default_rng(0))
+        optimizer = tr.optim.SGD(layer.parameters(), lr=0.1, momentum=0.5)
+
+        def step(x: Any) -> Any:
+            for part in x:
+                optimizer.zero_grad()
+                tr.square(layer(part)).sum().backward()
+                optimizer.step()
+            return layer.weight, layer(x[0]).detach()
+
+        f = tr.compile(step) if compiled else step
+        seen = [f(np.float32([[k, 1], [2, k]]))[1].tolist() for k in range(5)]
+        return seen, layer.weight.tolist()
+
+    assert weights(True) == weights(False)
+
+
+def test_a_shape_that_depends_on_values_is_noticed_at_the_replay() -> None:
+    step = tr.compile(lambda x: np.trim_zeros(x) * 2)
+    for _ in range(3):
+        assert step(np.array([0.0, 1, 2, 0])).tolist() == [2, 4]
+    with pytest.raises(CompileError, match="trim_zeros gave shape"):
+        step(np.array([0.0, 1, 0, 0]))
+    assert step(np.array([0.0, 3, 1, 0])).tolist() == [6, 2]
+    empty = tr.compile(lambda x: np.trim_zeros(x))
+    for _ in range(3):
+        assert empty(np.zeros(2)).tolist() == []
+    with pytest.raises(CompileError, match="trim_zeros gave shape"):
+        empty(np.ones(2))
+
+
+def test_an_index_is_read_at_each_call() -> None:
+    step = tr.compile(lambda x, i: (x[i], x.data[i[0]], tr.take(x, i)))
+    x = tr.Tensor([1.0, 2.0, 3.0])
+    for i in ([0, 1], [2, 0], [-1, 1], [1, 1]):
+        for found in step(x, np.array(i)):
+            assert found.tolist() == x.numpy()[i if found.shape else i[0]].tolist()

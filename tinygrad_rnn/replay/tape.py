@@ -34,6 +34,10 @@ REDUCTIONS |= LOGIC
 METHODS = {np.ndarray.sum: np.sum, np.ndarray.max: np.max, np.ndarray.min: np.min, np.ndarray.mean: np.mean}
 METHODS |= {np.ndarray.any: np.any, np.ndarray.all: np.all, np.ndarray.dot: np.dot}
 STATIC = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj}
+# what returns views that do not depend on values
+NAMES = "reshape transpose permute_dims matrix_transpose swapaxes moveaxis rollaxis expand_dims squeeze ravel diagonal "
+NAMES += "broadcast_to flip fliplr flipud rot90 split array_split hsplit vsplit dsplit unstack view astype"
+VIEWS = {getattr(place, name, None) for place in (np, np.ndarray) for name in NAMES.split()} - {None}
 BY_VALUE = {np.nonzero, np.flatnonzero, np.argwhere, np.unique, np.compress, np.extract, np.ndarray.nonzero}
 
 
@@ -141,8 +145,9 @@ class Tape:
             return None
         if f in STATIC:
             return y
+        still = f in VIEWS and not any(self.owns(a) for a in (*args[1:], *kwargs.values()) if isinstance(a, np.ndarray))
         if isinstance(y, tuple | list):
-            if not all(isinstance(v, np.ndarray) and views(v, args) for v in y):
+            if not still or not all(views(v, args) for v in y):
                 raise CompileError(f"{users_place()}: {f.__name__} returns several arrays: it cannot be recorded")
             return type(y)(Traced(v, self) for v in y)
         if not isinstance(y, np.ndarray | np.generic):
@@ -151,10 +156,10 @@ class Tape:
                 f"as it is now: use an op that returns a tensor"
             )
         if isinstance(y, np.ndarray) and views(y, args):
-            return Traced(y, self)
-        if not y.size:
-            return Traced(self.adopt(np.array(y)), self)
-        y = self.adopt(np.asarray(y))
+            if still:
+                return Traced(y, self)
+            y = y.copy()
+        y = self.adopt(y if isinstance(y, np.ndarray) and y.flags.writeable else np.array(y))
         self.entry(f, args, kwargs, y)
         return Traced(y, self)
 
@@ -190,7 +195,7 @@ class Tape:
         if not isinstance(y, np.ndarray):  # a scalar: the same entry as a view
             key = (*key, ...) if isinstance(key, tuple) else (key, ...)
             y = x.raw[key]
-        if views(y, (x.raw,)) or not y.size:
+        if not has_arrays(key) and (views(y, (x.raw,)) or not y.size):
             return Traced(y, self)
         if recorder.get() is not self:
             raise CompileError(f"{users_place()}: {STALE}")
@@ -200,7 +205,7 @@ class Tape:
                 f"{users_place()}: a boolean mask as an index, in a function that tr.compile records: how many it "
                 f"takes depends on values; use tr.where"
             )
-        self.adopt(y)
+        y = self.adopt(y.copy() if views(y, (x.raw,)) else y)
         self.log(assign, (np.ndarray.__getitem__, y, (x.raw, key), {}))
         return Traced(y, self)
 
