@@ -8,6 +8,7 @@ Adam are checked with them. PyTorch uses its `nn.RNN`, `nn.LSTM` and `nn.GRU`, J
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -43,9 +44,19 @@ def first_losses(step: Callable[[], float]) -> dict[str, list[float]]:
     return {"losses": [step() for _ in range(3)]}
 
 
-def ours(fused: bool = True, device: str = "cpu", keep_freed_memory: bool = True) -> Callable[..., Made]:
+def ours(
+    fused: bool = True,
+    device: str = "cpu",
+    keep_freed_memory: bool = True,
+    compiled: bool = False,
+    fast: bool = False,
+) -> Callable[..., Made]:
     def make(B: int, T: int, H: int, kind: str = "LSTM") -> Made:
         import tinygrad_rnn as tr
+
+        if fast:
+            importlib.import_module("numba")  # whose absence the contest understands
+            tr.nn.enable_fast()
 
         if keep_freed_memory:  # as `tinygrad-rnn train` does
             tr.keep_freed_memory()
@@ -65,7 +76,7 @@ def ours(fused: bool = True, device: str = "cpu", keep_freed_memory: bool = True
         parameters = list(model.parameters())
         optimizer = tr.optim.Adam(parameters, lr=LR)
 
-        def step() -> float:
+        def update() -> Any:
             output, _ = model.rnn(model.embed(inputs))
             logits = model.linear(output).reshape((-1, V))
             loss = tr.nn.functional.cross_entropy(logits, targets)
@@ -73,7 +84,13 @@ def ours(fused: bool = True, device: str = "cpu", keep_freed_memory: bool = True
             loss.backward()
             tr.optim.clip_grad_norm_(parameters, CLIP)
             optimizer.step()
-            return loss.item()
+            return loss
+
+        if compiled:
+            update = tr.compile(update)
+
+        def step() -> float:
+            return update().item()  # type: ignore[no-any-return]
 
         return step, first_losses(step)
 
@@ -211,6 +228,8 @@ def products(B: int, T: int, H: int, kind: str = "LSTM") -> Made:
 CONTENDERS: dict[str, Callable[..., Made]] = {
     "tinygrad_rnn": ours(),
     "tinygrad_rnn, fused=False": ours(fused=False),
+    "tinygrad_rnn, compiled": ours(compiled=True),
+    "tinygrad_rnn, fast and compiled": ours(compiled=True, fast=True),
     "tinygrad_rnn, freed memory given back": ours(keep_freed_memory=False),
     "PyTorch": in_torch(),
     "JAX": in_jax,

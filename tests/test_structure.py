@@ -27,6 +27,7 @@ RANK = {
     "nn": 2,
     "optim": 3,
     "data": 3,
+    "replay": 4,
     "training": 4,
     "models": 4,
     "decoding": 4,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tinygrad_rnn import optim as optim
     from tinygrad_rnn import testing as testing
     from tinygrad_rnn import training as training
+    from tinygrad_rnn.replay import compile as compile
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,7 @@ __all__ = [
     "Tensor",
     "arange",
     "checkpoint",
+    "compile",
     "detect_anomaly",
     "enable_fused",
     "errors",
@@ -80,6 +82,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "compile":
+        return importlib.import_module(f"{__name__}.replay").compile
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -35,5 +35,9 @@ class NonFiniteError(TinygradRnnError, ArithmeticError):
     """A NaN or an infinity where training cannot go on; the message says where it was born."""
 
 
+class CompileError(TinygradRnnError, RuntimeError):
+    """What `tr.compile` cannot record or repeat; the message names the line and says what to do."""
+
+
 class InputError(TinygradRnnError, ValueError):
     """Wrong input from a user of the command: shown as one line, exit status 2."""

@@ -135,8 +135,6 @@ EQUIVALENT: dict[str, list[str]] = {
     "a sum, a conjunction or a maximum does not depend on the order": [
         "nn/cells.py: x = ops.linear(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))  ->  x = ops.linear(x, self.weight_ih, add_biases(self.bias_hh, self.bias_ih))",
         "nn/functional.py: keep = keep & backend.to_device(_mask(name, mask, ids.shape)._array.reshape(-1), backend.device_of(flat))  ->  keep = backend.to_device(_mask(name, mask, ids.shape)._array.reshape(-1), backend.device_of(flat)) & keep",
-        "nn/functional.py: return ops.sum(losses) / float(max(int(keep.sum()), 1))  ->  return ops.sum(losses) / float(max(1, int(keep.sum())))",
-        "nn/functional.py: return ops.sum(losses) / float(1 if keep is None else max(int(keep._array.sum()), 1))  ->  return ops.sum(losses) / float(1 if keep is None else max(1, int(keep._array.sum())))",
         "tensor/graph.py: oldest = max(floor, min((node.serial + 1 for node in inputs), default=0))  ->  oldest = max(min((node.serial + 1 for node in inputs), default=0), floor)",
     ],
     "states are counted twice, and the shorter count holds": [

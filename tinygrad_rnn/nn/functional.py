@@ -21,7 +21,7 @@ from tinygrad_rnn.tensor.creation import arange
 from tinygrad_rnn.tensor.functional import replayable
 from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.ops.arithmetic import times
-from tinygrad_rnn.tensor.recording import no_grad
+from tinygrad_rnn.tensor.recording import no_grad, recorder, replayed
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 __all__ = [
@@ -136,7 +136,7 @@ def _classes(
     xp = backend.namespace(flat)
     flat = xp.where(keep, flat, xp.zeros_like(flat))
     check_range(f"{name}: target", flat, C)
-    all_count = bool(xp.all(keep))
+    all_count = recorder.get() is None and bool(xp.all(keep))  # a recording must hold for any targets
     flat, keep = (backend.to_device(a, x.device) for a in (flat, keep))
     rows = ops.reshape(x, (flat.shape[0], C))
     return (rows if all_count else ops.where(keep[:, None], rows, 0.0)), flat, keep, ids.shape
@@ -144,7 +144,7 @@ def _classes(
 
 def _reduce_kept(name: str, losses: Tensor, keep: Array, shape: tuple[int, ...], reduction: str) -> Tensor:
     if reduction == "mean":
-        return ops.sum(losses) / float(max(int(keep.sum()), 1))
+        return ops.sum(losses) / _count(keep, losses)
     return _reduce(name, losses if reduction == "sum" else ops.reshape(losses, shape), reduction)
 
 
@@ -578,6 +578,7 @@ def integer_ids(what: str, ids: Tensor) -> Array:
     raise DTypeError(f"{what} must be integers, got {ids.dtype}")
 
 
+@replayed
 def check_range(what: str, ids: Array, count: int) -> None:
     """Raise `ValueError` naming the first id outside 0 .. count - 1: some libraries would wrap it silently.
 
@@ -591,6 +592,12 @@ def check_range(what: str, ids: Array, count: int) -> None:
     raise ValueError(f"{what} {int(wrong[at])} (element {at}) is out of range for {count} classes: 0 to {count - 1}")
 
 
+def _count(keep: Array, like: Tensor) -> Tensor:
+    """How many of the booleans `keep` are True, at least 1, as a constant beside `like`."""
+    xp = backend.namespace(keep)
+    return box(xp.astype(xp.maximum(xp.sum(xp.astype(keep, xp.int64)), 1), like.dtype), None)
+
+
 def _reduce(name: str, losses: Tensor, reduction: str, keep: Tensor | None = None) -> Tensor:
     if reduction == "none":
         return losses
@@ -599,5 +606,5 @@ def _reduce(name: str, losses: Tensor, reduction: str, keep: Tensor | None = Non
     if reduction == "mean":
         if keep is None and losses.size:
             return ops.mean(losses)
-        return ops.sum(losses) / float(1 if keep is None else max(int(keep._array.sum()), 1))
+        return ops.sum(losses) / (1.0 if keep is None else _count(keep._array, losses))
     raise ValueError(f'{name}: reduction must be "mean", "sum" or "none", got {reduction!r}')

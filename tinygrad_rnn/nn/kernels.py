@@ -20,6 +20,7 @@ from typing import Any
 
 from tinygrad_rnn.tensor.backend import Array, DType, asarray, device_of, namespace
 from tinygrad_rnn.tensor.graph import Part, Product
+from tinygrad_rnn.tensor.recording import recorder
 
 Needs = tuple[bool, ...]
 
@@ -28,14 +29,15 @@ stages: ModuleType | None = None
 """`nn.compiled` where `enable_fast` has put it: the pointwise stages below in one pass each."""
 
 
-def _fast(*arrays: Array) -> ModuleType | None:
+def _fast(*arrays: Array) -> Any:
     """The compiled stages, if they are enabled and take these arrays."""
-    if stages is None or type(arrays[0]).__module__ != "numpy" or arrays[0].dtype.itemsize < 4:
+    if stages is None or device_of(arrays[0]) != "cpu" or arrays[0].dtype.itemsize < 4:
         return None
     for a in arrays:
         if not a.flags.c_contiguous:
             return None
-    return stages
+    tape = recorder.get()
+    return stages if tape is None else tape.stages(stages)
 
 
 @lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.nn.parameter import Parameter
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.functional import replayable
+from tinygrad_rnn.tensor.recording import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -174,6 +175,7 @@ class Module:
                 tensor.requires_grad = grads  # a new leaf: the old one's node knows the old dtype
         return self
 
+    @replayed
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for p in self.parameters():

@@ -8,9 +8,11 @@ from typing import Any
 
 from tinygrad_rnn.errors import NonFiniteError
 from tinygrad_rnn.tensor.backend import Array, namespace, quiet
+from tinygrad_rnn.tensor.recording import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
+@replayed
 def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: bool = True) -> float:
     """Scale the gradients so that their common 2-norm is at most `max_norm`; return the norm that they had.
 
@@ -47,6 +49,7 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
     return norm
 
 
+@replayed
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     """Clip every element of the gradients to [-clip_value, clip_value].
 

@@ -14,6 +14,7 @@ from typing import Any
 from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
+from tinygrad_rnn.tensor.recording import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -117,11 +118,13 @@ class Optimizer:
         """The new values of flat `p` as a new array; `g` and the moments are the optimiser's own and may be written."""
         raise NotImplementedError
 
+    @replayed
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for p in self._parameters:
             p.grad = None
 
+    @replayed
     def step(self) -> None:
         """Change every parameter that has a gradient."""
         first = 0

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tinygrad_rnn.optim.optimizer import Optimizer
+from tinygrad_rnn.tensor.recording import replayed
 
 
 class Schedule:
@@ -48,6 +49,7 @@ class Schedule:
             return initial * (self.steps + 1) / self.warmup
         return initial * self.factor(self.steps - self.warmup)
 
+    @replayed
     def step(self) -> None:
         """Count a step and set the rates."""
         self.steps += 1
@@ -258,6 +260,7 @@ class ReduceLROnPlateau(Schedule):
         self.bad = self.resting = self.reductions = 0
         super().__init__(optimizer, warmup)
 
+    @replayed
     def step(self, metric: Any = None) -> None:
         """Count a step with its metric, a number or a tensor of one element, and set the rates."""
         if metric is None:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ShapeError
+from tinygrad_rnn.tensor.recording import replayed
 
 Array: TypeAlias = Any  # numpy.ndarray, cupy.ndarray or another array of the standard
 DType: TypeAlias = Any
@@ -41,9 +42,9 @@ def namespace(x: Array, *others: Array) -> Any:
         except KeyError:
             xp = _discover(x)
         if xp is not found and xp is not None:
-            if found is not None:
+            if found is not None and getattr(found, "of", found) is not getattr(xp, "of", xp):
                 raise BackendMismatchError(mismatch(arrays))
-            found = xp
+            found = found if hasattr(found, "of") else xp  # `of` the library whose calls `tr.compile` records
     if found is None:
         return np
     if found is not np and len({device_of(x) for x in arrays if type(x) not in _SCALARS}) > 1:
@@ -177,7 +178,6 @@ def asarray(data: Any, dtype: Any = None, device: str | None = None) -> Array:
     if isinstance(dtype, np.dtype) and is_complex(dtype):  # `dtype=x.dtype`, where a checker takes a complex step in x
         return asarray(data, "float64", device).astype(dtype)
     if hasattr(data, "__array_namespace__") or type(data).__module__.partition(".")[0] == "cupy":
-        x = data
         if dtype is not None or not isinstance(data, np.ndarray):
             xp = namespace(data)
             x = xp.asarray(data, dtype=getattr(xp, str(dtype_of(dtype))) if dtype is not None else None, copy=True)
@@ -311,11 +311,12 @@ def has_kernels(arrays: Sequence[Array | None]) -> bool:
 def gather(x: Array, index: Any) -> Array:
     """`x[index]` for any index. The standard allows integer arrays in few places, so other libraries go by NumPy."""
     xp = namespace(x)
-    if xp is np or type(x).__module__.partition(".")[0] == "cupy":
+    if hasattr(xp, "einsum"):  # more than the standard
         return x[index]
     return xp.asarray(np.asarray(np.asarray(x)[tuple(np.asarray(k) if hasattr(k, "dtype") else k for k in index)]))
 
 
+@replayed
 def scatter_add(buffer: Array, index: Any, g: Array) -> Array:
     """`buffer[index] += g` where an index that occurs twice adds twice. Use the array returned.
 
@@ -323,29 +324,21 @@ def scatter_add(buffer: Array, index: Any, g: Array) -> Array:
     on NumPy their contributions are sorted by target and reduced, which is many times faster than `numpy.add.at`.
     """
     keys = index if isinstance(index, tuple) else (index,)
-    arrays = (
-        [k for k in keys if getattr(getattr(k, "dtype", None), "kind", "") in ("i", "u")]
-        if type(g) is not float
-        else []
-    )
-    if not isinstance(buffer, np.ndarray):
-        if type(buffer).__module__.partition(".")[0] == "cupy":
-            if arrays:
-                _cupy().add.at(buffer, index, g)
-            else:
-                buffer[index] += g
-            return buffer
-        host = np.array(buffer)
-        host_keys = tuple(np.asarray(k) if hasattr(k, "dtype") else k for k in keys)
-        np.add.at(host, host_keys, np.asarray(g))
-        return namespace(buffer).asarray(host)
-    if not arrays:
+    arrays = [k for k in keys if getattr(getattr(k, "dtype", None), "kind", "") in ("i", "u") and type(g) is not float]
+    xp = namespace(buffer)
+    if hasattr(xp, "einsum") and not arrays:
         buffer[index] += g
-    elif len(keys) == 1:
+    elif xp is np and len(keys) == 1:
         _scatter_rows(buffer, keys[0], g)
-    else:  # several keys: the same sum over flat positions
+    elif xp is np:  # several keys: the same sum over flat positions
         positions = np.arange(buffer.size).reshape(buffer.shape)[keys]
         _scatter_rows(buffer.reshape(-1), positions, np.broadcast_to(g, positions.shape))
+    elif hasattr(xp, "einsum"):
+        xp.add.at(buffer, index, g)
+    else:
+        host = np.array(buffer)
+        np.add.at(host, tuple(np.asarray(k) if hasattr(k, "dtype") else k for k in keys), np.asarray(g))
+        return xp.asarray(host)
     return buffer
 
 
@@ -386,6 +379,7 @@ _own_generator: ContextVar[np.random.Generator | None] = ContextVar("own_generat
 _generator: np.random.Generator | None = None  # made at the first draw: numpy.random is slow to import
 
 
+@replayed
 def manual_seed(seed: int) -> None:
     """Seed every random draw of the library: weights, dropout masks, `randn`, `rand`.
 

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from tinygrad_rnn.errors import GraphFreedError, NonFiniteError
 from tinygrad_rnn.tensor.backend import Array, DType, dot, namespace, quiet, scatter_add, sum_to, zeros_beside
-from tinygrad_rnn.tensor.recording import TRACED, recording
+from tinygrad_rnn.tensor.recording import TRACED, recording, replayed
 
 PRODUCT_ROWS = 1024  # pairs of a Product become one matrix product at this many rows: enough for speed, small in memory
 
@@ -165,6 +165,7 @@ def leading_to(inputs: Iterable[Node], order: Sequence[Node]) -> tuple[list[Node
     return [node for node in order if node in useful], ends
 
 
+@replayed
 def write_gradients(results: dict[Node, Array], gradients: Gradients) -> None:
     """Add the results of a sweep to `.grad` of the nodes that keep one: all of them, or none had the sweep failed."""
     with _write_lock:

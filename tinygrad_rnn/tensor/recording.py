@@ -14,11 +14,25 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 OFF, ON, TRACED = 0, 1, 2
 recording: ContextVar[int] = ContextVar("recording", default=ON)
+recorder: ContextVar[Any] = ContextVar("recorder", default=None)  # what `tr.compile` puts here while it records
 
 
 def is_recording() -> bool:
     """Whether operations are recorded here: False inside `no_grad`."""
     return recording.get() != OFF
+
+
+def replayed(f: F) -> F:
+    """`f` as one call of what `tr.compile` records: at each replay it runs again, on the arrays of then.
+
+    For what changes the state of the engine, or looks at values: nothing inside `f` is recorded.
+    """
+
+    @wraps(f)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return f(*args, **kwargs) if (tape := recorder.get()) is None else tape.call(f, args, kwargs)
+
+    return call  # type: ignore[return-value]
 
 
 class _Recording:

@@ -10,6 +10,7 @@ from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ImmutableError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, DType
 from tinygrad_rnn.tensor.graph import Gradients, Node, Watch, leaf, sweep, write_gradients
+from tinygrad_rnn.tensor.recording import replayed
 
 Axis: TypeAlias = int | tuple[int, ...] | None
 
@@ -116,6 +117,7 @@ class Tensor:
         return box(self._node.watch.grad, None)
 
     @grad.setter
+    @replayed
     def grad(self, value: Tensor | None) -> None:
         if value is None:
             if self._node is not None and self._node.watch is not None:
@@ -205,6 +207,7 @@ class Tensor:
             self._node.watch = Watch(keeps=False)
         return self._node.watch
 
+    @replayed
     def assign_(self, value: Any) -> Tensor:
         """Give a leaf new values, copied. The old array lives on unchanged in whatever graph or view has seen it.
 

@@ -15,6 +15,7 @@ from tinygrad_rnn.tensor.backend import Array, asarray, gather, namespace, scatt
 from tinygrad_rnn.tensor.graph import Part
 from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.ops.shape import axes_of
+from tinygrad_rnn.tensor.recording import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
 _BOUNDS = frozenset({int, type(None)})
@@ -149,6 +150,7 @@ def _is_mask(key: Any) -> bool:
     return isinstance(key, bool) or "bool" in str(getattr(key, "dtype", ""))
 
 
+@replayed
 def _checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
     """`ids` beside `x` as new non-negative int64; an `IndexError` if one is not in [-size, size)."""
     ids = _raw(ids)
