@@ -142,12 +142,10 @@ def _grad(
     roots = [node for node, _, _ in pairs]
     if create:
         # The array and the node of a seed, not the tensor: `assign_` to it must not reach what is returned.
-        recorded = [
-            box(s._array, s._node) if isinstance(s, Tensor) and s.shape == o.shape else box(o.seed(s), None)
-            for _, o, s in pairs
-        ]
+        as_given = [isinstance(s, Tensor) and s.shape == o.shape for _, o, s in pairs]
+        new = [(s._array, s._node) if a else (o.seed(s), None) for a, (_, o, s) in zip(as_given, pairs, strict=True)]
         with record():
-            results = sweep(roots, recorded, RecordedGradients(), inputs=nodes, retain=retain)
+            results = sweep(roots, [box(*s) for s in new], RecordedGradients(), inputs=nodes, retain=retain)
         return tuple(results[n] if n in results else zeros_like(x) for n, x in zip(nodes, ins, strict=True))
     gradients = Gradients()
     results = sweep(roots, [o.seed(s) for _, o, s in pairs], gradients, inputs=nodes, retain=retain)
