@@ -90,7 +90,7 @@ def ours(
             update = tr.compile(update)
 
         def step() -> float:
-            return update().item()  # type: ignore[no-any-return]
+            return update().item()
 
         return step, first_losses(step)
 

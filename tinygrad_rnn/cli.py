@@ -391,6 +391,7 @@ def _train(args: argparse.Namespace) -> int:
     from threadpoolctl import threadpool_limits
 
     from . import data, keep_freed_memory
+    from .options import check_device, use_compiled_kernels
     from .training.run import RunFolder
 
     given = {key: value for key, value in vars(args).items() if key in DEFAULTS}
@@ -402,7 +403,7 @@ def _train(args: argparse.Namespace) -> int:
         args = argparse.Namespace(**{**DEFAULTS, **given})
         args.steps = args.steps or (None if args.minutes else 3000)
         args.lr = args.lr or RATES[args.model]
-    _check_device(args.device)
+    check_device(args.device)
     run = _run_folder(args)
     corpus = _read(args)
     if config and config["text"]["sha256"] != corpus.sha256:
@@ -417,16 +418,6 @@ def _train(args: argparse.Namespace) -> int:
     args.threads = args.threads or _threads(args.batch, args.hidden)
     with threadpool_limits(args.threads):
         return _train_on(args, config, run, corpus, streams, held_out)
-
-
-def use_compiled_kernels() -> str:
-    """Enable them for what follows; returns what to say. InputError where numba is missing."""
-    from .nn import enable_fast
-
-    try:
-        return f"Compiled kernels, ready in {enable_fast():.1f} s"
-    except ModuleNotFoundError as error:
-        raise InputError(f"--fast: {error}") from None
 
 
 def _resumed(given: dict[str, Any], config: dict[str, Any]) -> argparse.Namespace:
@@ -463,18 +454,6 @@ def _run_folder(args: argparse.Namespace) -> RunFolder:
         run = RunFolder(args.out if args.out else free_run(Path("runs"), args.model))
         run.check(args.replace)
     return run
-
-
-def _check_device(device: str) -> None:
-    """InputError unless `device` is there: before anything else is done."""
-    from . import zeros
-
-    try:
-        zeros(1, device=device)
-    except (RuntimeError, ValueError) as error:  # CuPy's own errors are RuntimeErrors
-        if isinstance(error, TinygradRnnError):
-            raise
-        raise InputError(f"--device {device}: {error}") from None
 
 
 def _source(args: argparse.Namespace) -> str:

@@ -104,7 +104,6 @@ class Experiment:
     data: Path | None
     out: Path
     options: argparse.Namespace
-    standard: bool = True
     results: dict[str, Any] = field(default_factory=lambda: {k: [] for k in ("tables", "pictures", "notes", "claims")})
 
     def __post_init__(self) -> None:
@@ -342,9 +341,8 @@ def _run(
 ) -> int:
     import matplotlib.figure  # noqa: F401  (before hours of training, not after)
 
-    from . import nn
+    from .options import check_device, use_compiled_kernels
     from .tensor.backend import keep_freed_memory, manual_seed
-    from .tensor.creation import zeros
     from .training import RunFolder
     from .training.checkpoint import write_atomically
 
@@ -352,10 +350,7 @@ def _run(
         raise InputError("--fetch and --data exclude each other: choose one")
     if args.data and not args.data.exists():
         raise InputError(f"{args.data}: no such file or folder")
-    try:
-        zeros(1, device=args.device)
-    except (RuntimeError, ValueError) as error:  # CuPy's own errors are RuntimeErrors
-        raise InputError(f"--device {args.device}: {error}") from None
+    check_device(args.device)
     folder = RunFolder(args.out or Path("runs") / name)
     folder.check(replace=True)
     if args.fetch:
@@ -366,11 +361,8 @@ def _run(
     manual_seed(args.seed)
     keep_freed_memory()
     if args.fast:
-        try:
-            nn.enable_fast()
-        except ModuleNotFoundError as error:
-            raise InputError(f"--fast: {error}") from None
-    run = Experiment(name, about, steps, args.quick, args.seed, args.device, args.data, folder.path, args, standard)
+        print(use_compiled_kernels(), flush=True)
+    run = Experiment(name, about, steps, args.quick, args.seed, args.device, args.data, folder.path, args)
     folder.make()
     with folder.occupied():
         asked = {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items() if key != "out"}

@@ -235,7 +235,7 @@ def test_a_state_dict_and_a_copy_carry_gains_and_biases(kind: str) -> None:
     expected = layer(x)[0].numpy()
     assert not np.allclose(other(x)[0].numpy(), expected)
     other.load_state_dict({name: p.numpy() for name, p in layer.state_dict().items()})
-    copies = [other, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))]  # noqa: S301
+    copies = [other, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))]  # noqa: S301 (bytes of our own)
     assert all(np.array_equal(c(x)[0].numpy(), expected) for c in copies)
     with pytest.raises(KeyError, match="unexpected: norm_weight_ih_l0"):
         LAYERS[kind](3, 4, 2, dtype="float64").load_state_dict(layer.state_dict())

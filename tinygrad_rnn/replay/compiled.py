@@ -15,7 +15,7 @@ from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.nn import kernels
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.replay.recording import Recording, outside
-from tinygrad_rnn.replay.tape import Generator, Tape, compare, returned
+from tinygrad_rnn.replay.tape import Generator, Tape, compare, flat, rebuilt, returned
 from tinygrad_rnn.replay.traced import Traced, users_place
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array
@@ -198,16 +198,13 @@ def _host(x: Any) -> Any:
 
 def traced_copy(x: Any, tape: Tape, inputs: list[Traced]) -> Any:
     """Arguments with traced arrays, in the order of `form_of`; each is copied into a buffer."""
-    if isinstance(x, Tensor) and x._node is None:
-        return box(_input(x._array, tape, inputs), None)
-    if isinstance(x, np.ndarray | np.generic):
-        return _input(x, tape, inputs)
-    if isinstance(x, tuple | list):
-        values = [traced_copy(v, tape, inputs) for v in x]
-        return type(x)(*values) if hasattr(x, "_fields") else type(x)(values)
-    if type(x) is dict:
-        return {k: traced_copy(v, tape, inputs) for k, v in x.items()}
-    return x
+
+    def traced(v: Any) -> Any:
+        if isinstance(v, Tensor) and v._node is None:
+            return box(_input(v._array, tape, inputs), None)
+        return _input(v, tape, inputs) if isinstance(v, np.ndarray | np.generic) else v
+
+    return rebuilt(x, traced)
 
 
 def _input(array: Array, tape: Tape, inputs: list[Traced]) -> Traced:
@@ -217,26 +214,23 @@ def _input(array: Array, tape: Tape, inputs: list[Traced]) -> Traced:
 
 def checked(result: Any, tape: Tape) -> Any:
     """What the step returned, if it may be: no tensor of a graph that is still there."""
-    if isinstance(result, Tensor):
-        node = result._node
+
+    def one(v: Any) -> Any:
+        if not isinstance(v, Tensor) or any(v is leaf for leaf in tape.leaves):
+            return v
+        node = v._node
         if node is not None and node.plan is not None and node.sources is not None:
             raise CompileError(
-                f"a compiled function returned the output of {node.plan.name}, shape {result.shape}, whose graph is "
+                f"a compiled function returned the output of {node.plan.name}, shape {v.shape}, whose graph is "
                 f"still there: a replay builds no graph, so call .backward() inside of the function, or return "
                 f".detach() of it"
             )
-        if any(result is leaf for leaf in tape.leaves):
-            return result
-        array = result._array
+        array = v._array
         if isinstance(array, np.ndarray) and tape.owns(array):
             array = Traced(array, tape)
-        return box(array, None) if isinstance(array, Traced) else result
-    if isinstance(result, tuple | list):
-        values = [checked(v, tape) for v in result]
-        return type(result)(*values) if hasattr(result, "_fields") else type(result)(values)
-    if type(result) is dict:
-        return {k: checked(v, tape) for k, v in result.items()}
-    return result
+        return box(array, None) if isinstance(array, Traced) else v
+
+    return rebuilt(result, one)
 
 
 def reachable(*roots: Any) -> tuple[list[Tensor], list[Module]]:
@@ -249,7 +243,7 @@ def reachable(*roots: Any) -> tuple[list[Tensor], list[Module]]:
     modules: list[Module] = []
     step, args, kwargs = roots
     waiting = [*_inside(kwargs), *_inside(args), step]
-    given = {id(x) for x in _flat((args, kwargs)) if isinstance(x, Tensor) and x._node is None}
+    given = {id(x) for x in flat((args, kwargs)) if isinstance(x, Tensor) and x._node is None}
     while waiting:
         x = waiting.pop()
         if id(x) in seen or x is None or isinstance(x, _ATOMS):
@@ -268,17 +262,6 @@ def reachable(*roots: Any) -> tuple[list[Tensor], list[Module]]:
 
 
 _ATOMS = (int, float, str, bytes, complex, np.ndarray, np.generic, type, types.ModuleType)
-
-
-def _flat(x: Any) -> Iterator[Any]:
-    if isinstance(x, tuple | list):
-        for v in x:
-            yield from _flat(v)
-    elif isinstance(x, dict):
-        for v in x.values():
-            yield from _flat(v)
-    else:
-        yield x
 
 
 def _inside(x: Any) -> Iterator[Any]:

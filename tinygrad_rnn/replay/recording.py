@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.replay.tape import Entry, Tape, address, refresh, refresh_grad, returned, root_of
+from tinygrad_rnn.replay.tape import Entry, Tape, address, flat, rebuilt, refresh, refresh_grad, returned, root_of
 from tinygrad_rnn.replay.traced import Traced
 from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.tensor import Tensor, box
@@ -62,7 +62,7 @@ class Recording:
         self.segments: list[tuple[bool, list[tuple[Callable[..., Any], tuple[Any, ...]]]]] = []
         for e in entries:
             f = self.leaves.refresh if e.f is refresh else e.f
-            args, kwargs = (e.args, e.kwargs) if e.state else (mapped(e.args, place), mapped(e.kwargs, place))
+            args, kwargs = (e.args, e.kwargs) if e.state else rebuilt((e.args, e.kwargs), place)
             if not self.segments or self.segments[-1][0] != e.quiet:
                 self.segments.append((e.quiet, []))
             self.segments[-1][1].append((partial(f, **kwargs) if kwargs else f, args))
@@ -98,32 +98,24 @@ class Recording:
 
 def outside(x: Any) -> Any:
     """A result with copies of its arrays."""
-    if isinstance(x, Tensor):
-        return box(x._array.raw.copy(), None) if isinstance(x._array, Traced) else x
-    if isinstance(x, Traced):
-        return x.raw.copy() if x.number is None else x.number(x.raw.item())
-    if isinstance(x, tuple | list):
-        values = [outside(v) for v in x]
-        return type(x)(*values) if hasattr(x, "_fields") else type(x)(values)
-    if type(x) is dict:
-        return {k: outside(v) for k, v in x.items()}
-    return x
+
+    def copied(v: Any) -> Any:
+        if isinstance(v, Tensor):
+            return box(v._array.raw.copy(), None) if isinstance(v._array, Traced) else v
+        if isinstance(v, Traced):
+            return v.raw.copy() if v.number is None else v.number(v.raw.item())
+        return v
+
+    return rebuilt(x, copied)
 
 
 def arrays_in(x: Any) -> Iterator[Array]:
     """The arrays of arguments or results, those of tensors included."""
-    if isinstance(x, np.ndarray):
-        yield x
-    elif isinstance(x, Traced):
-        yield x.raw
-    elif isinstance(x, Tensor):
-        yield from arrays_in(x._array)
-    elif isinstance(x, tuple | list):
-        for v in x:
-            yield from arrays_in(v)
-    elif isinstance(x, dict):
-        for v in x.values():
-            yield from arrays_in(v)
+    for v in flat(x):
+        array = v._array if isinstance(v, Tensor) else v
+        array = array.raw if isinstance(array, Traced) else array
+        if isinstance(array, np.ndarray):
+            yield array
 
 
 def needed(entries: list[Entry], result: Any) -> list[Entry]:
@@ -135,7 +127,7 @@ def needed(entries: list[Entry], result: Any) -> list[Entry]:
     return [e for e in entries if e.f is not refresh_grad or id(root_of(e.args[1])) in read]
 
 
-def placed(tape: Tape, entries: list[Entry], kept: dict[int, Array]) -> tuple[Callable[[Array], Array], int]:
+def placed(tape: Tape, entries: list[Entry], kept: dict[int, Array]) -> tuple[Callable[[Any], Any], int]:
     """Where each array of the entries lies in one block of memory, as a function, and how many bytes that has.
 
     A buffer that nothing reads any more makes room for one of its size: less memory, and more of it in the cache.
@@ -167,7 +159,9 @@ def placed(tape: Tape, entries: list[Entry], kept: dict[int, Array]) -> tuple[Ca
     block = block[start : start + total]
     made: dict[int, Array] = {}
 
-    def place(a: Array) -> Array:
+    def place(a: Any) -> Any:
+        if not isinstance(a, np.ndarray):
+            return a
         root = root_of(a)
         if id(root) not in offsets:
             return a
@@ -185,14 +179,3 @@ def _by_entry(at: dict[int, int]) -> dict[int, list[int]]:
     for key, k in at.items():
         found.setdefault(k, []).append(key)
     return found
-
-
-def mapped(x: Any, place: Callable[[Array], Array]) -> Any:
-    """`x` with each of its arrays where it is placed."""
-    if isinstance(x, np.ndarray):
-        return place(x)
-    if type(x) is tuple or type(x) is list:
-        return type(x)(mapped(v, place) for v in x)
-    if type(x) is dict:
-        return {k: mapped(v, place) for k, v in x.items()}
-    return x

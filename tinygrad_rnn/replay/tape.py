@@ -386,15 +386,26 @@ def refresh_grad(watch: Watch, buffer: Array) -> None:
 # --- arrays -----------------------------------------------------------------------------------------------------------
 
 
+def rebuilt(x: Any, leaf: Callable[[Any], Any]) -> Any:
+    """`x` with what its tuples, lists and dictionaries hold as `leaf` makes it."""
+    if isinstance(x, tuple | list):
+        values = [rebuilt(v, leaf) for v in x]
+        return type(x)(*values) if hasattr(x, "_fields") else type(x)(values)
+    return {k: rebuilt(v, leaf) for k, v in x.items()} if type(x) is dict else leaf(x)
+
+
+def flat(x: Any) -> Iterator[Any]:
+    """What tuples, lists and dictionaries hold, in order."""
+    if isinstance(x, tuple | list | dict):
+        for v in x.values() if isinstance(x, dict) else x:
+            yield from flat(v)
+    else:
+        yield x
+
+
 def lower(x: Any) -> Any:
     """`x` with the arrays of traced ones."""
-    if isinstance(x, Traced):
-        return x.raw
-    if type(x) is tuple or type(x) is list:
-        return type(x)(lower(v) for v in x)
-    if type(x) is dict:
-        return {k: lower(v) for k, v in x.items()}
-    return x
+    return rebuilt(x, lambda v: v.raw if isinstance(v, Traced) else v)
 
 
 def root_of(x: Array) -> Array:

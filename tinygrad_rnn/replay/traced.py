@@ -88,13 +88,10 @@ class Traced(NDArrayOperatorsMixin):
         if not callable(method):
             raise AttributeError(f"the array of a recording has no attribute {name!r}")
         if name in ("item", "tolist", "tobytes", "tofile", "dump", "dumps", "resize"):
-            return lambda *args, **kwargs: self._refuse(f".{name}()")
+            return lambda *args, **kwargs: refuse(f".{name}()")
         return lambda *args, **kwargs: self.tape.function(method, (self, *args), kwargs)
 
     # --- what would need the values -----------------------------------------------------------------------------------
-
-    def _refuse(self, what: str) -> NoReturn:
-        refuse(what)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
         refuse("the values (.numpy(), np.asarray, print)")

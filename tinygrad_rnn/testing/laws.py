@@ -398,8 +398,7 @@ class Laws:
             both = self.pulled([1024 * a - b for a, b in zip(u, w, strict=True)])
             tiny = self.pulled([a * 2.0**-40 for a in u])
             for i, name in enumerate(self.varied_names()):
-                # Thousands of roundings, where terms cancel inside; no mistake is as small as that.
-                size = 2.0**16 * largest(1024 * abs(pulled_u[i]) + abs(pulled_w[i]))
+                size = largest(1024 * abs(pulled_u[i]) + abs(pulled_w[i]))
                 spread = self.gradient_spread(i, factor=2048)
                 what = f"what the vjp of {name} makes of"
                 expected = 1024 * pulled_u[i] - pulled_w[i]
