@@ -10,16 +10,17 @@ import pytest
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.nn import kernels
+from tinygrad_rnn.tensor import backend
 
 
 @pytest.fixture
 def fast():
     """The compiled stages, enabled; afterwards as before."""
     pytest.importorskip("numba")
-    before = kernels.stages
+    before = backend.stages
     tr.nn.enable_fast()
-    yield kernels.stages
-    kernels.stages = before
+    yield backend.stages
+    backend.stages = before
 
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -40,13 +41,13 @@ def normal(dtype, *shape):
 def both(forward, vjp, arrays, g, metadata):
     """Output and gradients of a kernel, by NumPy and compiled."""
     results = []
-    compiled = kernels.stages
+    compiled = backend.stages
     for stages in (None, compiled):
-        kernels.stages = stages
+        backend.stages = stages
         y = forward(*arrays, **metadata)
         contributions = vjp(g, y, (True,) * len(arrays), *arrays, **metadata)
         results.append([y, *(a for d in contributions if d is not None for a in parts(d))])
-    kernels.stages = compiled
+    backend.stages = compiled
     return results
 
 
@@ -82,10 +83,38 @@ def test_a_compiled_kernel_is_the_kernel(fast, kind, t, size, dtype):
 def test_what_is_not_contiguous_goes_to_numpy(fast):
     x = np.asfortranarray(normal("float32", 3, 8))
     state = normal("float32", 2, 3, 2)
-    assert kernels._fast(x, state) is None
+    assert kernels.compiled_stages(x, state) is None
     y = kernels.lstm_forward(x, state, normal("float32", 8, 2), None)
-    kernels.stages = None
+    backend.stages = None
     near(y, kernels.lstm_forward(x, state, normal("float32", 8, 2), None))
+
+
+@DTYPES
+@pytest.mark.parametrize("n", [0, 1, 100])
+def test_compiled_rows_are_added_as_numpy_adds_them(fast, dtype, n):
+    ids, g = np.random.default_rng(n).integers(0, 7, n), normal(dtype, n, 5)
+    compiled, plain = backend.scatter_add(normal(dtype, 7, 5), ids, g), normal(dtype, 7, 5)
+    np.add.at(plain, ids, g)
+    near(compiled, plain)
+    assert (backend.scatter_add(np.ones((7, 5), dtype), ids, g[:, ::-1])).dtype == dtype  # not contiguous
+    assert (backend.scatter_add(np.ones((7, 2, 5), dtype), ids, normal(dtype, n, 2, 5))).shape == (7, 2, 5)
+
+
+@DTYPES
+@pytest.mark.parametrize("kind", ["Adam", "AdamW"])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_a_compiled_step_of_adam_is_adams(fast, dtype, kind, decay):
+    results = []
+    for stages in (fast, None):
+        backend.stages = stages
+        p = tr.nn.Parameter(normal(dtype, 3, 50))
+        optimizer = getattr(tr.optim, kind)([p], lr=0.1, betas=(0.8, 0.95), weight_decay=decay)
+        for k in range(4):
+            p.grad = tr.Tensor(normal(dtype, 3, 50) * (k - 1.5))
+            optimizer.step()
+        results.append([p.numpy(), *(optimizer.state_dict()["state"]["0"][name] for name in optimizer.moments)])
+    for found, expected in zip(*results, strict=True):
+        near(np.asarray(found), np.asarray(expected))
 
 
 def test_the_fraction_for_tanh(fast):

@@ -1,7 +1,8 @@
-"""The pointwise stages of the recurrent kernels, compiled by numba: one pass over memory each.
+"""The pointwise stages of a training step, compiled by numba: one pass over memory each.
 
-Imported by `fast.enable_fast` only, since numba takes a while to import. Each function does what its namesake in
-`kernels` does with a dozen NumPy calls, for C-contiguous arrays of float32 or float64; a test ties the two together.
+Imported by `fast.enable_fast` only, since numba takes a while to import. Each function does what its caller in
+`kernels`, `backend` or `optim` does with a dozen NumPy calls, for C-contiguous arrays of float32 or float64; a test
+ties the two together.
 Compiled code is kept on disk (beside this file, or where NUMBA_CACHE_DIR says), so a machine compiles once.
 """
 
@@ -137,6 +138,30 @@ def gru_slopes(g: Array, y: Array, h: Array, inward: Array, across: Array, rest:
             rest[b, k] = g[4, b, k] * y[1, b, k]
 
 
+@stage
+def add_rows(buffer: Array, ids: Array, g: Array) -> None:
+    """buffer[ids[n]] += g[n] for each n in turn; buffer (V, H), ids (N,) in range, g (N, H)."""
+    for n in range(g.shape[0]):
+        row = ids[n]
+        for k in range(g.shape[1]):
+            buffer[row, k] += g[n, k]
+
+
+@stage
+def adam(p: Array, g: Array, m: Array, v: Array, new: Array, numbers: Array) -> None:
+    """One step of Adam or AdamW, as `optim.Adam.update` has it: m, v and g are written, and `new` is p after it.
+
+    `numbers` are β₁, 1 - β₁, β₂, 1 - β₂, 1 / √(1 - β₂ᵗ), ε, -lr / (1 - β₁ᵗ), what is added to g as a part of p, and
+    what p is multiplied by.
+    """
+    keep1, take1, keep2, take2, root, eps, rate, coupled, decoupled = numbers
+    for i in range(p.shape[0]):
+        d = g[i] + coupled * p[i]
+        m[i] = keep1 * m[i] + take1 * d
+        v[i] = keep2 * v[i] + take2 * (d * d)
+        new[i] = decoupled * p[i] + rate * (m[i] / (math.sqrt(v[i]) * root + eps))
+
+
 def warm_up() -> None:
     """Compile every stage for float32 and float64, or load what was compiled before."""
     for dtype in (np.float32, np.float64):
@@ -148,3 +173,5 @@ def warm_up() -> None:
         lstm_slopes(y6, y6, one, x4, one)
         gru_gates(x3, x3, one[0], one, y5)
         gru_slopes(y5, y5, one, x3, x3, one)
+        add_rows(one, np.zeros(1, np.int64), one)
+        adam(one[0], one[0], one[0], one[0], one[0], np.ones(9, dtype))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from importlib import import_module
 
-from tinygrad_rnn.nn import kernels
+from tinygrad_rnn.tensor import backend
 
 
 def enable_fast(on: bool = True) -> float:
@@ -23,17 +23,17 @@ def enable_fast(on: bool = True) -> float:
     """
     begin = time.perf_counter()
     if not on:
-        kernels.stages = None
+        backend.stages = None
         return 0.0
     try:
         compiled = import_module("tinygrad_rnn.nn.compiled")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error.name} is not installed: pip install 'tinygrad_rnn[fast]'") from None
     compiled.warm_up()
-    kernels.stages = compiled
+    backend.stages = compiled
     return time.perf_counter() - begin
 
 
 def fast_enabled() -> bool:
     """Whether compiled kernels are used."""
-    return kernels.stages is not None
+    return backend.stages is not None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tinygrad_rnn.nn.kernels import compiled_stages
 from tinygrad_rnn.optim.optimizer import Optimizer
 from tinygrad_rnn.tensor.backend import Array, namespace
 
@@ -178,6 +179,12 @@ class Adam(Optimizer):
         lr, decay = options["lr"], options["weight_decay"]
         beta1, beta2 = options["betas"]
         m, v = moments["exp_avg"], moments["exp_avg_sq"]
+        if stages := compiled_stages(p, g, m, v):
+            numbers = [beta1, 1 - beta1, beta2, 1 - beta2, 1 / math.sqrt(1 - beta2**step), options["eps"]]
+            numbers += [-lr / (1 - beta1**step), *((0, 1 - lr * decay) if self.decoupled else (decay, 1))]
+            new = xp.empty(p.shape, dtype=p.dtype)
+            stages.adam(p, g, m, v, new, xp.asarray(numbers, dtype=p.dtype))
+            return new
         if decay and not self.decoupled:
             g += decay * p
         spare = g * g

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tinygrad_rnn.errors import CompileError
-from tinygrad_rnn.nn import kernels
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.replay.recording import Recording, outside
 from tinygrad_rnn.replay.tape import Generator, Tape, compare, flat, rebuilt, returned
@@ -102,7 +101,7 @@ class _Compiled:
             arrays: list[Array] = []
             fixed: list[bool] = []
             form = (form_of(args, arrays, fixed), form_of(kwargs, arrays, fixed) if kwargs else None)
-            stages = kernels.stages
+            stages = backend.stages
             key = (form, mode, fused_enabled(), stages, tuple([m.training for m in self.modules]))
             held = self.found.get(key)
             if type(held) is Recording and held.leaves.fits():

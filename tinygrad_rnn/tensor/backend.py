@@ -21,6 +21,9 @@ from tinygrad_rnn.tensor.recording import replayed
 Array: TypeAlias = Any  # numpy.ndarray, cupy.ndarray or another array of the standard
 DType: TypeAlias = Any
 
+stages: Any = None
+"""`nn.compiled` where `nn.enable_fast` has put it: stages of NumPy work in one compiled pass each."""
+
 # None marks what goes with every backend: Python scalars.
 _NAMESPACES: dict[type, Any] = {np.ndarray: np, float: None, int: None, bool: None, complex: None}
 
@@ -345,13 +348,13 @@ def scatter_add(buffer: Array, index: Any, g: Array) -> Array:
 def _scatter_rows(buffer: Array, ids: Array, g: Array) -> None:
     """Add `g[i]` to the row `ids[i]` of `buffer`, in place."""
     ids = ids.reshape(-1)
-    if not ids.size:
-        return
     g = np.broadcast_to(g, g.shape).reshape(ids.size, *buffer.shape[1:])
+    if stages is not None and buffer.ndim == 2 and buffer.dtype == g.dtype and g.dtype.char in "fd":
+        stages.add_rows(buffer, ids, np.ascontiguousarray(g))
+        return
     order = np.argsort(ids, kind="stable")
-    ids = ids[order]
-    starts = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1])))
-    buffer[ids[starts]] += np.add.reduceat(g[order], starts, axis=0)
+    ids, starts = np.unique(ids[order], return_index=True)
+    buffer[ids] += np.add.reduceat(g[order], starts, axis=0)
 
 
 def dot(a: Any, b: Any) -> Any:
