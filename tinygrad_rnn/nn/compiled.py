@@ -82,20 +82,22 @@ def lstm_gates(z: Array, x: Array, c: Array, y: Array) -> None:
 
 @stage
 def lstm_slopes(g: Array, y: Array, c: Array, dz: Array, dc: Array) -> None:
-    """dz (B, 4H) and the gradient dc (B, H) of c, from that of all rows, g (6, B, H)."""
+    """dz (B, 4H) and the gradient dc (B, H) of c, from that of all rows, g (6, B, H), or of h and c alone (2, B, H)."""
     one = y.dtype.type(1)
     B, H = c.shape
+    s = 1 if g.shape[0] == 6 else 0  # or one row of zeros for all gates
+    d = g if s else np.zeros((1, 1, H), y.dtype)
     for b in range(B):  # short loops: with more arrays in one the compiler does not vectorise
         for k in range(H):
             t = tanh(y[5, b, k])
-            dc[b, k] = g[4, b, k] * y[2, b, k] * (one - t * t) + g[5, b, k]
-            dz[b, 3 * H + k] = (g[4, b, k] * t + g[2, b, k]) * y[2, b, k] * (one - y[2, b, k])
+            dc[b, k] = g[-2, b, k] * y[2, b, k] * (one - t * t) + g[-1, b, k]
+            dz[b, 3 * H + k] = (g[-2, b, k] * t + d[2 * s, s * b, k]) * y[2, b, k] * (one - y[2, b, k])
         for k in range(H):
-            dz[b, k] = (dc[b, k] * y[3, b, k] + g[0, b, k]) * y[0, b, k] * (one - y[0, b, k])
+            dz[b, k] = (dc[b, k] * y[3, b, k] + d[0, s * b, k]) * y[0, b, k] * (one - y[0, b, k])
         for k in range(H):
-            dz[b, 2 * H + k] = (dc[b, k] * y[0, b, k] + g[3, b, k]) * (one - y[3, b, k] * y[3, b, k])
+            dz[b, 2 * H + k] = (dc[b, k] * y[0, b, k] + d[3 * s, s * b, k]) * (one - y[3, b, k] * y[3, b, k])
         for k in range(H):
-            dz[b, H + k] = (dc[b, k] * c[b, k] + g[1, b, k]) * y[1, b, k] * (one - y[1, b, k])
+            dz[b, H + k] = (dc[b, k] * c[b, k] + d[s, s * b, k]) * y[1, b, k] * (one - y[1, b, k])
         for k in range(H):
             dc[b, k] *= y[1, b, k]
 
@@ -119,23 +121,29 @@ def gru_gates(a: Array, x: Array, bias: Array, h: Array, y: Array) -> None:
 
 @stage
 def gru_slopes(g: Array, y: Array, h: Array, inward: Array, across: Array, rest: Array) -> None:
-    """The gradients of x and of h Wᵀ (B, 3H), and what h gets beside the product, from that of all rows, g."""
+    """The gradients of x and of h Wᵀ (B, 3H), and what h gets beside the product, from that of all rows, g (5, B, H),
+    or of h' alone (1, B, H).
+    """
     one = y.dtype.type(1)
     B, H = h.shape
+    s = 1 if g.shape[0] == 5 else 0
+    d = g if s else np.zeros((1, 1, H), y.dtype)
     for b in range(B):  # short loops, as above
         for k in range(H):
-            rest[b, k] = (g[4, b, k] * (one - y[1, b, k]) + g[2, b, k]) * (one - y[2, b, k] * y[2, b, k])
+            rest[b, k] = (g[-1, b, k] * (one - y[1, b, k]) + d[2 * s, s * b, k]) * (one - y[2, b, k] * y[2, b, k])
         for k in range(H):
-            inward[b, k] = (rest[b, k] * y[3, b, k] + g[0, b, k]) * y[0, b, k] * (one - y[0, b, k])
+            inward[b, k] = (rest[b, k] * y[3, b, k] + d[0, s * b, k]) * y[0, b, k] * (one - y[0, b, k])
         for k in range(H):
-            inward[b, H + k] = (g[4, b, k] * (h[b, k] - y[2, b, k]) + g[1, b, k]) * y[1, b, k] * (one - y[1, b, k])
+            n = g[-1, b, k] * (h[b, k] - y[2, b, k]) + d[s, s * b, k]
+            inward[b, H + k] = n * y[1, b, k] * (one - y[1, b, k])
         for k in range(H):
             inward[b, 2 * H + k] = rest[b, k]
-            across[b, 2 * H + k] = rest[b, k] * y[0, b, k] + g[3, b, k]
+        for k in range(H):
+            across[b, 2 * H + k] = rest[b, k] * y[0, b, k] + d[3 * s, s * b, k]
         for k in range(2 * H):
             across[b, k] = inward[b, k]
         for k in range(H):
-            rest[b, k] = g[4, b, k] * y[1, b, k]
+            rest[b, k] = g[-1, b, k] * y[1, b, k]
 
 
 @stage

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.replay.passes import simplified
 from tinygrad_rnn.replay.tape import Entry, Tape, address, flat, rebuilt, refresh, refresh_grad, returned, root_of
 from tinygrad_rnn.replay.traced import Traced
 from tinygrad_rnn.tensor.backend import Array
@@ -58,6 +59,7 @@ class Recording:
         kept = [*tape.buffers, *self.inputs, *arrays_in(result)]
         kept += [a for e in entries if e.state for a in arrays_in((e.args, e.kwargs))]
         self.roots = {id(root_of(a)): root_of(a) for a in kept}
+        entries = simplified(entries, tape.roots, self.roots)
         place, self.bytes = placed(tape, entries, self.roots)
         self.segments: list[tuple[bool, list[tuple[Callable[..., Any], tuple[Any, ...]]]]] = []
         for e in entries:

@@ -284,7 +284,7 @@ class Gradients:
         """Turn the pairs that a node has collected into one matrix product."""
         pairs = self.pairs.pop(node)
         xp = namespace(pairs.xs[0])
-        x, g = (arrays[0] if len(arrays) == 1 else xp.concat(arrays) for arrays in (pairs.xs, pairs.gs))
+        x, g = (arrays[0] if len(arrays) == 1 else xp.concat(arrays[::-1]) for arrays in (pairs.xs, pairs.gs))
         fresh = node not in self.dense
         self.add(node, dot(x.mT, g))
         if fresh:
