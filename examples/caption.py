@@ -14,6 +14,7 @@ hangs on.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,15 +23,15 @@ import tinygrad_rnn as tr
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import Tokens, pad_sequences, split_at_random
 from tinygrad_rnn.data.tokens import BEGIN, END, PAD
-from tinygrad_rnn.decoding import greedy_search
+from tinygrad_rnn.decoding import greedy_search, one_step
 from tinygrad_rnn.experiment import Experiment, experiment
 from tinygrad_rnn.nn import functional as F
+from tinygrad_rnn.plots import INK, ORANGE, draw_picture
 from tinygrad_rnn.training import error_rate
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 HEIGHT, WIDTH = 14, 36
 TOKENS = Tokens((PAD, BEGIN, END, *WORDS))
-State = tuple[tr.Tensor, tr.Tensor]
 
 
 class Captioner(nn.Module):
@@ -50,10 +51,9 @@ class Captioner(nn.Module):
         """Pictures (B, rows, columns) give what there is to see from left to right, (columns / 4, B, H)."""
         y = self.pool(tr.relu(self.norm_first(self.first(tr.expand_dims(x, 1)))))
         y = self.pool(tr.relu(self.norm_second(self.second(y))))
-        y, _ = self.sweep(tr.transpose(y, (3, 0, 1, 2)).reshape(WIDTH // 4, len(x), -1))
-        return y
+        return self.sweep(tr.transpose(y, (3, 0, 1, 2)).reshape(WIDTH // 4, len(x), -1))[0]
 
-    def write(self, ids: np.ndarray, seen: tr.Tensor, state: State | None = None) -> tuple[tr.Tensor, State]:
+    def write(self, ids: np.ndarray, state: tuple | None, seen: tr.Tensor) -> tuple[tr.Tensor, tuple]:
         """The words so far (L, B) give the scores of the next ones (L, B, V), and the state."""
         h, state = self.lstm(self.embedding(ids), state)
         context, _ = self.attention(h, seen)
@@ -101,7 +101,7 @@ def main(run: Experiment) -> None:
     def cost(pictures: Pictures) -> tr.Tensor:
         """Teacher forcing: given the true words so far, how surprising the next one is."""
         y, _ = pad_sequences([TOKENS.encode(words, begin=True, end=True) for words in pictures.captions], TOKENS[PAD])
-        scores, _ = model.write(y[:-1], model.look(run.tensor(pictures.pixels)))
+        scores, _ = model.write(y[:-1], None, model.look(run.tensor(pictures.pixels)))
         return F.cross_entropy(scores, y[1:], ignore_index=TOKENS[PAD])
 
     def loss(step: int) -> tuple[tr.Tensor, int]:
@@ -114,11 +114,7 @@ def main(run: Experiment) -> None:
             part = pixels[k : k + 250]
             with tr.no_grad():
                 seen = model.look(run.tensor(part))
-
-            def step(last: np.ndarray, state: State | None, seen: tr.Tensor = seen) -> tuple[tr.Tensor, State]:
-                scores, state = model.write(last[None], seen, state)
-                return scores[0], state
-
+            step = one_step(partial(model.write, seen=seen))
             written += greedy_search(step, None, TOKENS[BEGIN], TOKENS[END], count=len(part), length=5)
         return [TOKENS.decode(ids) for ids in written]
 
@@ -184,13 +180,9 @@ def draw_grid(run: Experiment, pictures: Pictures, answers: list[list[str]]) -> 
     caption = "Test pictures with their captions; in orange, captions that are wrong, with the true one in brackets."
     with run.picture("captions.png", caption, (9, 7)) as fig:
         for n, k in enumerate(chosen):
-            axes = fig.add_subplot(6, 4, n + 1, xticks=[], yticks=[])
-            axes.imshow(pictures.pixels[k], cmap="gray_r", vmin=-0.06, vmax=1)
-            axes.set_frame_on(False)
-            text = " ".join(answers[k])
-            if answers[k] != pictures.captions[k]:
-                text += f"\n({' '.join(pictures.captions[k])})"
-            axes.set_title(text, fontsize=10, color="#222222" if k in right else "#d9622b")
+            text = " ".join(answers[k]) + ("" if k in right else f"\n({' '.join(pictures.captions[k])})")
+            axes = fig.add_subplot(6, 4, n + 1)
+            draw_picture(axes, pictures.pixels[k], text, color=INK if k in right else ORANGE)
 
 
 def draw_looks(run: Experiment, model: Captioner, pictures: Pictures, answers: list[list[str]]) -> None:
@@ -201,17 +193,12 @@ def draw_looks(run: Experiment, model: Captioner, pictures: Pictures, answers: l
         for row, k in enumerate(chosen):
             words = pictures.captions[k]
             ids = TOKENS.encode(words, begin=True, end=True)
-            panels = [("", pictures.pixels[k], "gray_r")]
+            draw_picture(fig.add_subplot(len(chosen), 4, 4 * row + 1), pictures.pixels[k])
             for n, word in enumerate(words):
                 x = tr.Tensor(pictures.pixels[k][None], device=run.device, requires_grad=True)
-                scores, _ = model.write(ids[:-1, None], model.look(x))
+                scores, _ = model.write(ids[:-1, None], None, model.look(x))
                 (-F.cross_entropy(scores[n], ids[n + 1 : n + 2])).backward()
-                panels.append((word, np.abs(x.grad.numpy()[0]), "Blues"))
-            for column, (title, values, colours) in enumerate(panels):
-                axes = fig.add_subplot(len(chosen), 4, 4 * row + column + 1, xticks=[], yticks=[])
-                axes.imshow(values, cmap=colours, vmin=-0.06 * values.max())
-                axes.set_frame_on(False)
-                axes.set_title(title, fontsize=10)
+                draw_picture(fig.add_subplot(len(chosen), 4, 4 * row + n + 2), np.abs(x.grad.numpy()[0]), word, "Blues")
 
 
 if __name__ == "__main__":

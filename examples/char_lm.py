@@ -28,11 +28,12 @@ from tinygrad_rnn.data import (
     read_text,
     split_held_out,
 )
-from tinygrad_rnn.decoding import beam_search, generate
+from tinygrad_rnn.decoding import beam_search, generate, one_step
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.experiment import Experiment, experiment
 from tinygrad_rnn.models import CharModel, CharModelConfig
 from tinygrad_rnn.nn import functional as F
+from tinygrad_rnn.plots import draw_text
 from tinygrad_rnn.training.language import bits_per_char, character_bits
 from tinygrad_rnn.training.plot import draw_loss
 
@@ -112,15 +113,10 @@ def write(run: Experiment, model: nn.Module, vocabulary: Vocabulary, prompt: str
     found = {
         name: "".join(generate(model, vocabulary, prompt, length, seed=run.seed, **way)) for name, way in ways.items()
     }
-
-    def step(last: np.ndarray, state: tuple[tr.Tensor, ...]) -> tuple[tr.Tensor, tuple[tr.Tensor, ...]]:
-        scores, state = model(last[None], state)
-        return scores[0], state
-
     *first, last = vocabulary.encode(prompt).tolist()
     with tr.no_grad():
         state = model(np.array(first)[:, None])[1] if first else None
-        ids, _ = beam_search(step, state, last, width=5, length=length)[0]
+        ids, _ = beam_search(one_step(model), state, last, width=5, length=length)[0]
     return {**found, "beam of 5": vocabulary.decode(ids)}
 
 
@@ -133,23 +129,19 @@ def surprise(model: nn.Module, prompt: np.ndarray, ids: np.ndarray) -> np.ndarra
 def draw_samples(run: Experiment, prompt: str, samples: dict[str, str], costs: dict[str, np.ndarray]) -> None:
     """The texts side by side, each character on a ground that is the darker, the more bits it costs."""
     columns, lines = 40, 12
-    style = {"fontfamily": "monospace", "fontsize": 7.5, "color": "#222222", "ha": "center", "va": "center"}
     with run.picture("samples.png", "Six ways to write; the darker, the less expected.", (11, 6.2)) as figure:
         for k, (name, sample) in enumerate(samples.items()):
             axes = figure.add_subplot(2, 3, k + 1, xlim=(0, columns), ylim=(lines, -0.6))
-            axes.set_title(f"{name}: {costs[name].mean():.2f} bits per character", fontsize=10, loc="left")
-            axes.axis("off")
             places, before = [], " "
             for c, cost in [*((c, 0.0) for c in prompt), *zip(sample, costs[name], strict=True)]:
                 if not (c.isspace() and before.isspace()):  # one of several blanks is enough
                     places.append((c, cost))
                 before = c
+            shown = "".join(" " if c.isspace() else c for c, _ in places[: columns * lines])
+            draw_text(axes, "\n".join(shown[i : i + columns] for i in range(0, len(shown), columns)), fontsize=7.5)
+            axes.set_title(f"{name}: {costs[name].mean():.2f} bits per character", fontsize=10, loc="left")
             ground = np.zeros((lines, columns))
-            for i, (c, cost) in enumerate(places[: columns * lines]):
-                row, column = divmod(i, columns)
-                ground[row, column] = cost
-                if not c.isspace():
-                    axes.text(column + 0.5, row, c, **style)
+            ground.flat[: len(shown)] = [cost for _, cost in places[: len(shown)]]
             axes.imshow(ground, "Oranges", vmin=0, vmax=12, aspect="auto", extent=(0, columns, lines - 0.5, -0.5))
 
 

@@ -20,9 +20,10 @@ import numpy as np
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import read_csv, split_in_time
+from tinygrad_rnn.data import read_csv, simple_forecasts, split_in_time
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.experiment import Experiment, experiment
+from tinygrad_rnn.plots import BLUE, GREEN, GREY, INK, ORANGE, draw_curves
 
 QUANTILES = np.array([0.1, 0.5, 0.9], np.float32)
 LENGTH = 80  # steps of a piece that is trained on
@@ -109,31 +110,6 @@ def series_of(run: Experiment) -> list[Series]:
     return [Series("sunspots", spots["year"], spots["sunspots"], 11), Series("stock price", months, prices, 12)]
 
 
-def simple_methods(s: Series) -> dict[str, np.ndarray]:
-    """Quantiles (N, H, 3) of the simple methods: their forecast, and the quantiles of their errors while learning."""
-    n, H, p = len(s.x), s.season, 9
-    t, h = np.arange(n)[:, None], np.arange(H)
-    known = (s.ahead >= 0) & (s.ahead <= s.train[-1])
-    past = np.stack([s.x[np.maximum(t[:, 0] - k, 0)] for k in range(p)] + [np.ones(n)], axis=-1)
-    linear = np.zeros((n, H))
-    for k in range(H):
-        rows = known[:, k] & (t[:, 0] >= p)
-        linear[:, k] = past @ np.linalg.lstsq(past[rows], s.x[s.ahead[rows, k]], rcond=None)[0]
-    points = {
-        "last value": np.repeat(s.x[:, None], H, axis=1),
-        "last season": s.x[np.maximum(t + 1 + h - H, 0)],
-        f"linear, {p} values": linear,
-    }
-    found = {}
-    for name, point in points.items():
-        errors = s.x[s.ahead] - point
-        use = known & (t >= H)
-        q = np.stack([np.quantile(errors[use[:, k], k], QUANTILES) for k in range(H)])
-        q[:, 1] = 0  # the forecast itself, not shifted by what was usual
-        found[name] = s.back(point[..., None] + q)
-    return found
-
-
 def networks(run: Experiment, s: Series, count: int) -> np.ndarray:
     """The quantiles (N, H, 3) that the trained networks forecast at each step, in the mean."""
     x, goal = run.tensor(s.features[:, None]), np.nan_to_num(s.target)
@@ -164,7 +140,8 @@ def networks(run: Experiment, s: Series, count: int) -> np.ndarray:
 
 def main(run: Experiment) -> None:
     for s in series_of(run):
-        forecasts = {**simple_methods(s), "GRU": networks(run, s, 2 if run.quick else 5)}
+        forecasts = {name: s.back(q) for name, q in simple_forecasts(s.x, s.season, len(s.train), QUANTILES).items()}
+        forecasts["GRU"] = networks(run, s, 2 if run.quick else 5)
         counted, true = s.counted(s.test), s.values[s.ahead]
         errors, rows = {}, []
         for name, q in forecasts.items():
@@ -175,9 +152,8 @@ def main(run: Experiment) -> None:
             figures = f"{errors[name][0]:.2f}", f"{np.mean(errors[name]):.2f}", f"{holds:.0f} %", f"{width:.1f}"
             rows.append([name, *figures])
         run.expect(f"{s.name}: of the GRU's 80 % intervals hold, in %", holds, at_least=60)
-        title = (
-            f"{s.name}, from {s.times[s.test[0]]:.0f} on: mean absolute error, and the intervals that should hold 80 %"
-        )
+        first = s.times[s.test[0]]
+        title = f"{s.name}, from {first:.0f} on: mean absolute error, and the intervals that should hold 80 %"
         best = min(range(len(rows)), key=lambda k: np.mean(errors[rows[k][0]]))
         run.table(title, ["", "1 ahead", f"1 to {s.season} ahead", "they hold", "width"], rows, best=best)
         for ahead, what in ((1, "one step ahead"), (s.season, f"1 to {s.season} steps ahead")):
@@ -196,28 +172,26 @@ def main(run: Experiment) -> None:
 
 def draw(run: Experiment, s: Series, forecasts: dict[str, np.ndarray], errors: dict[str, list[float]]) -> None:
     """One step ahead over the whole test, many steps ahead from four origins, and the error by the steps ahead."""
-    blue, orange, grey = "#3b6fb6", "#d9622b", "#8a8a8a"
-    colours = {"last value": grey, "last season": "#4a9a5b", "linear, 9 values": orange, "GRU": blue}
     caption = f"{s.name}: forecasts one step ahead, many steps ahead from four origins, and how the error grows."
     with run.picture(f"{s.name.replace(' ', '-')}.png", caption, (9, 6.4)) as figure:
         grid, q, t = figure.add_gridspec(2, 5), forecasts["GRU"], s.test
         top = figure.add_subplot(grid[0, :], title="one step ahead")
-        band = {"color": blue, "alpha": 0.25, "linewidth": 0}
+        band = {"color": BLUE, "alpha": 0.25, "linewidth": 0}
         top.fill_between(s.times[t], q[t - 1, 0, 0], q[t - 1, 0, 2], **band, label="GRU, 80 %")
-        top.plot(s.times[t], q[t - 1, 0, 1], color=blue, linewidth=1.2, label="GRU, median")
+        top.plot(s.times[t], q[t - 1, 0, 1], color=BLUE, linewidth=1.2, label="GRU, median")
         fans = figure.add_subplot(grid[1, :3], title=f"1 to {s.season} steps ahead")
         for origin in np.linspace(t[0], t[-1] - s.season, 4).astype(int):
             at = s.times[s.ahead[origin]]
             fans.fill_between(at, q[origin, :, 0], q[origin, :, 2], **band)
-            fans.plot(at, q[origin, :, 1], color=blue, linewidth=1.2)
-            fans.plot(s.times[origin], s.values[origin], "o", color=blue, markersize=4)
+            fans.plot(at, q[origin, :, 1], color=BLUE, linewidth=1.2)
+            fans.plot(s.times[origin], s.values[origin], "o", color=BLUE, markersize=4)
         for axes in (top, fans):
-            axes.plot(s.times[t], s.values[t], ".-", color="#222222", linewidth=0.7, markersize=3, label="observed")
+            axes.plot(s.times[t], s.values[t], ".-", color=INK, linewidth=0.7, markersize=3, label="observed")
             axes.set_ylabel(s.name)
         top.legend(frameon=False, ncols=3, loc="upper left")
         right = figure.add_subplot(grid[1, 3:], title="mean absolute error", xlabel="steps ahead", ylim=(0, None))
-        for name, values in errors.items():
-            right.plot(range(1, s.season + 1), values, color=colours[name], label=name)
+        curves = {name: (range(1, s.season + 1), values) for name, values in errors.items()}
+        draw_curves(right, curves, (GREY, GREEN, ORANGE, BLUE))
         right.set_ylim(0, 1.45 * max(map(max, errors.values())))
         right.legend(frameon=False, fontsize=8, loc="upper left")
 

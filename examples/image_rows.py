@@ -22,6 +22,7 @@ from tinygrad_rnn.data import Batches, folds, read_idx
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.experiment import Experiment, experiment
 from tinygrad_rnn.nn import functional as F
+from tinygrad_rnn.plots import draw_picture
 from tinygrad_rnn.training import accuracy
 
 Split = tuple[np.ndarray, np.ndarray]  # numbers of pictures: to train on, to test
@@ -182,9 +183,8 @@ def draw_misread(run: Experiment, x: np.ndarray, y: np.ndarray, model: nn.Module
         "misread.png", f"All that “{name}” misread in its last fold ({len(wrong)} digits).", (9, 4)
     ) as fig:
         for k, i in enumerate(wrong):
-            axes = fig.add_subplot(-(-len(wrong) // 8), 8, k + 1, xticks=[], yticks=[])
-            axes.imshow(x[test][i], cmap="gray_r")
-            axes.set_title(f"{y[test][i]} read as {guess[i]}", fontsize=8)
+            axes = fig.add_subplot(-(-len(wrong) // 8), 8, k + 1)
+            draw_picture(axes, x[test][i], f"{y[test][i]} read as {guess[i]}", fontsize=8)
         fig.suptitle(f"{len(wrong)} of {len(test)} digits misread: {name}", fontsize=11)
 
 

@@ -20,10 +20,12 @@ import tinygrad_rnn as tr
 from tinygrad_rnn import nn
 from tinygrad_rnn.experiment import Experiment, Fit, experiment
 from tinygrad_rnn.nn import functional as F
+from tinygrad_rnn.plots import BLUE, GREY, INK, ORANGE, draw_curves
 
 LETTERS, REMEMBER = 8, 10
-COLOURS = {"RNN": "#8a8a8a", "LSTM": "#3b6fb6", "GRU": "#d9622b"}
+COLOURS = {"RNN": GREY, "LSTM": BLUE, "GRU": ORANGE}
 Batch = tuple[np.ndarray, np.ndarray]
+Curve = tuple[list[int], list[float]]
 
 
 def adding(seed: tuple[int, ...], T: int, B: int) -> Batch:
@@ -135,13 +137,13 @@ def distances(run: Experiment, task: str) -> tuple[int, ...]:
 
 def main(run: Experiment) -> None:
     run.source("generated: the adding problem and the copy task")
-    curves: dict[tuple[str, int, str], list[tuple[int, float]]] = {}
+    curves: dict[tuple[str, int, str], Curve] = {}
     losses: dict[tuple[str, int, str], float] = {}
     cells = ["RNN", "GRU"] if run.quick else ["RNN", "LSTM", "GRU"]
     minutes = ALL
     for key in [(task, d, cell) for task in TASKS for d in distances(run, task) for cell in cells]:
         fit, losses[key] = learn(run, *key, max(0.02, min(CURVE, minutes)))
-        curves[key] = [(r["step"], r["validation"]) for r in fit.records if "validation" in r]
+        curves[key] = fit.curve("validation")
         minutes -= fit.seconds / 60
     for task, title in (("adding", "Adding problem: mean squared error"), ("copy", "Copy task: nats per step")):
         rows = [
@@ -169,7 +171,7 @@ FULL = {("adding", d, "GRU"): 0.2 for d in (50, 100, 200)} | {("adding", d, "LST
 FULL |= {("copy", d, "GRU"): 0.5 for d in (10, 20, 30)} | {("copy", 10, "LSTM"): 0.8}
 
 
-def draw(run: Experiment, curves: dict[tuple[str, int, str], list[tuple[int, float]]]) -> None:
+def draw(run: Experiment, curves: dict[tuple[str, int, str], Curve]) -> None:
     """One panel for each task and distance: the loss on sequences not trained on."""
     caption = "Validation loss by training step; dashed: what remembering nothing costs."
     panels = list(dict.fromkeys((task, distance) for task, distance, _ in curves))
@@ -178,10 +180,9 @@ def draw(run: Experiment, curves: dict[tuple[str, int, str], list[tuple[int, flo
         for k, (task, distance) in enumerate(panels):
             axes = fig.add_subplot(2, columns, k + 1)
             guess = guessing(task, distance)
-            axes.axhline(guess, color="#222222", linestyle="--", linewidth=1, label="remembering nothing")
-            for (*panel, cell), curve in curves.items():
-                if panel == [task, distance]:
-                    axes.plot(*zip(*curve, strict=True), color=COLOURS[cell], linewidth=2, label=cell)
+            axes.axhline(guess, color=INK, linestyle="--", linewidth=1, label="remembering nothing")
+            here = {cell: curve for (*panel, cell), curve in curves.items() if panel == [task, distance]}
+            draw_curves(axes, here, map(COLOURS.get, here), linewidth=2)
             axes.set(title=f"{task}, distance {distance}", ylim=(0, 1.35 * guess), xlabel="training step")
             if k % columns == 0:
                 axes.set_ylabel("mean squared error" if task == "adding" else "nats per step")

@@ -12,21 +12,20 @@ one was. Beside them are the built-in LSTM and GRU, and linear regression on a w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 import numpy as np
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import nn
+from tinygrad_rnn.data import last_values
 from tinygrad_rnn.experiment import Experiment, experiment
+from tinygrad_rnn.plots import BLUE, GREEN, GREY, INK, ORANGE, draw_curves
 from tinygrad_rnn.testing import LawError, check_op, check_recurrent
 
 HIDDEN, STEPS, WINDOW, UNIT = 24, 60, 20, 10.0  # the networks count in tens of steps
 
-# --- an op: its value, and in one line its derivative, in ops of `tr` so that it has a derivative, too ---------------
 
-
-@tr.op(lambda g, x: g * tr.tanh(x))
+@tr.op(lambda g, x: g * tr.tanh(x))  # the derivative, in ops of `tr` so that it has a derivative, too
 def log_cosh(x):
     """y = log cosh x, about x²/2 near 0 and |x| - log 2 far from it; written so that nothing overflows."""
     return np.logaddexp(x, -x) - np.log(2.0).astype(x.dtype)
@@ -36,9 +35,6 @@ def log_cosh(x):
 def log_cosh_wrong(x):
     """The derivative has the right sign, the right limits and the right slope at 0; it even trains."""
     return np.logaddexp(x, -x) - np.log(2.0).astype(x.dtype)
-
-
-# --- two cells -------------------------------------------------------------------------------------------------------
 
 
 class PeepholeLSTM(nn.Module):
@@ -55,8 +51,7 @@ class PeepholeLSTM(nn.Module):
 
     def forward(self, x: tr.Tensor, hx: tuple | None = None) -> tuple[tr.Tensor, tuple]:
         """x (T, B, I) gives the outputs (T, B, H) and the state (h, c), each (B, H)."""
-        zeros = tr.zeros(x.shape[1], self.hidden_size, dtype=x.dtype, device=x.device)
-        h, c = hx or (zeros, zeros)
+        h, c = hx or tr.zeros(2, x.shape[1], self.hidden_size, dtype=x.dtype, device=x.device)
         p_i, p_f, p_o = self.peep
         outputs = []
         for x_t in self.project(x):
@@ -111,36 +106,27 @@ class NormOverTime(NormGRU):
 def prove(run: Experiment) -> None:
     """Let the kit judge the three, and the three that are wrong."""
     examples = 3 if run.quick else 20
-
-    def op(f: Callable) -> Callable:
-        return lambda: check_op(f, "*", reference=lambda x: np.log(np.cosh(x)), examples=examples)
-
-    def layer(build: type[nn.Module]) -> Callable:
-        return lambda: check_recurrent(lambda: build(3, 4), examples=examples)
-
+    op = lambda made: check_op(made, "*", reference=lambda x: np.log(np.cosh(x)), examples=examples)
+    layer = lambda made: check_recurrent(lambda: made(3, 4), examples=examples)
     subjects = [
-        ("log cosh", op(log_cosh), True),
-        ("log cosh, x / (1 + |x|) for tanh x", op(log_cosh_wrong), False),
-        ("peephole LSTM", layer(PeepholeLSTM), True),
-        ("peephole LSTM, peepholes cut", layer(CutPeepholes), False),
-        ("layer-normalised GRU", layer(NormGRU), True),
-        ("layer-normalised GRU, also over time", layer(NormOverTime), False),
+        ("log cosh", op, log_cosh, True),
+        ("log cosh, x / (1 + |x|) for tanh x", op, log_cosh_wrong, False),
+        ("peephole LSTM", layer, PeepholeLSTM, True),
+        ("peephole LSTM, peepholes cut", layer, CutPeepholes, False),
+        ("layer-normalised GRU", layer, NormGRU, True),
+        ("layer-normalised GRU, also over time", layer, NormOverTime, False),
     ]
     rows, mistaken = [], 0
-    for name, check, right in subjects:
+    for name, check, made, right in subjects:
         try:
-            laws = check()
-            rows.append([name, f"{len(laws)} laws hold"])
-            mistaken += not right
+            verdict = f"{len(check(made))} laws hold"
         except LawError as error:
-            rows.append([name, f"✗ {error.law}"])
-            mistaken += right
+            verdict = f"✗ {error.law}"
             run.say(f"{name}: {str(error).splitlines()[0]}\n")
+        rows.append([name, verdict])
+        mistaken += right == verdict.startswith("✗")
     run.table("What the test kit says", ["made here", "verdict"], rows)
     run.expect("wrong verdicts of the kit", mistaken, at_most=0)
-
-
-# --- telling the time ------------------------------------------------------------------------------------------------
 
 
 def pulses(seed: tuple[int, ...], count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -165,9 +151,8 @@ class Clock(nn.Module):
 
 def window(x: np.ndarray) -> np.ndarray:
     """The last WINDOW inputs at each step, and a 1: (T * B, WINDOW + 1)."""
-    padded = np.concatenate([np.zeros((WINDOW - 1, x.shape[1])), x[..., 0]])
-    columns = [padded[k : k + STEPS].ravel() for k in range(WINDOW)]
-    return np.stack([*columns, np.ones(STEPS * x.shape[1])], axis=-1)
+    inputs = last_values(x[..., 0], WINDOW).reshape(-1, WINDOW)
+    return np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
 
 
 def main(run: Experiment) -> None:
@@ -183,16 +168,9 @@ def main(run: Experiment) -> None:
     for name, build in builders.items():
         tr.manual_seed(run.seed)
         model = Clock(build(1, HIDDEN)).to(run.device)
-
-        def off(x: np.ndarray, ago: np.ndarray, model=model) -> tr.Tensor:
-            return model(run.tensor(x)) - run.tensor(ago / UNIT)
-
-        def loss(step: int, off=off) -> tuple[tr.Tensor, int]:
-            return log_cosh(UNIT * off(*pulses((run.seed, 4, step), 32))).mean(), 32
-
-        def evaluate(off=off) -> dict[str, float]:
-            return {"error": UNIT * tr.abs(off(x_valid, ago_valid)).mean().item()}
-
+        off = lambda x, ago, model=model: model(run.tensor(x)) - run.tensor(ago / UNIT)
+        loss = lambda step, off=off: (log_cosh(UNIT * off(*pulses((run.seed, 4, step), 32))).mean(), 32)
+        evaluate = lambda off=off: {"error": UNIT * tr.abs(off(x_valid, ago_valid)).mean().item()}
         fit = run.fit(name, model, loss, evaluate, lr=1e-2)
         with tr.no_grad():
             read[name] = UNIT * model(run.tensor(x_test)).numpy()
@@ -210,19 +188,15 @@ def main(run: Experiment) -> None:
 
 def draw(run: Experiment, x: np.ndarray, ago: np.ndarray, read: dict[str, np.ndarray]) -> None:
     """One test sequence, with what each cell of one's own reads off, and the error by the true time."""
-    colours = {"LSTM": "#8a8a8a", "GRU": "#222222", "peephole LSTM": "#3b6fb6", "layer-normalised GRU": "#d9622b"}
+    own, steps, times = ("peephole LSTM", "layer-normalised GRU"), range(STEPS), range(40)
+    off = {name: [np.abs(guess - ago)[ago == time].mean() for time in times] for name, guess in read.items()}
     with run.picture("clock.png", "Left: one sequence and two clocks. Right: how far off each is, by the time.") as fig:
-        left, right = fig.subplots(1, 2)
-        left.step(np.arange(STEPS), ago[:, 0], where="mid", color="#222222", linewidth=1, label="steps since a pulse")
-        left.plot(np.flatnonzero(x[:, 0, 0]), np.zeros(int(x[:, 0].sum())), "^", color="#4a9a5b", label="pulse")
-        for name, colour in colours.items():
-            if name in ("peephole LSTM", "layer-normalised GRU"):
-                left.plot(read[name][:, 0], color=colour, label=name)
-            times = np.arange(40)
-            off = [np.abs(read[name] - ago)[ago == time].mean() for time in times]
-            right.plot(times, off, color=colour, label=name)
-        left.set(xlabel="step", ylabel="steps since the last pulse")
-        right.set(xlabel="true number of steps since the last pulse", ylabel="mean error in steps")
+        left = fig.add_subplot(1, 2, 1, xlabel="step", ylabel="steps since the last pulse")
+        right = fig.add_subplot(1, 2, 2, xlabel="true steps since the last pulse", ylabel="mean error in steps")
+        left.step(steps, ago[:, 0], where="mid", color=INK, linewidth=1, label="steps since a pulse")
+        left.plot(np.flatnonzero(x[:, 0, 0]), np.zeros(int(x[:, 0].sum())), "^", color=GREEN, label="pulse")
+        draw_curves(left, {name: (steps, read[name][:, 0]) for name in own}, (BLUE, ORANGE))
+        draw_curves(right, {name: (times, error) for name, error in off.items()}, (GREY, BLUE, INK, ORANGE))
         for axes in (left, right):
             axes.legend(frameon=False)
 

@@ -21,6 +21,7 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.data import Batches, split_at_random
 from tinygrad_rnn.experiment import Experiment, experiment
 from tinygrad_rnn.nn import functional as F
+from tinygrad_rnn.plots import BLUE, GREY, INK, ORANGE, draw_curves
 from tinygrad_rnn.training import accuracy
 
 ROOM = 16  # the height of the taller picture
@@ -149,10 +150,11 @@ def draw(run: Experiment, heights: dict[str, np.ndarray], trained: tuple[int, ..
     caption = "Accuracy by where the digit stands; shaded: the heights of training. Below: one digit at each height."
     with run.picture("heights.png", caption, (9, 5.5)) as fig:
         curves, row = fig.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-        for (name, scores), colour in zip(heights.items(), ("#8a8a8a", "#3b6fb6"), strict=True):
-            curves.plot(scores, color=colour, marker="o", linewidth=2, label=name)
-        curves.axvspan(trained[0] - 0.5, trained[-1] + 0.5, color="#d9622b", alpha=0.15, label="seen in training")
-        curves.axhline(10, color="#222222", linestyle=":", label="guessing")
+        draw_curves(
+            curves, {name: (range(len(y)), y) for name, y in heights.items()}, (GREY, BLUE), marker="o", linewidth=2
+        )
+        curves.axvspan(trained[0] - 0.5, trained[-1] + 0.5, color=ORANGE, alpha=0.15, label="seen in training")
+        curves.axhline(10, color=INK, linestyle=":", label="guessing")
         curves.set(ylabel="accuracy on test digits, %", ylim=(0, 102))
         curves.legend(frameon=False, loc="center")
         for top in range(len(next(iter(heights.values())))):

@@ -19,12 +19,13 @@ import numpy as np
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import Batches, log_mel, pad_sequences, read_recordings
+from tinygrad_rnn.data import Batches, join_templates, log_mel, pad_sequences, read_recordings
 from tinygrad_rnn.data.voices import DIGITS, RATE, Utterance, Voice, speak
 from tinygrad_rnn.decoding import ctc_beam_search, ctc_best_path
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.experiment import Experiment, experiment
 from tinygrad_rnn.nn import functional as F
+from tinygrad_rnn.plots import BLUE, GREY, INK, ORANGE
 from tinygrad_rnn.training import error_rate
 
 
@@ -78,29 +79,23 @@ def recorded(run: Experiment) -> Data:
     rng = np.random.default_rng((run.seed, 2))
     split: tuple[list, list, list] = [], [], []
     single = []
+
+    def glued(numbers: np.ndarray) -> Utterance:
+        words = [found[i] for i in numbers]
+        ends = np.cumsum([len(word.samples) for word in words]) / words[0].rate
+        return Utterance(np.concatenate([word.samples for word in words]), [w.label for w in words], ends.tolist())
+
     for name in sorted({word.label for word in found}):
-        of_name = rng.permutation([i for i, word in enumerate(found) if word.label == name])
-        if len(of_name) < 3:
-            raise InputError(
-                f"{run.data}: {len(of_name)} of {name!r}: 3 or more are to be trained on, chosen by, tested"
-            )
-        tenth = max(1, len(of_name) // 10)
-        for part, numbers in zip(
-            split, np.split(of_name, [len(of_name) - 2 * tenth, len(of_name) - tenth]), strict=True
-        ):
+        said = rng.permutation([i for i, word in enumerate(found) if word.label == name])
+        if len(said) < 3:
+            raise InputError(f"{run.data}: {len(said)} of {name!r}: 3 or more are to be trained on, chosen by, tested")
+        tenth = max(1, len(said) // 10)
+        for part, numbers in zip(split, np.split(said, [-2 * tenth, -tenth]), strict=True):
             part += numbers.tolist()
-        single += [Utterance(found[i].samples, [name], []) for i in of_name[: -2 * tenth][: 6 if run.quick else 16]]
+        single += [glued([i]) for i in said[: -2 * tenth][: 6 if run.quick else 16]]
 
     def strings(numbers: list[int], count: int) -> list[Utterance]:
-        said = [[found[i] for i in rng.choice(numbers, rng.integers(1, 6))] for _ in range(count)]
-        return [
-            Utterance(
-                np.concatenate([word.samples for word in words]),
-                [word.label for word in words],
-                (np.cumsum([len(word.samples) for word in words]) / words[0].rate).tolist(),
-            )
-            for words in said
-        ]
+        return [glued(rng.choice(numbers, rng.integers(1, 6))) for _ in range(count)]
 
     run.source(f"{run.data}: {len(found):,} recordings of words, glued together to strings of one to five")
     return Data(*map(strings, split, (400, 60, 150) if run.quick else (2400, 150, 500)), single, found[0].rate)
@@ -152,12 +147,12 @@ def main(run: Experiment) -> None:
 
     templates = [(said.words[0], x) for said, x in zip(data.single, single, strict=True)]
     few = data.validation[:40]
-    tried = {p: wrong([one_pass(x, templates, p) for x in validation[:40]], few) for p in (-20, 0, 10, 20, 40)}
+    tried = {p: wrong([join_templates(x, templates, p) for x in validation[:40]], few) for p in (-20, 0, 10, 20, 40)}
     penalty = min(tried, key=tried.__getitem__)
     counts = {name: sum(said.words.count(name) for said in data.train) for name in names}
     often = max(names, key=counts.__getitem__)
     beam, path = wrong(listen(test, width=10), data.test), wrong(listen(test), data.test)
-    joined = wrong([one_pass(x, templates, penalty) for x in test], data.test)
+    joined = wrong([join_templates(x, templates, penalty) for x in test], data.test)
     table = [
         ["BiLSTM with CTC, prefix beam of 10", fit.parameters, f"{beam:.2f}"],
         ["BiLSTM with CTC, best path", fit.parameters, f"{path:.2f}"],
@@ -181,38 +176,6 @@ def main(run: Experiment) -> None:
     draw(run, test[longest], data.test[longest], alignment(test[longest], data.test[longest]), names)
 
 
-def one_pass(x: np.ndarray, templates: list[tuple[str, np.ndarray]], penalty: float) -> list[str]:
-    """The words whose templates, stretched and joined, are nearest to the sound (T, bands).
-
-    `cost` holds, for each piece of each template, the distance of the best way to be there by now: from the same piece,
-    one or two before it, or, where a word begins, from the cheapest end of any word, for a penalty.
-    """
-    pieces = np.concatenate([template for _, template in templates])
-    lengths = np.array([len(template) for _, template in templates])
-    ends = lengths.cumsum() - 1
-    place = np.arange(len(pieces)) - np.repeat(ends + 1 - lengths, lengths)
-    cost, since = np.full(len(pieces), np.inf), np.zeros(len(pieces), int)  # and at which step that word began
-    before, best_end = penalty, []
-    for t, piece in enumerate(x):
-        ways = [
-            cost,
-            *(np.where(place >= k, np.roll(cost, k), np.inf) for k in (1, 2)),
-            np.where(place, np.inf, before),
-        ]
-        began = [since, np.roll(since, 1), np.roll(since, 2), np.full_like(since, t)]
-        best = np.argmin(ways, axis=0)
-        cost = np.choose(best, ways) + ((pieces - piece) ** 2).sum(axis=1)
-        since = np.choose(best, began)
-        word = int(cost[ends].argmin())
-        before = cost[ends[word]] + penalty
-        best_end.append((templates[word][0], int(since[ends[word]])))
-    said, t = [], len(x)
-    while t > 0:
-        word, t = best_end[t - 1]
-        said.append(word)
-    return said[::-1]
-
-
 def draw(run: Experiment, x: np.ndarray, said: Utterance, alignment: np.ndarray, names: list[str]) -> None:
     """A spectrogram, and below it where the network heard which word."""
     seconds = len(x) * 0.016
@@ -223,16 +186,16 @@ def draw(run: Experiment, x: np.ndarray, said: Utterance, alignment: np.ndarray,
         above.imshow(x.T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, x.shape[1]))
         above.set_ylabel("band of pitch")
         steps = (np.arange(len(alignment)) + 0.5) * 0.032
-        below.plot(steps, alignment[:, 0], color="#8a8a8a", linewidth=1)
+        below.plot(steps, alignment[:, 0], color=GREY, linewidth=1)
         for word in sorted(set(said.words)):
             p = alignment[:, 1 + names.index(word)]
-            below.fill_between(steps, p, color="#3b6fb6", alpha=0.8, linewidth=0)
+            below.fill_between(steps, p, color=BLUE, alpha=0.8, linewidth=0)
             for peak in np.flatnonzero((p > 0.3) & (p >= np.pad(p, 1)[2:]) & (p > np.pad(p, 1)[:-2])):
-                below.annotate(word, (steps[peak], 1.05), ha="center", color="#222222")
+                below.annotate(word, (steps[peak], 1.05), ha="center", color=INK)
         for start, end, word in zip([0.0, *said.ends], said.ends, said.words, strict=False):
             above.annotate(word, ((start + end) / 2, x.shape[1] + 0.5), ha="center", annotation_clip=False)
             for axes in (above, below):
-                axes.axvline(end, color="#d9622b", linewidth=1, linestyle="--")
+                axes.axvline(end, color=ORANGE, linewidth=1, linestyle="--")
         below.set(ylim=(0, 1.2), yticks=(0, 0.5, 1), xlim=(0, seconds), xlabel="seconds")
         below.set_ylabel("probability (line: blank)")
 

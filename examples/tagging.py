@@ -21,14 +21,15 @@ import numpy as np
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import Tokens, read_text
+from tinygrad_rnn.data import Tokens, most_frequent, read_text
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.experiment import Experiment, experiment
 from tinygrad_rnn.nn import functional as F
+from tinygrad_rnn.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, draw_curves, draw_text
 from tinygrad_rnn.training import accuracy
 
 TAGS = ("space", "keyword", "name", "string", "comment", "number", "operator")
-COLOURS = ("#ffffff", "#3b6fb6", "#222222", "#4a9a5b", "#8a8a8a", "#d9622b", "#9a4fb0")
+COLOURS = ("#ffffff", BLUE, INK, GREEN, GREY, ORANGE, PURPLE)
 MODULES = """argparse base64 bisect calendar cmd code codeop colorsys configparser contextlib copy csv dataclasses
 difflib dis doctest filecmp fileinput fnmatch fractions ftplib functools gettext glob graphlib gzip heapq hmac inspect
 ipaddress linecache mailbox numbers optparse pickle plistlib pprint queue random sched selectors shelve shlex shutil
@@ -107,26 +108,6 @@ def tagged(model: nn.Module, ids: np.ndarray) -> np.ndarray:
     return np.concatenate(scores, axis=1).argmax(-1).T.reshape(-1)[: len(ids)]
 
 
-def most_frequent(train: np.ndarray, tags: np.ndarray, ids: np.ndarray, before: int, after: int) -> np.ndarray:
-    """The baseline: the tag that a character had most often with these neighbours; if they are new, with fewer."""
-    size, guess = 1 + max(train.max(), ids.max()), np.zeros(len(ids), np.int64)
-
-    def neighbours(x: np.ndarray, b: int, a: int) -> np.ndarray:
-        """Each character with `b` before it and `a` after it, as one number."""
-        padded = np.pad(x.astype(np.int64), (b, a))
-        return sum(padded[k : k + len(x)] * size**k for k in range(b + 1 + a))
-
-    for width in range(max(before, after) + 1):
-        b, a = min(width, before), min(width, after)
-        seen, counts = np.unique(neighbours(train, b, a) * len(TAGS) + tags, return_counts=True)
-        seen = seen[np.lexsort((counts, seen // len(TAGS)))]  # of those with equal neighbours, the most frequent last
-        keys, last = np.unique(seen[::-1] // len(TAGS), return_index=True)
-        wanted = neighbours(ids, b, a)
-        at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-        guess = np.where(keys[at] == wanted, seen[::-1][last][at] % len(TAGS), guess)
-    return guess
-
-
 def main(run: Experiment) -> None:
     parts = programs(run)
     limits = None, 20_000 if run.quick else 60_000, 40_000 if run.quick else None  # the rest takes long to measure
@@ -136,7 +117,7 @@ def main(run: Experiment) -> None:
     ids = [vocabulary.encode(text) for text in texts]
     shown = [np.array([not c.isspace() for c in text]) for text in texts]  # what is measured: what can be seen
 
-    guesses = {
+    guesses = {  # the baselines: the tag that is most frequent
         "character": most_frequent(ids[0], tags[0], ids[2], 0, 0),
         "+ 5 before": most_frequent(ids[0], tags[0], ids[2], 5, 0),
         "+ 3 around": most_frequent(ids[0], tags[0], ids[2], 3, 3),
@@ -175,7 +156,7 @@ def main(run: Experiment) -> None:
         run.expect("both ways, ahead of forward by", both - forward, at_least=0.5)
         run.expect("the same at the first letter of a keyword", known - guessed, at_least=3)
     draw_where(run, tags[2], right)
-    draw_source(run, texts[2], tags[2], guesses)
+    draw_source(run, texts[2], guesses, {name: ~ok for name, ok in right.items()})
 
 
 def first_of_word(tags: np.ndarray) -> np.ndarray:
@@ -191,39 +172,31 @@ def draw_where(run: Experiment, tags: np.ndarray, right: dict[str, np.ndarray]) 
     with run.picture("where.png", caption, (9, 3.6)) as figure:
         for k, tag in enumerate(("keyword", "name", "string")):
             axes = figure.add_subplot(1, 3, k + 1, title=tag, xticks=range(1, 7), sharey=(figure.axes or [None])[0])
-            for name, colour in (("forward", "#d9622b"), ("both ways", "#3b6fb6")):
-                here = [right[name][(tags == TAGS.index(tag)) & (place == n)] for n in range(6)]
-                values = [100 * part.mean() if len(part) else np.nan for part in here]
-                axes.plot(range(1, 7), values, "o-", color=colour, label=name, clip_on=False)
+            here = [(tags == TAGS.index(tag)) & (place == n) for n in range(6)]
+            share = lambda ok, here=here: [100 * ok[at].mean() if at.any() else np.nan for at in here]
+            curves = {name: (range(1, 7), share(right[name])) for name in ("forward", "both ways")}
+            draw_curves(axes, curves, (ORANGE, BLUE), marker="o", clip_on=False)
             axes.grid(axis="y", color="#e5e5e5")
-        figure.axes[0].set_ylabel("tagged right, in %")
+        figure.axes[0].set(ylabel="tagged right, in %", ylim=(None, 100))
         figure.axes[0].legend(loc="lower right", frameon=False)
-        figure.axes[0].set_ylim(top=100)
         figure.supxlabel("character of the keyword, name or string", fontsize=10)
 
 
-def draw_source(run: Experiment, text: str, tags: np.ndarray, guesses: dict[str, np.ndarray]) -> None:
+def draw_source(run: Experiment, text: str, guesses: dict[str, np.ndarray], wrong: dict[str, np.ndarray]) -> None:
     """A piece of the test, coloured by what the networks say."""
     lines, height, width = text.split("\n"), 26, 62
     starts = np.cumsum([0, *(len(line) + 1 for line in lines)])
-    pieces = [(top, slice(starts[top], starts[top + height])) for top in range(len(lines) - height)]
-    fit = [(top, p) for top, p in pieces if max(map(len, lines[top : top + height])) <= width and lines[top]]
-    top, _ = max(fit or pieces[:1], key=lambda piece: np.sum(guesses["forward"][piece[1]] != tags[piece[1]]))
+    tops = range(len(lines) - height)
+    fit = [top for top in tops if max(map(len, lines[top : top + height])) <= width and lines[top]]
+    pieces = [slice(starts[top], starts[top + height]) for top in fit or tops[:1]]
+    piece = max(pieces, key=lambda piece: np.sum(wrong["forward"][piece]))
     caption = "A piece of a module that was never seen, coloured as tagged: where the forward LSTM errs most (boxes)."
-    style = {"fontfamily": "monospace", "fontsize": 8, "ha": "center", "va": "center"}
     with run.picture("source.png", caption, (10, 5.6)) as figure:
         for k, name in enumerate(("forward", "both ways")):
-            axes, mistakes = figure.add_subplot(1, 2, k + 1, xlim=(0, width), ylim=(height + 1, -1)), 0
-            for row, line in enumerate(lines[top : top + height]):
-                for column, c in enumerate(line):
-                    i = starts[top + row] + column
-                    wrong = guesses[name][i] != tags[i] and c != " "
-                    mistakes += wrong
-                    box = {"facecolor": "#f6c6b3", "edgecolor": "none", "pad": 0.8} if wrong else None
-                    colour = COLOURS[guesses[name][i]]
-                    axes.text(column + 0.5, row, c, color=colour, bbox=box, **style)
-            axes.axis("off")
-            axes.set_title(f"{name}: {mistakes} characters wrong", fontsize=11, loc="left")
+            axes = figure.add_subplot(1, 2, k + 1, xlim=(0, width), ylim=(height + 1, -1))
+            mistakes = [bad and not c.isspace() for c, bad in zip(text[piece], wrong[name][piece], strict=True)]
+            draw_text(axes, text[piece], [COLOURS[tag] for tag in guesses[name][piece]], mistakes)
+            axes.set_title(f"{name}: {sum(mistakes)} characters wrong", fontsize=11, loc="left")
         for k, tag in enumerate(TAGS[1:], 1):
             figure.text(0.02 + 0.1 * k, 0.01, tag, color=COLOURS[k], fontsize=10, weight="bold")
 

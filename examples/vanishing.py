@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import sys
+from functools import partial
 
 import numpy as np
 
@@ -21,12 +22,16 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.experiment import Experiment, experiment
 from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.optim import SGD, clip_grad_norm_
+from tinygrad_rnn.plots import BLUE, GREEN, GREY, INK, ORANGE, draw_curves
+from tinygrad_rnn.training import accuracy
 
 T, B, H = 200, 16, 32
 SCALES = (0.5, 1.0, 2.0)
 SLOPE = {"sigmoid": 0.25, "tanh": 1.0, "relu": 1.0}  # the largest value of f'
 SHOWN = {"sigmoid": "sigmoid RNN", "tanh": "tanh RNN", "relu": "ReLU RNN", "LSTM": "LSTM", "GRU": "GRU"}
-COLOUR = {"sigmoid": "#8a8a8a", "tanh": "#d9622b", "relu": "#4a9a5b", "LSTM": "#3b6fb6", "GRU": "#222222"}
+COLOURS = (GREY, ORANGE, GREEN, BLUE, INK)
+AXES = {"yscale": "log", "xlim": (0, T), "xlabel": "steps back from the end"}
+SHADES = ("#ced9ed", "#9db7db", "#6c95c8", BLUE)
 
 
 def gradients(run: Experiment, cell: str, scale: float, gate: float = 0.0) -> np.ndarray:
@@ -54,14 +59,9 @@ def gradients(run: Experiment, cell: str, scale: float, gate: float = 0.0) -> np
         else:
             h = nn.gru_cell(x_t, h, W) if cell == "GRU" else nn.rnn_cell(x_t, h, W, nonlinearity=cell)
         states.append(h)
-    pulled = tr.grad((u * h).sum(), states)
-    return np.array([norm(g.numpy()).mean() for g in pulled])
-
-
-def norm(g: np.ndarray) -> np.ndarray:
-    """The 2-norms (B,) of (B, H), safe where the square of an entry would underflow."""
-    largest = np.abs(g).max() or 1.0
-    return largest * np.linalg.norm(g / largest, axis=-1)
+    g = np.stack([g.numpy() for g in tr.grad((u * h).sum(), states)])
+    largest = np.abs(g).max(axis=(1, 2), keepdims=True).clip(1e-300)  # the square of an entry may underflow
+    return (largest[..., 0] * np.linalg.norm(g / largest, axis=-1)).mean(axis=-1)
 
 
 class Recall(nn.Module):
@@ -72,62 +72,48 @@ class Recall(nn.Module):
         self.head = nn.Linear(layer.hidden_size, 1)
 
     def forward(self, x: tr.Tensor) -> tr.Tensor:
-        y, _ = self.layer(x)
-        return self.head(y[-1]).reshape(-1)
+        return self.head(self.layer(x)[0][-1]).reshape(-1)
+
+    def cost(self, x: tr.Tensor, y: tr.Tensor) -> tr.Tensor:
+        return F.binary_cross_entropy_with_logits(self(x), y)
 
 
-def recall_batch(seed: tuple[int, ...], length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def recall_batch(run: Experiment, *seed: int, length: int, count: int = 32) -> tuple[tr.Tensor, tr.Tensor]:
     """Inputs (T, B, 1) and whether the first one is +1."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(0, 0.3, (length, count, 1)).astype(np.float32)
+    rng = np.random.default_rng((run.seed, *seed))
+    x = rng.normal(0, 0.3, (length, count, 1))
     sign = rng.integers(0, 2, count)
     x[0, :, 0] = 2 * sign - 1
-    return x, sign.astype(np.float32)
+    return run.tensor(x), run.tensor(sign * 1.0)
 
 
-def remember(run: Experiment, length: int, builders: dict) -> dict[str, float]:
-    """Train each cell on the recall task; its accuracy on 1000 fresh sequences."""
-    scores = {}
-    x_valid, y_valid = recall_batch((run.seed, 2), length, 500)
-    x_test, y_test = recall_batch((run.seed, 3), length, 1000)
-    cost = F.binary_cross_entropy_with_logits
-    for name, build in builders.items():
-        tr.manual_seed(run.seed)
-        model = Recall(build()).to(run.device)
-
-        def loss(step: int, model=model) -> tuple[tr.Tensor, int]:
-            x, y = recall_batch((run.seed, 4, step), length, 32)
-            return cost(model(run.tensor(x)), run.tensor(y)), len(y)
-
-        def evaluate(model=model) -> dict[str, float]:
-            return {"validation": cost(model(run.tensor(x_valid)), run.tensor(y_valid)).item()}
-
-        run.fit(name, model, loss, evaluate, lr=3e-3, evaluations=5)
-        with tr.no_grad():
-            guess = model(run.tensor(x_test)).numpy() > 0
-        scores[name] = 100 * float((guess == (y_test > 0)).mean())
-    return scores
+def remember(run: Experiment, length: int, name: str, layer: nn.Module) -> float:
+    """Train a cell on the recall task; its accuracy in % on 1000 fresh sequences."""
+    model = Recall(layer).to(run.device)
+    valid, (x, y) = (recall_batch(run, k, length=length, count=count) for k, count in ((2, 500), (3, 1000)))
+    loss = lambda step: (model.cost(*recall_batch(run, 4, step, length=length)), 32)
+    run.fit(name, model, loss, lambda: {"validation": model.cost(*valid).item()}, lr=3e-3, evaluations=5)
+    with tr.no_grad():
+        return 100 * accuracy(model(x) > 0, y > 0)
 
 
-def descend(run: Experiment, clip: float | None, steps: int, length: int = 40) -> tuple[list[float], list[float]]:
+def descend(run: Experiment, clip: float | None, steps: int, length: int = 40) -> tuple[tuple[float, ...], ...]:
     """The losses and gradient norms of plain SGD on the recall task, for a ReLU RNN that begins at W = 1.05 I."""
     tr.manual_seed(run.seed)
     model = Recall(nn.RNN(1, H, nonlinearity="relu")).to(run.device)
     model.layer.weight_hh_l0.assign_(1.05 * np.eye(H, dtype=np.float32))
     optimiser = SGD(model.parameters(), lr=0.03)
-    losses, norms = [], []
+    history = []
     for step in range(steps):
-        x, y = recall_batch((run.seed, 5, step), length, 32)
-        loss = F.binary_cross_entropy_with_logits(model(run.tensor(x)), run.tensor(y))
+        loss = model.cost(*recall_batch(run, 5, step, length=length))
         optimiser.zero_grad()
         loss.backward()
         size = clip_grad_norm_(model.parameters(), clip or math.inf, error_if_nonfinite=False)
-        losses.append(loss.item())
-        norms.append(size)
-        if not math.isfinite(losses[-1] + size):
+        history.append((loss.item(), size))
+        if not np.isfinite(history[-1]).all():
             break
         optimiser.step()
-    return losses, norms
+    return tuple(zip(*history, strict=True))
 
 
 def main(run: Experiment) -> None:
@@ -160,13 +146,15 @@ def main(run: Experiment) -> None:
     draw_clipping(run, runs)
 
     length = 50 if run.quick else 100
-    open_ = math.log(length)  # the chrono initialisation of Tallec and Ollivier (2018): a memory of about `length`
     builders = {
-        "tanh RNN": lambda: nn.RNN(1, H),
-        "LSTM, gates as drawn": lambda: nn.LSTM(1, H),
-        "LSTM, forget gate open": lambda: nn.LSTM(1, H, forget_bias=open_),
+        "tanh RNN": nn.RNN,
+        "LSTM, gates as drawn": nn.LSTM,
+        "LSTM, forget gate open": partial(nn.LSTM, forget_bias=math.log(length)),  # Tallec and Ollivier (2018)
     }
-    scores = remember(run, length, builders)
+    scores = {}
+    for name, build in builders.items():
+        tr.manual_seed(run.seed)
+        scores[name] = remember(run, length, name, build(1, H))
     rows = [["guessing", 50.0], *([name, score] for name, score in scores.items())]
     run.table(f"Which sign was it, {length} steps ago? Accuracy in %, {run.steps} training steps", ["cell", "%"], rows)
     run.expect("tanh RNN: accuracy in %", scores["tanh RNN"], at_most=75)
@@ -176,15 +164,13 @@ def main(run: Experiment) -> None:
 def draw_scales(run: Experiment, back: np.ndarray, curves: dict, bounds: dict) -> None:
     """One panel for each scale."""
     caption = "The gradient going back in time, five cells at three weight scales; dotted: what ‖W‖ allows."
+    shown = {"bound for sigmoid": "sigmoid", "bound for tanh, ReLU": "tanh"}
     with run.picture("gradients.png", caption, (10, 4.6)) as fig:
-        for k, scale in enumerate(SCALES):
-            axes = fig.add_subplot(1, 3, k + 1, yscale="log", ylim=(1e-30, 1e15), xlim=(0, T))
-            for cell, name in SHOWN.items():
-                axes.plot(back, curves[cell, scale], color=COLOUR[cell], linewidth=1.8, label=name)
-            for cell, name in (("sigmoid", "bound for sigmoid"), ("tanh", "bound for tanh, ReLU")):
-                axes.plot(back, bounds[cell, scale], color=COLOUR[cell], linestyle=":", label=name)
-            axes.set_title(f"‖W‖ = {scale:g}")
-            axes.set_xlabel("steps back from the end")
+        for axes, scale in zip(fig.subplots(1, 3), SCALES, strict=True):
+            draw_curves(axes, {name: (back, curves[cell, scale]) for cell, name in SHOWN.items()}, COLOURS)
+            allowed = {name: (back, bounds[cell, scale]) for name, cell in shown.items()}
+            draw_curves(axes, allowed, COLOURS[:2], linestyle=":")
+            axes.set(title=f"‖W‖ = {scale:g}", ylim=(1e-30, 1e15), **AXES)
         fig.axes[0].set_ylabel("|dL/dh$_t$|")
         fig.axes[0].legend(frameon=False, loc="upper right")
 
@@ -193,15 +179,10 @@ def draw_gates(run: Experiment, back: np.ndarray, gates: dict, tanh: np.ndarray)
     """One panel for each of the two gated cells."""
     caption = "What the bias of one gate does to the gradient, from gone in 50 steps to kept over 200; ‖W‖ = 1."
     with run.picture("gates.png", caption, (10, 4.6)) as fig:
-        for k, cell in enumerate(("LSTM", "GRU")):
-            axes = fig.add_subplot(1, 2, k + 1, yscale="log", ylim=(1e-30, 10), xlim=(0, T))
-            own = [(bias, curve) for (name, bias), curve in gates.items() if name == cell]
-            for n, (bias, curve) in enumerate(own):
-                shade = 0.25 + 0.75 * n / (len(own) - 1)
-                axes.plot(back, curve, color="#3b6fb6", alpha=shade, label=f"bias {bias:.3g}")
-            axes.plot(back, tanh, color="#d9622b", label="tanh RNN")
-            axes.set_title(f"{cell}: bias of the {'forget' if cell == 'LSTM' else 'update'} gate")
-            axes.set_xlabel("steps back from the end")
+        for axes, (cell, gate) in zip(fig.subplots(1, 2), (("LSTM", "forget"), ("GRU", "update")), strict=True):
+            own = {f"bias {bias:.3g}": (back, curve) for (name, bias), curve in gates.items() if name == cell}
+            draw_curves(axes, {**own, "tanh RNN": (back, tanh)}, (*SHADES, ORANGE))
+            axes.set(title=f"{cell}: bias of the {gate} gate", ylim=(1e-30, 10), **AXES)
             axes.legend(frameon=False, loc="lower left")
         fig.axes[0].set_ylabel("|dL/dh$_t$|")
 
@@ -209,15 +190,14 @@ def draw_gates(run: Experiment, back: np.ndarray, gates: dict, tanh: np.ndarray)
 def draw_clipping(run: Experiment, runs: dict) -> None:
     """The loss and the norm of the gradient, step by step."""
     caption = "One huge step and every ReLU is dead: SGD without clipping never moves again; clipped, it learns."
+    names = {"no clipping": "none", "clipped at 1": "at 1"}
     with run.picture("clipping.png", caption, (10, 4)) as fig:
-        left, right = fig.subplots(1, 2)
-        for (name, (losses, norms)), colour in zip(runs.items(), ("#d9622b", "#3b6fb6"), strict=True):
-            label = "no clipping" if name == "none" else f"clipped {name}"
-            left.plot(losses, color=colour, label=label)
-            right.plot(norms, color=colour, label=label)
-        left.axhline(math.log(2), color="#8a8a8a", linestyle="--", linewidth=1, label="always “perhaps”")
-        left.set(xlabel="training step", ylabel="loss", ylim=(0, 3))
-        right.set(xlabel="training step", ylabel="norm of the gradient, before clipping", yscale="log")
+        left = fig.add_subplot(1, 2, 1, xlabel="training step", ylabel="loss", ylim=(0, 3))
+        right = fig.add_subplot(1, 2, 2, xlabel="training step", ylabel="gradient norm before clipping", yscale="log")
+        for k, axes in enumerate((left, right)):
+            curves = {name: (range(len(runs[key][k])), runs[key][k]) for name, key in names.items()}
+            draw_curves(axes, curves, (ORANGE, BLUE))
+        left.axhline(math.log(2), color=GREY, linestyle="--", linewidth=1, label="always “perhaps”")
         left.legend(frameon=False)
 
 

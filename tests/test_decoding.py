@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.data import Vocabulary
-from tinygrad_rnn.decoding import beam_search, choose, ctc_beam_search, ctc_best_path, generate, greedy_search
+from tinygrad_rnn.decoding import (
+    beam_search,
+    choose,
+    ctc_beam_search,
+    ctc_best_path,
+    generate,
+    greedy_search,
+    one_step,
+)
 from tinygrad_rnn.errors import InputError, ShapeError
 from tinygrad_rnn.models import CharModel, CharModelConfig
 
@@ -276,3 +284,11 @@ def test_greedy_search_stops_when_all_have_ended() -> None:
         greedy_search(step, 0, 0, 2, count=2, length=0)
     with pytest.raises(ValueError, match="got -1 and 3"):
         greedy_search(step, 0, 0, 2, count=-1, length=3)
+
+
+def test_one_step_of_a_model_is_what_the_searches_take() -> None:
+    vocabulary = Vocabulary.of("abcd\n")
+    model = CharModel(CharModelConfig(len(vocabulary), hidden=8))
+    model.eval()
+    (ids,) = greedy_search(one_step(model), None, begin=0, count=1, length=12)
+    assert vocabulary.decode(ids) == "".join(generate(model, vocabulary, vocabulary.characters[0], 12, temperature=0))

@@ -13,7 +13,7 @@ import pytest
 import tinygrad_rnn as tr
 from tinygrad_rnn import nn
 from tinygrad_rnn.errors import InputError
-from tinygrad_rnn.experiment import Experiment, experiment
+from tinygrad_rnn.experiment import Experiment, Fit, experiment
 from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.training import load_checkpoint, read_metrics
 
@@ -42,6 +42,14 @@ def line(run: Experiment) -> None:
         figure.subplots().plot([r["loss"] for r in fit.records])
     run.expect("the line's error", fit.best["error"], at_most=0.01)
     run.note("It is a line.")
+
+
+def test_a_curve_has_the_records_with_its_figure() -> None:
+    records = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0, "error": 0.5}, {"step": 4, "error": 0.25}]
+    fit = Fit(records, {"error": 0.25}, parameters=1, steps=4, seconds=0.1, early=False)
+    assert fit.curve("error") == ([2, 4], [0.5, 0.25])
+    assert fit.curve("loss") == ([1, 2], [3.0, 2.0])
+    assert fit.curve("accuracy") == ([], [])
 
 
 def go(*argv: str, main: Any = line, **options: Any) -> int:

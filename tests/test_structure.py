@@ -33,6 +33,7 @@ RANK = {
     "decoding": 4,
     "doctor": 4,
     "options": 4,
+    "plots": 4,
     "experiment": 5,
     "__init__": 5,  # what users import; below it a part says which part it needs
     "cli": 6,

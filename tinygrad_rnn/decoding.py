@@ -74,6 +74,22 @@ def generate(
         yield vocabulary.characters[chosen]
 
 
+def one_step(model: Callable[[np.ndarray, Any], tuple[Any, Any]]) -> Callable[[np.ndarray, Any], tuple[Any, Any]]:
+    """What the searches take, of a model that reads whole pieces: `model(ids (T, B), state)` returns scores (T, B, V)
+    and a state, the step is given the last ids (B,) and returns scores (B, V).
+
+        >>> step = one_step(lambda ids, state: (np.eye(3)[(ids + 1) % 3], state))
+        >>> greedy_search(step, None, begin=0, end=0, count=1)
+        [[1, 2]]
+    """
+
+    def step(last: np.ndarray, state: Any) -> tuple[Any, Any]:
+        scores, state = model(last[None], state)
+        return scores[0], state
+
+    return step
+
+
 @no_grad()
 def greedy_search(
     step: Callable[[np.ndarray, Any], tuple[Any, Any]],

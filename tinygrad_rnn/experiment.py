@@ -51,6 +51,15 @@ class Fit:
     seconds: float
     early: bool
 
+    def curve(self, figure: str) -> tuple[list[int], list[float]]:
+        """The steps at which a figure of the evaluation was measured, and what it was: what `axes.plot` takes.
+
+        >>> Fit([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "error": 0.5}], {}, 0, 2, 1.0, False).curve("error")
+        ([2], [0.5])
+        """
+        found = [record for record in self.records if figure in record]
+        return [record["step"] for record in found], [record[figure] for record in found]
+
 
 @dataclass
 class _Problem:

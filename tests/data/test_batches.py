@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.data import Batches, folds, pad_sequences, split_at_random, split_in_time
+from tinygrad_rnn.data import Batches, folds, last_values, pad_sequences, split_at_random, split_in_time
 from tinygrad_rnn.errors import InputError
 
 
@@ -147,3 +147,23 @@ def test_folds(count: int, data: st.DataObject) -> None:
 def test_wrong_splits(split: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         split()
+
+
+@pytest.mark.parametrize("shape", [(7,), (7, 2), (7, 2, 3)])
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_the_last_values_are_those_before_each_step(shape: tuple[int, ...], count: int) -> None:
+    x = np.random.default_rng(0).normal(size=shape)
+    zeros, edge = last_values(x, count), last_values(x, count, mode="edge")
+    assert zeros.shape == edge.shape == (*shape, count)
+    for t in range(7):
+        for k in range(count):
+            at = t - (count - 1) + k
+            np.testing.assert_array_equal(zeros[t, ..., k], x[at] if at >= 0 else np.zeros(shape[1:]))
+            np.testing.assert_array_equal(edge[t, ..., k], x[max(at, 0)])
+
+
+def test_what_has_no_last_values() -> None:
+    with pytest.raises(InputError, match="without a step"):
+        last_values(np.zeros((0, 3)), 2)
+    with pytest.raises(ValueError, match="at least 1 value, not 0"):
+        last_values([1.0], 0)

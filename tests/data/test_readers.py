@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.profiles import examples
-from tinygrad_rnn.data import read_csv, read_idx, read_labelled, read_recordings, read_tsv, read_wav
+from tinygrad_rnn.data import read_csv, read_idx, read_labelled, read_parts, read_recordings, read_tsv, read_wav
 from tinygrad_rnn.errors import InputError
 
 IDX = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
@@ -267,3 +267,36 @@ def test_recordings(tmp_path: Path) -> None:
     refused(read_recordings, tmp_path, "4.wav: the name does not begin with a label")
     (tmp_path / "empty").mkdir()
     refused(read_recordings, tmp_path / "empty", "no WAV files in it")
+
+
+# --- parts --------------------------------------------------------------------------------------------------
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().split()
+
+
+def test_a_file_is_split_at_random(tmp_path: Path) -> None:
+    file = tmp_path / "all.txt"
+    file.write_text("\n".join(map(str, range(50))))
+    parts, again, other = (read_parts(file, lines, seed=seed) for seed in (0, 0, 1))
+    assert [len(part) for part in parts] == [40, 5, 5] and parts == again != other
+    assert sorted(int(row) for part in parts for row in part) == list(range(50))
+
+
+def test_a_folder_has_its_parts_as_files(tmp_path: Path) -> None:
+    for name, count in {"train": 40, "val": 3, "test": 4}.items():
+        (tmp_path / f"{name}.tsv").write_text("\n".join(f"{name}-{k}" for k in range(count)))
+    parts = read_parts(tmp_path, lines)
+    assert [len(part) for part in parts] == [40, 3, 4] and parts[1] == ["val-0", "val-1", "val-2"]
+    train, choose, test = read_parts(tmp_path, lines, ("train", "val"))
+    assert (len(train), len(choose)) == (38, 2) and test == ["val-0", "val-1", "val-2"]
+    assert sorted(train + choose) == sorted(f"train-{k}" for k in range(40))
+
+
+def test_parts_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("eins\tone")
+    with pytest.raises(InputError, match=r"val\.tsv"):
+        read_parts(tmp_path, read_tsv)
+    with pytest.raises(InputError, match="1 examples are too few"):
+        read_parts(tmp_path / "train.tsv", read_tsv)

@@ -1,4 +1,4 @@
-"""The listener's own data: recordings glued together, wrong folders; and the templates it is up against."""
+"""The listener's own data: recordings glued together, wrong folders."""
 
 from __future__ import annotations
 
@@ -46,13 +46,3 @@ def test_a_wrong_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         error = capsys.readouterr().err
         assert reason in error and error.count("\n") == 1
         (tmp_path / f"{name}.wav").unlink()
-
-
-@pytest.mark.parametrize("penalty", [0.0, 1.0])
-def test_templates_are_found_stretched_and_joined(penalty: float) -> None:
-    rng = np.random.default_rng(0)
-    templates = [(name, rng.normal(size=(length, 6))) for name, length in {"a": 4, "b": 1, "c": 7}.items()]
-    known = dict(templates)
-    for said in ("a", "b", "cab", "aacca"):
-        x = np.concatenate([np.repeat(known[name], rng.integers(1, 3), axis=0) for name in said])
-        assert speech.one_pass(x + rng.normal(0, 0.01, x.shape), templates, penalty) == list(said)

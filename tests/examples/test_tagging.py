@@ -30,12 +30,6 @@ def test_each_character_gets_the_tag_of_its_token() -> None:
     assert said("string").split() == ['"""Two', "of", 'it."""', 'f"{x', "+", '1!r}"']  # the same in every Python
 
 
-def test_the_baseline_falls_back_to_fewer_neighbours() -> None:
-    train, tags = np.array([1, 2, 1, 3, 1, 3]), np.array([0, 1, 2, 3, 2, 3])
-    # 3 after 1 is a 3; 2 after 3 was never seen, 2 alone is a 1; the last character that is known alone is a 2
-    assert tagging.most_frequent(train, tags, np.array([1, 3, 2, 1]), before=1, after=0).tolist() == [0, 3, 1, 2]
-
-
 def test_every_character_is_tagged_once() -> None:
     ids = np.arange(1000) % 7
     model = lambda x: tagging.tr.Tensor(np.eye(7)[x])  # says of each character its own number

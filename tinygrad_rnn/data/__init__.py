@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from .baselines import Baseline, NGram, lzma_bits, measure_baselines
-from .batches import Batches, folds, pad_sequences, split_at_random, split_in_time
+from .baselines import (
+    Baseline,
+    NGram,
+    bag_of_words,
+    join_templates,
+    lzma_bits,
+    measure_baselines,
+    most_frequent,
+    simple_forecasts,
+)
+from .batches import Batches, folds, last_values, pad_sequences, split_at_random, split_in_time
 from .corpus import Corpus, read_corpus, size_of
 from .fetch import SETS, DataFile, DataSet, fetch
 from .readers import (
@@ -13,6 +22,7 @@ from .readers import (
     read_csv,
     read_idx,
     read_labelled,
+    read_parts,
     read_recordings,
     read_tsv,
     read_wav,
@@ -43,13 +53,17 @@ __all__ = [
     "Tokens",
     "UNKNOWN",
     "Vocabulary",
+    "bag_of_words",
     "default_text",
     "fetch",
     "folds",
+    "join_templates",
+    "last_values",
     "log_mel",
     "lzma_bits",
     "measure_baselines",
     "mel_filters",
+    "most_frequent",
     "pad_sequences",
     "passage",
     "read_blocks",
@@ -57,12 +71,14 @@ __all__ = [
     "read_csv",
     "read_idx",
     "read_labelled",
+    "read_parts",
     "read_recordings",
     "read_text",
     "read_texts",
     "read_tsv",
     "read_wav",
     "shape_spectrum",
+    "simple_forecasts",
     "size_of",
     "split_at_random",
     "split_held_out",

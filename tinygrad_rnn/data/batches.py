@@ -1,4 +1,4 @@
-"""Examples as batches: which ones stand together, sequences of different lengths as one array, and splits.
+"""Examples as batches: which ones stand together, sequences of different lengths as one array, splits, and windows.
 
 All of it is arrays of numbers of examples, `x[batch]` or `[texts[i] for i in batch]`, so it goes with any data.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -132,6 +132,24 @@ def folds(count: int, k: int = 5, seed: int = 0) -> list[tuple[Numbers, Numbers]
         raise InputError(f"{count} examples do not fall into {k} folds, which are at least 2")
     tests = [np.sort(part) for part in np.array_split(np.random.default_rng(seed).permutation(count), k)]
     return [(np.setdiff1d(np.arange(count), test, assume_unique=True), test) for test in tests]
+
+
+def last_values(x: npt.ArrayLike, count: int, *, mode: Literal["constant", "edge"] = "constant") -> npt.NDArray[Any]:
+    """The last `count` values at each step of `x` (T, ...), the newest last: (T, ..., count), a view of one copy.
+
+    Before the first step stand zeros or, with the `mode` "edge", the first value, as in `np.pad`. Raises InputError if
+    there are no steps, and ValueError for a `count` below 1.
+
+        >>> last_values([5, 6, 7], 2).tolist()
+        [[0, 5], [5, 6], [6, 7]]
+    """
+    values = np.asarray(x)
+    if not values.ndim or not len(values):
+        raise InputError("a series without a step has no last values")
+    if count < 1:
+        raise ValueError(f"at least 1 value, not {count}")
+    padded = np.pad(values, [(count - 1, 0), *[(0, 0)] * (values.ndim - 1)], mode=mode)
+    return np.lib.stride_tricks.sliding_window_view(padded, count, axis=0)
 
 
 def _parts(count: int, fractions: Sequence[float]) -> list[slice]:

@@ -13,18 +13,20 @@ import math
 import struct
 import wave
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from .batches import split_at_random
 from .text import read_text, unreadable
 
+Row = TypeVar("Row")
 Name = str | PathLike[str]
 Floats = npt.NDArray[np.float64]
 
@@ -127,6 +129,31 @@ def read_labelled(
     known = tuple(names) or tuple(sorted({label for _, (_, label) in rows}))
     ids = {name: k for k, name in enumerate(known)}
     return Labelled([text for _, (text, _) in rows], np.array([ids[label] for _, (_, label) in rows]), known)
+
+
+def read_parts(
+    path: Name, read: Callable[[Path], Sequence[Row]], names: Sequence[str] = ("train", "val", "test"), seed: int = 0
+) -> list[list[Row]]:
+    r"""Rows in three parts: to train on, to choose by, to test with.
+
+    `read` returns the rows of one file. A file is split at random, 80 : 10 : 10, and a folder has a file NAME.tsv for
+    each of the three `names`; of only two, the first is split 95 : 5 and the second is the test. Raises InputError as
+    `read` and `split_at_random` do.
+
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> file = Path(folder.name) / "pairs.tsv"
+        >>> _ = file.write_text("eins\tone\nzwei\ttwo\n" * 10)
+        >>> [len(part) for part in read_parts(file, read_tsv)]
+        [16, 2, 2]
+        >>> folder.cleanup()
+    """
+    path = Path(path)
+    first, *rest = [read(path / f"{name}.tsv") for name in names] if path.is_dir() else [read(path)]
+    if len(rest) == 2:
+        return [list(first), *map(list, rest)]
+    cuts = split_at_random(len(first), (0.95, 0.05) if rest else (0.8, 0.1, 0.1), seed)
+    return [*([first[i] for i in cut] for cut in cuts), *map(list, rest)]
 
 
 def _tsv_rows(path: Name, columns: int | Sequence[str], encoding: str) -> Iterator[tuple[int, tuple[str, ...]]]:
