@@ -106,7 +106,7 @@ def main(run: Experiment) -> None:
             return F.cross_entropy(scores, train.labels[batch]), len(batch)
 
         def evaluate(model=model) -> dict[str, float]:
-            p, true = favour(model, held_out).clip(1e-9, 1 - 1e-9), choose.labels == 1
+            p, true = favour(model, held_out).astype(float).clip(1e-9, 1 - 1e-9), choose.labels == 1
             losses = -np.log(np.where(true, p, 1 - p))
             return {"held_out_loss": float(losses.mean()), "accuracy": accuracy(p > 0.5, true)}
 
