@@ -1,7 +1,7 @@
 """What a recording need not repeat: adding to zeros, adding zeros, filling what is overwritten, copying.
 
 The engine pulls the gradient of a slice back into an array of zeros, adds there, and joins what the steps have left
-behind. In a recording all of that is in sight, and much of it comes down to where an array lies. Four passes over the
+behind. In a recording all of that is in sight, and much of it comes down to where an array lies. A few passes over the
 entries, in this order; each leaves the results as they are, but for the sign of a zero.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -225,28 +225,56 @@ class Uses:
             insort(home, (k, low + shift, high + shift, written))
 
 
+def joins_rows(e: Entry) -> bool:
+    """Whether arrays are joined along their first axis, into an array of the same dtype."""
+    if e.f is not np.concatenate or (e.args[1] if len(e.args) > 1 else e.kwargs.get("axis", 0)) != 0:
+        return False
+    out = joined_into(e)
+    return solid(out) and all(solid(p) and p.dtype == out.dtype for p in e.args[0])
+
+
+def joined_into(e: Entry) -> Array:
+    """What `np.concatenate` writes."""
+    return e.args[2] if len(e.args) == 3 else e.kwargs["out"]
+
+
 def coalesced(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
-    """A buffer that is copied to its place is made there: the copy goes."""
+    """Buffers that are copied to their places, or joined, are made there: the copy goes."""
     uses = Uses(entries)
     moves = Moves()
     gone = set()
     for k, e in enumerate(entries):
-        if e.f is not np.copyto or len(e.args) != 2 or e.args[0].shape != e.args[1].shape:
-            continue
-        a, d = e.args
-        home, source = root_of(a), root_of(d)
-        if not moves.possible(source, home, free) or a.dtype != d.dtype:
-            continue
-        if not (solid(a) and solid(d) and d.nbytes == source.nbytes):
-            continue
-        of_source = uses.of[id(source)]
-        late = any(written and n > k for n, _, _, written in of_source)
-        if late or uses.disturbed(a, of_source[0][0], k - 1, True) or uses.disturbed(a, k + 1, of_source[-1][0], False):
-            continue
-        moves.add(source, a)
-        uses.move(source, a)
-        gone.add(k)
+        pairs = copies(e)
+        roots = {id(root_of(d)) for _, d in pairs}
+        if pairs and len(roots) == len(pairs) and all(can_be_made_there(a, d, k, uses, moves, free) for a, d in pairs):
+            for a, d in pairs:
+                uses.move(root_of(d), a)
+                moves.add(root_of(d), a)
+            gone.add(k)
     return moves.done([e for k, e in enumerate(entries) if k not in gone])
+
+
+def copies(e: Entry) -> list[tuple[Array, Array]]:
+    """What an entry copies: places, and what comes there."""
+    if e.f is np.copyto and len(e.args) == 2 and e.args[0].shape == e.args[1].shape:
+        return [e.args]
+    if not joins_rows(e):
+        return []
+    starts = accumulate((len(p) for p in e.args[0]), initial=0)
+    return [(joined_into(e)[n : n + len(p)], p) for n, p in zip(starts, e.args[0], strict=False)]
+
+
+def can_be_made_there(a: Array, d: Array, k: int, uses: Uses, moves: Moves, free: frozenset[int]) -> bool:
+    """Whether `d`, which entry k copies to `a`, is a whole buffer and has nothing in its way there while it is used."""
+    source = root_of(d)
+    if not moves.possible(source, root_of(a), free) or a.dtype != d.dtype or d.nbytes != source.nbytes:
+        return False
+    if not (solid(a) and solid(d)):
+        return False
+    some = uses.of[id(source)]
+    if any(written and n > k for n, _, _, written in some):
+        return False
+    return not uses.disturbed(a, some[0][0], k - 1, True) and not uses.disturbed(a, k + 1, some[-1][0], False)
 
 
 def merged(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
@@ -255,13 +283,13 @@ def merged(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
     moves = Moves()
     gone = set()
     for k, e in enumerate(entries):
-        if e.f is not np.concatenate or (e.args[1] if len(e.args) > 1 else e.kwargs.get("axis", 0)) != 0:
+        if not joins_rows(e):
             continue
-        pieces, out = e.args[0], e.args[2] if len(e.args) == 3 else e.kwargs["out"]
+        pieces, out = e.args[0], joined_into(e)
         home, target = root_of(pieces[0]), root_of(out)
-        if not moves.possible(target, home, free) or not solid(out) or out.nbytes != target.nbytes:
+        if not moves.possible(target, home, free) or out.nbytes != target.nbytes:
             continue
-        if any(not solid(p) or root_of(p) is not home or p.dtype != out.dtype for p in pieces):
+        if any(root_of(p) is not home for p in pieces):
             continue
         bounds = [byte_bounds(p) for p in pieces]
         if any(a[1] != b[0] for a, b in pairwise(bounds)):
