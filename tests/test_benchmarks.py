@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 
 import tinygrad_rnn as tr
-from benchmarks import __main__, grid, processes, rnn_step, train_step
+from benchmarks import __main__, grid, processes, rnn_step, scale, train_step
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,38 @@ def test_the_grid_makes_a_page_and_a_picture(tmp_path, monkeypatch):
     assert "| RNN 1,2,3 | 1 | 2 | 4.00 | 2.00 |" in text
     grid.draw(found, tmp_path / "grid.png")
     assert (tmp_path / "grid.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("kind", scale.GATES)
+def test_segments_give_the_loss_and_gradients_of_the_plain_run(kind):
+    made = {name: make(kind, B=2, T=11, H=3) for name, make in scale.CONTENDERS.items()}  # 3 does not divide 11
+    processes.agree({name: result for name, (_, result) in made.items()}, tolerance=1e-5)
+    assert scale.segment_of(11, 1) == 3 and scale.segment_of(11, 4) == 11
+
+
+@pytest.mark.parametrize("kind", scale.GATES)
+def test_the_bytes_of_a_step_are_those_that_are_explained(kind):
+    B, H, T = 8, 16, (256, 512)  # from 1,024 rows on the products that wait for each other are a constant
+    a, b = (processes.call("benchmarks.scale:peak", name=scale.PLAIN, kind=kind, B=B, T=t, H=H) for t in T)
+    objects = (b - a) / (T[1] - T[0]) - scale.predicted(kind, B, H)
+    assert 0 < objects < 1536
+
+
+def test_the_section_of_long_sequences(tmp_path):
+    def cell(T):
+        seconds = {scale.PLAIN: [1e-4 * T] * 3, **dict.fromkeys(scale.SEGMENTS, [1.3e-4 * T] * 3)}
+        held = {scale.PLAIN: 44_000 * T, **dict.fromkeys(scale.SEGMENTS, 1e5 * T**0.5)}
+        return {"T": T, "seconds": seconds, "bytes": held}
+
+    layer = {"kind": "LSTM", "cells": [cell(T) for T in (16, 64, 256)], "objects": 992.0, "resident": 10**7}
+    found = {"B": 8, "H": 64, "layers": [layer]}
+    text = "\n".join(scale.section(found, "performance-scale.png"))
+    assert "](performance-scale.png)" in text
+    assert "44,000 bytes for each further step, of 44,000 predicted (1.000): 43,008 in arrays, 992 in objects" in text
+    assert "memory grows as T to the 0.50; at T = 256 it is 7 times less, in 1.30 times the time." in text
+    assert "| 256 | 100 | 1.30 | 1.30 | 11.3 | 1.6 | 1.6 |" in text
+    scale.draw(found, tmp_path / "scale.png")
+    assert (tmp_path / "scale.png").stat().st_size > 1000
 
 
 def test_nothing_is_left_after_training_steps():
