@@ -8,9 +8,10 @@ PYTHONS = python3 python python3.14 python3.13 python3.12 python3.11
 NEW_ENOUGH = -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# An environment of its own: PyTorch is large, and `make test` runs without it. On Linux the usual index has builds with
+# Environments of their own: PyTorch is large, and `make test` runs without it. On Linux the usual index has builds with
 # CUDA, of gigabytes; the version +cpu exists only without.
 WITNESS = .venv-witness
+BENCH = .venv-bench
 TORCH = torch==2.13.0$(if $(filter Linux,$(shell uname)),+cpu)
 
 PYTEST = $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8
@@ -59,14 +60,17 @@ lint: $(VENV)/.test ## ruff, mypy --strict, and the code lines of the core
 	@$(BIN)/mypy
 	@$(BIN)/python -m tests.code_lines tinygrad_rnn/tensor
 
-bench: $(VENV)/.demo ## measure against the peers that are installed in .venv (the extra `bench` has them)
-	@$(BIN)/python -m benchmarks
+bench: ## measure beside the peers, in an environment of its own, and write docs/performance.md; under 15 minutes
+	@$(MAKE) --no-print-directory VENV=$(BENCH) $(BENCH)/.bench
+	@$(MAKE) --no-print-directory VENV=$(BENCH) $(BENCH)/.torch 2>/dev/null || \
+		echo "make: no $(TORCH) in the package index, so PyTorch is left out; CONTRIBUTING.md says what to do"
+	@$(BENCH)/bin/python -m benchmarks.report --page docs/performance.md
 
 gpu-check: $(VENV)/.test ## run the tests and the benchmark that need a GPU
 	@$(BIN)/python -m benchmarks.gpu
 
-clean: ## remove .venv and .venv-witness, caches and build outputs; runs/ stays
-	rm -rf $(VENV) $(WITNESS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove .venv, .venv-witness and .venv-bench, caches and build outputs; runs/ stays
+	rm -rf $(VENV) $(WITNESS) $(BENCH) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.python:
@@ -100,6 +104,10 @@ $(VENV)/.fast: $(VENV)/.test
 $(VENV)/.mutation: $(VENV)/.test
 	@echo "Installing what mutates into $(VENV)"
 	@$(PIP) --editable '.[mutation]' && touch $@
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.python
+	@echo "Installing the project, and beside it JAX, MyGrad and HIPS autograd, into $(VENV)"
+	@$(PIP) --editable '.[viz,fast,bench]' && touch $@
 
 $(VENV)/.torch: $(VENV)/.python
 	@echo "Installing $(TORCH) into $(VENV)"

@@ -1,206 +1,180 @@
-"""The training step of `train_step`, every layer at every size, beside the peers: what `make bench` reports.
+"""The training step of `train_step`, every layer at every size, in every form of ours, beside PyTorch and JAX.
 
-Each contender is one worker process for the whole grid; at a size one of them runs at a time, round-robin, and
-medians are compared. Written are figures (JSON), a page (Markdown) and a picture.
+`report` runs it. A contender is one worker process for the largest size and one for all others; at a size one of them
+runs at a time, round-robin, and medians are compared.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
-import os
-import platform
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import Workers, agree, call, prepare
-from benchmarks.train_step import GATES
+from benchmarks import cells
+from benchmarks.cells import Cell, Requirement, asked, label, markdown, mean, present, ratio, seconds
 
-SIZES = [(1, 25, 100), (16, 32, 32), (32, 64, 128), (64, 64, 256), (64, 128, 512)]
-BETWEEN = [(8, 50, 64), (32, 100, 200)]
-OURS = [
-    "tinygrad_rnn",
-    "tinygrad_rnn, fused=False",
-    "tinygrad_rnn, compiled",
-    "tinygrad_rnn, fast and compiled",
-]
+PLAIN, FUSED = "tinygrad_rnn, fused=False", "tinygrad_rnn"
+FAST, COMPILED, BOTH = "tinygrad_rnn, fast", "tinygrad_rnn, compiled", "tinygrad_rnn, fast and compiled"
+NUMPY_ALONE = [PLAIN, FUSED, COMPILED]
+OURS = [PLAIN, FUSED, FAST, COMPILED, BOTH]
 PEERS = ["PyTorch", "JAX"]
 FLOOR = "products alone"
 NAMES = [*OURS, *PEERS, FLOOR]
+EVERY = len(cells.SIZES) * len(cells.GATES)
+SHORT = {PLAIN: "fused=False", FUSED: "fused", FAST: "fused, fast", COMPILED: "compiled", BOTH: "compiled, fast"}
 
 
-def cells(sizes: list[tuple[int, int, int]]) -> list[dict[str, Any]]:
-    """What the contenders are made with, one per layer and size."""
-    return [{"kind": kind, **dict(zip("BTH", size, strict=True))} for kind in GATES for size in sizes]
+def measure(quick: bool, allowed: float, keep: Callable[[list[Cell]], None]) -> list[Cell]:
+    """One entry a cell; `keep` has what there is after each."""
+    sizes = cells.QUICK if quick else cells.SIZES + cells.BETWEEN
+    return cells.measure("benchmarks.train_step", lambda _: NAMES, sizes, allowed, keep, FLOOR)
 
 
-def measure(sizes: list[tuple[int, int, int]], rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """One entry a cell: its size, and the median seconds of a step of everybody who is installed."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    found = []
-    with Workers("benchmarks.train_step", NAMES) as workers, Progress(*columns) as progress:
-        task = progress.add_task("", total=len(sizes) * len(GATES))
-        for cell in cells(sizes):
-            progress.update(task, description=label(cell))
-            results = workers.build(cell)
-            agree({name: result for name, result in results.items() if name != FLOOR})
-            found.append({**cell, "seconds": workers.race(rounds, seconds)})
-            progress.advance(task)
-        for line in workers.missing:
-            progress.console.print(line)
-    return found
+def best(cell: Cell, names: list[str]) -> str | None:
+    """The fastest of those that ran."""
+    return min((name for name in names if name in cell["seconds"]), key=lambda name: seconds(cell, name), default=None)
 
 
-def label(cell: dict[str, Any]) -> str:
-    return f"{cell['kind']} {cell['B']},{cell['T']},{cell['H']}"
+def against(found: list[Cell], ours: list[str], others: list[str]) -> list[tuple[Cell, float]]:
+    """For each cell that was asked for how many times as long the fastest of the others takes as the fastest of ours;
+    empty where one side was not measured.
+    """
+    pairs = [(cell, best(cell, others), best(cell, ours)) for cell in asked(found)]
+    return [(cell, ratio(cell, other, our)) for cell, other, our in pairs if other and our]
 
 
-def mean(ratios: list[float]) -> float:
-    """The geometric mean, which does not care which way a ratio is written."""
-    return math.exp(sum(map(math.log, ratios)) / len(ratios))
+def lost(found: list[Cell], ours: list[str], others: list[str]) -> list[tuple[Cell, float]]:
+    """Where ours is the slower one."""
+    return [(cell, value) for cell, value in against(found, ours, others) if value < 1]
 
 
-def ratios(found: list[dict[str, Any]], of: str, to: str) -> list[float]:
-    """How many times as long `of` takes as `to`, for every cell."""
-    return [cell["seconds"][of] / cell["seconds"][to] for cell in found]
+def won(found: list[Cell], ours: list[str], others: list[str], bound: int) -> tuple[str, bool | None]:
+    """In how many cells ours is at least as fast, and whether that reaches the bound; judged when all were run."""
+    values = [value for _, value in against(found, ours, others)]
+    ahead = sum(value >= 1 for value in values)
+    return f"{ahead} of {len(values)}", ahead >= bound if len(values) == EVERY else None
 
 
-def table(found: list[dict[str, Any]]) -> list[str]:
-    """The page's table: milliseconds of ours, and how many times as long the others take."""
-    present = [name for name in NAMES if name in found[0]["seconds"]]
-    ours, others = [n for n in OURS if n in present], [n for n in present if n not in OURS]
-    head = ["layer B,T,H", *(f"{n}, ms" for n in ours), *(f"{n} / {shorter(o)}" for o in ours for n in others)]
-    rows = [head, [":--", *["--:"] * (len(head) - 1)]]
-    for cell in found:
-        seconds = cell["seconds"]
-        rows.append([label(cell), *(f"{1e3 * seconds[n]:.3g}" for n in ours)])
-        rows[-1] += [f"{seconds[n] / seconds[o]:.2f}" for o in ours for n in others]
-    means = [f"**{mean(ratios(found, n, o)):.2f}**" for o in ours for n in others]
-    rows.append(["geometric mean", *[""] * len(ours), *means])
-    return ["| " + " | ".join(row) + " |" for row in rows]
+def requirements(found: list[Cell]) -> list[Requirement]:
+    """What was asked of the training step, judged by the figures."""
+    torch = [value for _, value in against(found, [BOTH], ["PyTorch"])]
+    largest = {cell["kind"]: 1 / value for cell, value in against(found, [BOTH], [FLOOR]) if cell["H"] == 512}
+    return [
+        Requirement("compiled, fast: at least as fast as PyTorch in 12 of 15", *won(found, [BOTH], ["PyTorch"], 12)),
+        Requirement(
+            "compiled, fast: 1.5 times as fast as PyTorch in the geometric mean",
+            f"{mean(torch):.2f}" if torch else "-",
+            mean(torch) >= 1.5 if len(torch) == EVERY else None,
+        ),
+        Requirement("NumPy alone: at least as fast as PyTorch in 10 of 15", *won(found, NUMPY_ALONE, ["PyTorch"], 10)),
+        Requirement(
+            "compiled, fast: at least as fast as the faster of PyTorch and JAX in all 15",
+            *(won(found, [BOTH], PEERS, EVERY) if present(found, PEERS) == PEERS else ("-", None)),
+        ),
+        Requirement(
+            "compiled, fast: at H = 512 within 1.25 of the products alone",
+            ", ".join(f"{kind} {value:.2f}" for kind, value in largest.items()) or "-",
+            max(largest.values()) <= 1.25 if len(largest) == len(cells.GATES) else None,
+        ),
+    ]
 
 
-def shorter(name: str) -> str:
-    return name.replace("tinygrad_rnn", "ours")
-
-
-def verdict(found: list[dict[str, Any]]) -> list[str]:
-    """In how many cells each of ours is at least as fast as each peer."""
+def not_reached(found: list[Cell]) -> list[str]:
+    """The cells in which ours is behind, by name, with how many times as long the other takes."""
     lines = []
-    for ours in (name for name in OURS if name in found[0]["seconds"]):
-        for peer in (p for p in PEERS if p in found[0]["seconds"]):
-            values = ratios(found, peer, ours)
-            ahead = sum(v >= 1 for v in values)
-            lines.append(
-                f"- {shorter(ours)} is at least as fast as {peer} in {ahead} of {len(values)} cells, and "
-                f"{mean(values):.2f} times as fast in the geometric mean."
-            )
+    for words, ours in (("compiled, fast", [BOTH]), ("NumPy alone", NUMPY_ALONE)):
+        if not present(found, ours):
+            continue
+        if "PyTorch" in present(found, PEERS):
+            lines.append(f"- {words}, slower than PyTorch: {cells.listed(lost(found, ours, ['PyTorch']))}.")
+        if present(found, PEERS) == PEERS:
+            lines.append(f"- {words}, slower than the faster of both: {cells.listed(lost(found, ours, PEERS))}.")
     return lines
 
 
-def page(found: list[dict[str, Any]], setting: list[str], picture: str) -> str:
-    """docs/performance.md."""
+def milliseconds(found: list[Cell]) -> list[str]:
+    """Everybody's median."""
+    names = present(found, NAMES)
+    rows = [[label(c), *(f"{1e3 * seconds(c, n):.3g}" if n in c["seconds"] else "-" for n in names)] for c in found]
+    return markdown(["layer B,T,H", *(SHORT.get(name, name) for name in names)], rows)
+
+
+def ratios(found: list[Cell], other: str) -> list[str]:
+    """How many times as long another takes as each form of ours; below it the mean of the cells that were asked for."""
+    ours = present(found, OURS)
+    text = (lambda value: f"{value:.2f}") if other == FLOOR else cells.ratio_text
+    rows = [[label(cell), *(text(ratio(cell, other, name)) for name in ours)] for cell in found]
+    if counted := asked(found):
+        means = [text(mean([ratio(cell, other, name) for cell in counted])) for name in ours]
+        rows.append([f"geometric mean of {len(counted)}", *means])
+    return markdown([f"{other} / ours", *(SHORT[name] for name in ours)], rows)
+
+
+def section(found: list[Cell], picture: str) -> list[str]:
+    """What the page says of the training step."""
+    found = cells.in_order(found)
     lines = [
-        "# Performance",
+        "## A training step",
         "",
-        "Written by `make bench`; the figures below are one run's, all contenders in turn on the same cores.",
+        "In float32: embedding, recurrent layer, linear, cross-entropy over all steps, backward, clipping of the",
+        "gradients' norm, Adam, over 65 characters. All start from the same weights and must reach the same losses.",
+        "PyTorch has its own layers, JAX one jitted step over `lax.scan` that owns its state. Ours has five forms:",
+        "`fused=False` is the plain graph, fused a kernel for each step of the sequence, compiled a step recorded by",
+        "`tr.compile`, and fast has the kernels of `tr.nn.enable_fast()`, for which numba is needed; the others need",
+        "NumPy alone.",
         "",
-        "One training step in float32: embedding, recurrent layer, linear, cross-entropy over all steps, backward,",
-        "clipping of the gradients' norm, Adam, over 65 characters. Ratios above 1 say that we are faster. The floor,",
-        '"products alone", is the step\'s matrix products and nothing else, by the BLAS that NumPy uses.',
+        f"![how fast each form is beside the others, by layer and size]({picture})",
         "",
-        *(f"- {line}" for line in setting),
+        *cells.left_out(found, NAMES),
+        cells.spread(found),
         "",
-        f"![how many times as long the others take]({picture})",
+        "### Milliseconds",
         "",
-        *verdict(found),
-        "",
-        *table(found),
-        "",
+        *milliseconds(found),
     ]
-    return "\n".join(lines)
+    for peer in present(found, PEERS):
+        lines += ["", f"### Beside {peer}", "", f"How many times as long {peer} takes: in bold where ours is slower."]
+        lines += ["", *ratios(found, peer)]
+    if FLOOR in present(found, NAMES):
+        lines += ["", "### Beside the products alone", ""]
+        lines += ["The step's matrix products and nothing else, by the BLAS that NumPy uses, as a part of our time."]
+        lines += ["", *ratios(found, FLOOR)]
+    if others := sorted({cells.size_of(cell) for cell in found} - set(cells.SIZES), key=cells.work):
+        sizes = " and ".join("{},{},{}".format(*size) for size in others)
+        lines += ["", f"The sizes {sizes} lie between those that were asked for, and do not count in the means."]
+    return [*lines, ""]
 
 
-def draw(found: list[dict[str, Any]], path: Path) -> None:
-    """The ratios as a picture: a dot for each contender and cell, right of the line where we are ahead."""
-    import matplotlib
+def draw(found: list[Cell], path: Path) -> None:
+    """How many times as fast as PyTorch, or our fused step where there is none: a panel for each layer."""
+    from matplotlib.lines import Line2D
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from tinygrad_rnn.plots import BLUE, GREY, INK, ORANGE
 
-    others = [name for name in [*OURS[1:], *PEERS, FLOOR] if name in found[0]["seconds"]]
-    figure, axes = plt.subplots(figsize=(7, 0.3 * len(found) + 1.2), layout="constrained")
-    places = range(len(found), 0, -1)
-    for name, marker in zip(others, "sxo^dv", strict=False):
-        axes.plot(ratios(found, name, OURS[0]), places, marker, label=shorter(name), alpha=0.8)
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set(xscale="log", yticks=list(places), yticklabels=[label(cell) for cell in found])
-    axes.set_xlabel("time of a step, as a multiple of ours (log scale)")
-    axes.set_xticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=len(others), fontsize=8)
+    to = "PyTorch" if "PyTorch" in present(found, PEERS) else FUSED
+    looks: dict[str, dict[str, Any]] = {
+        PLAIN: {"marker": "o", "mfc": "white", "mec": GREY, "ms": 6},
+        FUSED: {"marker": "o", "mfc": "white", "mec": BLUE, "ms": 7},
+        FAST: {"marker": "D", "mfc": "white", "mec": BLUE, "ms": 6},
+        COMPILED: {"marker": "o", "mfc": BLUE, "mec": BLUE, "ms": 7},
+        BOTH: {"marker": "D", "mfc": BLUE, "mec": INK, "ms": 8},
+        "JAX": {"marker": "s", "mfc": ORANGE, "mec": ORANGE, "ms": 6},
+        FLOOR: {"marker": "|", "mec": INK, "ms": 15, "mew": 2},
+    }
+    names = [name for name in looks if name in present(found, NAMES) and name != to]
+    values = [1.0]
+    figure, parts = cells.panels(found)
+    for axes, rows in parts.values():
+        axes.axvline(1, color=INK, linewidth=1)
+        for place, cell in enumerate(rows):
+            here = {name: ratio(cell, to, name) for name in names if cell and name in cell["seconds"]}
+            values += here.values()
+            if ours := [value for name, value in here.items() if name in OURS]:
+                axes.plot([min(ours), max(ours)], [place] * 2, color=BLUE, alpha=0.25, linewidth=5, zorder=1)
+            for name, value in here.items():
+                axes.plot(value, place, linestyle="", zorder=3 if name in OURS else 2, **looks[name])
+        axes.set_xlabel(f"times as fast as {to}")
+    cells.ticks(axes, values)
+    handles = [Line2D([], [], linestyle="", label=SHORT.get(name, name), **looks[name]) for name in names]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(names), fontsize=9, frameon=False)
     figure.savefig(path, dpi=120)
-
-
-def kernels() -> list[str]:
-    """The BLAS kernels of everybody, in words."""
-    import numpy as np  # before BLAS is asked: it brings its own
-    from threadpoolctl import threadpool_info
-
-    lines = [
-        f"NumPy {np.__version__}: {entry['internal_api']} {entry.get('version')}, kernels for "
-        f"{entry.get('architecture', 'this machine')}, {entry['num_threads']} threads"
-        for entry in threadpool_info()
-        if entry["user_api"] == "blas"
-    ]
-    try:
-        import torch
-
-        vectors = torch.backends.cpu.get_cpu_capability()
-        lines.append(f"PyTorch {torch.__version__}: {vectors}, {torch.get_num_threads()} threads")
-    except ModuleNotFoundError:
-        pass
-    try:
-        import jax
-
-        lines.append(f"JAX {jax.__version__}: XLA on the CPU")
-    except ModuleNotFoundError:
-        pass
-    return lines
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.grid", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the three smallest sizes, fewer rounds")
-    parser.add_argument("--between", action="store_true", help="two sizes more")
-    parser.add_argument("--threads", type=int, default=2, help="cores and threads for each worker (default: 2)")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder of figures (default: runs/bench)")
-    parser.add_argument("--page", type=Path, help="also write this page, with its picture beside it")
-    options = parser.parse_args()
-
-    begin = time.perf_counter()
-    setting = [f"Python {platform.python_version()}, {platform.machine()}", *prepare(options.threads)]
-    if hasattr(os, "getloadavg"):
-        setting.append(f"load average at the start: {os.getloadavg()[0]:.1f}")
-    setting += call("benchmarks.grid:kernels")
-    print("\n".join(setting))
-    sizes = SIZES[:3] if options.quick else SIZES + (BETWEEN if options.between else [])
-    found = measure(sizes, rounds=5 if options.quick else 9, seconds=0.2 if options.quick else 0.4)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "grid.json").write_text(json.dumps({"setting": setting, "cells": found}, indent=2) + "\n")
-    (options.out / "grid.md").write_text(page(found, setting, "grid.png"))
-    draw(found, options.out / "grid.png")
-    if options.page:
-        picture = options.page.with_suffix(".png")
-        options.page.write_text(page(found, setting, picture.name))
-        draw(found, picture)
-    print("\n".join(["", *table(found), "", *verdict(found)]))
-    print(f"\n{options.out}/grid.json, grid.md, grid.png ({time.perf_counter() - begin:.0f} s)")
-
-
-if __name__ == "__main__":
-    main()

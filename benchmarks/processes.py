@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+SETTLE = 0.03  # seconds after which the threads of who ran before have stopped spinning
 
 
 class Missing(Exception):
@@ -48,7 +50,14 @@ def prepare(threads: int) -> list[str]:
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "benchmarks.processes", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is the parent's business
+    )
 
 
 def ask(worker: subprocess.Popen[str], message: Any) -> Any:
@@ -64,8 +73,13 @@ def ask(worker: subprocess.Popen[str], message: Any) -> Any:
 def call(function: str, **arguments: Any) -> Any:
     """The result of `module:function(**arguments)`, computed in a fresh process."""
     worker = start()
-    answer = ask(worker, {"call": function, "arguments": arguments})
-    worker.communicate()
+    try:
+        answer = ask(worker, {"call": function, "arguments": arguments})
+    except BaseException:
+        worker.kill()  # rather than wait for what nobody wants any more
+        raise
+    finally:
+        worker.communicate()
     if "missing" in answer:
         raise Missing(answer["missing"])
     return answer["result"]
@@ -75,40 +89,58 @@ class Workers:
     """One worker for each contender of `module.CONTENDERS` that is installed; a context manager that ends them.
 
     `CONTENDERS[name](**size)` makes a `step` to be timed and the `result` that all contenders must share.
+    Those that were built last are raced.
     """
 
     def __init__(self, module: str, names: list[str]) -> None:
         self.module, self.names = module, names
         self.workers: dict[str, subprocess.Popen[str]] = {}
+        self.built: list[str] = []
         self.missing: list[str] = []
 
     def __enter__(self) -> Workers:
         self.workers = {name: start() for name in self.names}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failed: object, *_: object) -> None:
         for worker in self.workers.values():
+            if failed:
+                worker.kill()
             worker.communicate()
 
-    def build(self, size: dict[str, Any]) -> dict[str, Any]:
-        """Have everybody make its step for `size`; the results by name. Who is not installed leaves."""
+    def build(self, size: dict[str, Any], names: list[str] | None = None) -> dict[str, Any]:
+        """Have everybody, or these, make its step for `size`; the results by name. Who is not installed leaves."""
         results = {}
-        for name, worker in list(self.workers.items()):
+        for name in [name for name in names or self.names if name in self.workers]:
+            worker = self.workers[name]
             answer = ask(worker, {"contender": f"{self.module}:{name}", "arguments": size})
             if "missing" in answer:
                 self.missing.append(f"  {name}: skipped, {answer['missing']}")
                 self.workers.pop(name).communicate()
             else:
                 results[name] = answer["result"]
+        self.built = list(results)
         return results
 
     def race(self, rounds: int, seconds: float) -> dict[str, float]:
         """Median seconds of one step; each of `rounds` turns runs every contender for about `seconds`."""
-        times: dict[str, list[float]] = {name: [] for name in self.workers}
-        for _ in range(rounds):
-            for name, worker in self.workers.items():
-                times[name].append(ask(worker, seconds)["seconds"])
+        times = self.rounds_until(math.inf, seconds, most=rounds)
         return {name: statistics.median(values) for name, values in times.items()}
+
+    def rounds_until(self, end: float, seconds: float, least: int = 1, most: int = 1) -> dict[str, list[float]]:
+        """Seconds of one step in every round: as many rounds as `time.perf_counter()` allows before `end`, from
+        `least` to `most` of them.
+        """
+        times: dict[str, list[float]] = {name: [] for name in self.built}
+        for number in range(most):
+            begin = time.perf_counter()
+            for name in self.built:
+                time.sleep(SETTLE)
+                times[name].append(ask(self.workers[name], seconds)["seconds"])
+            now = time.perf_counter()
+            if number + 1 >= least and now + (now - begin) > end:
+                break
+        return times
 
 
 def contest(module: str, names: list[str], size: dict[str, Any], rounds: int, seconds: float) -> dict[str, float]:
@@ -148,8 +180,14 @@ def current_memory() -> int:
 
 
 def time_step(step: Callable[[], object], seconds: float) -> float:
-    """Seconds of one step: the mean over as many as fill the time, so a garbage collector's share counts."""
-    step()  # caches and clocks warm up again after the others' turns
+    """Seconds of one step: the mean over as many as fill the time, so a garbage collector's share counts.
+
+    The first does not count, unless it fills the time twice: caches warm up again after the others' turns.
+    """
+    begin = time.perf_counter()
+    step()
+    if (first := time.perf_counter() - begin) > 2 * seconds > 0:
+        return first
     count, begin = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - begin) < seconds or not count:
         step()

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.processes import contest
+from benchmarks.rnn_step import GATES
 
 Made = tuple[Callable[[], object], dict[str, list[float]]]
 
 V, LR, CLIP = 65, 1e-3, 1.0
-GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 QUICK = [(1, 25, 100), (16, 32, 32), (32, 64, 128)]
 FULL = [*QUICK, (64, 64, 256)]
 
@@ -228,6 +228,7 @@ def products(B: int, T: int, H: int, kind: str = "LSTM") -> Made:
 CONTENDERS: dict[str, Callable[..., Made]] = {
     "tinygrad_rnn": ours(),
     "tinygrad_rnn, fused=False": ours(fused=False),
+    "tinygrad_rnn, fast": ours(fast=True),
     "tinygrad_rnn, compiled": ours(compiled=True),
     "tinygrad_rnn, fast and compiled": ours(compiled=True, fast=True),
     "tinygrad_rnn, freed memory given back": ours(keep_freed_memory=False),

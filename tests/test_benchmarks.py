@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from importlib.util import find_spec
 
 import pytest
 
 import tinygrad_rnn as tr
-from benchmarks import __main__, grid, processes, rnn_step, scale, train_step
+from benchmarks import __main__, cells, first_use, grid, loops, processes, report, rnn_step, scale, train_step
+
+TINY = cells.cells([(2, 5, 8)])
 
 
-@pytest.mark.parametrize(
-    ("module", "size"),
-    [(rnn_step, {"T": 5, "B": 2, "H": 4}), *((train_step, cell) for cell in grid.cells([(2, 5, 8)]))],
-)
-def test_our_contenders_agree_with_each_other(module, size):
+@pytest.mark.parametrize("cell", TINY, ids=cells.label)
+@pytest.mark.parametrize("module", [rnn_step, train_step])
+def test_our_contenders_agree_with_each_other(module, cell):
     ours = {name: make for name, make in module.CONTENDERS.items() if name.startswith("tinygrad_rnn")}
     if not find_spec("numba"):
-        ours.pop("tinygrad_rnn, fast and compiled", None)
+        ours = {name: make for name, make in ours.items() if "fast" not in name}
     try:
-        made = {name: make(**size) for name, make in ours.items()}
-        assert len(made) >= 2
+        made = {}
+        for name, make in ours.items():
+            tr.nn.enable_fast(False)  # a contender in a process of its own need not
+            made[name] = make(**cell)
+        assert len(made) >= 3
         processes.agree({name: result for name, (_, result) in made.items()})
         for step, _ in made.values():
             assert processes.time_step(step, 0) > 0
@@ -53,18 +57,160 @@ def absent():
 CONTENDERS = {"absent": absent}
 
 
-def test_the_grid_makes_a_page_and_a_picture(tmp_path, monkeypatch):
-    monkeypatch.setattr(grid, "NAMES", ["tinygrad_rnn", "tinygrad_rnn, fused=False", "products alone"])
-    found = grid.measure([(1, 2, 3)], rounds=1, seconds=0)
-    assert [grid.label(cell) for cell in found] == ["RNN 1,2,3", "LSTM 1,2,3", "GRU 1,2,3"]
-    monkeypatch.setattr(grid, "NAMES", ["tinygrad_rnn", "tinygrad_rnn, fused=False", "PyTorch"])
-    for cell in found:
-        cell["seconds"] = {"tinygrad_rnn": 1e-3, "tinygrad_rnn, fused=False": 2e-3, "PyTorch": 4e-3}
-    text = grid.page(found, ["a machine"], "grid.png")
-    assert "ours is at least as fast as PyTorch in 3 of 3 cells, and 4.00 times as fast" in text
-    assert "| RNN 1,2,3 | 1 | 2 | 4.00 | 2.00 |" in text
-    grid.draw(found, tmp_path / "grid.png")
-    assert (tmp_path / "grid.png").stat().st_size > 1000
+def test_a_worker_that_nobody_waits_for_any_more_is_ended():
+    with pytest.raises(KeyboardInterrupt), processes.Workers("benchmarks.rnn_step", ["tinygrad_rnn, fused"]) as workers:
+        raise KeyboardInterrupt
+    assert all(worker.returncode for worker in workers.workers.values())
+
+
+def test_a_long_step_counts_at_once_and_a_short_one_after_another():
+    calls = []
+    assert processes.time_step(lambda: calls.append(time.sleep(0.01)), 0.001) >= 0.01
+    assert len(calls) == 1
+    processes.time_step(lambda: calls.append(None), 0)
+    assert len(calls) == 3
+
+
+def test_cells_are_measured_the_largest_first_and_kept_as_they_come(monkeypatch):
+    monkeypatch.setattr(cells, "SIZES", [(1, 2, 3), (2, 2, 3), (1, 3, 3), (2, 3, 3)])
+    monkeypatch.setattr(cells, "TURN", 0)
+    monkeypatch.setattr(processes, "SETTLE", 0)
+    ours, floor = "tinygrad_rnn", grid.FLOOR
+    names = lambda cell: [ours, floor] if cell["B"] == 1 else [ours]
+    kept = []
+    sizes = [(1, 2, 3), (2, 3, 3)]
+    found = cells.measure("benchmarks.train_step", names, sizes, 0, lambda f: kept.append(len(f)), floor)
+    assert kept == [1, 2, 3, 4, 5, 6]
+    assert [cell["B"] for cell in found] == [2, 2, 2, 1, 1, 1]
+    assert [list(cell["seconds"]) for cell in found] == 3 * [[ours]] + 3 * [[ours, floor]]
+    assert all(len(times) == cells.LEAST for cell in found for times in cell["seconds"].values())
+    assert [cells.label(cell) for cell in cells.in_order(found)][:2] == ["RNN 1,2,3", "RNN 2,3,3"]
+
+
+def made_up(names, seconds, sizes=cells.SIZES):
+    """Cells in which each of the names takes as long as `seconds(name, cell)` says."""
+    return [
+        {**cell, "seconds": {name: [seconds(name, cell)] * 3 for name in names(cell)}} for cell in cells.cells(sizes)
+    ]
+
+
+def step_seconds(name, cell):
+    """Ours is twice as fast as PyTorch with everything, as fast compiled, and loses one cell to each."""
+    if cells.label(cell) == "GRU 64,128,512" and name == grid.BOTH:
+        return 2.5
+    times = {grid.PLAIN: 5.0, grid.FUSED: 3.0, grid.FAST: 1.5, grid.COMPILED: 2.0, grid.BOTH: 1.0}
+    return (times | {"PyTorch": 2.0, "JAX": 1.0, grid.FLOOR: 0.8})[name]
+
+
+def verdicts(lines):
+    return [(line.found, line.reached) for line in lines]
+
+
+def test_verdicts_on_the_training_step_are_those_of_the_figures():
+    found = made_up(lambda _: grid.NAMES, step_seconds, cells.SIZES + cells.BETWEEN)
+    mean = 2 ** (14 / 15) * 0.8 ** (1 / 15)
+    assert verdicts(grid.requirements(found)) == [
+        ("14 of 15", True),
+        (f"{mean:.2f}", True),
+        ("15 of 15", True),
+        ("14 of 15", False),
+        ("RNN 1.25, LSTM 1.25, GRU 3.12", False),
+    ]
+    lines = grid.not_reached(found)
+    assert lines[0] == "- compiled, fast, slower than PyTorch: GRU 64,128,512 (0.80)."
+    assert lines[1] == "- compiled, fast, slower than the faster of both: GRU 64,128,512 (0.40)."
+    assert lines[2] == "- NumPy alone, slower than PyTorch: none."
+    assert lines[3].count("(0.50)") == 15
+    assert "| GRU 64,128,512 | **0.40** | **0.67** | 1.33 | 1.00 | **0.80** |" in grid.ratios(found, "PyTorch")
+    assert grid.ratios(found, grid.FLOOR)[-1].startswith("| geometric mean of 15 | 0.16 | 0.27 | 0.53 | 0.40 |")
+
+
+def test_nothing_is_judged_of_which_cells_or_a_peer_are_missing():
+    found = made_up(lambda _: grid.NAMES, step_seconds, cells.SIZES[:2])
+    assert verdicts(grid.requirements(found)) == [
+        ("6 of 6", None),
+        ("2.00", None),
+        ("6 of 6", None),
+        ("6 of 6", None),
+        ("-", None),
+    ]
+    alone = made_up(lambda _: [grid.FUSED, grid.FLOOR], step_seconds)
+    assert {line.reached for line in grid.requirements(alone)} == {None}
+    assert grid.not_reached(alone) == []
+    no_jax = made_up(lambda _: [name for name in grid.NAMES if name != "JAX"], step_seconds)
+    assert [line.reached for line in grid.requirements(no_jax)] == [True, True, True, None, False]
+
+
+def loop_seconds(name, cell):
+    if cells.label(cell) == "RNN 32,64,128" and name == "MyGrad":
+        return 2.9
+    return {loops.OURS: 1.0, loops.EAGER: 1.0 if cell["B"] == 1 else 1.1, "MyGrad": 3.0, "HIPS autograd": 6.0}[name]
+
+
+def test_verdicts_on_the_plain_loop_are_those_of_the_figures():
+    found = made_up(loops.names, loop_seconds)
+    assert verdicts(loops.requirements(found)) == [("12 of 15", False), ("8 of 9", False), ("9 of 9", True)]
+    assert loops.not_reached(found) == [
+        "- plain loop, not faster than PyTorch eager: RNN 1,25,100 (1.00), LSTM 1,25,100 (1.00), GRU 1,25,100 (1.00).",
+        "- plain loop, not 3 times as fast as MyGrad: RNN 32,64,128 (2.90).",
+        "- plain loop, not 3 times as fast as HIPS autograd: none.",
+    ]
+    assert "| RNN 32,64,128 | 1e+03 | 1.10 | **2.90** | 6.00 |" in loops.table(found)
+    assert "| RNN 64,64,256 | 1e+03 | 1.10 | - | - |" in loops.table(found)
+
+
+def test_the_page_is_made_from_files(tmp_path, capsys):
+    out, page = tmp_path / "figures", tmp_path / "docs" / "performance.md"
+    out.mkdir()
+    report.save(out, "setting", {"lines": ["a machine"], "load": 0.7, "quick": False})
+    some = [grid.FUSED, grid.COMPILED, "PyTorch", grid.FLOOR]
+    report.save(out, "grid", made_up(lambda _: some, step_seconds))
+    report.save(out, "loops", made_up(loops.names, loop_seconds))
+    report.save(out, "first_use", {"cold": 20.04, "warm": [0.5, 0.7, 0.6], "bytes": 800_000})
+    assert report.main(["--from-json", "--out", str(out), "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "busy, load average 0.7" in text
+    assert "- a machine" in text
+    assert "Left out, because not installed: tinygrad_rnn, fused=False, tinygrad_rnn, fast, " in text
+    assert "| NumPy alone: at least as fast as PyTorch in 10 of 15 | 15 of 15 | reached |" in text
+    assert "| plain loop: faster than PyTorch eager at every size | 12 of 15 | **not reached** |" in text
+    assert "| empty: the first time on a machine | 20.0 |" in text
+    assert "0.8 MB: every time after that, the median of 3 | 0.60 |" in text
+    assert "Not measured in this run: long sequences." in text
+    pictures = {path.name for path in (tmp_path / "docs" / "performance").iterdir()}
+    assert pictures == {"grid.png", "loops.png"}
+    assert all(f"](performance/{name})" in text for name in pictures)
+    assert "plain loop: 3 times as fast as MyGrad at small ones: 8 of 9, not reached" in capsys.readouterr().out
+
+
+def test_ctrl_c_is_one_line_and_what_was_measured_is_kept(tmp_path, monkeypatch, capsys):
+    def stop(quick, allowed, keep):
+        keep(made_up(loops.names, loop_seconds, cells.QUICK)[:1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loops, "measure", stop)
+    monkeypatch.setattr(report, "prepare", lambda threads: [])
+    monkeypatch.setattr(report, "call", lambda function: [])
+    assert report.main(["--quick", "--only", "loops", "--out", str(tmp_path)]) == 130
+    assert "Stopped. What was measured is in" in capsys.readouterr().out.replace("\n", " ")
+    assert [cells.label(cell) for cell in report.read(tmp_path)["loops"]] == ["RNN 1,25,100"]
+
+
+def test_the_schedule_leaves_time():
+    assert sum(report.PLAN.values()) + report.PATIENCE < 13 * 60
+    assert list(report.PLAN) == list(report.TITLES) == list(report.QUICK_PLAN)
+
+
+def test_without_numba_the_first_use_is_not_measured(monkeypatch):
+    def absent(function, **arguments):
+        raise processes.Missing("numba is not installed")
+
+    monkeypatch.setattr(first_use, "call", absent)
+    assert "Not measured: numba is not installed." in first_use.section(first_use.measure(quick=True))
+
+
+def test_the_blas_of_the_heading():
+    assert any(line.startswith("NumPy") for line in processes.call("benchmarks.report:kernels"))
 
 
 @pytest.mark.parametrize("kind", scale.GATES)
@@ -112,7 +258,7 @@ def test_the_other_measurements_run():
 
 
 def test_a_geometric_mean():
-    assert grid.mean([0.5, 2.0, 1.0]) == pytest.approx(1)
+    assert cells.mean([0.5, 2.0, 1.0]) == pytest.approx(1)
 
 
 def test_the_table(capsys):
