@@ -300,7 +300,6 @@ def merged(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
         if again or uses.disturbed(place, k + 1, uses.last(target), False):
             continue
         moves.add(target, place)
-        uses.move(target, place)
         gone.add(k)
     return moves.done([e for k, e in enumerate(entries) if k not in gone])
 
@@ -314,7 +313,7 @@ class Moves:
 
     def possible(self, root: Array, home: Array, free: frozenset[int]) -> bool:
         """Whether one buffer may become a part of another: both are ours alone, and a move ends where none begins."""
-        if root is home or id(root) in self.places or id(home) in self.places or id(root) in self.homes:
+        if root is home or id(root) in self.places or id(root) in self.homes:
             return False
         return bool(id(root) in free and id(home) in free and home.flags.c_contiguous)
 
