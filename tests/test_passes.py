@@ -85,7 +85,7 @@ def run(program: list[tuple[Any, ...]], simplify: bool) -> tuple[Any, int]:
     return buffers["kept"], len(entries)
 
 
-A, B, C = (("a", 0, 2), ("b", 0, 2), ("c", 0, 2))
+A, B, C, D = (("a", 0, 2), ("b", 0, 2), ("c", 0, 2), ("d", 0, 2))
 HOME, OTHER, KEPT = ("home", 2, 4), ("other", 0, 8), ("kept", 0, 2)
 ALL, PIECES = ("kept", 0, 8), [("home", k, k + 2) for k in range(0, 8, 2)]
 MADE = [("multiply", A, B, B), ("copy", HOME, A)]  # A is made in HOME
