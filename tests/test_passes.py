@@ -97,9 +97,7 @@ MADE = [("multiply", A, B, B), ("copy", HOME, A)]  # A is made in HOME
 @example([*MADE, ("multiply", HOME, B, B), ("copy", KEPT, A), ("copy", KEPT, HOME)])  # its place is, while it is read
 @example([MADE[0], ("multiply", KEPT, HOME, B), MADE[1], ("copy", KEPT, HOME)])  # its place is read before
 @example([*MADE, ("multiply", C, B, B), ("add", HOME, C), ("copy", HOME, C), ("multiply", KEPT, A, HOME)])
-@example(
-    [*MADE, ("multiply", C, B, B), ("copy", KEPT, A), ("copy", HOME, C), ("copy", ("kept", 2, 4), HOME)]
-)  # in turn
+@example([*MADE, ("multiply", C, B, D), ("copy", KEPT, A), ("copy", HOME, C), ("add", KEPT, HOME)])  # one by one
 @example([MADE[0], ("copy", C, A), ("copy", HOME, C), ("copy", KEPT, HOME)])  # a move into what moves
 @example([MADE[0], ("copy", C, A), ("copy", HOME, C), ("multiply", KEPT, HOME, A)])
 @example([("join", OTHER, *PIECES), ("multiply", HOME, B, B), ("copy", ALL, OTHER), ("add", KEPT, HOME)])
