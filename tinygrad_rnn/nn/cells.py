@@ -38,23 +38,30 @@ NONLINEARITIES: dict[str, Callable[[Any], Tensor]] = {
 # --- the equations --------------------------------------------------------------------------------
 
 
-def rnn_cell(x: Tensor, h: Tensor, W: Tensor, *, nonlinearity: str = "tanh", extras: Extras = PLAIN) -> Tensor:
+def rnn_cell(
+    x: Tensor, h: Tensor, W: Tensor, V: Tensor | None = None, *, nonlinearity: str = "tanh", extras: Extras = PLAIN
+) -> Tensor:
     """One step of the network of Elman (1990): the new state h' (B, H).
 
     h' = f(x + h Wᵀ), where f is tanh, relu or sigmoid, x (B, H) the projected input, h (B, H) and W (H, H). Here and
-    below `extras` is for layers: what their options change in h Wᵀ.
+    below two arguments are for layers: V, None or a copy of Wᵀ that makes the product faster, and `extras`, what their
+    options change in h Wᵀ.
     """
-    return NONLINEARITIES[nonlinearity](x + extras.product(h, W))
+    return NONLINEARITIES[nonlinearity](extras.product(h, W, V, x))
 
 
-def _lstm_rows(x: Tensor, h: Tensor, c: Tensor, W: Tensor, extras: Extras = PLAIN) -> tuple[Tensor, ...]:
-    i, f, u, o = ops.split(x + extras.product(h, W), 4, axis=-1)
+def _lstm_rows(
+    x: Tensor, h: Tensor, c: Tensor, W: Tensor, V: Tensor | None = None, extras: Extras = PLAIN
+) -> tuple[Tensor, ...]:
+    i, f, u, o = ops.split(extras.product(h, W, V, x), 4, axis=-1)
     i, f, u, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(u), ops.sigmoid(o)
     c = f * c + i * u
     return i, f, o, u, o * ops.tanh(extras.norm("c", c)), c
 
 
-def lstm_cell(x: Tensor, h: Tensor, c: Tensor, W: Tensor, extras: Extras = PLAIN) -> tuple[Tensor, Tensor]:
+def lstm_cell(
+    x: Tensor, h: Tensor, c: Tensor, W: Tensor, V: Tensor | None = None, extras: Extras = PLAIN
+) -> tuple[Tensor, Tensor]:
     """One step of the LSTM of Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000):
     (h', c').
 
@@ -64,13 +71,15 @@ def lstm_cell(x: Tensor, h: Tensor, c: Tensor, W: Tensor, extras: Extras = PLAIN
 
     x (B, 4H) is the projected input with both biases; h, c (B, H); W (4H, H).
     """
-    *_, h, c = _lstm_rows(x, h, c, W, extras)
+    *_, h, c = _lstm_rows(x, h, c, W, V, extras)
     return h, c
 
 
-def _gru_rows(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None, extras: Extras = PLAIN) -> tuple[Tensor, ...]:
+def _gru_rows(
+    x: Tensor, h: Tensor, W: Tensor, b: Tensor | None, V: Tensor | None = None, extras: Extras = PLAIN
+) -> tuple[Tensor, ...]:
     x_r, x_z, x_n = ops.split(x, 3, axis=-1)
-    h_r, h_z, m = ops.split(extras.product(h, W), 3, axis=-1)
+    h_r, h_z, m = ops.split(extras.product(h, W, V), 3, axis=-1)
     if b is not None:
         m = m + b
     r, z = ops.sigmoid(x_r + h_r), ops.sigmoid(x_z + h_z)
@@ -78,7 +87,9 @@ def _gru_rows(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None, extras: Extras 
     return r, z, n, m, n + z * (h - n)
 
 
-def gru_cell(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None, extras: Extras = PLAIN) -> Tensor:
+def gru_cell(
+    x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None, V: Tensor | None = None, extras: Extras = PLAIN
+) -> Tensor:
     """One step of the GRU of Cho et al. (2014), with the reset after the product as cuDNN and PyTorch have it: h'.
 
         r, z = σ(x_r + h W_rᵀ), σ(x_z + h W_zᵀ)
@@ -88,7 +99,7 @@ def gru_cell(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None, extras: E
     x (B, 3H) is the projected input r, z, n with all biases but b (H,), which the reset gate scales; h (B,
     H); W (3H, H).
     """
-    return _gru_rows(x, h, W, b, extras)[-1]
+    return _gru_rows(x, h, W, b, V, extras)[-1]
 
 
 # --- the same as one node -------------------------------------------------------------------------
@@ -342,7 +353,7 @@ class LSTMCell(_Cell):
             y = lstm_step(x, ops.stack([h, c]), self.weight_hh, None)
             h, c = y[-2], y[-1]
         else:
-            h, c = lstm_cell(x, h, c, self.weight_hh, extras)
+            h, c = lstm_cell(x, h, c, self.weight_hh, extras=extras)
         return (h[0], c[0]) if single else (h, c)
 
 
@@ -371,7 +382,7 @@ class GRUCell(_Cell):
         if self.fused and extras is PLAIN:
             h = gru_step(x, ops.expand_dims(h, 0), self.weight_hh, inside, None)[-1]
         else:
-            h = gru_cell(x, h, self.weight_hh, inside, extras)
+            h = gru_cell(x, h, self.weight_hh, inside, extras=extras)
         return h[0] if single else h
 
 

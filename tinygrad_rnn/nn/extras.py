@@ -1,8 +1,8 @@
 """What the options `layer_norm` and `recurrent_dropout` add to a recurrent step.
 
-The equations of `cells` say `extras.product(h, W)` where the state meets its weights, and `extras.norm("c", c)` where
-the LSTM reads its cell. Without the options that is h Wᵀ and c. The kernels do not know them: with an option on, the
-plain steps run.
+The equations of `cells` say `extras.product(h, W, V)` where the state meets its weights, and `extras.norm("c", c)`
+where the LSTM reads its cell. Without the options that is h Wᵀ and c. The kernels do not know them: with an option on,
+the plain steps run.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from tinygrad_rnn.nn.functional import check_probability, layer_norm
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.parameter import Parameter
 from tinygrad_rnn.tensor import creation, ops
+from tinygrad_rnn.tensor.backend import Array, dot
+from tinygrad_rnn.tensor.graph import Product
+from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
 
 # What is normalised, by the number of gates: blocks of so many times H numbers, each with a mean and a variance of its
@@ -24,6 +27,16 @@ BLOCKS: dict[int, dict[str, tuple[int, ...]]] = {
     3: {"ih": (2, 1), "hh": (2, 1)},
     4: {"ih": (4,), "hh": (4,), "c": (1,)},
 }
+
+
+@op(lambda g, W: g @ W, lambda g, h: Product(g, h), None)
+def _product(h: Array, W: Array, V: Array | None) -> Array:
+    return dot(h, W.T if V is None else V)
+
+
+@op(lambda g: g, lambda g, W: g @ W, lambda g, h: Product(g, h), None)
+def _add_product(x: Array, h: Array, W: Array, V: Array | None) -> Array:
+    return x + dot(h, W.T if V is None else V)
 
 
 @dataclass(frozen=True)
@@ -49,11 +62,17 @@ class Extras:
         x = self.norm("ih", ops.linear(x, W))
         return x if b is None else x + b
 
-    def product(self, h: Tensor, W: Tensor) -> Tensor:
-        """What the state h (n, H) gives to a step: h Wᵀ of h under the mask, normalised."""
+    def product(self, h: Tensor, W: Tensor, V: Tensor | None, x: Tensor | None = None) -> Tensor:
+        """What the state h (n, H) gives to a step: h Wᵀ of h under the mask, normalised; with `x`, x + that.
+
+        V is None or a copy of Wᵀ, which many steps share: it makes the product faster and means nothing.
+        """
         if self.mask is not None:
             h = h * self.mask[: h.shape[0]]  # the sequences that still run come first
-        return self.norm("hh", ops.linear(h, W))
+        if x is not None and "hh" not in self.norms:
+            return _add_product(x, h, W, V)
+        y = self.norm("hh", _product(h, W, V))
+        return y if x is None else x + y
 
     def norm(self, name: str, x: Tensor) -> Tensor:
         """`x` normalised block by block, where there is such a norm."""

@@ -173,7 +173,7 @@ class _Recurrent(Module):
         T, B, _ = x.shape
         W_ih, W_hh, b_ih, b_hh = weights
         before, inside = self._biases(b_ih, b_hh)
-        V = transposed(W_hh) if self.fused and T > 4 and B > 1 else None  # many steps share it, where it pays
+        V = transposed(W_hh) if T > 4 and B > 1 else None  # many steps share it, where it pays
         outputs = []
         for first, stop, n in reversed(spans) if backward else spans:
             whole = n == B
@@ -300,7 +300,7 @@ class RNN(_Recurrent):
             if self.fused and extras is PLAIN:
                 h = rnn_step(x, h, W, V, nonlinearity=self.nonlinearity, t=t)
             else:
-                h = rnn_cell(x[t], h, W, nonlinearity=self.nonlinearity, extras=extras)
+                h = rnn_cell(x[t], h, W, V, nonlinearity=self.nonlinearity, extras=extras)
             outputs.append(h)
         return ops.stack(in_time(outputs, order)), (h,)
 
@@ -367,7 +367,7 @@ class LSTM(_Recurrent):
             return stack_rows(*in_time(outputs, order), row=-2), (packed[-2], packed[-1])
         h, c = state
         for t in order:
-            h, c = lstm_cell(x[t], h, c, W, extras)
+            h, c = lstm_cell(x[t], h, c, W, V, extras)
             outputs.append(h)
         return ops.stack(in_time(outputs, order)), (h, c)
 
@@ -421,7 +421,7 @@ class GRU(_Recurrent):
                 outputs.append(packed)
             return stack_rows(*in_time(outputs, order), row=-1), (packed[-1],)
         for t in order:
-            h = gru_cell(x[t], h, W, b, extras)
+            h = gru_cell(x[t], h, W, b, V, extras)
             outputs.append(h)
         return ops.stack(in_time(outputs, order)), (h,)
 
