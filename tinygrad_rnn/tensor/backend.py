@@ -348,7 +348,7 @@ def scatter_add(buffer: Array, index: Any, g: Array) -> Array:
 def _scatter_rows(buffer: Array, ids: Array, g: Array) -> None:
     """Add `g[i]` to the row `ids[i]` of `buffer`, in place."""
     ids = ids.reshape(-1)
-    g = np.broadcast_to(g, g.shape).reshape(ids.size, *buffer.shape[1:])
+    g = g.reshape(ids.size, *buffer.shape[1:])
     if stages is not None and buffer.ndim == 2 and buffer.dtype == g.dtype and g.dtype.char in "fd":
         stages.add_rows(buffer, ids, np.ascontiguousarray(g))
         return
