@@ -38,8 +38,8 @@ gallery: $(VENV)/.examples ## run every example in full, about half an hour, and
 test: $(VENV)/.test ## run all the tests and the doctests
 	@$(PYTEST)
 
-test-fast: $(VENV)/.fast ## run the tests of the layers with the kernels that numba compiles
-	@$(PYTEST) --fast tests/nn
+test-fast: $(VENV)/.fast ## run the tests of layers and optimisers with the kernels that numba compiles
+	@$(PYTEST) --fast tests/nn tests/optim tests/test_compile.py tests/tensor/test_indexing.py
 
 test-thorough: $(VENV)/.test ## run them with many more Hypothesis examples
 	@HYPOTHESIS_PROFILE=thorough $(PYTEST)
