@@ -101,7 +101,7 @@ $(VENV)/.fast: $(VENV)/.test
 	@echo "Installing numba into $(VENV)"
 	@$(PIP) --editable '.[fast]' && touch $@
 
-$(VENV)/.mutation: $(VENV)/.test
+$(VENV)/.mutation: $(VENV)/.fast
 	@echo "Installing what mutates into $(VENV)"
 	@$(PIP) --editable '.[mutation]' && touch $@
 

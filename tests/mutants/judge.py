@@ -56,13 +56,13 @@ LAWS = {
     "second order": ("second_order",),
 }
 TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the last line
-    "nn/kernels.py": "nn/test_cells.py nn/test_recurrent.py",
+    "nn/kernels.py": "nn/test_cells.py nn/test_recurrent.py nn/test_fast.py",
     "layer_norm_vjp": "nn/test_layers.py",
     "_normalised": "nn/test_layers.py",
     "cross_entropy_vjp": "nn/test_functional.py",
     "nn/cells.py": "nn/test_cells.py nn/test_recurrent.py nn/test_recurrent_options.py",
     "nn/extras.py": "nn/test_recurrent_options.py",
-    "nn/functional.py": "nn/test_functional.py",
+    "nn/functional.py": "nn/test_functional.py test_compile.py",
     "_layer_norm": "nn/test_layers.py",
     "layer_norm": "nn/test_layers.py",
     "dropout": "nn/test_layers.py nn/test_recurrent.py",

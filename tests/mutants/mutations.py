@@ -86,6 +86,7 @@ class Mutant:
     before: str
     after: str
     source: str  # of the whole file
+    nth: int = 0  # among those of its region that read the same
 
     @property
     def key(self) -> str:
@@ -231,7 +232,8 @@ def mutants_of(where: Region) -> list[Mutant]:
         end = len(mutated) - (len(whole) - offset - len(original))
         changed = text.source[: where.start] + mutated[offset:end] + text.source[where.stop :]
         line, before, after = changed_lines(text.source, changed)
-        found.append(Mutant(where, line, before, after, changed))
+        nth = sum((m.before, m.after) == (before, after) for m in found)
+        found.append(Mutant(where, line, before, after, changed, nth))
     return found
 
 

@@ -63,7 +63,7 @@ AREAS = {
     ),
 }
 
-Outcome = dict[str, Any]  # of a mutant: file, label, line, before, after, witnesses, killers
+Outcome = dict[str, Any]  # of a mutant: file, label, line, before, after, nth, witnesses, killers
 
 
 # --- the runs -------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def outcomes(mutants: Sequence[Mutant], workers: int) -> Iterator[Outcome]:
                 left += [asked[i]] * (not verdict.killers)
                 yield {
                     "file": m.region.file, "label": m.region.label, "line": m.line, "before": m.before,
-                    "after": m.after, "witnesses": verdict.witnesses, "killers": verdict.killers,
+                    "after": m.after, "nth": m.nth, "witnesses": verdict.witnesses, "killers": verdict.killers,
                 }  # fmt: skip
                 progress.update(task, advance=1, refresh=True)
 
@@ -249,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
     judge.prepare()
     mutants = [m for region in regions() for m in mutants_of(region)]
     order = {name(m): i for i, m in enumerate(mutants)}
-    kept: dict[tuple[str, ...], Outcome] = {}
+    kept: dict[Name, Outcome] = {}
     if (options.again or options.resume or options.file) and RESULTS.exists():
         kept = {name_of(o): o for o in json.loads(RESULTS.read_text(encoding="utf-8")) if name_of(o) in order}
     todo = [m for m in mutants if m.region.file.startswith(options.file)]
@@ -272,19 +272,22 @@ def main(argv: list[str] | None = None) -> int:
     return verdict(found, complete=len(found) == len(mutants))
 
 
-def keep(kept: dict[tuple[str, ...], Outcome], order: dict[tuple[str, ...], int]) -> list[Outcome]:
+def keep(kept: dict[Name, Outcome], order: dict[Name, int]) -> list[Outcome]:
     """Write the results so far, in the order of the code."""
     found = [kept[n] for n in sorted(kept, key=order.__getitem__)]
     RESULTS.write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8")
     return found
 
 
-def name(m: Mutant) -> tuple[str, str, str, str]:
-    return m.region.file, m.region.label, m.before, m.after
+Name = tuple[str, str, str, str, int]
 
 
-def name_of(o: Outcome) -> tuple[str, str, str, str]:
-    return o["file"], o["label"], o["before"], o["after"]
+def name(m: Mutant) -> Name:
+    return m.region.file, m.region.label, m.before, m.after, m.nth
+
+
+def name_of(o: Outcome) -> Name:
+    return o["file"], o["label"], o["before"], o["after"], o["nth"]
 
 
 def verdict(found: Sequence[Outcome], complete: bool) -> int:
