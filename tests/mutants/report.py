@@ -70,7 +70,10 @@ Outcome = dict[str, Any]  # of a mutant: file, label, line, before, after, nth, 
 
 
 def outcomes(mutants: Sequence[Mutant], workers: int) -> Iterator[Outcome]:
-    """The verdict on each mutant; refuses to start if an oracle objects to the package as it is."""
+    """The verdict on each mutant; refuses to start if an oracle objects to the package as it is.
+
+    Those that a few examples let pass are shown many more, unless a reason is known why no example can tell.
+    """
     runs = alone(judge.rows_that_run)
     assert isinstance(runs, dict), runs
     courts = [judge.court_of(m.region, runs) for m in mutants]
@@ -97,7 +100,7 @@ def outcomes(mutants: Sequence[Mutant], workers: int) -> Iterator[Outcome]:
                 assert not isinstance(verdict, str), verdict
                 verdict = verdict or judge.Verdict({}, {"crash or endless loop": ""})
                 m = asked[i][0]
-                left += [asked[i]] * (not verdict.killers)
+                left += [asked[i]] * (not verdict.killers and m.key not in explained())
                 yield {
                     "file": m.region.file, "label": m.region.label, "line": m.line, "before": m.before,
                     "after": m.after, "nth": m.nth, "witnesses": verdict.witnesses, "killers": verdict.killers,
