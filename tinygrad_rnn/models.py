@@ -67,8 +67,7 @@ class CharModel(nn.Module):
 
     def forward(self, ids: Any, state: State | None = None) -> tuple[Tensor, State]:
         """Ids (T, B) and a state, None for zeros -> scores (T, B, V) and the state after the last step."""
-        x = self.embedding(ids)
-        y, state = self.recurrent(x, state)
+        y, state = self.recurrent(ids, state, embedding=self.embedding)
         return self.output(self.dropout(y)), state
 
 

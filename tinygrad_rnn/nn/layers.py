@@ -101,14 +101,24 @@ class Embedding(Module):
 
     def forward(self, ids: Any) -> Tensor:
         """The rows; see the class."""
-        tensor = functional.as_tensor(ids)
-        array = functional.integer_ids("Embedding: ids", tensor)
-        functional.check_range("Embedding: id", array, self.num_embeddings)
-        rows = ops.take(self.weight, box(backend.to_device(array, self.weight.device), None), axis=0)
+        found = self.checked(ids)
+        rows = ops.take(self.weight, found, axis=0)
         if self.padding_idx is None:
             return rows
-        padding = box(backend.to_device(array == self.padding_idx, self.weight.device), None)
-        return ops.where(ops.expand_dims(padding, -1), rows.detach(), rows)
+        return ops.where(ops.expand_dims(found == self.padding_idx, -1), rows.detach(), rows)
+
+    def checked(self, ids: Any) -> Tensor:
+        """`ids` as a Tensor beside the weight, if they are integers in range."""
+        array = functional.integer_ids("Embedding: ids", functional.as_tensor(ids))
+        functional.check_range("Embedding: id", array, self.num_embeddings)
+        return box(backend.to_device(array, self.weight.device), None)
+
+    def table(self) -> Tensor:
+        """All rows, (num_embeddings, embedding_dim), as `forward` looks them up: no gradient for that of padding."""
+        if self.padding_idx is None:
+            return self.weight
+        every = creation.arange(self.num_embeddings, device=self.weight.device)
+        return ops.where(ops.expand_dims(every == self.padding_idx, -1), self.weight.detach(), self.weight)
 
 
 class LayerNorm(Module):

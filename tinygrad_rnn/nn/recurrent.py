@@ -33,6 +33,7 @@ from tinygrad_rnn.nn.cells import (
 )
 from tinygrad_rnn.nn.extras import PLAIN, Extras, check_recurrent_dropout, extras_of, make_norms
 from tinygrad_rnn.nn.functional import check_lengths, check_probability, check_sizes, dropout
+from tinygrad_rnn.nn.layers import Embedding
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import Array, asarray, namespace
@@ -104,23 +105,31 @@ class _Recurrent(Module):
         raise NotImplementedError
 
     def _run(
-        self, x: Any, states: tuple[Any, ...] | None, names: tuple[str, ...], lengths: Any
+        self,
+        x: Any,
+        states: tuple[Any, ...] | None,
+        names: tuple[str, ...],
+        lengths: Any,
+        embedding: Embedding | None,
     ) -> tuple[Tensor, States]:
         """Outputs and final states, one for each of `names`."""
         layer_name = type(self).__name__
-        axes = "(B, T, input_size)" if self.batch_first else "(T, B, input_size)"
+        batch = "B, T" if self.batch_first else "T, B"
         _, weight, _, _ = self._weights("_l0")
-        x = check_input(layer_name, x, self.input_size, weight, (2, 3), f"{axes}, or (T, input_size) without a batch")
-        single = x.ndim == 2
+        x, table = self._looked_up(x, embedding, weight, batch)
+        if table is None:
+            axes = f"({batch}, input_size), or (T, input_size) without a batch"
+            x = check_input(layer_name, x, self.input_size, weight, (2, 3), axes)
+        single = x.ndim == (2 if table is None else 1)
         if single:
             x = ops.expand_dims(x, 1)
         elif self.batch_first:
             x = ops.swapaxes(x, 0, 1)
-        T, B, _ = x.shape
+        T, B = x.shape[:2]
         D, H = len(self._tails), self.hidden_size
         shape = (self.num_layers * D, H) if single else (self.num_layers * D, B, H)
         if states is None:
-            initial = (zeros_for(x, (self.num_layers * D, B, H)),) * len(names)
+            initial = (zeros_for(weight, (self.num_layers * D, B, H)),) * len(names)
         else:
             axes = "(layers * directions, H)" if single else "(layers * directions, B, H)"
             initial = tuple(
@@ -144,10 +153,10 @@ class _Recurrent(Module):
             for d, tail in enumerate(self._tails):
                 start = tuple(s[layer * D + d] for s in initial)
                 name = f"_l{layer}{tail}"
-                y, end = self._direction(x, start, self._weights(name), spans, d == 1, self._extras(name, x))
+                y, end = self._direction(x, table, start, self._weights(name), spans, d == 1, self._extras(name, B))
                 outputs.append(y)
                 finals.append(end)
-            x = outputs[0] if D == 1 else ops.concatenate(outputs, axis=-1)
+            x, table = outputs[0] if D == 1 else ops.concatenate(outputs, axis=-1), None
             if self.dropout and layer + 1 < self.num_layers:
                 x = dropout(x, self.dropout, self.is_training())
         last = tuple(
@@ -161,18 +170,38 @@ class _Recurrent(Module):
             x, last = permuted(x, back), tuple(permuted(s, back) for s in last)
         return (ops.swapaxes(x, 0, 1) if self.batch_first else x), last
 
+    def _looked_up(self, x: Any, embedding: Embedding | None, weight: Tensor, batch: str) -> tuple[Any, Tensor | None]:
+        """What is given to the first layer: the input and None, or ids (T, B) and the table (V, I) of their rows."""
+        if embedding is None:
+            return x, None
+        name, ids, table = type(self).__name__, embedding.checked(x), embedding.table()
+        if ids.ndim not in (1, 2):
+            raise ShapeError(
+                f"{name}: the ids for embedding= must be ({batch}), or (T,) without a batch, got {ids.shape}"
+            )
+        check_input(f"{name}, embedding=", table, self.input_size, weight, (2, 2), "a table")
+        return (ids, table) if ids.size >= len(table) else (embedding(ids), None)  # fewer ids than rows: one by one
+
     def _direction(
-        self, x: Tensor, state: States, weights: Weights, spans: Sequence[Span], backward: bool, extras: Extras
+        self,
+        x: Tensor,
+        table: Tensor | None,
+        state: States,
+        weights: Weights,
+        spans: Sequence[Span],
+        backward: bool,
+        extras: Extras,
     ) -> tuple[Tensor, States]:
-        """One direction of one layer over x (T, B, I): its outputs (T, B, H) and final states.
+        """One direction of one layer over x (T, B, I), or ids (T, B) into `table`: its outputs (T, B, H), final states.
 
         Each of `spans` (first, last + 1, n) is a stretch of steps in which the first n sequences run: no step reads or
         computes anything past the end of a sequence. The states of the others wait: forwards they are final, backwards
         they have not begun.
         """
-        T, B, _ = x.shape
+        T, B = x.shape[:2]
         W_ih, W_hh, b_ih, b_hh = weights
         before, inside = self._biases(b_ih, b_hh)
+        rows = None if table is None else extras.project(table, W_ih, before)  # once each, however often they are used
         V = transposed(W_hh) if T > 4 and B > 1 else None  # many steps share it, where it pays
         outputs = []
         for first, stop, n in reversed(spans) if backward else spans:
@@ -180,14 +209,15 @@ class _Recurrent(Module):
             piece = x if whole and stop - first == T else x[first:stop, :n]
             order = range(stop - first - 1, -1, -1) if backward else range(stop - first)
             begin = state if whole else tuple(s[:n] for s in state)
-            y, end = self._unroll(extras.project(piece, W_ih, before), order, begin, W_hh, V, inside, extras)
+            piece = extras.project(piece, W_ih, before) if rows is None else ops.take(rows, piece, axis=0)
+            y, end = self._unroll(piece, order, begin, W_hh, V, inside, extras)
             state = end if whole else tuple(ops.concatenate([e, s[n:]]) for e, s in zip(end, state, strict=True))
             outputs.append(y if whole else ops.pad(y, ((0, 0), (0, B - n), (0, 0))))
         rest = T - (spans[-1][1] if spans else 0)
         if backward:
             outputs.reverse()
         if rest or not outputs:
-            outputs.append(zeros_for(x, (rest, B, self.hidden_size)))
+            outputs.append(zeros_for(W_hh, (rest, B, self.hidden_size)))
         return outputs[0] if len(outputs) == 1 else ops.concatenate(outputs), state
 
     def _weights(self, tail: str) -> Weights:
@@ -196,18 +226,19 @@ class _Recurrent(Module):
         W_ih, W_hh, b_ih, b_hh = (getattr(self, name + tail) for name in names)
         return W_ih, W_hh, b_ih, b_hh
 
-    def _extras(self, tail: str, x: Tensor) -> Extras:
+    def _extras(self, tail: str, B: int) -> Extras:
         """What the options add to the steps of one direction of one layer; the mask is drawn here, for all steps."""
         mask = None
         if self.recurrent_dropout and self.is_training():
-            mask = dropout(zeros_for(x, (x.shape[1], self.hidden_size)) + 1, self.recurrent_dropout)
+            like, shape = self._weights("_l0")[1], (B, self.hidden_size)
+            mask = dropout(zeros_for(like, shape) + 1, self.recurrent_dropout)
         return extras_of(self, tail, mask)
 
 
 class RNN(_Recurrent):
     """A plain recurrent network: h_t = f(x_t W_ihᵀ + b_ih + h_{t-1} W_hhᵀ + b_hh), f = tanh, relu or sigmoid.
 
-    `forward(x, hx=None, *, lengths=None)` returns `output, h_n`, as PyTorch does:
+    `forward(x, hx=None, *, lengths=None, embedding=None)` returns `output, h_n`, as PyTorch does:
 
         x        (T, B, input_size)             (B, T, input_size) with batch_first; (T, input_size) without a batch
         hx       (layers * directions, B, H)    zeros if omitted; never batch first
@@ -255,6 +286,10 @@ class RNN(_Recurrent):
     `output` is 0 past the end of a sequence, and h_n holds each sequence's own last state. What the input
     holds past an end is never read, NaN included, and its gradient is exactly 0.
 
+    With `embedding`, an `Embedding`, x are ids (T, B), and what is read is `embedding(x)`, without being formed: each
+    row of its table is multiplied by W_ihᵀ once, and then looked up as often as its id occurs. Of characters, or of any
+    vocabulary smaller than T B, that saves nearly half of all products.
+
     Raises `ShapeError` if the input, the state or the number of lengths does not fit, `ValueError` naming a
     length that is not in 1 ... T, `DTypeError` for another dtype than the weights', or lengths that are no
     integers. An option out of its range is a `ValueError` when the layer is made.
@@ -286,9 +321,11 @@ class RNN(_Recurrent):
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", nonlinearity={self.nonlinearity!r}" if self.nonlinearity != "tanh" else "")
 
-    def forward(self, x: Any, hx: Any = None, *, lengths: Any = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Any, hx: Any = None, *, lengths: Any = None, embedding: Embedding | None = None
+    ) -> tuple[Tensor, Tensor]:
         """`output, h_n`; see the class."""
-        output, (h_n,) = self._run(x, None if hx is None else (hx,), ("h_0",), lengths)
+        output, (h_n,) = self._run(x, None if hx is None else (hx,), ("h_0",), lengths, embedding)
         return output, h_n
 
     def _unroll(
@@ -308,7 +345,7 @@ class RNN(_Recurrent):
 class LSTM(_Recurrent):
     """A long short-term memory; the equations are in `lstm_cell`. Gates in PyTorch's order i, f, g, o.
 
-    `forward(x, hx=None, *, lengths=None)` returns `output, (h_n, c_n)`, as PyTorch does:
+    `forward(x, hx=None, *, lengths=None, embedding=None)` returns `output, (h_n, c_n)`, as PyTorch does:
 
         x          (T, B, input_size)             (B, T, input_size) with batch_first; (T, input_size) without a batch
         hx         the pair (h_0, c_0), each      zeros if omitted; never batch first
@@ -319,7 +356,7 @@ class LSTM(_Recurrent):
         rows of h_n and c_n:   [0] layer 0 forward    [2] layer 1 forward    ...
         (bidirectional)        [1] layer 0 backward   [3] layer 1 backward
 
-    `RNN` draws them, and tells what `lengths` and the options mean and what is raised. Weights of layer k:
+    `RNN` draws them, and tells what `lengths`, `embedding` and the options mean and what is raised. Weights of layer k:
     `weight_ih_lk` (4H, input_size or directions * H), `weight_hh_lk` (4H, H), `bias_ih_lk`, `bias_hh_lk` (4H,).
     An option of its own: `forget_bias`, the initial bias of every forget gate (1.0 is usual; None: drawn like
     the rest, as PyTorch does). `bias_ih` holds it and `bias_hh` 0 there, so that their sum is exactly it.
@@ -350,9 +387,11 @@ class LSTM(_Recurrent):
         super().__init__(input_size, hidden_size, num_layers, **options)
         set_forget_bias(self, (f"_l{k}{tail}" for k in range(num_layers) for tail in self._tails), forget_bias)
 
-    def forward(self, x: Any, hx: Any = None, *, lengths: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(
+        self, x: Any, hx: Any = None, *, lengths: Any = None, embedding: Embedding | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """`output, (h_n, c_n)`; see the class."""
-        output, (h_n, c_n) = self._run(x, check_pair("LSTM", hx), ("h_0", "c_0"), lengths)
+        output, (h_n, c_n) = self._run(x, check_pair("LSTM", hx), ("h_0", "c_0"), lengths, embedding)
         return output, (h_n, c_n)
 
     def _unroll(
@@ -376,7 +415,7 @@ class GRU(_Recurrent):
     """A gated recurrent unit; the equations are in `gru_cell`. Gates in PyTorch's order r, z, n, reset after
     the product.
 
-    `forward(x, hx=None, *, lengths=None)` returns `output, h_n`, as PyTorch does:
+    `forward(x, hx=None, *, lengths=None, embedding=None)` returns `output, h_n`, as PyTorch does:
 
         x        (T, B, input_size)             (B, T, input_size) with batch_first; (T, input_size) without a batch
         hx       (layers * directions, B, H)    zeros if omitted; never batch first
@@ -386,7 +425,7 @@ class GRU(_Recurrent):
         rows of h_n:      [0] layer 0 forward    [2] layer 1 forward    ...
         (bidirectional)   [1] layer 0 backward   [3] layer 1 backward
 
-    `RNN` draws them, and tells what `lengths` and the options mean and what is raised. Weights of layer k:
+    `RNN` draws them, and tells what `lengths`, `embedding` and the options mean and what is raised. Weights of layer k:
     `weight_ih_lk` (3H, input_size or directions * H), `weight_hh_lk` (3H, H), `bias_ih_lk`, `bias_hh_lk` (3H,).
 
     `layer_norm` is that of `RNN`, with parameters (3H,): r and z have one mean and one variance, n its own, since the
@@ -401,9 +440,11 @@ class GRU(_Recurrent):
 
     gates = 3
 
-    def forward(self, x: Any, hx: Any = None, *, lengths: Any = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Any, hx: Any = None, *, lengths: Any = None, embedding: Embedding | None = None
+    ) -> tuple[Tensor, Tensor]:
         """`output, h_n`; see the class."""
-        output, (h_n,) = self._run(x, None if hx is None else (hx,), ("h_0",), lengths)
+        output, (h_n,) = self._run(x, None if hx is None else (hx,), ("h_0",), lengths, embedding)
         return output, h_n
 
     def _biases(self, b_ih: Tensor | None, b_hh: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
