@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from tinygrad_rnn.replay.tape import Entry, address, assign, choose, flat, rebuilt, root_of, same_place
+from tinygrad_rnn.replay.tape import PURE, Entry, address, assign, choose, flat, rebuilt, root_of, same_place
 from tinygrad_rnn.tensor.backend import Array
 
 # Of the compiled stages: from which argument on they write.
@@ -44,6 +44,8 @@ def effects(e: Entry) -> tuple[list[Array], list[Array]]:
     written: list[Array] = []
     if e.state:
         written = read = [e.args, e.kwargs]
+    elif e.f in PURE:
+        written, read = [e.args[0]], list(e.args)
     elif e.f is np.copyto:
         written, read = [e.args[0]], [e.args[1]]
     elif e.f is assign:

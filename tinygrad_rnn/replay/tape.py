@@ -7,6 +7,7 @@ assignment into it. What changes the engine's state (an optimiser's step, say) b
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from types import ModuleType
@@ -38,6 +39,8 @@ STATIC = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexo
 NAMES = "reshape transpose permute_dims matrix_transpose swapaxes moveaxis rollaxis expand_dims squeeze ravel diagonal "
 NAMES += "broadcast_to flip fliplr flipud rot90 split array_split hsplit vsplit dsplit unstack view astype"
 VIEWS = {getattr(place, name, None) for place in (np, np.ndarray) for name in NAMES.split()} - {None}
+# Python functions that touch nothing but the arrays they are given, and write the first
+PURE = {inspect.unwrap(backend.scatter_add)}
 BY_VALUE = {np.nonzero, np.flatnonzero, np.argwhere, np.unique, np.compress, np.extract, np.ndarray.nonzero}
 
 
@@ -178,6 +181,8 @@ class Tape:
         elif f is np.stack and given <= {"axis"}:
             axis = kwargs.get("axis", 0) if len(args) < 2 else args[1]
             f, args, kwargs = np.concatenate, ([np.expand_dims(x, axis) for x in args[0]], axis, out), {}
+        elif f is np.take:  # ids have been checked; the mode "raise" would copy once more
+            kwargs = {**kwargs, "out": out, "mode": "clip"}
         elif f is np.where and len(args) == 3:
             f, args = choose, (*args, out)
         elif isinstance(f, np.ufunc) and not given and f not in (np.maximum, np.minimum):  # which want `out=` by name
@@ -252,7 +257,7 @@ class Tape:
             number = None if isinstance(y, np.ndarray) else type(y)
             result = Traced(np.asarray(y) if ours else self.adopt(np.array(y)), self, number)
             f, args, kwargs = (f, args, kwargs) if ours else (assign, (f, result.raw, args, kwargs), {})
-        self.log(f, args, kwargs, state=True)
+        self.log(f, args, kwargs, state=f not in PURE)
         if changed:
             self.log(refresh, ())
         for watch, (_, buffer) in self.grads.items():
