@@ -372,10 +372,13 @@ BUGS = [
     ),
     *table(
         "nn/layers.py",
-        ("padding-row-trained", "ops.expand_dims(padding, -1), rows.detach(), rows)",
-         "ops.expand_dims(padding, -1), rows, rows)", "the padding row gets a gradient", LAYERS),
-        ("embedding-unpadded-detached", "ops.expand_dims(padding, -1), rows.detach(), rows)",
-         "ops.expand_dims(padding, -1), rows, rows.detach())", "only the padding row gets a gradient", LAYERS),
+        ("padding-row-trained", "self.padding_idx, -1), rows.detach(), rows)",
+         "self.padding_idx, -1), rows, rows)", "the padding row gets a gradient", LAYERS),
+        ("embedding-unpadded-detached", "self.padding_idx, -1), rows.detach(), rows)",
+         "self.padding_idx, -1), rows, rows.detach())", "only the padding row gets a gradient", LAYERS),
+        ("table-padding-trained", "self.padding_idx, -1), self.weight.detach(), self.weight)",
+         "self.padding_idx, -1), self.weight, self.weight)", "the padding row gets a gradient from a layer that looks up",
+         "tests/nn/test_looked_up.py"),
     ),
     *table(
         "training/bptt.py",
