@@ -157,7 +157,7 @@ def add_rows(buffer: Array, ids: Array, g: Array) -> None:
 
 @stage
 def adam(p: Array, g: Array, m: Array, v: Array, new: Array, numbers: Array) -> None:
-    """One step of Adam or AdamW, as `optim.Adam.update` has it: m, v and g are written, and `new` is p after it.
+    """One step of Adam or AdamW, as `optim.Adam.update` has it: m and v are written, and `new` is p after it.
 
     `numbers` are β₁, 1 - β₁, β₂, 1 - β₂, 1 / √(1 - β₂ᵗ), ε, -lr / (1 - β₁ᵗ), what is added to g as a part of p, and
     what p is multiplied by.
