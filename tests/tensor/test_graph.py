@@ -157,7 +157,7 @@ def test_a_hook_may_replace_the_gradient_and_be_removed():
     (x * 1.0).sum().backward()
     assert x.grad.tolist() == [1, 1]
     x.register_hook(lambda g: tr.zeros(7))
-    with pytest.raises(tr.errors.ShapeError, match=r"a hook returned a gradient of shape \(7,\)"):
+    with pytest.raises(tr.errors.ShapeError, match=r"a hook returned shape \(7,\)"):
         (x * 1.0).sum().backward()
     y = leaf([1.0])
     y.register_hook(lambda g: 1.0)

@@ -266,8 +266,8 @@ class Gradients:
             buffer = self.parts.get(node)
             if buffer is None:
                 self.parts[node] = buffer = zeros_beside(d.g, node.shape, node.dtype)
-            if d.basic:
-                buffer[d.index] += d.g
+            if d.basic and (place := buffer[d.index]).ndim:  # `buffer[...] += g` would copy the sum back
+                place += d.g
             else:
                 self.parts[node] = scatter_add(buffer, d.index, d.g)
         else:

@@ -89,9 +89,7 @@ class Tensor:
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
         if not self.is_leaf:
-            raise RuntimeError(
-                f"requires_grad of a computed tensor cannot be set: use .detach() (made by {self._maker()})"
-            )
+            raise RuntimeError(f"requires_grad of the output of {self._maker()} cannot be set: .detach() it first")
         if wanted and not backend.is_floating(self._array.dtype):
             raise DTypeError(
                 f"a tensor of dtype {self._array.dtype} cannot require a gradient: derivatives need floats, "
@@ -185,13 +183,9 @@ class Tensor:
             if result is None:
                 return None
             if not isinstance(result, Tensor):
-                raise TypeError(
-                    f"a hook returned {type(result).__name__}: it must return a Tensor, or None to change nothing"
-                )
+                raise TypeError(f"a hook returned {type(result).__name__}: return a Tensor, or None to change nothing")
             if result.shape != self_shape:
-                raise ShapeError(
-                    f"a hook returned a gradient of shape {result.shape} for a tensor of shape {self_shape}"
-                )
+                raise ShapeError(f"a hook returned shape {result.shape} for a tensor of shape {self_shape}")
             result = result.to(g.dtype)
             return result if isinstance(g, Tensor) else result._array
 

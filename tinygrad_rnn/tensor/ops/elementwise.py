@@ -150,7 +150,10 @@ def sigmoid(x: Operand) -> Array:
     >>> tr.sigmoid(tr.Tensor([-1000.0, 0.0])).numpy()
     array([0. , 0.5], dtype=float32)
     """
-    return 0.5 * namespace(x).tanh(0.5 * x) + 0.5
+    y = namespace(x).tanh(0.5 * x)
+    y *= 0.5
+    y += 0.5
+    return y
 
 
 @op(lambda g, x: g * exp(-softplus(-x)))  # sigmoid(x), to a digit of itself: that op is 0 where softplus is not

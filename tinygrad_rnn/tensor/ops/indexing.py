@@ -14,7 +14,7 @@ from typing import Any
 from tinygrad_rnn.tensor.backend import Array, asarray, gather, namespace, scatter_add, zeros_beside
 from tinygrad_rnn.tensor.graph import Part
 from tinygrad_rnn.tensor.op import Operand, op
-from tinygrad_rnn.tensor.ops.shape import axes_of
+from tinygrad_rnn.tensor.ops.shape import axes_of, slice_
 from tinygrad_rnn.tensor.recording import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -33,17 +33,12 @@ def getitem(x: Operand, index: Any) -> Tensor:
     array([3., 3., 4.], dtype=float32)
     """
     if type(index) is int:  # `for x_t in x`
-        return _slice(x, index=(index, ...))
+        return slice_(x, index=(index, ...))
     keys = index if type(index) is tuple else (index,)
     keys = tuple(_plain_slice(k) if type(k) is slice else k for k in keys)
     if _BASIC.issuperset(map(type, keys)):  # with `...` NumPy never answers with a scalar
-        return _slice(x, index=keys if Ellipsis in keys else (*keys, ...))
+        return slice_(x, index=keys if Ellipsis in keys else (*keys, ...))
     return _gather(x, index=_checked_keys(keys, _raw(x)))
-
-
-@op(lambda g, index: Part(g, index, basic=True))
-def _slice(x: Operand, index: Any) -> Array:
-    return x[index]
 
 
 @op(lambda g, index: Part(g, index))

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
 from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
+from tinygrad_rnn.tensor.graph import Part
 from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -197,7 +199,7 @@ def stack(xs: Sequence[Operand], axis: int = 0) -> Tensor:
     return _stack(*xs, axis=_one_axis("stack", xs, axis))
 
 
-@op(joint=lambda g, axis: [g[along(g, axis, t)] for t in range(g.shape[axis])], promote=True)
+@op(joint=lambda g, axis: [h[t, ...] for h in [moveaxis(g, axis, 0)] for t in range(h.shape[0])], promote=True)
 def _stack(*xs: Operand, axis: int) -> Array:
     return namespace(*xs).stack(xs, axis=axis)
 
@@ -212,12 +214,25 @@ def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Tens
     [(1, 2), (2, 2), (2, 2)]
     """
     (axis,) = axes_of(axis, x.ndim)
-    n = x.shape[axis]
+    cuts = sections if isinstance(sections, int) else tuple(map(operator.index, sections))
+    return [slice_(x, index=index) for index in _pieces(x.shape, cuts, axis)]
+
+
+@lru_cache(maxsize=256)
+def _pieces(shape: tuple[int, ...], sections: int | tuple[int, ...], axis: int) -> list[tuple[Any, ...]]:
+    """The indices of the pieces: `split` is called at every step of a plain recurrent network."""
     if isinstance(sections, int):
+        n = shape[axis]
         if sections < 1 or n % sections:
-            raise ShapeError(f"split: axis {axis} of shape {x.shape} does not divide into {sections} equal pieces")
-        sections = range(n // sections, n, n // sections) if n else [0] * (sections - 1)
-    return [x[along(x, axis, slice(start, stop))] for start, stop in pairwise([0, *sections, None])]
+            raise ShapeError(f"split: axis {axis} of shape {shape} does not divide into {sections} equal pieces")
+        sections = tuple(range(n // sections, n, n // sections)) if n else (0,) * (sections - 1)
+    return [(*(slice(None),) * axis, slice(*bounds), ...) for bounds in pairwise((0, *sections, None))]
+
+
+@op(lambda g, index: Part(g, index, basic=True))
+def slice_(x: Operand, index: tuple[Any, ...]) -> Array:
+    """`x[index]` for integers and slices, `...` among them: NumPy then never answers with a scalar."""
+    return x[index]
 
 
 def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
@@ -226,11 +241,6 @@ def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
     if any(not -ndim <= i < ndim for i in axes):
         raise ShapeError(f"axis {axis} is out of range for {ndim} dimensions")
     return tuple(i % ndim for i in axes)
-
-
-def along(x: Operand, axis: int, key: int | slice) -> tuple[Any, ...]:
-    """The index that applies `key` to one axis of `x` and keeps the others whole."""
-    return (*(slice(None),) * (axis % x.ndim), key, ...)
 
 
 def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
