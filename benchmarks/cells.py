@@ -81,13 +81,12 @@ def measure(
     sizes: list[tuple[int, int, int]],
     allowed: float,
     keep: Callable[[list[Cell]], None],
-    floor: str = "",
 ) -> list[Cell]:
     """One entry a cell: the seconds of a step in each round, of everybody among `names` who is installed.
 
     All cells together take about the `allowed` seconds: each gets an equal share of what is left of them, making the
     contenders' steps included, and at least three rounds. `keep` is given what there is after every cell. The results
-    of all must agree but for `floor`, which has none.
+    of all that have one must agree.
     """
     end = time.perf_counter() + allowed
     found: list[Cell] = []
@@ -98,7 +97,7 @@ def measure(
             for cell in group:
                 stop = time.perf_counter() + max(0, end - time.perf_counter()) / (todo - len(found))
                 results = workers.build(cell, names(cell))
-                agree({name: result for name, result in results.items() if name != floor})
+                agree({name: result for name, result in results.items() if result})
                 found.append({**cell, "seconds": workers.rounds_until(stop, TURN, LEAST, MOST)})
                 keep(found)
     return found

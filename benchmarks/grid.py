@@ -6,6 +6,7 @@ runs at a time, round-robin, and medians are compared.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ FAST, COMPILED, BOTH = "tinygrad_rnn, fast", "tinygrad_rnn, compiled", "tinygrad
 NUMPY_ALONE = [PLAIN, FUSED, COMPILED]
 OURS = [PLAIN, FUSED, FAST, COMPILED, BOTH]
 PEERS = ["PyTorch", "JAX"]
-FLOOR = "products alone"
-NAMES = [*OURS, *PEERS, FLOOR]
+FLOOR, OWN = "products alone", "products of ours alone"
+NAMES = [*OURS, *PEERS, FLOOR, OWN]
 EVERY = len(cells.SIZES) * len(cells.GATES)
 SHORT = {PLAIN: "fused=False", FUSED: "fused", FAST: "fused, fast", COMPILED: "compiled", BOTH: "compiled, fast"}
 
@@ -27,7 +28,7 @@ SHORT = {PLAIN: "fused=False", FUSED: "fused", FAST: "fused, fast", COMPILED: "c
 def measure(quick: bool, allowed: float, keep: Callable[[list[Cell]], None]) -> list[Cell]:
     """One entry a cell; `keep` has what there is after each."""
     sizes = cells.QUICK if quick else cells.SIZES + cells.BETWEEN
-    return cells.measure("benchmarks.train_step", lambda _: NAMES, sizes, allowed, keep, FLOOR)
+    return cells.measure("benchmarks.train_step", lambda _: NAMES, sizes, allowed, keep)
 
 
 def best(cell: Cell, names: list[str]) -> str | None:
@@ -58,7 +59,10 @@ def won(found: list[Cell], ours: list[str], others: list[str], bound: int) -> tu
 def requirements(found: list[Cell]) -> list[Requirement]:
     """What was asked of the training step, judged by the figures."""
     torch = [value for _, value in against(found, [BOTH], ["PyTorch"])]
-    largest = {cell["kind"]: 1 / value for cell, value in against(found, [BOTH], [FLOOR]) if cell["H"] == 512}
+    largest, own = (
+        {cell["kind"]: 1 / value for cell, value in against(found, [BOTH], [floor]) if cell["H"] == 512}
+        for floor in (FLOOR, OWN)
+    )
     return [
         Requirement("compiled, fast: at least as fast as PyTorch in 12 of 15", *won(found, [BOTH], ["PyTorch"], 12)),
         Requirement(
@@ -72,8 +76,8 @@ def requirements(found: list[Cell]) -> list[Requirement]:
             *(won(found, [BOTH], PEERS, EVERY) if present(found, PEERS) == PEERS else ("-", None)),
         ),
         Requirement(
-            "compiled, fast: at H = 512 within 1.25 of the products alone",
-            ", ".join(f"{kind} {value:.2f}" for kind, value in largest.items()) or "-",
+            "compiled, fast: at H = 512 within 1.25 of the products alone (of those that ours needs)",
+            ", ".join(f"{kind} {value:.2f} ({own.get(kind, math.nan):.2f})" for kind, value in largest.items()) or "-",
             max(largest.values()) <= 1.25 if len(largest) == len(cells.GATES) else None,
         ),
     ]
@@ -102,7 +106,7 @@ def milliseconds(found: list[Cell]) -> list[str]:
 def ratios(found: list[Cell], other: str) -> list[str]:
     """How many times as long another takes as each form of ours; below it the mean of the cells that were asked for."""
     ours = present(found, OURS)
-    text = (lambda value: f"{value:.2f}") if other == FLOOR else cells.ratio_text
+    text = (lambda value: f"{value:.2f}") if other in (FLOOR, OWN) else cells.ratio_text
     rows = [[label(cell), *(text(ratio(cell, other, name)) for name in ours)] for cell in found]
     if counted := asked(found):
         means = [text(mean([ratio(cell, other, name) for cell in counted])) for name in ours]
@@ -137,8 +141,15 @@ def section(found: list[Cell], picture: str) -> list[str]:
         lines += ["", *ratios(found, peer)]
     if FLOOR in present(found, NAMES):
         lines += ["", "### Beside the products alone", ""]
-        lines += ["The step's matrix products and nothing else, by the BLAS that NumPy uses, as a part of our time."]
-        lines += ["", *ratios(found, FLOOR)]
+        lines += [
+            "The step's matrix products and nothing else, by the BLAS that NumPy uses, as a part of our time. Ours"
+        ]
+        lines += [
+            "needs fewer: it multiplies the rows of the embedding's table by W_ih, and looks those up. The second"
+        ]
+        lines += ["table is about the products that are left."]
+        for floor in present(found, [FLOOR, OWN]):
+            lines += ["", *ratios(found, floor)]
     if others := sorted({cells.size_of(cell) for cell in found} - set(cells.SIZES), key=cells.work):
         sizes = " and ".join("{},{},{}".format(*size) for size in others)
         lines += ["", f"The sizes {sizes} lie between those that were asked for, and do not count in the means."]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-SETTLE = 0.03  # seconds after which the threads of who ran before have stopped spinning
+SETTLE = 0.01  # seconds in which a process must not have worked, for its threads to be at rest
 
 
 class Missing(Exception):
@@ -135,7 +135,6 @@ class Workers:
         for number in range(most):
             begin = time.perf_counter()
             for name in self.built:
-                time.sleep(SETTLE)
                 times[name].append(ask(self.workers[name], seconds)["seconds"])
             now = time.perf_counter()
             if number + 1 >= least and now + (now - begin) > end:
@@ -195,6 +194,17 @@ def time_step(step: Callable[[], object], seconds: float) -> float:
     return elapsed / count
 
 
+def settle() -> None:
+    """Wait until all threads of this process rest, a second at most. Those of a BLAS spin for a while when there is
+    nothing more to do, OpenBLAS's for an eighth of a second, and whoever is timed next would have to share the cores.
+    """
+    for _ in range(int(1 / SETTLE)):
+        before = time.process_time()
+        time.sleep(SETTLE)
+        if time.process_time() - before < SETTLE / 5:
+            return
+
+
 def serve() -> None:
     """What a worker does: build what the first message names, then time it as often as it is asked to."""
     answers, sys.stdout = sys.stdout, sys.stderr  # prints of a library must not mix with the answers
@@ -217,6 +227,7 @@ def serve() -> None:
             if (error.name or "").startswith(("benchmarks", "tinygrad_rnn")):
                 raise
             answer = {"missing": f"{error.name} is not installed"}
+        settle()
         print(json.dumps(answer), file=answers, flush=True)
 
 
