@@ -114,7 +114,7 @@ def layer_summary(kind: str, H: int, loss: float, layer: Any) -> dict[str, list[
     return summary(kind, loss, W_ih.T, W_hh.T, b_ih, b_hh[2 * H :])
 
 
-def ours_layer(fused: bool) -> Callable[..., Made]:
+def ours_layer(fused: bool, compiled: bool = False) -> Callable[..., Made]:
     def make(T: int, B: int, H: int, kind: str = "RNN") -> Made:
         import tinygrad_rnn as tr
 
@@ -131,6 +131,8 @@ def ours_layer(fused: bool) -> Callable[..., Made]:
             loss.backward()
             return loss
 
+        if compiled:
+            step = tr.compile(step)
         return step, layer_summary(kind, H, step().item(), layer)
 
     return make
@@ -234,6 +236,7 @@ def in_autograd(T: int, B: int, H: int, kind: str = "RNN") -> Made:
 
 CONTENDERS: dict[str, Callable[..., Made]] = {
     "tinygrad_rnn, fused=False": ours_layer(fused=False),
+    "tinygrad_rnn, fused=False, compiled": ours_layer(fused=False, compiled=True),
     "tinygrad_rnn, same line": ours,
     "PyTorch eager": in_torch("addmm"),
     "PyTorch eager, same line": in_torch("matmul"),

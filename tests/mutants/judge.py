@@ -67,7 +67,7 @@ TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the 
     "layer_norm": "nn/test_layers.py",
     "dropout": "nn/test_layers.py nn/test_recurrent.py",
     "nn/layers.py": "nn/test_layers.py",
-    "nn/recurrent.py": "nn/test_recurrent.py nn/test_lengths.py nn/test_recurrent_options.py",
+    "nn/recurrent.py": "nn/test_recurrent.py nn/test_lengths.py nn/test_recurrent_options.py nn/test_looked_up.py",
     "tensor/graph.py": "tensor/test_graph.py tensor/test_functional.py tensor/test_indexing.py tensor/test_pitfalls.py",
     "tensor/functional.py": "tensor/test_functional.py tensor/test_graph.py tensor/test_pitfalls.py",
     "identity": "tensor/test_functional.py",

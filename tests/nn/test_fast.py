@@ -58,20 +58,20 @@ def parts(d):
 @DTYPES
 @SIZES
 @pytest.mark.parametrize("t", [None, 1])
-@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru", "gru without bias"])
+@pytest.mark.parametrize("kind", ["rnn tanh", "rnn relu", "rnn sigmoid", "lstm", "gru", "gru without bias"])
 def test_a_compiled_kernel_is_the_kernel(fast, kind, t, size, dtype):
     B, H = size
-    gates, rows = {"rnn": (1, 0), "lstm": (4, 6)}.get(kind, (3, 5))
+    name, *more = kind.split()
+    gates, rows = {"rnn": (1, 0), "lstm": (4, 6), "gru": (3, 5)}[name]
     x = normal(dtype, *([] if t is None else [3]), B, gates * H)
     W = normal(dtype, gates * H, H)
-    if kind == "rnn":
-        arrays, metadata = (x, normal(dtype, B, H), W, None), {"nonlinearity": "tanh", "t": t}
-    elif kind == "lstm":
-        arrays, metadata = (x, normal(dtype, 2, B, H), W, None), {"t": t}
+    state = normal(dtype, rows, B, H)  # what the step before has put out
+    if name == "rnn":
+        arrays, metadata = (x, normal(dtype, B, H), W, None), {"nonlinearity": more[0], "t": t}
+    elif name == "lstm":
+        arrays, metadata = (x, state, W, None), {"t": t}
     else:
-        b = None if "without" in kind else normal(dtype, H)
-        arrays, metadata = (x, normal(dtype, 1, B, H), W, b, None), {"t": t}
-    name = kind.split()[0]
+        arrays, metadata = (x, state, W, None if more else normal(dtype, H), None), {"t": t}
     forward, vjp = getattr(kernels, f"{name}_forward"), getattr(kernels, f"{name}_vjp")
     g = normal(dtype, *([rows] if rows else []), B, H)
     plain, compiled = both(forward, vjp, arrays, g, metadata)

@@ -134,6 +134,15 @@ def test_two_layers_in_both_directions_by_hand(
 
 
 @each_kind
+def test_a_normalised_layer_without_biases_is_one_whose_biases_are_0(kind: str) -> None:
+    without = LAYERS[kind](3, 4, layer_norm=True, bias=False, dtype="float64")
+    zero = LAYERS[kind](3, 4, layer_norm=True, dtype="float64")
+    zero.load_state_dict({**{name: p * 0 for name, p in zero.named_parameters()}, **dict(without.named_parameters())})
+    x = np.random.default_rng(4).standard_normal((5, 2, 3))
+    assert_close(without(tr.Tensor(x))[0].numpy(), zero(tr.Tensor(x))[0].numpy(), 1e-14)
+
+
+@each_kind
 @both_graphs
 def test_cells_by_hand(kind: str, fused: bool) -> None:
     cell = made(kind, CELLS, fused=fused, layer_norm=True)
