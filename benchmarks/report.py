@@ -34,6 +34,12 @@ TITLES = {
     "first_use": "first use of `fast`",
     "scale": "long sequences",
 }
+WHY = """Why, and what it would take. At the small sizes a compiled step is a list of calls from Python, of a
+microsecond each, where JAX has one compiled program: the list would have to be run from compiled code, too. At the
+large ones the matrix products decide, which NumPy's OpenBLAS does here and a BLAS of its own in PyTorch: where the
+*products alone* take as long as PyTorch's whole step, only faster ones would help. The plain loop makes a node and new
+arrays at every op, and computes them on one core, where PyTorch's ops share large arrays among all; compiled it makes
+neither, and is the same graph of the same ops."""
 BUSY = 0.5  # a load average above which figures are not to be trusted
 PATIENCE = 60  # seconds to wait for it to fall: that of a machine which has just installed things does
 
@@ -173,8 +179,8 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def requirements(found: dict[str, Any]) -> list[Requirement]:
-    lines = grid.requirements(found["grid"]) if found.get("grid") else []
-    return lines + (loops.requirements(found["loops"]) if found.get("loops") else [])
+    parts = {"grid": grid.requirements, "loops": loops.requirements, "scale": scale.requirements}
+    return [line for name, judge in parts.items() if found.get(name) for line in judge(found[name])]
 
 
 def heading(setting: dict[str, Any]) -> list[str]:
@@ -205,10 +211,10 @@ def page(found: dict[str, Any], folder: str) -> str:
             "The verdicts are computed from the figures below. Where ours falls short, by name, in brackets how many"
         ]
         lines += ["times as long the other takes:", ""]
-        behind = grid.not_reached(found["grid"]) if found.get("grid") else []
-        behind += loops.not_reached(found["loops"]) if found.get("loops") else []
+        parts = {"grid": grid.not_reached, "loops": loops.not_reached, "scale": scale.not_reached}
+        behind = [line for name, judge in parts.items() if found.get(name) for line in judge(found[name])]
         lines += [*markdown(["requirement", "found", ""], [r.row() for r in rows]), ""]
-        lines += [*behind, ""] if behind else []
+        lines += [*behind, "", WHY, ""] if behind else []
     if found.get("grid"):
         lines += grid.section(found["grid"], f"{folder}/grid.png")
     if found.get("loops"):

@@ -44,6 +44,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cells import Requirement
 from benchmarks.processes import Workers, agree, call, current_memory, peak_memory, prepare
 
 MODULE = "benchmarks.scale"  # also where it runs as a program
@@ -52,8 +53,8 @@ LENGTHS = [64, 256, 1024, 4096, 16384]
 LONG = 10_000  # from here on three rounds must do: each takes many seconds
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 ROWS = {"RNN": 1, "LSTM": 6, "GRU": 5}
-PLAIN = "plain"
-SEGMENTS = {"segments of √T": 1, "segments of 4√T": 4}
+PLAIN, ROOT_T = "plain", "segments of √T"
+SEGMENTS = {ROOT_T: 1, "segments of 4√T": 4}
 NAMES = [PLAIN, *SEGMENTS]
 
 Made = tuple[Callable[[], object], dict[str, list[float]]]
@@ -220,6 +221,45 @@ def verdict(layer: dict[str, Any], B: int, H: int) -> list[str]:
             f"- In {name} steps memory grows as T to the {exponent(cells, name):.2f}; at T = {last['T']:,} it is "
             f"{less:.0f} times less, in {ratio(last, name):.2f} times the time."
         )
+    return lines
+
+
+def requirements(found: dict[str, Any]) -> list[Requirement]:
+    """What was asked of long sequences, judged where the longest was run; `checkpoint` has segments of √T steps."""
+    lines = []
+    for layer in found["layers"]:
+        cells, words = layer["cells"], f"long sequences, {layer['kind']}"
+        first, last, longest = cells[0], cells[-1], cells[-1]["T"] == max(LENGTHS)
+        flat = per_step(last, PLAIN) / per_step(first, PLAIN)
+        stated = slope(cells, PLAIN) / (predicted(layer["kind"], found["B"], found["H"]) + layer["objects"])
+        power, price = exponent(cells, ROOT_T), ratio(last, ROOT_T)
+        lines += [
+            Requirement(
+                f"{words}: time per step flat from T = {first['T']:,} to {last['T']:,}, to 1.5",
+                f"{flat:.2f}",
+                flat <= 1.5 if longest else None,
+            ),
+            Requirement(
+                f"{words}: memory linear, each step the bytes stated, to 1 %",
+                f"{stated:.3f}",
+                abs(stated - 1) <= 0.01 if longest else None,
+            ),
+            Requirement(
+                f"{words}: at the longest checkpoint brings memory to √T (T to the 0.6) in at most 1.4 times the time",
+                f"T to the {power:.2f}, {price:.2f}",
+                power <= 0.6 and price <= 1.4 if longest else None,
+            ),
+        ]
+    return lines
+
+
+def not_reached(found: dict[str, Any]) -> list[str]:
+    """The lengths at which less memory costs more time than was asked."""
+    lines = []
+    for layer in found["layers"]:
+        dear = [f"T = {c['T']:,} ({ratio(c, ROOT_T):.2f})" for c in layer["cells"] if ratio(c, ROOT_T) > 1.4]
+        if dear:
+            lines.append(f"- {layer['kind']} in {ROOT_T} steps, more than 1.4 times the time: {', '.join(dear)}.")
     return lines
 
 

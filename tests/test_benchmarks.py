@@ -248,6 +248,29 @@ def test_the_section_of_long_sequences(tmp_path):
     assert (tmp_path / "scale.png").stat().st_size > 1000
 
 
+def test_verdicts_on_long_sequences_are_those_of_the_figures(monkeypatch):
+    def found(us, dear, held):
+        cells = [
+            {
+                "T": T,
+                "seconds": {scale.PLAIN: [1e-6 * u * T], **dict.fromkeys(scale.SEGMENTS, [d * 1e-6 * u * T])},
+                "bytes": {scale.PLAIN: held * T, **dict.fromkeys(scale.SEGMENTS, 1e5 * T**0.5)},
+            }
+            for T, u, d in zip((16, 64, 256), us, dear, strict=True)
+        ]
+        layer = {"kind": "LSTM", "cells": cells, "objects": 992.0, "resident": 10**7}
+        return {"B": 8, "H": 64, "layers": [layer]}
+
+    good, bad = found((100, 90, 120), (2.0, 1.5, 1.3), 44_000), found((100, 90, 160), (1.0, 1.0, 1.5), 45_000)
+    assert [line.reached for line in scale.requirements(good)] == [None] * 3  # the longest was not run
+    monkeypatch.setattr(scale, "LENGTHS", [16, 64, 256])
+    assert verdicts(scale.requirements(good)) == [("1.20", True), ("1.000", True), ("T to the 0.50, 1.30", True)]
+    assert verdicts(scale.requirements(bad)) == [("1.60", False), ("1.023", False), ("T to the 0.50, 1.50", False)]
+    assert scale.not_reached(good) == [
+        "- LSTM in segments of √T steps, more than 1.4 times the time: T = 16 (2.00), T = 64 (1.50)."
+    ]
+
+
 def test_nothing_is_left_after_training_steps():
     row = processes.call("benchmarks.leaks:train", steps=300)
     assert row["objects left"] == row["of them in cycles"] == 0
