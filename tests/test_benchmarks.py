@@ -253,7 +253,7 @@ def test_verdicts_on_long_sequences_are_those_of_the_figures(monkeypatch):
         cells = [
             {
                 "T": T,
-                "seconds": {scale.PLAIN: [1e-6 * u * T], **dict.fromkeys(scale.SEGMENTS, [d * 1e-6 * u * T])},
+                "seconds": {scale.PLAIN: [1e-6 * u * T], **{n: [d * 1e-6 * u * T] for n in scale.SEGMENTS}},
                 "bytes": {scale.PLAIN: held * T, **dict.fromkeys(scale.SEGMENTS, 1e5 * T**0.5)},
             }
             for T, u, d in zip((16, 64, 256), us, dear, strict=True)
