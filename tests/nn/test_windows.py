@@ -233,7 +233,7 @@ def test_the_kernel_of_maxima_is_its_definition(data: st.DataObject) -> None:
         finally:
             tr.enable_fused(True)
     for a, b in zip(*found, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-14)
+        np.testing.assert_allclose(a, b, rtol=1e-14, atol=1e-14)  # what comes from windows that overlap may cancel
 
 
 @given(st.integers(0, 2**20), st.integers(1, 2))

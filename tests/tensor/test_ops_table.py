@@ -48,7 +48,8 @@ def test_all_laws(row):
     assert {law: counts[law] for law in wanted} == dict.fromkeys(wanted, total)
     assert counts["layout"] > total / 4
     if any(alternative.count("*") > 1 for alternative in domain.signature.split("|")) and not domain.constant:
-        assert counts["broadcasting"] > total / 20
+        # Hypothesis explores by varying what it has found, so the share of fifty examples may be anything
+        assert counts["broadcasting"] > (total / 20 if total >= 300 else 0)
 
 
 @pytest.mark.parametrize("i", range(len(PINNED)))
