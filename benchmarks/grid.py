@@ -140,14 +140,14 @@ def section(found: list[Cell], picture: str) -> list[str]:
         lines += ["", f"### Beside {peer}", "", f"How many times as long {peer} takes: in bold where ours is slower."]
         lines += ["", *ratios(found, peer)]
     if FLOOR in present(found, NAMES):
-        lines += ["", "### Beside the products alone", ""]
         lines += [
-            "The step's matrix products and nothing else, by the BLAS that NumPy uses, as a part of our time. Ours"
+            "",
+            "### Beside the products alone",
+            "",
+            "The step's matrix products and nothing else, by the BLAS that NumPy uses, as a part of our time. Ours",
+            "needs fewer: it multiplies the rows of the embedding's table by W_ih, and looks those up. The second",
+            "table is about the products that are left.",
         ]
-        lines += [
-            "needs fewer: it multiplies the rows of the embedding's table by W_ih, and looks those up. The second"
-        ]
-        lines += ["table is about the products that are left."]
         for floor in present(found, [FLOOR, OWN]):
             lines += ["", *ratios(found, floor)]
     if others := sorted({cells.size_of(cell) for cell in found} - set(cells.SIZES), key=cells.work):

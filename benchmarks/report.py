@@ -28,6 +28,7 @@ from benchmarks.processes import call, prepare
 # Seconds: `grid` and `loops` take what they are given, the others about as long on two cores. 11 minutes in all.
 PLAN = {"grid": 380, "loops": 110, "first_use": 60, "scale": 110}
 QUICK_PLAN = {"grid": 40, "loops": 12, "first_use": 40, "scale": 40}
+JUDGED: dict[str, Any] = {"grid": grid, "loops": loops, "scale": scale}  # the parts of which something was asked
 TITLES = {
     "grid": "training steps",
     "loops": "plain unrolled loops",
@@ -179,8 +180,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def requirements(found: dict[str, Any]) -> list[Requirement]:
-    parts = {"grid": grid.requirements, "loops": loops.requirements, "scale": scale.requirements}
-    return [line for name, judge in parts.items() if found.get(name) for line in judge(found[name])]
+    return [line for name, part in JUDGED.items() if found.get(name) for line in part.requirements(found[name])]
 
 
 def heading(setting: dict[str, Any]) -> list[str]:
@@ -211,8 +211,7 @@ def page(found: dict[str, Any], folder: str) -> str:
             "The verdicts are computed from the figures below. Where ours falls short, by name, in brackets how many"
         ]
         lines += ["times as long the other takes:", ""]
-        parts = {"grid": grid.not_reached, "loops": loops.not_reached, "scale": scale.not_reached}
-        behind = [line for name, judge in parts.items() if found.get(name) for line in judge(found[name])]
+        behind = [line for name, part in JUDGED.items() if found.get(name) for line in part.not_reached(found[name])]
         lines += [*markdown(["requirement", "found", ""], [r.row() for r in rows]), ""]
         lines += [*behind, "", WHY, ""] if behind else []
     if found.get("grid"):

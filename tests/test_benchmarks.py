@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from importlib.util import find_spec
 
@@ -69,6 +70,24 @@ def test_a_long_step_counts_at_once_and_a_short_one_after_another():
     assert len(calls) == 1
     processes.time_step(lambda: calls.append(None), 0)
     assert len(calls) == 3
+
+
+def test_a_worker_answers_when_its_threads_rest(monkeypatch):
+    used = iter([0.0, 1.0, 1.0, 2.0, 2.0, 2.0])  # seconds of the processor before and after each wait
+    naps = []
+    with monkeypatch.context() as patch:
+        patch.setattr(processes.time, "process_time", lambda: next(used))
+        patch.setattr(processes.time, "sleep", naps.append)
+        processes.settle()
+    assert len(naps) == 3
+    order = []
+    monkeypatch.setattr(processes, "settle", lambda: order.append("rests"))
+    message = '{"call": "benchmarks.processes:peak_memory", "arguments": {}}'
+    monkeypatch.setattr(processes.sys, "stdin", [message])
+    monkeypatch.setattr(processes.sys, "stdout", io.StringIO())
+    monkeypatch.setattr(processes.json, "dumps", lambda answer: order.append("answers") or "")
+    processes.serve()
+    assert order == ["rests", "answers"]
 
 
 def test_cells_are_measured_the_largest_first_and_kept_as_they_come(monkeypatch):
