@@ -39,7 +39,7 @@ test: $(VENV)/.test ## run all the tests and the doctests
 	@$(PYTEST)
 
 test-fast: $(VENV)/.fast ## run the tests of layers and optimisers with the kernels that numba compiles
-	@$(PYTEST) --fast tests/nn tests/optim tests/test_compile.py tests/tensor/test_indexing.py
+	@$(PYTEST) --fast tests/nn tests/optim tests/compiler tests/tensor/test_indexing.py
 
 test-thorough: $(VENV)/.test ## run them with many more Hypothesis examples
 	@HYPOTHESIS_PROFILE=thorough $(PYTEST)

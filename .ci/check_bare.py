@@ -8,7 +8,7 @@ import pkgutil
 import sys
 
 # The modules that need an extra, and what they miss without it.
-NEEDS_EXTRA = {"tinygrad_rnn.nn.compiled": "numba", "tinygrad_rnn.testing.strategies": "hypothesis"}
+NEEDS_EXTRA = {"tinygrad_rnn.kernels.numba_stages": "numba", "tinygrad_rnn.testing.strategies": "hypothesis"}
 
 before = set(sys.modules)
 import tinygrad_rnn  # noqa: E402 (what it loads is counted from here)

@@ -160,7 +160,7 @@ def draw(found: list[Cell], path: Path) -> None:
     """How many times as fast as PyTorch, or our fused step where there is none: a panel for each layer."""
     from matplotlib.lines import Line2D
 
-    from tinygrad_rnn.plots import BLUE, GREY, INK, ORANGE
+    from examples.common.plots import BLUE, GREY, INK, ORANGE
 
     to = "PyTorch" if "PyTorch" in present(found, PEERS) else FUSED
     looks: dict[str, dict[str, Any]] = {

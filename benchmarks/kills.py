@@ -22,9 +22,10 @@ from collections import Counter
 from pathlib import Path
 
 from tests.training.test_resume import TEXT, everything
-from tinygrad_rnn import cli, data, decoding, models, optim, training
+from tinygrad_rnn import data, decoding, language, optim, training
+from tinygrad_rnn.cli import main as cli
 
-IMPORTED = (data, decoding, models, optim, training)  # once, before all forks
+IMPORTED = (data, decoding, language, optim, training)  # once, before all forks
 OPTIONS = ["--hidden=24", "--embedding=8", "--seq-len=12", "--batch=3", "--threads=1", "--layers=2", "--dropout=0.2"]
 OPTIONS += ["--steps=60", "--save-every=2"]
 
@@ -59,7 +60,7 @@ def main() -> int:
     draw = random.Random(options.seed)
     # What takes longer than the training and writes nothing: kills shall come where they can do harm.
     sys.modules["matplotlib"] = None  # type: ignore[assignment]
-    data.measure_baselines = lambda *args: []
+    language.measure_baselines = lambda *args: []
 
     folder = Path(tempfile.mkdtemp())
     (text := folder / "text.txt").write_text(TEXT)

@@ -103,7 +103,7 @@ def draw(found: list[Cell], path: Path) -> None:
     """How many times as long the others take as ours: a panel for each layer, lines at what was asked."""
     from matplotlib.lines import Line2D
 
-    from tinygrad_rnn.plots import BLUE, GREEN, INK, ORANGE, PURPLE
+    from examples.common.plots import BLUE, GREEN, INK, ORANGE, PURPLE
 
     others = [COMPILED, *PEERS]
     colours = dict(zip(others, (BLUE, ORANGE, GREEN, PURPLE), strict=True))

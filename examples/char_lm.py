@@ -17,25 +17,17 @@ import sys
 import numpy as np
 
 import tinygrad_rnn as tr
+from examples.common.experiment import Experiment, experiment
+from examples.common.plots import draw_text
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import (
-    NGram,
-    Streams,
-    Vocabulary,
-    default_text,
-    measure_baselines,
-    passage,
-    read_text,
-    split_held_out,
-)
+from tinygrad_rnn.data import Streams, Vocabulary, default_text, passage, read_text, split_held_out
 from tinygrad_rnn.decoding import beam_search, generate, one_step
 from tinygrad_rnn.errors import InputError
-from tinygrad_rnn.experiment import Experiment, experiment
-from tinygrad_rnn.models import CharModel, CharModelConfig
+from tinygrad_rnn.language.baselines import NGram, measure_baselines
+from tinygrad_rnn.language.model import CharModel, CharModelConfig
+from tinygrad_rnn.language.picture import draw_loss
+from tinygrad_rnn.language.task import bits_per_char, character_bits
 from tinygrad_rnn.nn import functional as F
-from tinygrad_rnn.plots import draw_text
-from tinygrad_rnn.training.language import bits_per_char, character_bits
-from tinygrad_rnn.training.plot import draw_loss
 
 STREAMS, STEPS = 16, 32  # so many places of the text are read at once, in pieces of so many characters
 WRITTEN = 480  # characters of a sample; fewer with --quick

@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 
 import tinygrad_rnn as tr
+from examples.common.baselines import simple_forecasts
+from examples.common.experiment import Experiment, experiment
+from examples.common.plots import BLUE, GREEN, GREY, INK, ORANGE, draw_curves
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import read_csv, simple_forecasts, split_in_time
+from tinygrad_rnn.data import read_csv, split_in_time
 from tinygrad_rnn.errors import InputError
-from tinygrad_rnn.experiment import Experiment, experiment
-from tinygrad_rnn.plots import BLUE, GREEN, GREY, INK, ORANGE, draw_curves
 
 QUANTILES = np.array([0.1, 0.5, 0.9], np.float32)
 LENGTH = 80  # steps of a piece that is trained on

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 import tinygrad_rnn as tr
+from examples.common.experiment import Experiment, experiment
+from examples.common.plots import draw_picture
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import Batches, folds, read_idx
 from tinygrad_rnn.errors import InputError
-from tinygrad_rnn.experiment import Experiment, experiment
 from tinygrad_rnn.nn import functional as F
-from tinygrad_rnn.plots import draw_picture
 from tinygrad_rnn.training import accuracy
 
 Split = tuple[np.ndarray, np.ndarray]  # numbers of pictures: to train on, to test

@@ -17,10 +17,10 @@ import sys
 import numpy as np
 
 import tinygrad_rnn as tr
+from examples.common.experiment import Experiment, Fit, experiment
+from examples.common.plots import BLUE, GREY, INK, ORANGE, draw_curves
 from tinygrad_rnn import nn
-from tinygrad_rnn.experiment import Experiment, Fit, experiment
 from tinygrad_rnn.nn import functional as F
-from tinygrad_rnn.plots import BLUE, GREY, INK, ORANGE, draw_curves
 
 LETTERS, REMEMBER = 8, 10
 COLOURS = {"RNN": GREY, "LSTM": BLUE, "GRU": ORANGE}

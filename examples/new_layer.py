@@ -16,10 +16,10 @@ import sys
 import numpy as np
 
 import tinygrad_rnn as tr
+from examples.common.experiment import Experiment, experiment
+from examples.common.plots import BLUE, GREEN, GREY, INK, ORANGE, draw_curves
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import last_values
-from tinygrad_rnn.experiment import Experiment, experiment
-from tinygrad_rnn.plots import BLUE, GREEN, GREY, INK, ORANGE, draw_curves
 from tinygrad_rnn.testing import LawError, check_op, check_recurrent
 
 HIDDEN, STEPS, WINDOW, UNIT = 24, 60, 20, 10.0  # the networks count in tens of steps

@@ -17,11 +17,11 @@ import sys
 import numpy as np
 
 import tinygrad_rnn as tr
+from examples.common.experiment import Experiment, experiment
+from examples.common.plots import BLUE, GREY, INK, ORANGE, draw_curves
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import Batches, split_at_random
-from tinygrad_rnn.experiment import Experiment, experiment
 from tinygrad_rnn.nn import functional as F
-from tinygrad_rnn.plots import BLUE, GREY, INK, ORANGE, draw_curves
 from tinygrad_rnn.training import accuracy
 
 ROOM = 16  # the height of the taller picture

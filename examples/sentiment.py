@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 
 import tinygrad_rnn as tr
+from examples.common.baselines import bag_of_words
+from examples.common.experiment import Experiment, Fit, experiment
+from examples.common.plots import BLUE, GREY, INK, ORANGE
+from examples.common.reviews import KINDS, reviews
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import Batches, Labelled, Tokens, bag_of_words, pad_sequences, read_labelled, read_parts, words
-from tinygrad_rnn.data.reviews import KINDS, reviews
+from tinygrad_rnn.data import Batches, Labelled, Tokens, pad_sequences, read_labelled, read_parts, words
 from tinygrad_rnn.errors import InputError
-from tinygrad_rnn.experiment import Experiment, Fit, experiment
 from tinygrad_rnn.nn import functional as F
-from tinygrad_rnn.plots import BLUE, GREY, INK, ORANGE
 from tinygrad_rnn.training import accuracy
 
 WRONG = 0.1  # of the labels to learn from are wrong, as labels given by people are

@@ -5,7 +5,7 @@ LSTM says of each piece which digit it hears, or none (blank); the CTC loss (Gra
 right digits come out in the right order, and sums over all the ways in which they can be spread over time. So what
 the network learns besides, untold, is where each digit is spoken. The picture shows it.
 
-The voices are synthetic (tinygrad_rnn/data/voices.py). Each has its pitch, size of throat, speed, breath and background
+The voices are synthetic (examples/common/voices.py). Each has its pitch, size of throat, speed, breath and background
 noise, and those of the test have not been heard before. The baseline is what telephones did before networks: templates
 of each digit, stretched and joined by dynamic programming (Ney 1984).
 """
@@ -18,14 +18,15 @@ from typing import NamedTuple
 import numpy as np
 
 import tinygrad_rnn as tr
+from examples.common.baselines import join_templates
+from examples.common.experiment import Experiment, experiment
+from examples.common.plots import BLUE, GREY, INK, ORANGE
+from examples.common.voices import DIGITS, RATE, Utterance, Voice, speak
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import Batches, join_templates, log_mel, pad_sequences, read_recordings
-from tinygrad_rnn.data.voices import DIGITS, RATE, Utterance, Voice, speak
+from tinygrad_rnn.data import Batches, log_mel, pad_sequences, read_recordings
 from tinygrad_rnn.decoding import ctc_beam_search, ctc_best_path
 from tinygrad_rnn.errors import InputError
-from tinygrad_rnn.experiment import Experiment, experiment
 from tinygrad_rnn.nn import functional as F
-from tinygrad_rnn.plots import BLUE, GREY, INK, ORANGE
 from tinygrad_rnn.training import error_rate
 
 

@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 
 import tinygrad_rnn as tr
+from examples.common.baselines import most_frequent
+from examples.common.experiment import Experiment, experiment
+from examples.common.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, draw_curves, draw_text
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import Tokens, most_frequent, read_text
+from tinygrad_rnn.data import Tokens, read_text
 from tinygrad_rnn.errors import InputError
-from tinygrad_rnn.experiment import Experiment, experiment
 from tinygrad_rnn.nn import functional as F
-from tinygrad_rnn.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, draw_curves, draw_text
 from tinygrad_rnn.training import accuracy
 
 TAGS = ("space", "keyword", "name", "string", "comment", "number", "operator")

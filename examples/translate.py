@@ -20,14 +20,14 @@ from functools import partial
 import numpy as np
 
 import tinygrad_rnn as tr
+from examples.common.dates import FORMATS, LANGUAGES, dates
+from examples.common.experiment import Experiment, Fit, experiment
+from examples.common.plots import BLUE, GREY, ORANGE, draw_curves, draw_weights
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import Batches, Tokens, pad_sequences, read_parts, read_tsv, split_at_random, words
-from tinygrad_rnn.data.dates import FORMATS, LANGUAGES, dates
 from tinygrad_rnn.data.tokens import BEGIN, END, PAD, UNKNOWN
 from tinygrad_rnn.decoding import beam_search, greedy_search, one_step
-from tinygrad_rnn.experiment import Experiment, Fit, experiment
 from tinygrad_rnn.nn import functional as F
-from tinygrad_rnn.plots import BLUE, GREY, ORANGE, draw_curves, draw_weights
 
 Pairs = list[tuple[list[str], list[str]]]  # sentences and their translations, as tokens
 

@@ -18,11 +18,11 @@ from functools import partial
 import numpy as np
 
 import tinygrad_rnn as tr
+from examples.common.experiment import Experiment, experiment
+from examples.common.plots import BLUE, GREEN, GREY, INK, ORANGE, draw_curves
 from tinygrad_rnn import nn
-from tinygrad_rnn.experiment import Experiment, experiment
 from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.optim import SGD, clip_grad_norm_
-from tinygrad_rnn.plots import BLUE, GREEN, GREY, INK, ORANGE, draw_curves
 from tinygrad_rnn.training import accuracy
 
 T, B, H = 200, 16, 32

@@ -23,7 +23,7 @@ from tinygrad_rnn.decoding import (
     one_step,
 )
 from tinygrad_rnn.errors import InputError, ShapeError
-from tinygrad_rnn.models import CharModel, CharModelConfig
+from tinygrad_rnn.language.model import CharModel, CharModelConfig
 
 SCORES = st.lists(st.floats(-30, 30), min_size=1, max_size=12).map(np.array)
 

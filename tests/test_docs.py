@@ -107,7 +107,7 @@ def test_commands_of_the_page_exist(page: Path) -> None:
 
 def check_command(words: list[str]) -> None:
     """The command line accepts these words; nothing is run."""
-    from tinygrad_rnn import cli
+    from tinygrad_rnn.cli import main as cli
 
     parser: argparse.ArgumentParser = cli.parser()
     try:

@@ -11,39 +11,31 @@ from typing import TYPE_CHECKING, Any
 from tinygrad_rnn import errors
 
 from tinygrad_rnn.tensor.tensor import Tensor  # isort: skip  (first: the ops and Tensor need each other)
-from tinygrad_rnn.tensor.backend import keep_freed_memory, manual_seed, synchronize
+from tinygrad_rnn.tensor.backend import keep_freed_memory, synchronize
+from tinygrad_rnn.tensor.checkpoint import checkpoint
 from tinygrad_rnn.tensor.creation import arange, full, ones, ones_like, rand, randn, zeros, zeros_like
-from tinygrad_rnn.tensor.functional import (
-    checkpoint,
-    grad,
-    grad_of,
-    hessian,
-    hvp,
-    jacobian,
-    jvp,
-    value_and_grad,
-    vjp,
-)
+from tinygrad_rnn.tensor.functional import grad, grad_of, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from tinygrad_rnn.tensor.fused import enable_fused, fused
+from tinygrad_rnn.tensor.mode import detect_anomaly, is_recording, no_grad
 from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.ops import *  # noqa: F403
 from tinygrad_rnn.tensor.ops import __all__ as _ops
-from tinygrad_rnn.tensor.recording import detect_anomaly, is_recording, no_grad
+from tinygrad_rnn.tensor.random import manual_seed
 
 if TYPE_CHECKING:
     from tinygrad_rnn import data as data
     from tinygrad_rnn import decoding as decoding
-    from tinygrad_rnn import experiment as experiment
-    from tinygrad_rnn import models as models
+    from tinygrad_rnn import kernels as kernels
+    from tinygrad_rnn import language as language
     from tinygrad_rnn import nn as nn
     from tinygrad_rnn import optim as optim
     from tinygrad_rnn import testing as testing
     from tinygrad_rnn import training as training
-    from tinygrad_rnn.replay import compile as compile
+    from tinygrad_rnn.compiler import compile as compile
 
 __version__ = "0.1.0"
 
-_LAZY = ("data", "decoding", "experiment", "models", "nn", "optim", "testing", "training")
+_LAZY = ("data", "decoding", "kernels", "language", "nn", "optim", "testing", "training")
 
 __all__ = [
     "Tensor",
@@ -83,7 +75,7 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
     if name == "compile":
-        return importlib.import_module(f"{__name__}.replay").compile
+        return importlib.import_module(f"{__name__}.compiler").compile
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

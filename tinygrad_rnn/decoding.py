@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .data.text import Vocabulary
-from .errors import InputError, ShapeError
-from .nn.ctc import check_counts
-from .tensor.backend import to_host
-from .tensor.recording import no_grad
-from .tensor.tensor import Tensor
+from tinygrad_rnn.data.text import Vocabulary
+from tinygrad_rnn.errors import InputError, ShapeError
+from tinygrad_rnn.nn.ctc import check_counts
+from tinygrad_rnn.tensor.backend import to_host
+from tinygrad_rnn.tensor.mode import no_grad
+from tinygrad_rnn.tensor.tensor import Tensor
 
 
 def choose(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_rnn.data import log_mel, mel_filters, shape_spectrum
-from tinygrad_rnn.data.sound import QUIET
+from tinygrad_rnn.data import log_mel, mel_filters
+from tinygrad_rnn.data.sound import QUIET, shape_spectrum
 from tinygrad_rnn.errors import InputError, ShapeError
 
 RATE = 8000

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from examples import caption
-from tinygrad_rnn.experiment import experiment
+from examples.common.experiment import experiment
 
 pytest.importorskip("matplotlib")
 sklearn = pytest.importorskip("sklearn.datasets")

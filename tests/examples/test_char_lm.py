@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from examples import char_lm
+from examples.common.experiment import experiment
 from tinygrad_rnn.data import Vocabulary
-from tinygrad_rnn.experiment import experiment
-from tinygrad_rnn.models import CharModel, CharModelConfig
+from tinygrad_rnn.language.model import CharModel, CharModelConfig
 
 
 def test_the_surprise_is_minus_the_logarithm_of_what_the_model_says() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 import tinygrad_rnn as tr
 from examples import forecast
+from examples.common.experiment import experiment
 from tinygrad_rnn.data import read_csv
-from tinygrad_rnn.experiment import experiment
 
 
 def test_the_sunspots_are_complete() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from examples import sentiment
-from tinygrad_rnn.experiment import experiment
+from examples.common.experiment import experiment
 
 
 def test_ones_own_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from examples import speech
-from tinygrad_rnn.experiment import experiment
+from examples.common.experiment import experiment
 
 pytest.importorskip("matplotlib")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from examples import tagging
+from examples.common.experiment import experiment
 from tinygrad_rnn.errors import InputError
-from tinygrad_rnn.experiment import experiment
 
 PROGRAM = '''def double(x):  # twice
     """Two of it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from examples import translate
-from tinygrad_rnn.experiment import experiment
+from examples.common.experiment import experiment
 
 pytest.importorskip("matplotlib")
 

@@ -18,10 +18,11 @@ PACKAGE = ROOT / "tinygrad_rnn"
 
 # Functions mutated as a whole, besides every derivative given to `op` in tensor/ops/ and what it calls there.
 FUNCTIONS = {
-    "nn/kernels.py": "rnn_vjp lstm_vjp _lstm_slopes gru_vjp _gru_slopes layer_norm_vjp _normalised cross_entropy_vjp",
+    "kernels/arrays.py": "rnn_vjp lstm_vjp _lstm_slopes gru_vjp _gru_slopes layer_norm_vjp _normalised "
+    "cross_entropy_vjp",
     "nn/cells.py": "rnn_cell _lstm_rows lstm_cell _gru_rows gru_cell _rnn_plain _lstm_plain _gru_plain add_biases "
     "gru_biases RNNCell.forward LSTMCell.forward GRUCell.forward",
-    "nn/extras.py": "Extras.project Extras.product Extras.norm extras_of",
+    "nn/recurrent_options.py": "Extras.project Extras.product Extras.norm extras_of",
     "nn/functional.py": "_rows cross_entropy nll_loss _classes _reduce_kept mse_loss l1_loss huber_loss "
     "binary_cross_entropy_with_logits _pair _difference _mask sequence_mask _layer_norm layer_norm dropout _reduce",
     "nn/layers.py": "Linear.forward Embedding.forward LayerNorm.forward",
@@ -30,8 +31,10 @@ FUNCTIONS = {
 }
 # Files mutated statement by statement but for these: they check arguments and word messages.
 STATEMENTS = {
-    "tensor/graph.py": "check_finite _where _freed",
+    "tensor/graph.py": "_freed",
+    "tensor/sweep.py": "check_finite _where",
     "tensor/functional.py": "_tensors _one _paired _checked_positions",
+    "tensor/checkpoint.py": "",
 }
 
 # Of Cosmic Ray's operators, those that make mistakes: a bit operator on floats raises, and a mutant that dies of a

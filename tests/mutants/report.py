@@ -53,7 +53,7 @@ AREAS = {
         "the laws of the test kit on seeded cases of the op's row in the table of domains, and the nearest tests.",
     ),
     "Layers": (
-        "nn/",
+        ("nn/", "kernels/"),
         "The backward kernels, the equations of the cells, the losses, and how layers unroll. The oracles are the "
         "tests of `tests/nn`, by what they compare with.",
     ),

@@ -70,7 +70,9 @@ def test_one_sequence_and_a_state() -> None:
 def test_each_row_is_projected_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = []
     linear = tr.linear
-    monkeypatch.setattr("tinygrad_rnn.nn.extras.ops.linear", lambda x, *rest: rows.append(x.shape) or linear(x, *rest))
+    monkeypatch.setattr(
+        "tinygrad_rnn.nn.recurrent_options.ops.linear", lambda x, *rest: rows.append(x.shape) or linear(x, *rest)
+    )
     embedding, layer = tr.nn.Embedding(5, 2), tr.nn.RNN(2, 3)
     layer(np.zeros((7, 2), int), embedding=embedding)
     layer(np.zeros((2, 2), int), embedding=embedding)

@@ -16,7 +16,7 @@ import tinygrad_rnn as tr
 from tests.nn.test_cells import CELLS
 from tests.nn.test_recurrent import EVERY, FORWARD, LAYERS, OF_A_LAYER, both_graphs, each_kind
 from tests.reference import GATES, assert_close, sigmoid
-from tinygrad_rnn.tensor.backend import generator
+from tinygrad_rnn.tensor.random import generator
 from tinygrad_rnn.testing import check_recurrent
 
 BOTH: dict[str, Any] = {"layer_norm": True, "recurrent_dropout": 0.4}

@@ -405,7 +405,7 @@ def test_what_was_there_before_a_checkpoint_comes_back_as_it_is():
 
 
 def test_nested_checkpoints_replay_decisions_and_draws():
-    from tinygrad_rnn.tensor.functional import replayable
+    from tinygrad_rnn.tensor.checkpoint import replayable
 
     mode = {"scale": 10.0}
     x = t(np.ones(50), True)
@@ -499,7 +499,7 @@ def test_checkpoint_replays_random_draws():
 
 
 def test_checkpoint_replays_decisions():
-    from tinygrad_rnn.tensor.functional import replayable
+    from tinygrad_rnn.tensor.checkpoint import replayable
 
     mode = {"training": True}
     x = t([2.0], True)
@@ -514,7 +514,7 @@ def test_checkpoint_replays_decisions():
 
 
 def test_decisions_are_replayed_in_their_order():
-    from tinygrad_rnn.tensor.functional import replayable
+    from tinygrad_rnn.tensor.checkpoint import replayable
 
     settings = [2.0, 30.0, 400.0]
     x = t([1.0, 5.0], True)

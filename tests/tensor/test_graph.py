@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.tensor import graph, ops
+from tinygrad_rnn.tensor import ops, sweep
 
 
 def leaf(data, dtype="float64"):
@@ -206,13 +206,13 @@ def test_contributions_are_cast_to_the_source_dtype():
 
 def test_the_products_of_many_steps_are_batched(monkeypatch):
     flushed = []
-    flush = graph.Gradients.flush
+    flush = sweep.Gradients.flush
 
     def counted(self, node):
         flushed.append(len(self.pairs[node].xs))
         flush(self, node)
 
-    monkeypatch.setattr(graph.Gradients, "flush", counted)
+    monkeypatch.setattr(sweep.Gradients, "flush", counted)
     rng = np.random.default_rng(0)
     w, h, expected = leaf(rng.standard_normal((3, 3)) * 0.3), tr.Tensor(rng.standard_normal((64, 3))), 0.0
     states = []

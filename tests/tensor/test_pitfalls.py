@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.tensor import graph
+from tinygrad_rnn.tensor import sweep
 from tinygrad_rnn.testing import check_gradients
 
 
@@ -112,8 +112,8 @@ def test_slices_share_one_buffer(monkeypatch):
         made.append(1)
         return zeros_beside(*args)
 
-    zeros_beside = graph.zeros_beside
-    monkeypatch.setattr(graph, "zeros_beside", counted)
+    zeros_beside = sweep.zeros_beside
+    monkeypatch.setattr(sweep, "zeros_beside", counted)
     x = leaf(np.ones((50, 3)))
     tr.stack([x_t * 2 for x_t in x]).sum().backward()
     assert len(made) == 1
@@ -418,7 +418,7 @@ def test_arrays_that_a_function_makes_let_the_complex_step_through():
 
     def f(x):
         start, mask = tr.zeros(3, dtype=x.dtype), tr.Tensor([1, 0, 2], dtype=x.dtype)
-        with tr.tensor.backend.own_generator(np.random.default_rng(0).bit_generator.state):
+        with tr.tensor.random.own_generator(np.random.default_rng(0).bit_generator.state):
             return tr.nn.functional.dropout(tr.sin(x + start) * mask + tr.full((3,), 0.5, dtype=x.dtype))
 
     check_gradients(f, np.array([0.1, 0.2, 0.3]), analytic=True)

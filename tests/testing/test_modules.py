@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import nn
-from tinygrad_rnn.tensor.backend import generator
+from tinygrad_rnn.tensor.random import generator
 from tinygrad_rnn.testing import GradientError, Integer, KinkError, LawError, check_module
 from tinygrad_rnn.testing.modules import check_case
 from tinygrad_rnn.testing.strategies import arrays, shapes

@@ -14,7 +14,7 @@ from hypothesis import given
 import tinygrad_rnn as tr
 from tests.profiles import examples
 from tinygrad_rnn import nn
-from tinygrad_rnn.tensor.backend import generator
+from tinygrad_rnn.tensor.random import generator
 from tinygrad_rnn.testing import LawError, check_recurrent
 from tinygrad_rnn.testing.domains import RandomChoose
 from tinygrad_rnn.testing.recurrent import check_case

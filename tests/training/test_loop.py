@@ -15,14 +15,13 @@ import pytest
 import tinygrad_rnn as tr
 from tinygrad_rnn import data, nn, optim
 from tinygrad_rnn.errors import InputError, NonFiniteError
-from tinygrad_rnn.models import CharModel, CharModelConfig
+from tinygrad_rnn.language.model import CharModel, CharModelConfig
+from tinygrad_rnn.language.task import NextCharacter, bits_per_char
 from tinygrad_rnn.training import (
     SCHEDULES,
     Budget,
     LoopState,
     MetricsLog,
-    NextCharacter,
-    bits_per_char,
     interruptible,
     read_metrics,
     train,

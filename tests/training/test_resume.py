@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.cli import main
+from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.errors import CheckpointError, InputError
-from tinygrad_rnn.training import NextCharacter, RunFolder, load_checkpoint, read_metrics, truncate_metrics
+from tinygrad_rnn.language.task import NextCharacter
+from tinygrad_rnn.training import RunFolder, load_checkpoint, read_metrics, truncate_metrics
 
 TEXT = "".join(f"the {a} of the {b} is {(7 * i) % 11}.\n" for i in range(12) for a in "abc" for b in ("sun", "moon"))
 SMALL = ["--hidden=12", "--embedding=6", "--seq-len=12", "--batch=3", "--threads=1", "--layers=2", "--dropout=0.3"]
@@ -108,7 +109,8 @@ def test_a_longer_run_goes_on_to_the_new_total(text: Path, tmp_path: Path, capsy
 # calls that write. What the last one leaves is compared by the test.
 KILLS = """
 import os, sys
-from tinygrad_rnn import cli, data, decoding, models, optim, training
+from tinygrad_rnn import data, decoding, language, optim, training
+from tinygrad_rnn.cli import main as cli
 from tinygrad_rnn.training import checkpoint
 
 def dying(real, counter):

@@ -10,16 +10,8 @@ from pathlib import Path
 import pytest
 
 from tinygrad_rnn.errors import InputError
-from tinygrad_rnn.training import (
-    LiveDisplay,
-    MetricsLog,
-    PlainDisplay,
-    RunFolder,
-    display_for,
-    free_run,
-    plot_loss,
-    read_metrics,
-)
+from tinygrad_rnn.language.picture import plot_loss
+from tinygrad_rnn.training import LiveDisplay, MetricsLog, PlainDisplay, RunFolder, display_for, free_run, read_metrics
 
 RECORDS = [
     {"step": n, "loss": 3.0 / n, "bits_per_char": 4.3 / n, "chars_per_second": 1000.0 * n}

@@ -1,21 +1,10 @@
-"""Files as arrays, text as ids, examples as batches, and the simple models that a network has to beat."""
+"""Files as arrays, text as ids, examples as batches."""
 
 from __future__ import annotations
 
-from .baselines import (
-    Baseline,
-    NGram,
-    bag_of_words,
-    join_templates,
-    lzma_bits,
-    measure_baselines,
-    most_frequent,
-    simple_forecasts,
-)
-from .batches import Batches, folds, last_values, pad_sequences, split_at_random, split_in_time
-from .corpus import Corpus, read_corpus, size_of
-from .fetch import SETS, DataFile, DataSet, fetch
-from .readers import (
+from tinygrad_rnn.data.batches import Batches, folds, last_values, pad_sequences, split_at_random, split_in_time
+from tinygrad_rnn.data.fetch import SETS, DataFile, DataSet, fetch
+from tinygrad_rnn.data.readers import (
     Labelled,
     Recording,
     Table,
@@ -27,23 +16,20 @@ from .readers import (
     read_tsv,
     read_wav,
 )
-from .sequences import Chunk, Passage, Streams, passage
-from .sound import log_mel, mel_filters, shape_spectrum
-from .text import Ids, Vocabulary, default_text, read_blocks, read_text, read_texts, split_held_out
-from .tokens import BEGIN, END, PAD, UNKNOWN, Tokens, words
+from tinygrad_rnn.data.sequences import Chunk, Passage, Streams, passage
+from tinygrad_rnn.data.sound import log_mel, mel_filters, shape_spectrum
+from tinygrad_rnn.data.text import Ids, Vocabulary, default_text, read_blocks, read_text, read_texts, split_held_out
+from tinygrad_rnn.data.tokens import BEGIN, END, PAD, UNKNOWN, Tokens, words
 
 __all__ = [
     "BEGIN",
-    "Baseline",
     "Batches",
     "Chunk",
-    "Corpus",
     "DataFile",
     "DataSet",
     "END",
     "Ids",
     "Labelled",
-    "NGram",
     "PAD",
     "Passage",
     "Recording",
@@ -53,21 +39,15 @@ __all__ = [
     "Tokens",
     "UNKNOWN",
     "Vocabulary",
-    "bag_of_words",
     "default_text",
     "fetch",
     "folds",
-    "join_templates",
     "last_values",
     "log_mel",
-    "lzma_bits",
-    "measure_baselines",
     "mel_filters",
-    "most_frequent",
     "pad_sequences",
     "passage",
     "read_blocks",
-    "read_corpus",
     "read_csv",
     "read_idx",
     "read_labelled",
@@ -78,8 +58,6 @@ __all__ = [
     "read_tsv",
     "read_wav",
     "shape_spectrum",
-    "simple_forecasts",
-    "size_of",
     "split_at_random",
     "split_held_out",
     "split_in_time",

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from tinygrad_rnn.errors import InputError
 
 Numbers = npt.NDArray[np.int64]
 

@@ -19,7 +19,7 @@ from pathlib import Path, PureWindowsPath
 from shutil import copyfileobj
 from typing import IO, TYPE_CHECKING
 
-from ..errors import InputError
+from tinygrad_rnn.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -22,9 +22,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
-from .batches import split_at_random
-from .text import read_text, unreadable
+from tinygrad_rnn.data.batches import split_at_random
+from tinygrad_rnn.data.text import read_text, unreadable
+from tinygrad_rnn.errors import InputError
 
 Row = TypeVar("Row")
 Name = str | PathLike[str]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
-from .text import Ids
+from tinygrad_rnn.data.text import Ids
+from tinygrad_rnn.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, ShapeError
+from tinygrad_rnn.errors import InputError, ShapeError
 
 Floats = npt.NDArray[np.floating[Any]]
 QUIET = 1e-8

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from tinygrad_rnn.errors import InputError
 
 Ids = npt.NDArray[np.integer[Any]]  # int32, or as small as the vocabulary allows
 

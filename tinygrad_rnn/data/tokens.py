@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from tinygrad_rnn.errors import InputError
 
 PAD, UNKNOWN, BEGIN, END = "<pad>", "<unk>", "<bos>", "<eos>"
 """Tokens that no text has: what fills a sequence up, what the vocabulary lacks, before the first, after the last."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from tinygrad_rnn.kernels.switch import enable_fast, fast_enabled
 from tinygrad_rnn.nn import functional, init
 from tinygrad_rnn.nn.attention import AdditiveAttention, DotAttention, MultiheadAttention, TransformerEncoderLayer
 from tinygrad_rnn.nn.cells import GRUCell, LSTMCell, RNNCell, gru_cell, lstm_cell, rnn_cell
 from tinygrad_rnn.nn.convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
-from tinygrad_rnn.nn.fast import enable_fast, fast_enabled
 from tinygrad_rnn.nn.layers import (
     ELU,
     GELU,

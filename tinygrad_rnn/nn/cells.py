@@ -4,7 +4,7 @@
 `gru_step` do the same as one node of the graph, with a kernel; what the kernel needs on its way back is part
 of the step's output. All of them take the *projected* input, `x_t W_ihᵀ` and what bias goes with it: a layer
 projects a whole sequence at once. What `extras` may add to the equations, layer normalisation and recurrent dropout,
-is in `nn/extras.py`.
+is in `nn/recurrent_options.py`.
 
 The modules `RNNCell`, `LSTMCell` and `GRUCell` add the weights, named and laid out as PyTorch does.
 """
@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
-from tinygrad_rnn.nn import init, kernels
-from tinygrad_rnn.nn.extras import PLAIN, Extras, extras_of, make_norms
+from tinygrad_rnn.kernels import arrays as kernels
+from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.functional import as_tensor, check_sizes
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.parameter import Parameter
+from tinygrad_rnn.nn.recurrent_options import PLAIN, Extras, extras_of, make_norms
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import Array, namespace, zeros_beside
 from tinygrad_rnn.tensor.fused import fused

@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
-from tinygrad_rnn.nn import ctc, kernels
+from tinygrad_rnn.kernels import arrays as kernels
+from tinygrad_rnn.nn import ctc
 from tinygrad_rnn.nn.windows import avg_pool1d, avg_pool2d, conv1d, conv2d, max_pool1d, max_pool2d
-from tinygrad_rnn.tensor import backend, ops
+from tinygrad_rnn.tensor import backend, ops, random
 from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.checkpoint import replayable
 from tinygrad_rnn.tensor.creation import arange
-from tinygrad_rnn.tensor.functional import replayable
 from tinygrad_rnn.tensor.fused import fused
+from tinygrad_rnn.tensor.mode import no_grad, recorder, replayed
 from tinygrad_rnn.tensor.ops.arithmetic import times
-from tinygrad_rnn.tensor.recording import no_grad, recorder, replayed
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 __all__ = [
@@ -444,7 +445,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     x = as_tensor(x)
     if not training or p == 0:
         return x
-    drawn = backend.generator().random(x.shape, dtype="float32")
+    drawn = random.generator().random(x.shape, dtype="float32")
     scale = 0.0 if p == 1 else 1 / (1 - p)
     mask = box(backend.beside(x._array, (drawn >= p) * scale, x.dtype), None)
     return x * mask

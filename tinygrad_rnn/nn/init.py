@@ -11,7 +11,7 @@ import math
 from typing import Any, TypeVar
 
 from tinygrad_rnn.errors import ShapeError
-from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -35,12 +35,12 @@ T = TypeVar("T", bound=Tensor)
 
 def uniform(shape: tuple[int, ...], low: float, high: float, *, generator: Any = None) -> Array:
     """A float64 array drawn from U(low, high)."""
-    return (generator or backend.generator()).uniform(low, high, shape)
+    return (generator or random.generator()).uniform(low, high, shape)
 
 
 def normal(shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Array:
     """A float64 array drawn from N(mean, std²)."""
-    return (generator or backend.generator()).normal(mean, std, shape)
+    return (generator or random.generator()).normal(mean, std, shape)
 
 
 def uniform_(parameter: T, low: float = 0.0, high: float = 1.0, *, generator: Any = None) -> T:

@@ -13,8 +13,8 @@ from typing import Any, Self, overload
 from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.nn.parameter import Parameter
 from tinygrad_rnn.tensor import backend
-from tinygrad_rnn.tensor.functional import replayable
-from tinygrad_rnn.tensor.recording import replayed
+from tinygrad_rnn.tensor.checkpoint import replayable
+from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
 

@@ -31,10 +31,10 @@ from tinygrad_rnn.nn.cells import (
     transposed,
     zeros_for,
 )
-from tinygrad_rnn.nn.extras import PLAIN, Extras, check_recurrent_dropout, extras_of, make_norms
 from tinygrad_rnn.nn.functional import check_lengths, check_probability, check_sizes, dropout
 from tinygrad_rnn.nn.layers import Embedding
 from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.nn.recurrent_options import PLAIN, Extras, check_recurrent_dropout, extras_of, make_norms
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import Array, asarray, namespace
 from tinygrad_rnn.tensor.op import op

@@ -8,7 +8,7 @@ from typing import Any
 
 from tinygrad_rnn.errors import NonFiniteError
 from tinygrad_rnn.tensor.backend import Array, namespace, quiet
-from tinygrad_rnn.tensor.recording import replayed
+from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
-from tinygrad_rnn.tensor.recording import replayed
+from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
 

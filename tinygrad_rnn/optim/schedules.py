@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tinygrad_rnn.optim.optimizer import Optimizer
-from tinygrad_rnn.tensor.recording import replayed
+from tinygrad_rnn.tensor.mode import replayed
 
 
 class Schedule:

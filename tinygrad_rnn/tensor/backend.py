@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ShapeError
-from tinygrad_rnn.tensor.recording import replayed
+from tinygrad_rnn.tensor.mode import replayed
 
 Array: TypeAlias = Any  # numpy.ndarray, cupy.ndarray or another array of the standard
 DType: TypeAlias = Any
@@ -378,33 +377,6 @@ def pad(x: Array, widths: Sequence[tuple[int, int]], value: float = 0) -> Array:
     return xp.asarray(np.pad(np.asarray(x), widths, constant_values=value))
 
 
-_own_generator: ContextVar[np.random.Generator | None] = ContextVar("own_generator", default=None)
-_generator: np.random.Generator | None = None  # made at the first draw: numpy.random is slow to import
-
-
-@replayed
-def manual_seed(seed: int) -> None:
-    """Seed every random draw of the library: weights, dropout masks, `randn`, `rand`.
-
-    >>> manual_seed(0)
-    """
-    global _generator
-    if (own := _own_generator.get()) is not None:  # inside a checkpointed segment
-        own.bit_generator.state = np.random.default_rng(seed).bit_generator.state
-        return
-    _generator = np.random.default_rng(seed)
-
-
-def generator() -> np.random.Generator:
-    """The library's NumPy generator. Draws are made on the host and moved, so a seed means the same on any device."""
-    global _generator
-    if (own := _own_generator.get()) is not None:
-        return own
-    if _generator is None:
-        _generator = np.random.default_rng()
-    return _generator
-
-
 def nearly_equal(a: Array, b: Array) -> bool:
     """Whether two arrays are equal up to rounding; NaN equals NaN."""
     if a.shape != b.shape or a.dtype != b.dtype:
@@ -445,18 +417,6 @@ def synchronize(device: str) -> None:
     if device != "cpu":
         cupy = _cupy()
         cupy.cuda.Device(int(device.partition(":")[2])).synchronize()
-
-
-@contextlib.contextmanager
-def own_generator(state: Any) -> Iterator[np.random.Generator]:
-    """Inside, `generator()` is a new one in `state`, for this thread alone: what a checkpointed segment draws from."""
-    own = np.random.default_rng()
-    own.bit_generator.state = state
-    token = _own_generator.set(own)
-    try:
-        yield own
-    finally:
-        _own_generator.reset(token)
 
 
 def render(x: Array, prefix: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.backend import namespace
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -81,7 +81,7 @@ def randn(
     >>> tr.randn(2, 3).shape
     (2, 3)
     """
-    draws = (generator or backend.generator()).standard_normal(_shape(shape))
+    draws = (generator or random.generator()).standard_normal(_shape(shape))
     return Tensor(draws, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
@@ -93,5 +93,5 @@ def rand(
     generator: Any = None,
 ) -> Tensor:
     """Uniform draws from [0, 1): `tr.rand(2, 3)`. From `generator` (NumPy's) or the one that `manual_seed` seeds."""
-    draws = (generator or backend.generator()).random(_shape(shape))
+    draws = (generator or random.generator()).random(_shape(shape))
     return Tensor(draws, dtype=dtype, device=device, requires_grad=requires_grad)

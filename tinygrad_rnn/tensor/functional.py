@@ -6,30 +6,18 @@ rules on Tensors instead of raw arrays, and so records itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from tinygrad_rnn.errors import ShapeError
-from tinygrad_rnn.tensor import backend, ops
+from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import namespace
 from tinygrad_rnn.tensor.creation import zeros_like
-from tinygrad_rnn.tensor.graph import (
-    Gradients,
-    Node,
-    Pairs,
-    Part,
-    Product,
-    check_finite,
-    newest_first,
-    next_serial,
-    sweep,
-)
-from tinygrad_rnn.tensor.recording import is_recording, record
+from tinygrad_rnn.tensor.graph import Node, Part, Product, newest_first, next_serial
+from tinygrad_rnn.tensor.mode import is_recording, record
+from tinygrad_rnn.tensor.sweep import Gradients, Pairs, check_finite, sweep
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
-V = TypeVar("V")
 Function = Callable[..., Any]
 
 
@@ -336,130 +324,3 @@ def hvp(f: Function, primals: Sequence[Any], vectors: Sequence[Any]) -> tuple[Te
     reached = [(s, v) for s, v in zip(slopes, vectors, strict=True) if s._node is not None]
     outer = _differentiated_further((y,), xs, vectors)
     return _grad([s for s, _ in reached], xs, [v for _, v in reached], outer, outer)
-
-
-# --- checkpoint -------------------------------------------------------------------------------------------------------
-
-_decisions: ContextVar[tuple[tuple[list[Any], bool], ...]] = ContextVar("decisions", default=())
-
-
-def replayable(value: V) -> V:
-    """`value`, remembered: where a checkpointed segment is replayed, what it was at the first run.
-
-    A layer passes what it decides by (its train/eval mode, say) through this, so that a replay decides the same.
-    """
-    for taken, replaying in _decisions.get():  # the outermost segment first: what it replays, those inside take over
-        if replaying:
-            value = taken.pop(0)
-        else:
-            taken.append(value)
-    return value
-
-
-@contextmanager
-def _deciding(taken: list[Any], replaying: bool) -> Iterator[None]:
-    # a replay is complete in itself: it runs in whatever backward comes
-    token = _decisions.set(((taken, True),) if replaying else (*_decisions.get(), (taken, False)))
-    try:
-        yield
-    finally:
-        _decisions.reset(token)
-
-
-class _Segment:
-    """The plan of a checkpointed segment: runs it again, and sweeps what it then recorded."""
-
-    name = "checkpoint"
-
-    def __init__(self, run: Callable[[], Tensor], state: Any, taken: list[Any], value: Any) -> None:
-        self.run, self.state, self.taken, self.value = run, state, taken, value
-
-    def replay(self) -> Tensor:
-        """The segment's output, recorded, with the random numbers and the decisions of the first run."""
-        with record(), backend.own_generator(self.state), _deciding(list(self.taken), True):
-            y = self.run()
-        if not backend.nearly_equal(y._array, self.value):
-            raise RuntimeError(
-                "checkpoint: the function gave other values when it was replayed than in the first run. Something that "
-                "it reads has changed in between (assign_ or an optimiser step before the backward, a generator of "
-                "its own, a global): the gradient would be that of another function"
-            )
-        return y
-
-    def pull(self, g: Any, kept: tuple[Node, ...]) -> Sequence[Any]:
-        floor = next_serial()
-        y = self.replay()
-        results = sweep([y._node], [g], Gradients(), floor=floor) if y._node else {}
-        return [results.pop(s, None) for s in kept]
-
-    def pull_recorded(self, node: Node, g: Tensor) -> Sequence[Any]:
-        return pull_through(self.replay, node.kept, g)
-
-
-def checkpoint(f: Function, *args: Any) -> Any:
-    """`f(*args)` without keeping what is inside: the backward runs `f` again. Gradients are the same, memory is less.
-
-    `f` returns Tensors, alone or in nested tuples and lists; it may close over anything, and gradients reach what it
-    closes over. Random draws and the layers' train/eval modes are replayed as they were. Higher orders work.
-
-    Raises `RuntimeError` in the backward if the replay gives other values than the first run: a weight was changed in
-    between, say.
-
-    >>> import tinygrad_rnn as tr
-    >>> x = tr.Tensor([1.0, 2.0], requires_grad=True)
-    >>> tr.checkpoint(lambda v: v.tanh() * v, x).sum().backward()
-    >>> x.grad.shape
-    (2,)
-    """
-    if not is_recording():
-        return f(*args)
-    taken: list[Any] = []
-    drawn_from = backend.generator()
-    state = drawn_from.bit_generator.state
-    floor = next_serial()
-    with _deciding(taken, False), backend.own_generator(state) as own:
-        y = f(*args)
-    drawn_from.bit_generator.state = own.bit_generator.state
-    recorded = [i for i, t in enumerate(_tensors_in(y)) if t._node is not None]
-    if not recorded:
-        return y
-    outputs = [_tensors_in(y)[i] for i in recorded]
-    inner = _pack(outputs)
-    if inner._node.serial < floor:
-        return y
-    sources = tuple(node for node in newest_first([inner._node], floor) if node.serial < floor)
-
-    def run() -> Any:  # the same outputs, whether or not a leaf still requires a gradient
-        tensors = _tensors_in(f(*args))
-        return _pack([tensors[i] for i in recorded])
-
-    segment = _Segment(run, state, taken, inner._array)
-    packed = box(inner._array, Node(segment, sources, sources, inner.shape, inner.dtype))
-    return _replaced(y, iter([packed] if len(outputs) == 1 else _unpacked(packed, outputs)))
-
-
-def _tensors_in(y: Any) -> list[Any]:
-    """The tensors in nested tuples and lists, in order."""
-    if isinstance(y, Tensor):
-        return [y]
-    return [t for part in y for t in _tensors_in(part)] if isinstance(y, tuple | list) else []
-
-
-def _replaced(y: Any, new: Iterator[Tensor]) -> Any:
-    """`y` with `new` in the place of its tensors with a history."""
-    if isinstance(y, Tensor):
-        return next(new) if y._node is not None else y
-    return type(y)([_replaced(part, new) for part in y]) if isinstance(y, tuple | list) else y
-
-
-def _pack(outputs: Sequence[Tensor]) -> Any:
-    """Several tensors as one: a node has one output."""
-    return outputs[0] if len(outputs) == 1 else ops.concatenate([ops.reshape(o, (-1,)) for o in outputs])
-
-
-def _unpacked(packed: Tensor, outputs: Sequence[Tensor]) -> Iterator[Tensor]:
-    """The parts of `packed`, with the shapes and dtypes that `outputs` have."""
-    start = 0
-    for like in outputs:
-        yield ops.astype(ops.reshape(packed[start : start + like.size], like.shape), like.dtype)
-        start += like.size

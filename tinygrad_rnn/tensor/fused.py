@@ -14,8 +14,8 @@ from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, as_array
 from tinygrad_rnn.tensor.functional import pull_through
 from tinygrad_rnn.tensor.graph import Node
+from tinygrad_rnn.tensor.mode import TRACED, recording
 from tinygrad_rnn.tensor.op import Op, Vjp, boxed, counted, explained, trace, unbox
-from tinygrad_rnn.tensor.recording import TRACED, recording
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 P = ParamSpec("P")

@@ -24,7 +24,7 @@ from tinygrad_rnn.errors import BackendMismatchError, ShapeError, TinygradRnnErr
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, as_array
 from tinygrad_rnn.tensor.graph import Node, Watch
-from tinygrad_rnn.tensor.recording import TRACED, recording, users_line
+from tinygrad_rnn.tensor.mode import TRACED, recording, users_line
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 P = ParamSpec("P")

@@ -9,8 +9,9 @@ from typing import Any, NoReturn, TypeAlias
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ImmutableError, ShapeError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, DType
-from tinygrad_rnn.tensor.graph import Gradients, Node, Watch, leaf, sweep, write_gradients
-from tinygrad_rnn.tensor.recording import replayed
+from tinygrad_rnn.tensor.graph import Node, Watch, leaf
+from tinygrad_rnn.tensor.mode import replayed
+from tinygrad_rnn.tensor.sweep import Gradients, sweep, write_gradients
 
 Axis: TypeAlias = int | tuple[int, ...] | None
 

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.tensor.backend import is_complex, is_floating, namespace, own_generator
+from tinygrad_rnn.tensor.backend import is_complex, is_floating, namespace
 from tinygrad_rnn.tensor.graph import leaf, newest_first
+from tinygrad_rnn.tensor.random import own_generator
 from tinygrad_rnn.tensor.tensor import Tensor, box
 from tinygrad_rnn.testing.domains import Distinct, Domain, laid_out
 from tinygrad_rnn.testing.errors import KinkError

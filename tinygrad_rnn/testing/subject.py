@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from tinygrad_rnn import nn
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor import ops
-from tinygrad_rnn.tensor.backend import own_generator
 from tinygrad_rnn.tensor.functional import grad
 from tinygrad_rnn.tensor.graph import leaf
+from tinygrad_rnn.tensor.random import own_generator
 from tinygrad_rnn.tensor.tensor import Tensor, box
 from tinygrad_rnn.testing.domains import Choose, RandomChoose
 

@@ -4,16 +4,20 @@ folder.
 
 from __future__ import annotations
 
-from .bptt import tbptt
-from .checkpoint import Checkpoint, clear_stale, load_checkpoint, rename_checkpoint, save_checkpoint
-from .display import Display, LiveDisplay, PlainDisplay, Silent, display_for
-from .language import NextCharacter, bits_per_char, character_bits
-from .loop import SCHEDULES, Budget, LoopState, Outcome, Task, interruptible, train, warmup_cosine
-from .metrics import MetricsLog, read_metrics, truncate_metrics
-from .plot import plot_loss
-from .run import RunFolder, free_run
-from .scores import accuracy, edit_distance, error_rate, perplexity
-from .snapshot import Carrying, restore, snapshot
+from tinygrad_rnn.training.bptt import tbptt
+from tinygrad_rnn.training.checkpoint import (
+    Checkpoint,
+    clear_stale,
+    load_checkpoint,
+    rename_checkpoint,
+    save_checkpoint,
+)
+from tinygrad_rnn.training.display import Display, LiveDisplay, PlainDisplay, Silent, display_for
+from tinygrad_rnn.training.log import MetricsLog, read_metrics, truncate_metrics
+from tinygrad_rnn.training.loop import SCHEDULES, Budget, LoopState, Outcome, Task, interruptible, train, warmup_cosine
+from tinygrad_rnn.training.metrics import accuracy, edit_distance, error_rate, perplexity
+from tinygrad_rnn.training.resume import Carrying, restore, snapshot
+from tinygrad_rnn.training.run import RunFolder, free_run
 
 __all__ = [
     "SCHEDULES",
@@ -24,15 +28,12 @@ __all__ = [
     "LiveDisplay",
     "LoopState",
     "MetricsLog",
-    "NextCharacter",
     "Outcome",
     "PlainDisplay",
     "RunFolder",
     "Silent",
     "Task",
     "accuracy",
-    "bits_per_char",
-    "character_bits",
     "clear_stale",
     "display_for",
     "edit_distance",
@@ -41,7 +42,6 @@ __all__ = [
     "interruptible",
     "load_checkpoint",
     "perplexity",
-    "plot_loss",
     "read_metrics",
     "rename_checkpoint",
     "restore",

@@ -21,9 +21,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..errors import InputError
-from ..tensor.backend import is_floating
-from ..tensor.tensor import Tensor
+from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.tensor.backend import is_floating
+from tinygrad_rnn.tensor.tensor import Tensor
 
 
 def tbptt(

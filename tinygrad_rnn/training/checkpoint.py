@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import CheckpointError
+from tinygrad_rnn.errors import CheckpointError
 
 FORMAT = "tinygrad-rnn checkpoint"
 VERSION = 1

@@ -20,11 +20,11 @@ from time import perf_counter
 from types import FrameType
 from typing import Any, Protocol
 
-from ..errors import InputError, NonFiniteError
-from ..optim import ReduceLROnPlateau, Schedule, clip_grad_norm_
-from ..tensor.tensor import Tensor
-from .display import Display, Silent
-from .metrics import MetricsLog
+from tinygrad_rnn.errors import InputError, NonFiniteError
+from tinygrad_rnn.optim import ReduceLROnPlateau, Schedule, clip_grad_norm_
+from tinygrad_rnn.tensor.tensor import Tensor
+from tinygrad_rnn.training.display import Display, Silent
+from tinygrad_rnn.training.log import MetricsLog
 
 
 class Task(Protocol):

@@ -1,83 +1,91 @@
-"""`metrics.jsonl`: one JSON object a line, written as it happens, so that a run can be followed and survives
-a crash.
-"""
+"""How good predictions are: accuracy, error rate, perplexity."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from types import TracebackType
+import math
+from collections.abc import Hashable, Sequence
 from typing import Any
 
+import numpy as np
 
-class MetricsLog:
-    """Appends records to a file, a line each, whole lines only. Use it as a context manager, or `close()` it.
+from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.tensor.backend import to_host
+from tinygrad_rnn.tensor.tensor import Tensor
 
-    Numbers that are not finite become null: JSON has no NaN.
 
-        >>> import tempfile
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> with MetricsLog(Path(folder.name) / "metrics.jsonl") as log:
-        ...     log.write({"step": 1, "loss": 4.6})
-        >>> read_metrics(Path(folder.name) / "metrics.jsonl")
-        [{'step': 1, 'loss': 4.6}]
-        >>> folder.cleanup()
+def accuracy(predicted: Any, targets: Any, mask: Any = None) -> float:
+    """The share of the predicted ids that are the targets: arrays or Tensors of one shape, on any device.
+
+    Where `mask`, booleans of that shape, is False, nothing counts. NaN if nothing does. Raises `ShapeError` if the
+    shapes differ.
+
+    >>> accuracy([1, 2, 3, 3], [1, 2, 0, 3])
+    0.75
     """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
-
-    def write(self, record: Mapping[str, float]) -> None:
-        """Append one record; on an OSError (no space) none of it."""
-        finite = {k: v if abs(v) < float("inf") else None for k, v in record.items()}
-        line = (json.dumps(finite) + "\n").encode()
-        whole = self._file.seek(0, os.SEEK_END)
-        try:
-            while line:  # where there is room for a part of it, only writing the rest tells what is wrong
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            self._file.truncate(whole)
-            error.filename = error.filename or self._file.name
-            raise
-
-    def sync(self) -> None:
-        """Wait until what was written is on the disk."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file; nothing can be written afterwards."""
-        self._file.close()
-
-    def __enter__(self) -> MetricsLog:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+    a, b = _host(predicted), _host(targets)
+    if a.shape != b.shape:
+        raise ShapeError(f"accuracy: the shapes must be equal, got {a.shape} and {b.shape}")
+    return _mean("accuracy", a == b, mask)
 
 
-def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; a last line left half written by a killed process is passed over."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
+    """How many insertions, deletions and substitutions make `b` of `a` (Levenshtein, Soviet Physics Doklady 10, 1966):
+    strings, lists of words, ids.
 
+    One row of the table of Wagner and Fischer (1974) after the other, each in a few operations of NumPy.
 
-def truncate_metrics(path: str | os.PathLike[str], step: int) -> None:
-    """Forget what a `metrics.jsonl` says of the steps after `step`: a run that goes on from there writes it again.
-
-    A line that a killed process left half written goes, too; a file that is missing stays so.
+    >>> edit_distance("kitten", "sitting")
+    3
     """
-    path = Path(path)
-    if not path.exists():
-        return
-    kept = 0
-    with open(path, "rb") as file:
-        for line in file:
-            try:
-                if not line.endswith(b"\n") or json.loads(line)["step"] > step:
-                    break
-            except (ValueError, KeyError, TypeError):
-                break
-            kept += len(line)
-    os.truncate(path, kept)
+    numbers: dict[Hashable, int] = {}
+    x, y = (np.array([numbers.setdefault(token, len(numbers)) for token in tokens], np.int64) for tokens in (a, b))
+    places = np.arange(len(y) + 1)
+    row = places
+    for token in x:
+        best = row + 1  # token deleted
+        np.minimum(best[1:], row[:-1] + (y != token), out=best[1:])  # kept or replaced
+        row = np.minimum.accumulate(best - places) + places  # then what is inserted
+    return int(row[-1])
+
+
+def error_rate(predicted: Sequence[Sequence[Hashable]], targets: Sequence[Sequence[Hashable]]) -> float:
+    """The edits that make the targets of the predictions, over the length of all targets: of words or of characters.
+
+    It can be above 1. NaN if the targets are all empty. Raises `ShapeError` if there are not as many predictions as
+    targets.
+
+    >>> error_rate(["one two".split(), ["three"]], ["one too".split(), ["three", "four"]])
+    0.5
+    """
+    if len(predicted) != len(targets):
+        raise ShapeError(f"error_rate: {len(predicted)} predictions for {len(targets)} targets")
+    total = sum(map(len, targets))
+    return sum(map(edit_distance, predicted, targets)) / total if total else math.nan
+
+
+def perplexity(losses: Any, mask: Any = None) -> float:
+    """e to the power of the mean loss in nats, a number or many: among how many equally likely tokens a model chooses.
+
+    `mask` as in `accuracy`. Infinite where that is too large for a float.
+
+    >>> round(perplexity([math.log(2), math.log(8)]), 6)
+    4.0
+    """
+    with np.errstate(over="ignore"):
+        return float(np.exp(_mean("perplexity", _host(losses), mask)))
+
+
+def _mean(name: str, values: np.ndarray, mask: Any) -> float:
+    """The mean in float64 of what counts."""
+    if mask is not None:
+        keep = _host(mask)
+        if keep.dtype != bool or keep.shape != values.shape:
+            raise ShapeError(
+                f"{name}: mask must be booleans of shape {values.shape}, got {keep.dtype} of shape {keep.shape}"
+            )
+        values = values[keep]
+    return float(values.mean(dtype=np.float64)) if values.size else math.nan
+
+
+def _host(x: Any) -> np.ndarray:
+    return to_host(x.data) if isinstance(x, Tensor) else np.asarray(x)

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from .checkpoint import write_atomically
+from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.training.checkpoint import write_atomically
 
 FORMAT = "tinygrad-rnn run"
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from tinygrad_rnn.tensor.backend import Array, asarray, gather, namespace, scatter_add, zeros_beside
 from tinygrad_rnn.tensor.graph import Part
+from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.ops.shape import axes_of, slice_
-from tinygrad_rnn.tensor.recording import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
 _BOUNDS = frozenset({int, type(None)})

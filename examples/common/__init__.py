@@ -1,0 +1,1 @@
+"""What the example scripts share: their frame, their pictures, and the data and baselines of single examples."""

@@ -1,0 +1,162 @@
+"""Simple methods that a network has to beat: for tags, sentences, sounds and series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygrad_rnn.data.batches import last_values
+from tinygrad_rnn.data.text import Ids
+from tinygrad_rnn.data.tokens import words
+from tinygrad_rnn.errors import InputError, ShapeError
+from tinygrad_rnn.language.baselines import _find, _windows
+
+Codes = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+# --- tags ---------------------------------------------------------------------------------------------------
+
+
+def most_frequent(train: Ids, tags: npt.ArrayLike, ids: Ids, before: int = 0, after: int = 0) -> Codes:
+    """The tag (N,) that each of `ids` (N,) had most often in `train` (M,), whose `tags` (M,) are known, with the same
+    neighbours: `before` ids before it and `after` ids after it. If those are new, with fewer; the tag 0 if it is new
+    itself.
+
+    Raises ShapeError unless every id of `train` has its tag, and InputError if that many neighbours of so many
+    different ids are more than an integer can tell apart.
+
+        >>> most_frequent(np.array([1, 2, 1, 2, 3, 2]), [5, 6, 5, 6, 7, 8], np.array([1, 2, 3, 2]), before=1).tolist()
+        [5, 6, 7, 8]
+    """
+    known = np.asarray(tags)
+    if known.shape != train.shape or train.ndim != 1 or not len(train):
+        raise ShapeError(f"most_frequent: train and tags must be (M,), got {train.shape} and {known.shape}")
+    size, count = 1 + max(int(train.max()), int(ids.max(initial=0))), 1 + int(known.max())
+    if size ** (before + 1 + after) * count > 2**62:
+        raise InputError(f"{size} different ids are too many for {before} neighbours before and {after} after")
+
+    def neighbours(x: Ids, b: int, a: int) -> Codes:
+        """Each id with `b` before it and `a` after it, as one number."""
+        return _windows(np.pad(x.astype(np.int64), (b, a)), b + 1 + a, size)
+
+    guess = np.zeros(len(ids), np.int64)
+    for width in range(max(before, after) + 1):
+        b, a = min(width, before), min(width, after)
+        seen, counts = np.unique(neighbours(train, b, a) * count + known, return_counts=True)
+        seen = seen[np.lexsort((counts, seen // count))][::-1]  # of equal neighbours, the most frequent tag first
+        keys, first = np.unique(seen // count, return_index=True)
+        at, hit = _find(keys, neighbours(ids, b, a))
+        guess = np.where(hit, seen[first][at] % count, guess)
+    return guess
+
+
+# --- sentences ----------------------------------------------------------------------------------------------
+
+
+def bag_of_words(
+    texts: Sequence[str], labels: npt.ArrayLike, held_out: tuple[Sequence[str], npt.ArrayLike], longest: int = 1
+) -> Any:
+    """Logistic regression over how often each word occurs in a text, and each string of up to `longest` words: a
+    pipeline of scikit-learn, with its `predict(texts)` and `predict_proba(texts)`.
+
+    Of four strengths of regularisation it has the one that is most often right on the `held_out` texts and labels.
+    Raises ImportError without scikit-learn.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    models = []
+    for C in (0.01, 0.1, 1.0, 10.0):
+        counts = CountVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, longest))
+        models.append(make_pipeline(counts, LogisticRegression(C=C, max_iter=2000)).fit(texts, labels))
+    return max(models, key=lambda model: model.score(*held_out))
+
+
+# --- sounds -------------------------------------------------------------------------------------------------
+
+
+def join_templates(x: npt.ArrayLike, templates: Sequence[tuple[str, npt.ArrayLike]], penalty: float = 0.0) -> list[str]:
+    """The words whose templates, stretched and joined, are nearest to the sound `x` (T, bands), in squared distance.
+
+    Each of the `templates` is a word and one example of it, (steps, bands); a word may have many. At each step the
+    sound stays at a piece of a template or goes on by one or two; where a word begins, that costs the `penalty`. One
+    pass of dynamic programming (H. Ney, IEEE Transactions on Acoustics, Speech, and Signal Processing 32, 1984).
+    Raises ShapeError unless the bands are the same everywhere.
+
+        >>> templates = [("up", [[1.0], [2.0], [3.0]]), ("down", [[3.0], [2.0], [1.0]])]
+        >>> join_templates([[1.0], [2.0], [2.0], [3.0], [3.0], [2.0], [1.0]], templates)
+        ['up', 'down']
+    """
+    sound, examples = np.asarray(x), [np.asarray(example) for _, example in templates]
+    if sound.ndim != 2 or not examples or {e.shape[1:] for e in examples} != {sound.shape[1:]}:
+        shapes = ", ".join(sorted({str(e.shape) for e in examples})) or "none"
+        raise ShapeError(f"join_templates: templates (steps, bands) for a sound {sound.shape}, got {shapes}")
+    pieces = np.concatenate(examples)
+    lengths = np.array([len(example) for example in examples])
+    ends = lengths.cumsum() - 1
+    place = np.arange(len(pieces)) - np.repeat(ends + 1 - lengths, lengths)
+    # Of each piece of each template: the distance of the best way to be there by now, and when its word began.
+    cost, since = np.full(len(pieces), np.inf), np.zeros(len(pieces), int)
+    before, best_end = penalty, []
+    for t, piece in enumerate(sound):
+        on = [np.where(place >= k, np.roll(cost, k), np.inf) for k in (1, 2)]
+        ways = [cost, *on, np.where(place, np.inf, before)]
+        began = [since, np.roll(since, 1), np.roll(since, 2), np.full_like(since, t)]
+        best = np.argmin(ways, axis=0)
+        cost = np.choose(best, ways) + ((pieces - piece) ** 2).sum(axis=1)
+        since = np.choose(best, began)
+        word = int(cost[ends].argmin())
+        before = cost[ends[word]] + penalty
+        best_end.append((templates[word][0], int(since[ends[word]])))
+    said, t = [], len(sound)
+    while t > 0:
+        word_said, t = best_end[t - 1]
+        said.append(word_said)
+    return said[::-1]
+
+
+# --- series -------------------------------------------------------------------------------------------------
+
+
+def simple_forecasts(
+    x: npt.ArrayLike, season: int, known: int, quantiles: Sequence[float] | Floats, lags: int = 9
+) -> dict[str, Floats]:
+    """What simple methods say at each step of a series (N,) of the next `season` steps, quantiles (N, season, Q): the
+    last value stays, the last season comes again, and a linear model of the last `lags` values, by least squares.
+
+    Only the first `known` values are learnt from. The quantile 0.5 is the forecast itself; the others have, beside it,
+    the quantiles of the errors among those. Raises InputError where `known` values are too few for that.
+
+        >>> found = simple_forecasts([1, 2, 3] * 10, season=3, known=20, quantiles=[0.5], lags=3)
+        >>> {name: q[20, :, 0].round(6).tolist() for name, q in found.items()}  # the value at step 20 is 3
+        {'last value': [3.0, 3.0, 3.0], 'last season': [1.0, 2.0, 3.0], 'linear, 3 values': [1.0, 2.0, 3.0]}
+    """
+    values, share = np.asarray(x, np.float64), np.asarray(quantiles)
+    n, H = len(values), season
+    if known <= season + max(season, lags):
+        raise InputError(f"{known} values are too few to learn from for {season} steps ahead and {lags} values back")
+    t, h = np.arange(n)[:, None], np.arange(H)
+    ahead = t + 1 + h
+    usable = ahead < known
+    past = np.concatenate([last_values(values, lags, mode="edge")[:, ::-1], np.ones((n, 1))], axis=1)
+    linear = np.zeros((n, H))
+    for k in range(H):
+        rows = usable[:, k] & (t[:, 0] >= lags)
+        linear[:, k] = past @ np.linalg.lstsq(past[rows], values[ahead[rows, k]], rcond=None)[0]
+    points = {
+        "last value": np.repeat(values[:, None], H, axis=1),
+        "last season": values[np.maximum(ahead - H, 0)],
+        f"linear, {lags} values": linear,
+    }
+    found = {}
+    for name, point in points.items():
+        errors = values[np.minimum(ahead, n - 1)] - point
+        use = usable & (t >= H)
+        q = np.stack([np.quantile(errors[use[:, k], k], share) for k in range(H)])
+        q[:, share == 0.5] = 0  # the forecast itself, not shifted by what was usual
+        found[name] = point[..., None] + q
+    return found

@@ -1,0 +1,411 @@
+"""What the scripts in `examples/` share: options, training with progress, a table beside a baseline, pictures, claims.
+
+    def main(run: Experiment) -> None:
+        model = ...
+        run.fit("LSTM", model, loss, evaluate, steps=run.steps)
+        run.table("Accuracy", ["model", "accuracy"], [["LSTM", 0.97], ["logistic regression", 0.95]])
+        run.expect("the LSTM's accuracy", 0.97, at_least=0.95)
+
+    if __name__ == "__main__":
+        sys.exit(experiment(main, steps=2000, quick=200))
+
+All that a script shows is also in its folder: `results.json`, the pictures, a log and a checkpoint for each model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from tinygrad_rnn.errors import InputError, NonFiniteError, TinygradRnnError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from tinygrad_rnn.nn import Module
+    from tinygrad_rnn.tensor.tensor import Tensor
+
+Cell = str | int | float
+Schedule = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a training went: the `records` of its log, the figures of its `best` evaluation, its number of `parameters`,
+    the `steps` and `seconds` it took, and whether its patience ended it (`early`).
+    """
+
+    records: list[dict[str, Any]]
+    best: dict[str, float]
+    parameters: int
+    steps: int
+    seconds: float
+    early: bool
+
+    def curve(self, figure: str) -> tuple[list[int], list[float]]:
+        """The steps at which a figure of the evaluation was measured, and what it was: what `axes.plot` takes.
+
+        >>> Fit([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "error": 0.5}], {}, 0, 2, 1.0, False).curve("error")
+        ([2], [0.5])
+        """
+        found = [record for record in self.records if figure in record]
+        return [record["step"] for record in found], [record[figure] for record in found]
+
+
+@dataclass
+class _Problem:
+    """A `training.Task` made of two functions."""
+
+    model: Module
+    step: Callable[[int], tuple[Tensor, int]]
+    measure: Callable[[], dict[str, float]]
+    unit: str
+    goal: str = ""
+
+    def loss(self, step: int) -> tuple[Tensor, int]:
+        return self.step(step)
+
+    def describe(self, loss: float) -> dict[str, float]:
+        return {}
+
+    def evaluate(self) -> dict[str, float]:
+        from tinygrad_rnn.tensor.mode import no_grad
+
+        self.model.eval()
+        try:
+            with no_grad():
+                figures = self.measure()
+        finally:
+            self.model.train()
+        self.goal = next(iter(figures))
+        return figures
+
+
+@dataclass
+class Experiment:
+    """One run of a script: what was asked for, and where what it finds is kept.
+
+    Attributes:
+        steps: how many training steps a model gets, as the script or `--steps` says.
+        quick: whether a glance is enough (`--quick`): less data, fewer models; the claims are then weaker.
+        seed: of everything random; the library's own generator has it already.
+        device: "cpu" or "cuda", for models and tensors.
+        data: the user's own file or folder, None for the script's own data.
+        out: the folder that all is written to.
+        options: what else the script asked for, by name.
+    """
+
+    name: str
+    about: str
+    steps: int
+    quick: bool
+    seed: int
+    device: str
+    data: Path | None
+    out: Path
+    options: argparse.Namespace
+    results: dict[str, Any] = field(default_factory=lambda: {k: [] for k in ("tables", "pictures", "notes", "claims")})
+
+    def __post_init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(highlight=False)
+
+    def say(self, text: str) -> None:
+        """A line on the screen."""
+        self.console.print(text, markup=False, soft_wrap=not self.console.is_terminal)
+
+    def source(self, text: str) -> None:
+        """Say what the data is and where it is from; "generated" if it is."""
+        self.results["source"] = text
+        self.say(f"Data: {text}")
+
+    def note(self, text: str) -> None:
+        """A finding in plain words, shown with the results and kept with them."""
+        self.results["notes"].append(text)
+        self.say(text)
+
+    def fit(
+        self,
+        name: str,
+        model: Module,
+        loss: Callable[[int], tuple[Tensor, int]],
+        evaluate: Callable[[], dict[str, float]],
+        *,
+        steps: int | None = None,
+        minutes: float | None = None,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        schedule: Schedule | None = None,
+        clip: float | None = 1.0,
+        evaluations: int = 10,
+        patience: int | None = None,
+        unit: str = "sequences",
+        show: bool = True,
+    ) -> Fit:
+        """Train `model` with AdamW; it ends with the weights of its best evaluation, in evaluation mode.
+
+        `loss(step)` returns the loss of training step number `step`, from 0, and of how many `unit`s it is.
+        `evaluate()` returns figures of what is not trained on: the first is to become small and decides which
+        evaluation is the best; it is called in evaluation mode and records nothing. The other arguments are those of
+        `training.train`; `steps` is the experiment's own unless given. The weights are kept as the checkpoint `name`
+        in `out/checkpoints`, the records as `out/name.jsonl`. Raises KeyboardInterrupt after Ctrl-C, with the best
+        weights saved.
+        """
+        from tinygrad_rnn.optim import AdamW
+        from tinygrad_rnn.training import (
+            Budget,
+            LoopState,
+            MetricsLog,
+            Silent,
+            display_for,
+            read_metrics,
+            save_checkpoint,
+            train,
+        )
+        from tinygrad_rnn.training.loop import warmup_cosine
+        from tinygrad_rnn.training.resume import weights
+
+        slug = name.lower().replace(" ", "-")
+        parameters = list(model.named_parameters())
+        size = sum(p.size for _, p in parameters)
+        if show:
+            self.console.print(f"\n[bold]{name}[/], {size:,} parameters")
+        model.train()
+        log = self.out / f"{slug}.jsonl"
+        log.unlink(missing_ok=True)
+        best: dict[str, Any] = {}
+
+        def keep(state: LoopState, figures: dict[str, float]) -> None:
+            best["weights"], best["figures"] = weights(model), figures
+            manifest = {"step": state.step, "example": self.name, "model": name, "seed": self.seed, "figures": figures}
+            save_checkpoint(self.out / "checkpoints", slug, best["weights"], manifest)
+
+        steps = steps or (None if minutes else self.steps)
+        with MetricsLog(log) as metrics:
+            outcome = train(
+                _Problem(model, loss, evaluate, unit),
+                AdamW(parameters, lr=lr, weight_decay=weight_decay),
+                parameters,
+                Budget(steps, minutes),
+                schedule=schedule or warmup_cosine,
+                clip=clip,
+                evaluations=evaluations,
+                patience=patience,
+                log_every=max(1, (steps or 0) // 1000),
+                display=display_for(self.console) if show else Silent(),
+                metrics=metrics,
+                keep_best=keep,
+            )
+        if best:
+            model.load_state_dict(best["weights"])
+        model.eval()
+        if outcome.stopped_by is not None:
+            raise KeyboardInterrupt
+        state = outcome.state
+        if show:
+            figures = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in best["figures"].items())
+            early = " (stopped early)" if outcome.early else ""
+            self.say(f"Best after step {state.best_step:,} of {state.step:,}{early}, {state.seconds:.0f} s: {figures}")
+        return Fit(read_metrics(log), best["figures"], size, state.step, state.seconds, outcome.early)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], best: int = -1) -> None:
+        """Show and keep a table: the first column is text, in the others numbers; row number `best` stands out.
+
+        Integers are shown with commas, floats with four digits; a string as it is.
+        """
+        from rich.table import Table
+
+        texts = [[_shown(cell) for cell in row] for row in rows]
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for k, column in enumerate(columns):
+            table.add_column(column, justify="right" if k else "left")
+        for k, row in enumerate(texts):
+            table.add_row(*row, style="bold cyan" if k == best else "")
+        self.console.print()
+        self.console.print(table)
+        self.results["tables"].append({"title": title, "columns": list(columns), "rows": texts})
+
+    @contextmanager
+    def picture(self, file: str, caption: str, size: tuple[float, float] = (9, 5)) -> Iterator[Figure]:
+        """A figure to draw on, saved as `out/file` at the end of the block; `size` in inches, at 100 dots each.
+
+        `caption` is one sentence that says what there is to see.
+        """
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=size, dpi=100, layout="constrained")
+        yield figure
+        for axes in figure.axes:
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(self.out / file)
+        self.results["pictures"].append({"file": file, "caption": caption})
+
+    def expect(self, what: str, value: float, *, at_least: float = -math.inf, at_most: float = math.inf) -> None:
+        """Claim that `value` lies within bounds. A claim that fails makes the exit status 1, unless the user chose the
+        data or the number of steps.
+        """
+        bound = f"at least {_shown(at_least)}" if at_least > -math.inf else f"at most {_shown(at_most)}"
+        holds = bool(at_least <= value <= at_most)
+        self.results["claims"].append({"what": what, "value": float(value), "bound": bound, "holds": holds})
+
+    def tensor(self, array: Any) -> Tensor:
+        """An array as a Tensor on the device, floats as float32."""
+        import numpy as np
+
+        from tinygrad_rnn.tensor.tensor import Tensor
+
+        array = np.asarray(array)
+        return Tensor(array.astype(np.float32) if array.dtype == np.float64 else array, device=self.device)
+
+
+def _shown(cell: Cell) -> str:
+    """
+    >>> _shown("a"), _shown(12345), _shown(0.98765), _shown(1234.5)
+    ('a', '12,345', '0.9877', '1,234')
+    """
+    if isinstance(cell, str):
+        return cell
+    return f"{cell:,.4g}" if isinstance(cell, float) and abs(cell) < 1000 else f"{cell:,.0f}"
+
+
+def experiment(
+    main: Callable[[Experiment], None],
+    *,
+    steps: int,
+    quick: int,
+    data: str = "",
+    fetch: str = "",
+    options: Callable[[argparse.ArgumentParser], object] | None = None,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a script's `main`; returns the exit status: 0, 1 a claim failed or training diverged, 2 wrong input, 130
+    Ctrl-C.
+
+    Arguments:
+        main: gets the experiment. Its module's docstring is what `--help` and the gallery say of it.
+        steps, quick: the number of training steps, and that of `--quick`.
+        data: what `--data` takes, such as "a TSV file with a header"; without it there is no such option.
+        fetch: the name of the public data set that `--fetch` downloads and uses as `--data`.
+        options: adds options of the script's own to the parser.
+        argv: the arguments, those of the command unless given.
+    """
+    from threadpoolctl import threadpool_limits
+
+    module = sys.modules[main.__module__]
+    name, about = Path(str(module.__file__)).stem, (module.__doc__ or "").strip()
+    parser = _parser(name, about, steps, quick, data, fetch)
+    if options:
+        options(parser)
+    args = parser.parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    if "--out" in given:  # where it was written is no part of how it was made
+        at = given.index("--out")
+        given = given[:at] + given[at + 2 :]
+    try:
+        with threadpool_limits(args.threads):
+            return _run(main, name, about, args, given, args.steps or (quick if args.quick else steps))
+    except NonFiniteError as error:
+        return _fail(name, str(error), 1)
+    except TinygradRnnError as error:
+        return _fail(name, str(error), 2)
+    except ImportError as error:  # a library of an extra, such as scikit-learn
+        extra = "" if "pip install" in str(error) else ' (pip install "tinygrad-rnn[viz,data]")'
+        return _fail(name, f"{error}{extra}", 2)
+    except OSError as error:
+        return _fail(name, f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), 2)
+    except KeyboardInterrupt:
+        return _fail(name, f"stopped; what was trained so far is in {args.out or Path('runs') / name}", 130)
+
+
+def _parser(name: str, about: str, steps: int, quick: int, data: str, fetch: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m examples.{name}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--device", default="cpu", choices=("cpu", "cuda"), help="where to compute (default: %(default)s)")
+    add("--seed", type=int, default=0, help="the same seed, the same numbers (default: %(default)s)")
+    add("--steps", type=_positive, help=f"training steps of a model (default: {steps:,}, quick {quick:,})")
+    add("--quick", action="store_true", help="a glance: less of everything")
+    add("--out", type=Path, help=f"the folder for results, pictures and checkpoints (default: runs/{name})")
+    add("--threads", type=_positive, default=1, help="threads of the matrix products (default: %(default)s)")
+    add("--fast", action="store_true", help="compiled kernels on the CPU; needs numba (the extra fast)")
+    if data:
+        add("--data", type=Path, metavar="PATH", help=f"your own data: {data}")
+    if fetch:
+        add("--fetch", action="store_true", help=f"download the public data set {fetch!r} (once) and use that")
+    parser.set_defaults(data=None, fetch=False, set=fetch)
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def _run(
+    main: Callable[[Experiment], None], name: str, about: str, args: argparse.Namespace, given: list[str], steps: int
+) -> int:
+    import matplotlib.figure  # noqa: F401  (before hours of training, not after)
+
+    from tinygrad_rnn.cli.options import check_device, use_compiled_kernels
+    from tinygrad_rnn.tensor.backend import keep_freed_memory
+    from tinygrad_rnn.tensor.random import manual_seed
+    from tinygrad_rnn.training import RunFolder
+    from tinygrad_rnn.training.checkpoint import write_atomically
+
+    if args.fetch and args.data:
+        raise InputError("--fetch and --data exclude each other: choose one")
+    if args.data and not args.data.exists():
+        raise InputError(f"{args.data}: no such file or folder")
+    check_device(args.device)
+    folder = RunFolder(args.out or Path("runs") / name)
+    folder.check(replace=True)
+    if args.fetch:
+        from tinygrad_rnn.data.fetch import fetch
+
+        args.data = fetch(args.set)
+    standard = args.data is None and args.steps is None
+    manual_seed(args.seed)
+    keep_freed_memory()
+    if args.fast:
+        print(use_compiled_kernels(), flush=True)
+    run = Experiment(name, about, steps, args.quick, args.seed, args.device, args.data, folder.path, args)
+    folder.make()
+    with folder.occupied():
+        asked = {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items() if key != "out"}
+        folder.create({"example": name, **asked})
+        begun = perf_counter()
+        main(run)
+    about_run = {
+        "example": name,
+        "about": about,
+        "command": shlex.join(["python", "-m", f"examples.{name}", *given]),
+        "quick": args.quick,
+        "seed": args.seed,
+        "seconds": round(perf_counter() - begun, 1),
+    }
+    content = json.dumps({**about_run, **run.results}, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(folder.path / "results.json", content.encode())
+    for claim in run.results["claims"]:
+        mark = "[green]✓[/]" if claim["holds"] else "[bold red]✗[/]"
+        run.console.print(f"{mark} {claim['what']}: {_shown(claim['value'])}, {claim['bound']}")
+    pictures = "".join(f"{picture['file']}, " for picture in run.results["pictures"])
+    run.say(f"{about_run['seconds']:.0f} s. Written to {folder.path}: {pictures}results.json, checkpoints")
+    return int(standard and not all(claim["holds"] for claim in run.results["claims"]))
+
+
+def _fail(name: str, message: str, status: int) -> int:
+    print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
+    return status

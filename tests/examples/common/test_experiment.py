@@ -1,0 +1,196 @@
+"""The frame of the example scripts: options, training, results, claims, and what goes wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+from examples.common.experiment import Experiment, Fit, experiment
+from tinygrad_rnn import nn
+from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.nn import functional as F
+from tinygrad_rnn.training import load_checkpoint, read_metrics
+
+pytest.importorskip("matplotlib")
+
+X = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+Y = (X @ [1.0, -2.0, 0.5]).astype(np.float32)[:, None]
+
+
+def line(run: Experiment) -> None:
+    """Fits a line, and claims that it is one."""
+    run.source("generated")
+    model = nn.Linear(3, 1).to(run.device)
+    x, y = run.tensor(X), run.tensor(Y)
+    errors: list[float] = []
+
+    def evaluate() -> dict[str, float]:
+        assert not model.training and not tr.is_recording()
+        errors.append(float(F.mse_loss(model(x), y)))
+        return {"error": errors[-1]}
+
+    fit = run.fit("A line", model, lambda step: (F.mse_loss(model(x), y), len(X)), evaluate, lr=0.1)
+    assert fit.best["error"] == min(errors) == float(F.mse_loss(model(x), y)) and not model.training
+    run.table("Errors", ["model", "error"], [["mean", float(np.var(Y))], ["line", fit.best["error"]]], best=1)
+    with run.picture("errors.png", "The error falls.") as figure:
+        figure.subplots().plot([r["loss"] for r in fit.records])
+    run.expect("the line's error", fit.best["error"], at_most=0.01)
+    run.note("It is a line.")
+
+
+def test_a_curve_has_the_records_with_its_figure() -> None:
+    records = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0, "error": 0.5}, {"step": 4, "error": 0.25}]
+    fit = Fit(records, {"error": 0.25}, parameters=1, steps=4, seconds=0.1, early=False)
+    assert fit.curve("error") == ([2, 4], [0.5, 0.25])
+    assert fit.curve("loss") == ([1, 2], [3.0, 2.0])
+    assert fit.curve("accuracy") == ([], [])
+
+
+def go(*argv: str, main: Any = line, **options: Any) -> int:
+    return experiment(main, steps=200, quick=20, argv=argv, **options)
+
+
+def results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_it_leaves_what_it_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert go("--out", str(out), "--seed", "3") == 0
+    found = results(out)
+    assert found["example"] == "test_experiment" and found["command"] == "python -m examples.test_experiment --seed 3"
+    assert found["tables"][0]["rows"][0][0] == "mean" and found["notes"] == ["It is a line."]
+    assert found["source"] == "generated" and found["seed"] == 3 and not found["quick"]
+    assert found["claims"][0]["holds"] and found["claims"][0]["bound"] == "at most 0.01"
+    assert (out / "errors.png").read_bytes()[:4] == b"\x89PNG"
+    assert [r["step"] for r in read_metrics(out / "a-line.jsonl")] == list(range(1, 201))
+    kept = load_checkpoint(out / "checkpoints", "a-line")
+    np.testing.assert_allclose(kept.tensors["weight"], [[1, -2, 0.5]], atol=0.05)
+    shown = capsys.readouterr().out
+    for part in ("Data: generated", "A line, 4 parameters", "Errors", "✓ the line's error", "errors.png"):
+        assert part in shown
+
+
+def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        go("--quick", "--seed", str(seed), "--out", str(tmp_path / name))
+    a, b, c = (results(tmp_path / name) for name in "abc")
+    assert a["tables"] == b["tables"] != c["tables"] and a["claims"] == b["claims"]
+
+
+def test_a_claim_that_fails_is_an_error_of_the_scripts_own_run_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ("--out", str(tmp_path))
+    assert go("--quick", *out) == 1
+    assert "✗ the line's error" in capsys.readouterr().out
+    assert go("--steps", "3", *out) == 0  # who chooses fewer steps knows
+    (tmp_path / "mine.csv").write_text("")
+    assert go("--quick", "--data", str(tmp_path / "mine.csv"), *out, data="a CSV file") == 0
+
+
+def test_options_of_the_script(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def main(run: Experiment) -> None:
+        seen.extend([run.steps, run.quick, run.data, run.options.cell])
+
+    def options(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--cell", default="gru")
+
+    assert go("--quick", "--cell", "rnn", "--out", str(tmp_path), main=main, options=options) == 0
+    assert seen == [20, True, None, "rnn"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--data", "nowhere.csv"], "nowhere.csv: no such file or folder"),
+        (["--data", ".", "--fetch"], "--fetch and --data exclude each other"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    argv: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert go("--out", str(tmp_path / "run"), *argv, data="a CSV file", fetch="mnist") == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"test_experiment: {message}") and shown.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    assert go("--quick", "--out", str(tmp_path)) == 2
+    assert "is not empty and holds no run" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (InputError("a.csv, line 3: no number"), 2, "a.csv, line 3: no number"),
+        (ImportError("No module named 'sklearn'"), 2, "No module named 'sklearn' (pip install"),
+        (tr.errors.NonFiniteError("the loss is nan at step 3"), 1, "the loss is nan at step 3"),
+        (FileNotFoundError(2, "No such file or directory", "a.csv"), 2, "a.csv: No such file or directory"),
+        (KeyboardInterrupt(), 130, "stopped; what was trained so far is in "),
+    ],
+)
+def test_errors_are_one_line(
+    error: BaseException, status: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(run: Experiment) -> None:
+        raise error
+
+    assert go("--out", str(tmp_path), main=main) == status
+    assert capsys.readouterr().err.startswith(f"test_experiment: {message}")
+
+
+def test_ctrl_c_keeps_the_best_weights(tmp_path: Path) -> None:
+    import os
+    import signal
+
+    def main(run: Experiment) -> None:
+        model = nn.Linear(3, 1)
+
+        def loss(step: int) -> tuple[tr.Tensor, int]:
+            if step == 15:
+                os.kill(os.getpid(), signal.SIGINT)
+            return F.mse_loss(model(run.tensor(X)), run.tensor(Y)), 1
+
+        run.fit("line", model, loss, lambda: {"error": float(F.mse_loss(model(run.tensor(X)), run.tensor(Y)))})
+        raise AssertionError("nothing comes after Ctrl-C")
+
+    assert go("--quick", "--out", str(tmp_path), main=main) == 130
+    kept = load_checkpoint(tmp_path / "checkpoints", "line")
+    assert 0 < kept.manifest["step"] <= 16 and "error" in kept.manifest["figures"]
+
+
+# --- the gallery --------------------------------------------------------------------------------------------
+
+
+def test_the_gallery_is_written_from_the_results(tmp_path: Path) -> None:
+    from examples.__main__ import write_page
+
+    assert go("--out", str(tmp_path / "runs" / "line")) == 0
+    page = tmp_path / "docs" / "gallery.md"
+    page.parent.mkdir()
+    write_page(page, ["line", "never run"], tmp_path / "runs")
+    text = page.read_text()
+    for part in ("[`line`](#line)", "| mean |", "It is a line.", "![The error falls.](gallery/line-errors.png)"):
+        assert part in text
+    assert "never run" not in text
+    assert (page.parent / "gallery" / "line-errors.png").exists()
+
+
+def test_an_unknown_example_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    from examples.__main__ import main
+
+    with pytest.raises(SystemExit) as caught:
+        main(["no_such"])
+    assert caught.value.code == 2 and "no example 'no_such': there are " in capsys.readouterr().err

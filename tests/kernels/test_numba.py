@@ -1,0 +1,151 @@
+"""Compiled stages do what NumPy's do. `pytest --fast` runs every other test of the layers with them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.kernels import arrays as kernels
+from tinygrad_rnn.tensor import backend
+
+
+@pytest.fixture
+def fast():
+    """The compiled stages, enabled; afterwards as before."""
+    pytest.importorskip("numba")
+    before = backend.stages
+    tr.nn.enable_fast()
+    yield backend.stages
+    backend.stages = before
+
+
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
+SIZES = pytest.mark.parametrize("size", [(1, 1), (1, 100), (3, 7), (5, 64), (0, 4)])
+ULPS = 32  # of float32, where compiled code may also add in another order
+
+
+def near(found, expected):
+    eps = np.finfo(expected.dtype).eps
+    assert found.shape == expected.shape and found.dtype == expected.dtype
+    assert np.all(abs(found - expected) <= ULPS * eps * max(1, np.max(abs(expected), initial=0)))
+
+
+def normal(dtype, *shape):
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(dtype)
+
+
+def both(forward, vjp, arrays, g, metadata):
+    """Output and gradients of a kernel, by NumPy and compiled."""
+    results = []
+    compiled = backend.stages
+    for stages in (None, compiled):
+        backend.stages = stages
+        y = forward(*arrays, **metadata)
+        contributions = vjp(g, y, (True,) * len(arrays), *arrays, **metadata)
+        results.append([y, *(a for d in contributions if d is not None for a in parts(d))])
+    backend.stages = compiled
+    return results
+
+
+def parts(d):
+    return [d] if isinstance(d, np.ndarray) else [d.x, d.g] if hasattr(d, "x") else [d.g]
+
+
+@DTYPES
+@SIZES
+@pytest.mark.parametrize("t", [None, 1])
+@pytest.mark.parametrize("kind", ["rnn tanh", "rnn relu", "rnn sigmoid", "lstm", "gru", "gru without bias"])
+def test_a_compiled_kernel_is_the_kernel(fast, kind, t, size, dtype):
+    B, H = size
+    name, *more = kind.split()
+    gates, rows = {"rnn": (1, 0), "lstm": (4, 6), "gru": (3, 5)}[name]
+    x = normal(dtype, *([] if t is None else [3]), B, gates * H)
+    W = normal(dtype, gates * H, H)
+    state = normal(dtype, rows, B, H)  # what the step before has put out
+    if name == "rnn":
+        arrays, metadata = (x, normal(dtype, B, H), W, None), {"nonlinearity": more[0], "t": t}
+    elif name == "lstm":
+        arrays, metadata = (x, state, W, None), {"t": t}
+    else:
+        arrays, metadata = (x, state, W, None if more else normal(dtype, H), None), {"t": t}
+    forward, vjp = getattr(kernels, f"{name}_forward"), getattr(kernels, f"{name}_vjp")
+    g = normal(dtype, *([rows] if rows else []), B, H)
+    plain, compiled = both(forward, vjp, arrays, g, metadata)
+    assert len(plain) == len(compiled) >= 4
+    for found, expected in zip(compiled, plain, strict=True):
+        near(found, expected)
+
+
+def test_what_is_not_contiguous_goes_to_numpy(fast):
+    x = np.asfortranarray(normal("float32", 3, 8))
+    state = normal("float32", 2, 3, 2)
+    assert kernels.compiled_stages(x, state) is None
+    y = kernels.lstm_forward(x, state, normal("float32", 8, 2), None)
+    backend.stages = None
+    near(y, kernels.lstm_forward(x, state, normal("float32", 8, 2), None))
+
+
+@DTYPES
+@pytest.mark.parametrize("n", [0, 1, 100])
+def test_compiled_rows_are_added_as_numpy_adds_them(fast, dtype, n):
+    ids, g = np.random.default_rng(n).integers(0, 7, n), normal(dtype, n, 5)
+    compiled, plain = backend.scatter_add(normal(dtype, 7, 5), ids, g), normal(dtype, 7, 5)
+    np.add.at(plain, ids, g)
+    near(compiled, plain)
+    assert (backend.scatter_add(np.ones((7, 5), dtype), ids, g[:, ::-1])).dtype == dtype  # not contiguous
+    assert (backend.scatter_add(np.ones((7, 2, 5), dtype), ids, normal(dtype, n, 2, 5))).shape == (7, 2, 5)
+
+
+@DTYPES
+@pytest.mark.parametrize("kind", ["Adam", "AdamW"])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_a_compiled_step_of_adam_is_adams(fast, dtype, kind, decay):
+    results = []
+    for stages in (fast, None):
+        backend.stages = stages
+        p = tr.nn.Parameter(normal(dtype, 3, 50))
+        optimizer = getattr(tr.optim, kind)([p], lr=0.1, betas=(0.8, 0.95), weight_decay=decay)
+        for k in range(4):
+            p.grad = tr.Tensor(normal(dtype, 3, 50) * (k - 1.5))
+            optimizer.step()
+        results.append([p.numpy(), *(optimizer.state_dict()["state"]["0"][name] for name in optimizer.moments)])
+    for found, expected in zip(*results, strict=True):
+        near(np.asarray(found), np.asarray(expected))
+
+
+def test_the_fraction_for_tanh(fast):
+    """Within 6 units in the last place, odd, never above 1, exact at 0 and infinity, NaN for NaN."""
+    x = np.concatenate([np.linspace(-12, 12, 200_001), np.geomspace(1e-30, 1, 1000)]).astype("float32")
+    y = np.zeros((1, x.size), "float32")
+    fast.rnn_tanh(y, x[None])
+    exact = np.tanh(x.astype("float64"))
+    assert np.all(abs(y[0] - exact) <= 6 * np.spacing(abs(exact).astype("float32")))
+    assert np.all(abs(y) <= 1)
+    special = np.array([[0.0, -0.0, np.inf, -np.inf, np.nan]], "float32")
+    y = np.zeros_like(special)
+    fast.rnn_tanh(y, special)
+    np.testing.assert_array_equal(y[0, :2], [0, 0])
+    np.testing.assert_allclose(y[0, 2:4], [1, -1], rtol=1e-6)
+    assert np.isnan(y[0, 4])
+
+
+def test_it_is_a_switch(fast):
+    assert tr.nn.fast_enabled()
+    assert tr.nn.enable_fast(False) == 0
+    assert not tr.nn.fast_enabled()
+
+
+def test_without_numba_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "tinygrad_rnn.kernels.numba_stages", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"numba is not installed: pip install 'tinygrad_rnn\[fast\]'"):
+        tr.nn.enable_fast()
+
+
+def test_numba_is_not_imported_unless_asked_for():
+    code = "import sys, tinygrad_rnn as tr; tr.nn.LSTM(1, 1); sys.exit('numba' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,1 @@
+"""The command `tinygrad-rnn`: its parser and what each of its subcommands does."""

@@ -1,0 +1,386 @@
+"""Fused kernels: one pass of array operations for what the plain definitions say in many ops.
+
+Each pair `*_forward`, `*_vjp` is how an op of `cells` or `functional` is fast; what it means stands there,
+in ops, and a test ties the two together. They run on NumPy and CuPy arrays, write only into arrays of their
+own, and see nothing but the inputs, the output and the metadata: what the way back needs of the way forth is
+a part of the output.
+
+Three habits explain the code. Gates are kept as blocks (4, B, H) and not side by side (B, 4H), so that the
+work on one gate runs over contiguous memory. A sigmoid is a scaled tanh, `(1 + tanh(z / 2)) / 2`, so that
+all gates take one call. What goes to a weight is a lazy `Product`, so that the sum over time becomes a few
+large matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor.backend import Array, DType, asarray, device_of, namespace
+from tinygrad_rnn.tensor.graph import Part, Product
+from tinygrad_rnn.tensor.mode import recorder
+
+Needs = tuple[bool, ...]
+
+
+def compiled_stages(*arrays: Array) -> Any:
+    """The compiled stages, if they are enabled and take these arrays, else None."""
+    if backend.stages is None or device_of(arrays[0]) != "cpu" or arrays[0].dtype.itemsize < 4:
+        return None
+    for a in arrays:
+        if not a.flags.c_contiguous:
+            return None
+    tape = recorder.get()
+    return backend.stages if tape is None else tape.stages(backend.stages)
+
+
+@lru_cache(maxsize=64)
+def _constants(dtype: DType, device: str) -> tuple[Array, Array]:
+    """1/2 and 1 as arrays: cheaper than Python numbers, which NumPy converts at each call."""
+    return asarray(0.5, dtype, device), asarray(1.0, dtype, device)
+
+
+def _blocks(z: Array, count: int) -> Array:
+    """(B, count * H) seen as (count, B, H), without a copy."""
+    B, width = z.shape
+    return z.reshape(B, count, width // count).swapaxes(0, 1)
+
+
+# `t` picks the step of a projected sequence x (T, B, G*H): one node less for each step than x[t] would be.
+# Without `t`, x is the input of one step, (B, G*H). `V` is a contiguous copy of Wᵀ, or None: many steps share one, and
+# OpenBLAS multiplies by it up to twice as fast as by a transposed view. It says nothing that W does not say.
+
+
+def transposed(W: Array) -> Array:
+    """A contiguous copy of Wᵀ."""
+    V = namespace(W).empty((W.shape[1], W.shape[0]), dtype=W.dtype)
+    V[...] = W.mT
+    return V
+
+
+def _across(h: Array, W: Array, V: Array | None) -> Array:
+    """h Wᵀ."""
+    return namespace(h).matmul(h, W.T if V is None else V)
+
+
+# --- RNN ------------------------------------------------------------------------------------------
+
+
+def rnn_forward(x: Array, h: Array, W: Array, V: Array | None, *, nonlinearity: str, t: int | None = None) -> Array:
+    """y = f(x + h Wᵀ) for x, y (B, H)."""
+    xp = namespace(x, h, W)
+    y = _across(h, W, V)
+    x = x if t is None else x[t]
+    if nonlinearity == "tanh" and (fast := compiled_stages(y, x)):
+        fast.rnn_tanh(y, x)
+        return y
+    y += x
+    if nonlinearity == "relu":
+        return xp.maximum(y, 0, out=y)
+    if nonlinearity == "tanh":
+        return xp.tanh(y, out=y)
+    half, _ = _constants(y.dtype, device_of(y))
+    y *= half
+    xp.tanh(y, out=y)
+    y *= half
+    y += half
+    return y
+
+
+def rnn_vjp(
+    g: Array,
+    y: Array,
+    needs: Needs,
+    x: Array,
+    h: Array,
+    W: Array,
+    V: Array | None,
+    *,
+    nonlinearity: str,
+    t: int | None = None,
+) -> Sequence[Any]:
+    """Gradients of x, h and W."""
+    xp = namespace(g)
+    if nonlinearity == "tanh" and (fast := compiled_stages(y, g)):
+        d = xp.empty(y.shape, dtype=y.dtype)
+        fast.rnn_tanh_slope(g, y, d)
+    elif nonlinearity == "relu":
+        d = g * (y > 0)
+    else:
+        _, one = _constants(y.dtype, device_of(y))
+        d = xp.multiply(y, y) if nonlinearity == "tanh" else xp.subtract(one, y)
+        if nonlinearity == "tanh":
+            xp.subtract(one, d, out=d)
+        else:
+            d *= y
+        d *= g
+    return (
+        d if t is None else Part(d, t, basic=True),
+        xp.matmul(d, W) if needs[1] else None,
+        Product(d, h) if needs[2] else None,
+        None,
+    )
+
+
+# --- LSTM -----------------------------------------------------------------------------------------
+
+
+def lstm_forward(x: Array, state: Array, W: Array, V: Array | None, *, t: int | None = None) -> Array:
+    """The rows i, f, o, g, h, c (6, B, H) of one step; x (B, 4H), `state` ends in the rows h, c.
+
+    The sigmoids stand together: W and x have g before o, as PyTorch has.
+    """
+    xp = namespace(x, state, W)
+    B, H = state.shape[1:]
+    half, _ = _constants(x.dtype, device_of(x))
+    z = _across(state[-2], W, V)
+    x = x if t is None else x[t]
+    y = xp.empty((6, B, H), dtype=z.dtype)
+    if fast := compiled_stages(z, x, state):
+        fast.lstm_gates(z, x, state[-1], y)
+        return y
+    z += x
+    blocks, gates, sigmoids = _blocks(z, 4), y[:4], y[:3]
+    y[:2], y[2:4] = blocks[:2], blocks[:1:-1]
+    sigmoids *= half
+    xp.tanh(gates, out=gates)
+    sigmoids *= half
+    sigmoids += half
+    i, f, o, u, h, c = y
+    xp.multiply(f, state[-1], out=c)
+    xp.multiply(i, u, out=h)
+    c += h
+    xp.tanh(c, out=h)
+    h *= o
+    return y
+
+
+def lstm_vjp(
+    g: Array, y: Array, needs: Needs, x: Array, state: Array, W: Array, V: Array | None, *, t: int | None = None
+) -> Sequence[Any]:
+    """Gradients of x, state and W."""
+    xp = namespace(g)
+    B, H = y.shape[1:]
+    dz = xp.empty((B, 4 * H), dtype=y.dtype)
+    both = xp.empty((2, B, H), dtype=y.dtype)  # of h and c
+    if fast := compiled_stages(y, g, state):
+        fast.lstm_slopes(g, y, state[-1], dz, both[1])
+    else:
+        _lstm_slopes(g, y, state[-1], dz, both[1])
+    dstate = None
+    if needs[1]:
+        xp.matmul(dz, W, out=both[0])
+        dstate = Part(both, slice(-2, None), basic=True)
+    return dz if t is None else Part(dz, t, basic=True), dstate, Product(dz, state[-2]) if needs[2] else None, None
+
+
+def _lstm_slopes(g: Array, y: Array, before: Array, dz: Array, to_c: Array) -> None:
+    """The gradients of z and of c, which was `before`, from that of all rows."""
+    xp = namespace(g)
+    B, H = y.shape[1:]
+    _, one = _constants(y.dtype, device_of(y))
+    _, f, o, u, h, c = y
+    dh = g[4]
+    d = xp.empty((4, B, H), dtype=y.dtype)
+    di, df, do, du = d
+    spare = xp.tanh(c)
+    xp.multiply(dh, spare, out=do)
+    dc = dh * o  # dc + dh o (1 - tanh(c)²), where o tanh(c) = h
+    xp.multiply(do, h, out=spare)
+    dc -= spare
+    dc += g[5]
+    xp.multiply(dc, u, out=di)
+    xp.multiply(dc, before, out=df)
+    xp.multiply(dc, y[0], out=du)
+    d += g[:4]  # zeros, unless somebody looks at the gates
+    slope = one - y[:4]  # times y for a sigmoid, times 1 + y for tanh
+    d *= slope
+    sigmoids = d[:3]
+    sigmoids *= y[:3]
+    du *= xp.add(u, one, out=spare)
+    blocks = _blocks(dz, 4)
+    blocks[:2], blocks[:1:-1] = d[:2], d[2:]
+    xp.multiply(dc, f, out=to_c)
+
+
+# --- GRU ------------------------------------------------------------------------------------------
+
+
+def gru_forward(x: Array, state: Array, W: Array, b: Array | None, V: Array | None, *, t: int | None = None) -> Array:
+    """The rows r, z, n, m, h (5, B, H) of one step; x (B, 3H), `state` ends in the row h."""
+    xp = namespace(x, state, W)
+    B, H = state.shape[1:]
+    half, _ = _constants(x.dtype, device_of(x))
+    x = x if t is None else x[t]
+    h = state[-1]
+    a = _across(h, W, V)
+    y = xp.empty((5, B, H), dtype=a.dtype)
+    if fast := compiled_stages(a, x, h):
+        fast.gru_gates(a, x, a.reshape(-1)[:0] if b is None else b, h, y)
+        return y
+    r, z, n, m, new = y
+    gates = y[:2]
+    xp.add(_blocks(a[:, : 2 * H], 2), _blocks(x[:, : 2 * H], 2), out=gates)
+    gates *= half
+    xp.tanh(gates, out=gates)
+    gates *= half
+    gates += half
+    if b is None:
+        m[...] = a[:, 2 * H :]
+    else:
+        xp.add(a[:, 2 * H :], b, out=m)
+    xp.multiply(r, m, out=n)
+    n += x[:, 2 * H :]
+    xp.tanh(n, out=n)
+    xp.subtract(h, n, out=new)
+    new *= z
+    new += n
+    return y
+
+
+def gru_vjp(
+    g: Array,
+    y: Array,
+    needs: Needs,
+    x: Array,
+    state: Array,
+    W: Array,
+    b: Array | None,
+    V: Array | None,
+    *,
+    t: int | None = None,
+) -> Sequence[Any]:
+    """Gradients of x, state, W and b."""
+    xp = namespace(g)
+    B, H = y.shape[1:]
+    inward = xp.empty((B, 3 * H), dtype=y.dtype)  # to x
+    across = xp.empty((B, 3 * H), dtype=y.dtype)  # to h Wᵀ: the last third has passed the reset gate
+    beside = xp.empty((B, H), dtype=y.dtype)  # to h, past the product
+    if fast := compiled_stages(y, g, state):
+        fast.gru_slopes(g, y, state[-1], inward, across, beside)
+    else:
+        _gru_slopes(g, y, state[-1], inward, across, beside)
+    dstate = None
+    if needs[1]:
+        back = xp.matmul(across, W)
+        back += beside
+        dstate = Part(back, -1, basic=True)
+    return (
+        inward if t is None else Part(inward, t, basic=True),
+        dstate,
+        Product(across, state[-1]) if needs[2] else None,
+        xp.sum(across[:, 2 * H :], axis=0) if needs[3] else None,
+        None,
+    )
+
+
+def _gru_slopes(g: Array, y: Array, h: Array, inward: Array, across: Array, beside: Array) -> None:
+    """The gradients of x, of h Wᵀ, and of h past the product, from that of all rows."""
+    xp = namespace(g)
+    B, H = y.shape[1:]
+    _, one = _constants(y.dtype, device_of(y))
+    r, z, n, m, _ = y
+    dh = g[4]
+    d = xp.empty((2, B, H), dtype=y.dtype)
+    rest = xp.subtract(one, z)
+    dn = dh * rest
+    dn += g[2]
+    slope = n * n
+    xp.subtract(one, slope, out=slope)
+    dn *= slope
+    inward[:, 2 * H :] = dn
+    dm = xp.multiply(dn, r, out=slope)
+    dm += g[3]
+    across[:, 2 * H :] = dm
+    xp.multiply(dn, m, out=d[0])
+    xp.subtract(h, n, out=d[1])
+    d[1] *= dh
+    d += g[:2]
+    d *= y[:2]
+    xp.subtract(one, r, out=dn)
+    d[0] *= dn
+    d[1] *= rest
+    _blocks(inward[:, : 2 * H], 2)[...] = d
+    across[:, : 2 * H] = inward[:, : 2 * H]
+    xp.multiply(dh, z, out=beside)
+
+
+# --- layer normalisation ---------------------------------------------------------------------------
+
+
+def _normalised(x: Array, eps: float) -> tuple[Array, Array]:
+    """Rows (N, D) with mean 0 and variance 1, and the factors (N, 1) that made them so."""
+    xp = namespace(x)
+    z = x - xp.mean(x, axis=1, keepdims=True)
+    scale = 1 / xp.sqrt(xp.mean(z * z, axis=1, keepdims=True) + eps)
+    z *= scale
+    return z, scale
+
+
+def layer_norm_forward(x: Array, w: Array | None, b: Array | None, *, eps: float) -> Array:
+    """y (N, D) = w z + b, where z are the normalised rows of x (N, D)."""
+    z, _ = _normalised(x, eps)
+    if w is not None:
+        z *= w
+    if b is not None:
+        z += b
+    return z
+
+
+def layer_norm_vjp(
+    g: Array, y: Array, needs: Needs, x: Array, w: Array | None, b: Array | None, *, eps: float
+) -> Sequence[Any]:
+    """Gradients of x, w and b. Normalising takes from a gradient its mean, and its part along z."""
+    xp = namespace(g)
+    z, scale = _normalised(x, eps)
+    d = g if w is None else g * w
+    dw = xp.sum(g * z, axis=0) if needs[1] else None
+    dx = None
+    if needs[0]:
+        dx = d - xp.mean(d, axis=1, keepdims=True)
+        z *= xp.mean(d * z, axis=1, keepdims=True)
+        dx -= z
+        dx *= scale
+    return dx, dw, xp.sum(g, axis=0) if needs[2] else None
+
+
+# --- cross-entropy --------------------------------------------------------------------------------
+
+
+def cross_entropy_forward(x: Array, *, targets: Array, keep: Array, label_smoothing: float) -> Array:
+    """The rows loss, logsumexp (2, N) of logits x (N, C), targets (N,) in range and `keep` (N,) 1 or 0."""
+    xp = namespace(x)
+    N, C = x.shape
+    top = xp.max(x, axis=1, keepdims=True) if C else xp.zeros((N, 1), dtype=x.dtype)
+    top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
+    e = xp.exp(x - top)
+    y = xp.empty((2, N), dtype=x.dtype)
+    total = xp.sum(e, axis=1)
+    xp.log(xp.where(total == 0, xp.ones_like(total), total), out=y[1])
+    y[1] += top[:, 0]
+    y[0] = y[1]
+    chosen = x[xp.arange(N), targets]
+    if label_smoothing:
+        y[0] -= (1 - label_smoothing) * chosen + label_smoothing * xp.mean(x, axis=1)
+    else:
+        y[0] -= chosen
+    y[0] = xp.where(keep, y[0], xp.zeros_like(y[0]))
+    return y
+
+
+def cross_entropy_vjp(
+    g: Array, y: Array, needs: Needs, x: Array, *, targets: Array, keep: Array, label_smoothing: float
+) -> Sequence[Any]:
+    """Softmax minus one-hot, scaled: the gradient of x."""
+    xp = namespace(x)
+    N, C = x.shape
+    loss = g[0] * keep
+    d = x - y[1][:, None]
+    xp.exp(d, out=d)
+    d *= (loss + g[1])[:, None]
+    if label_smoothing:
+        d -= (label_smoothing / C * loss)[:, None]
+    d[xp.arange(N), targets] -= (1 - label_smoothing) * loss
+    return (d,)

@@ -1,0 +1,29 @@
+"""The text model as an application: the character model, its task, its corpus, what it has to beat, its picture."""
+
+from __future__ import annotations
+
+from tinygrad_rnn.language.baselines import Baseline, NGram, lzma_bits, measure_baselines
+from tinygrad_rnn.language.corpus import Corpus, read_corpus, size_of
+from tinygrad_rnn.language.model import CharModel, CharModelConfig, load_model, save_model
+from tinygrad_rnn.language.picture import draw_loss, plot_loss
+from tinygrad_rnn.language.task import NextCharacter, bits_per_char, character_bits, text_bits
+
+__all__ = [
+    "Baseline",
+    "CharModel",
+    "CharModelConfig",
+    "Corpus",
+    "NGram",
+    "NextCharacter",
+    "bits_per_char",
+    "character_bits",
+    "draw_loss",
+    "load_model",
+    "lzma_bits",
+    "measure_baselines",
+    "plot_loss",
+    "read_corpus",
+    "save_model",
+    "size_of",
+    "text_bits",
+]

@@ -1,0 +1,116 @@
+"""Learning to predict the next character, by truncated back-propagation through time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import nn
+from tinygrad_rnn.data.sequences import Passage, Streams, passage
+from tinygrad_rnn.data.text import Vocabulary, read_blocks
+from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.tensor.backend import to_host
+from tinygrad_rnn.tensor.mode import no_grad
+from tinygrad_rnn.tensor.tensor import Tensor
+
+
+class NextCharacter:
+    """The task of `tinygrad-rnn train`: a model that maps (ids (T, B), state) to (scores (T, B, V), state).
+
+    Each training step is one chunk of the streams. The state that a chunk ends in begins the next one, but
+    detached: its values are carried over, its graph is not, so gradients reach back to the beginning of their
+    own chunk.
+    """
+
+    goal = "held_out_bits_per_char"
+    unit = "chars"
+
+    def __init__(self, model: nn.Module, streams: Streams, held_out: Passage, chunk: int = 256) -> None:
+        self.model, self.streams, self.held_out, self.chunk = model, streams, held_out, chunk
+        self.state: Any = None
+
+    def loss(self, step: int) -> tuple[Tensor, int]:
+        """The mean cross-entropy of chunk number `step` in nats, and its number of characters."""
+        chunk = self.streams[step]
+        scores, state = self.model(chunk.x, None if chunk.fresh else self.state)
+        self.state = _detached(state)
+        return nn.functional.cross_entropy(scores, chunk.y), chunk.y.size
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The state that the next chunk begins with, part by part; empty before the first."""
+        parts = self.state if isinstance(self.state, tuple) else (self.state,)
+        return {str(k): part for k, part in enumerate(parts) if part is not None}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on with the state of a `state_dict`."""
+        device = next(iter(self.model.parameters())).device
+        parts = [Tensor(state[str(k)], device=device) for k in range(len(state))]
+        self.state = tuple(parts) if len(parts) > 1 else parts[0] if parts else None
+
+    def describe(self, loss: float) -> dict[str, float]:
+        """Bits per character: the loss in nats over ln 2."""
+        return {"bits_per_char": loss / math.log(2)}
+
+    def evaluate(self) -> dict[str, float]:
+        """Bits per character of the held-out text, all of it, in evaluation mode."""
+        self.model.eval()
+        try:
+            bits = bits_per_char(self.model, self.held_out, self.chunk)
+        finally:
+            self.model.train()
+        return {self.goal: bits}
+
+
+def bits_per_char(model: Callable[..., tuple[Any, Any]], text: Passage, chunk: int = 256) -> float:
+    """The mean of -log2 p over the counted targets of `text`; state is carried through all of it."""
+    return float(character_bits(model, text, chunk)[text.counted].mean())
+
+
+@no_grad()
+def character_bits(model: Callable[..., tuple[Any, Any]], text: Passage, chunk: int = 256) -> np.ndarray:
+    """-log2 p of every target of `text`, float64 of its shape (T, B); state is carried through all of it."""
+    bits, state = np.zeros(text.x.shape), None
+    for start in range(0, len(text.x), chunk):
+        part = slice(start, start + chunk)
+        scores, state = model(text.x[part], state)
+        x = to_host(scores.data)
+        x = x - x.max(axis=-1, keepdims=True)
+        chosen = np.take_along_axis(x, text.y[part][..., None], axis=-1)[..., 0]
+        bits[part] = (np.log(np.exp(x).sum(axis=-1, dtype=np.float64)) - chosen) / math.log(2)
+    return bits
+
+
+def text_bits(
+    model: Callable[..., tuple[Any, Any]], vocabulary: Vocabulary, paths: Sequence[str], encoding: str = "utf-8"
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The texts of some files in pieces, each with the bits that the model needs for each of its characters.
+
+    It begins as after a new line. The first 2,048 characters are read in one go, the rest as parallel streams, each
+    led by the 128 characters before it. Raises InputError as `data.read_text` does, and for a character that is not
+    in the vocabulary.
+    """
+    before = vocabulary.encode("\n" if "\n" in vocabulary.characters else vocabulary.characters[0])
+    known = set(vocabulary.characters)
+    for path in paths:
+        count = 0
+        for block in read_blocks(path, encoding):
+            if unseen := set(block) - known:
+                at = min(map(block.index, unseen))
+                place = f"character {count + at + 1:,} of the file"
+                raise InputError(f"{path}: the model has never seen {block[at]!r} ({place})")
+            cut = 2048 if len(before) == 1 else 0
+            for text in (block[:cut], block[cut:]):
+                if text:
+                    ids = vocabulary.encode(text)
+                    batch = 1 if len(before) == 1 else max(1, min(64, len(ids) // 1024))
+                    streams = passage(before, ids, batch, warm_up=len(before) - 1)
+                    yield text, character_bits(model, streams).T[streams.counted.T]
+                    before = np.concatenate([before, ids])[-129:]
+            count += len(block)
+
+
+def _detached(state: Any) -> Any:
+    return tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()

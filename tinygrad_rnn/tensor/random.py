@@ -1,0 +1,50 @@
+"""The library's random draws: one generator, seeded by `manual_seed`, and one of its own for a checkpointed segment."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.tensor.mode import replayed
+
+_own_generator: ContextVar[np.random.Generator | None] = ContextVar("own_generator", default=None)
+_generator: np.random.Generator | None = None  # made at the first draw: numpy.random is slow to import
+
+
+@replayed
+def manual_seed(seed: int) -> None:
+    """Seed every random draw of the library: weights, dropout masks, `randn`, `rand`.
+
+    >>> manual_seed(0)
+    """
+    global _generator
+    if (own := _own_generator.get()) is not None:  # inside a checkpointed segment
+        own.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+        return
+    _generator = np.random.default_rng(seed)
+
+
+def generator() -> np.random.Generator:
+    """The library's NumPy generator. Draws are made on the host and moved, so a seed means the same on any device."""
+    global _generator
+    if (own := _own_generator.get()) is not None:
+        return own
+    if _generator is None:
+        _generator = np.random.default_rng()
+    return _generator
+
+
+@contextlib.contextmanager
+def own_generator(state: Any) -> Iterator[np.random.Generator]:
+    """Inside, `generator()` is a new one in `state`, for this thread alone: what a checkpointed segment draws from."""
+    own = np.random.default_rng()
+    own.bit_generator.state = state
+    token = _own_generator.set(own)
+    try:
+        yield own
+    finally:
+        _own_generator.reset(token)
