@@ -555,7 +555,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     program = (
-        "import sys\nfrom tinygrad_rnn.cli import main\n"
+        "import sys\nfrom tinygrad_rnn.cli.main import main\n"
         "try: main(['train', '--help'])\nexcept SystemExit: pass\n"
         "assert not {'rich', 'matplotlib', 'safetensors'} & set(sys.modules)"
     )

@@ -110,7 +110,7 @@ from pathlib import Path
 import numpy as np
 from tinygrad_rnn.data import Streams, passage
 from tinygrad_rnn.language import read_corpus
-from tinygrad_rnn.training import NextCharacter
+from tinygrad_rnn.language import NextCharacter
 def memory(which):
     return int(re.search(which + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 before = memory("VmRSS")
