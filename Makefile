@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo examples gallery test test-fast test-thorough witness mutants mutation-report lint bench gpu-check clean
+.PHONY: help demo examples gallery test test-numba test-thorough witness mutants mutation-report lint bench gpu-check clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -38,8 +38,8 @@ gallery: $(VENV)/.examples ## run every example in full, about half an hour, and
 test: $(VENV)/.test ## run all the tests and the doctests
 	@$(PYTEST)
 
-test-fast: $(VENV)/.fast ## run the tests of layers and optimisers with the kernels that numba compiles
-	@$(PYTEST) --fast tests/nn tests/optim tests/compiler tests/tensor/test_indexing.py
+test-numba: $(VENV)/.numba ## run the tests of layers and optimisers with the kernels that numba compiles
+	@$(PYTEST) --numba tests/nn tests/optim tests/compiler tests/tensor/test_indexing.py
 
 test-thorough: $(VENV)/.test ## run them with many more Hypothesis examples
 	@HYPOTHESIS_PROFILE=thorough $(PYTEST)
@@ -97,17 +97,17 @@ $(VENV)/.test: pyproject.toml $(VENV)/.python
 	@echo "Installing the project with its tests into $(VENV)"
 	@$(PIP) --editable '.[viz,test]' && touch $@
 
-$(VENV)/.fast: $(VENV)/.test
+$(VENV)/.numba: $(VENV)/.test
 	@echo "Installing numba into $(VENV)"
-	@$(PIP) --editable '.[fast]' && touch $@
+	@$(PIP) --editable '.[numba]' && touch $@
 
-$(VENV)/.mutation: $(VENV)/.fast
+$(VENV)/.mutation: $(VENV)/.numba
 	@echo "Installing what mutates into $(VENV)"
 	@$(PIP) --editable '.[mutation]' && touch $@
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.python
 	@echo "Installing the project, and beside it JAX, MyGrad and HIPS autograd, into $(VENV)"
-	@$(PIP) --editable '.[viz,fast,bench]' && touch $@
+	@$(PIP) --editable '.[viz,numba,bench]' && touch $@
 
 $(VENV)/.torch: $(VENV)/.python
 	@echo "Installing $(TORCH) into $(VENV)"

@@ -1,4 +1,4 @@
-"""What the extra `fast` costs at first: seconds until `tr.nn.enable_fast()` is ready, cold and warm.
+"""What the extra `numba` costs at first: seconds until `tr.enable_numba()` is ready, cold and warm.
 
 Cold is a machine on which it never ran, made of an empty folder for numba's cache; warm is every process after that.
 Both include importing numba. Each time is that of a process of its own.
@@ -17,13 +17,13 @@ from benchmarks.processes import Missing, call
 
 
 def ready(cache: str) -> dict[str, float]:
-    """Seconds of `enable_fast()` with numba's cache in that folder, and its bytes afterwards."""
+    """Seconds of `enable_numba()` with numba's cache in that folder, and its bytes afterwards."""
     if not find_spec("numba"):
         raise ModuleNotFoundError(name="numba")  # which the parent understands
     os.environ["NUMBA_CACHE_DIR"] = cache  # numba reads it when it is imported
     import tinygrad_rnn as tr
 
-    seconds = tr.nn.enable_fast()
+    seconds = tr.enable_numba()
     return {"seconds": seconds, "bytes": sum(file.stat().st_size for file in Path(cache).rglob("*") if file.is_file())}
 
 
@@ -40,12 +40,12 @@ def measure(quick: bool) -> dict[str, Any]:
 
 def section(found: dict[str, Any]) -> list[str]:
     """What the page says of it."""
-    lines = ["## The first use of `fast`", ""]
+    lines = ["## The first use of numba", ""]
     if "missing" in found:
         return [*lines, f"Not measured: {found['missing']}.", ""]
     return [
         *lines,
-        "`tr.nn.enable_fast()` has numba compile its kernels the first time on a machine, and keeps them on disk. How",
+        "`tr.enable_numba()` has numba compile its kernels the first time on a machine, and keeps them on disk. How",
         "long that takes, each time in a process of its own and with the import of numba; the steps above do not count",
         "it:",
         "",

@@ -15,14 +15,14 @@ from benchmarks import cells
 from benchmarks.cells import Cell, Requirement, asked, label, markdown, mean, present, ratio, seconds
 
 PLAIN, FUSED = "tinygrad_rnn, fused=False", "tinygrad_rnn"
-FAST, COMPILED, BOTH = "tinygrad_rnn, fast", "tinygrad_rnn, compiled", "tinygrad_rnn, fast and compiled"
+NUMBA, COMPILED, BOTH = "tinygrad_rnn, numba", "tinygrad_rnn, compiled", "tinygrad_rnn, numba and compiled"
 NUMPY_ALONE = [PLAIN, FUSED, COMPILED]
-OURS = [PLAIN, FUSED, FAST, COMPILED, BOTH]
+OURS = [PLAIN, FUSED, NUMBA, COMPILED, BOTH]
 PEERS = ["PyTorch", "JAX"]
 FLOOR, OWN = "products alone", "products of ours alone"
 NAMES = [*OURS, *PEERS, FLOOR, OWN]
 EVERY = len(cells.SIZES) * len(cells.GATES)
-SHORT = {PLAIN: "fused=False", FUSED: "fused", FAST: "fused, fast", COMPILED: "compiled", BOTH: "compiled, fast"}
+SHORT = {PLAIN: "fused=False", FUSED: "fused", NUMBA: "fused, numba", COMPILED: "compiled", BOTH: "compiled, numba"}
 
 
 def measure(quick: bool, allowed: float, keep: Callable[[list[Cell]], None]) -> list[Cell]:
@@ -64,19 +64,19 @@ def requirements(found: list[Cell]) -> list[Requirement]:
         for floor in (FLOOR, OWN)
     )
     return [
-        Requirement("compiled, fast: at least as fast as PyTorch in 12 of 15", *won(found, [BOTH], ["PyTorch"], 12)),
+        Requirement("compiled, numba: at least as fast as PyTorch in 12 of 15", *won(found, [BOTH], ["PyTorch"], 12)),
         Requirement(
-            "compiled, fast: 1.5 times as fast as PyTorch in the geometric mean",
+            "compiled, numba: 1.5 times as fast as PyTorch in the geometric mean",
             f"{mean(torch):.2f}" if torch else "-",
             mean(torch) >= 1.5 if len(torch) == EVERY else None,
         ),
         Requirement("NumPy alone: at least as fast as PyTorch in 10 of 15", *won(found, NUMPY_ALONE, ["PyTorch"], 10)),
         Requirement(
-            "compiled, fast: at least as fast as the faster of PyTorch and JAX in all 15",
+            "compiled, numba: at least as fast as the faster of PyTorch and JAX in all 15",
             *(won(found, [BOTH], PEERS, EVERY) if present(found, PEERS) == PEERS else ("-", None)),
         ),
         Requirement(
-            "compiled, fast: at H = 512 within 1.25 of the products alone (of those that ours needs)",
+            "compiled, numba: at H = 512 within 1.25 of the products alone (of those that ours needs)",
             ", ".join(f"{kind} {value:.2f} ({own.get(kind, math.nan):.2f})" for kind, value in largest.items()) or "-",
             max(largest.values()) <= 1.25 if len(largest) == len(cells.GATES) else None,
         ),
@@ -86,7 +86,7 @@ def requirements(found: list[Cell]) -> list[Requirement]:
 def not_reached(found: list[Cell]) -> list[str]:
     """The cells in which ours is behind, by name, with how many times as long the other takes."""
     lines = []
-    for words, ours in (("compiled, fast", [BOTH]), ("NumPy alone", NUMPY_ALONE)):
+    for words, ours in (("compiled, numba", [BOTH]), ("NumPy alone", NUMPY_ALONE)):
         if not present(found, ours):
             continue
         if "PyTorch" in present(found, PEERS):
@@ -124,7 +124,7 @@ def section(found: list[Cell], picture: str) -> list[str]:
         "gradients' norm, Adam, over 65 characters. All start from the same weights and must reach the same losses.",
         "PyTorch has its own layers, JAX one jitted step over `lax.scan` that owns its state. Ours has five forms:",
         "`fused=False` is the plain graph, fused a kernel for each step of the sequence, compiled a step recorded by",
-        "`tr.compile`, and fast has the kernels of `tr.nn.enable_fast()`, for which numba is needed; the others need",
+        "`tr.compile`, and numba has the kernels of `tr.enable_numba()`, for which numba is needed; the others need",
         "NumPy alone.",
         "",
         f"![how fast each form is beside the others, by layer and size]({picture})",
@@ -166,7 +166,7 @@ def draw(found: list[Cell], path: Path) -> None:
     looks: dict[str, dict[str, Any]] = {
         PLAIN: {"marker": "o", "mfc": "white", "mec": GREY, "ms": 6},
         FUSED: {"marker": "o", "mfc": "white", "mec": BLUE, "ms": 7},
-        FAST: {"marker": "D", "mfc": "white", "mec": BLUE, "ms": 6},
+        NUMBA: {"marker": "D", "mfc": "white", "mec": BLUE, "ms": 6},
         COMPILED: {"marker": "o", "mfc": BLUE, "mec": BLUE, "ms": 7},
         BOTH: {"marker": "D", "mfc": BLUE, "mec": INK, "ms": 8},
         "JAX": {"marker": "s", "mfc": ORANGE, "mec": ORANGE, "ms": 6},

@@ -1,6 +1,6 @@
 """All that docs/performance.md shows, measured in one go: `make bench` runs this.
 
-The grid of training steps, the plain loops, the first use of the extra `fast`, and long sequences, one after the
+The grid of training steps, the plain loops, the first use of the extra `numba`, and long sequences, one after the
 other. Each leaves its figures in `runs/bench` as it goes; the page and its pictures are made from these files alone.
 """
 
@@ -32,7 +32,7 @@ JUDGED: dict[str, Any] = {"grid": grid, "loops": loops, "scale": scale}  # the p
 TITLES = {
     "grid": "training steps",
     "loops": "plain unrolled loops",
-    "first_use": "first use of `fast`",
+    "first_use": "first use of numba",
     "scale": "long sequences",
 }
 WHY = """Why, and what it would take. At the small sizes a compiled step is a list of calls from Python, of a

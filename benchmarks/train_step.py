@@ -49,14 +49,14 @@ def ours(
     device: str = "cpu",
     keep_freed_memory: bool = True,
     compiled: bool = False,
-    fast: bool = False,
+    numba: bool = False,
 ) -> Callable[..., Made]:
     def make(B: int, T: int, H: int, kind: str = "LSTM") -> Made:
         import tinygrad_rnn as tr
 
-        if fast:
+        if numba:
             importlib.import_module("numba")  # whose absence the contest understands
-            tr.nn.enable_fast()
+            tr.enable_numba()
 
         if keep_freed_memory:  # as `tinygrad-rnn train` does
             tr.keep_freed_memory()
@@ -236,9 +236,9 @@ def products(rows: bool) -> Callable[..., Made]:
 CONTENDERS: dict[str, Callable[..., Made]] = {
     "tinygrad_rnn": ours(),
     "tinygrad_rnn, fused=False": ours(fused=False),
-    "tinygrad_rnn, fast": ours(fast=True),
+    "tinygrad_rnn, numba": ours(numba=True),
     "tinygrad_rnn, compiled": ours(compiled=True),
-    "tinygrad_rnn, fast and compiled": ours(compiled=True, fast=True),
+    "tinygrad_rnn, numba and compiled": ours(compiled=True, numba=True),
     "tinygrad_rnn, freed memory given back": ours(keep_freed_memory=False),
     "PyTorch": in_torch(),
     "JAX": in_jax,

@@ -23,7 +23,7 @@ from examples.common.experiment import Experiment, experiment
 from examples.common.plots import BLUE, GREY, INK, ORANGE
 from examples.common.voices import DIGITS, RATE, Utterance, Voice, speak
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import Batches, log_mel, pad_sequences, read_recordings
+from tinygrad_rnn.data import Batches, log_mel, pad_sequences, read_waveforms
 from tinygrad_rnn.decoding import ctc_beam_search, ctc_best_path
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.nn import functional as F
@@ -76,7 +76,7 @@ def generated(run: Experiment) -> Data:
 
 def recorded(run: Experiment) -> Data:
     """The user's recordings of single words, glued together to strings; those of the test are in no other part."""
-    found = read_recordings(run.data)
+    found = read_waveforms(run.data)
     rng = np.random.default_rng((run.seed, 2))
     split: tuple[list, list, list] = [], [], []
     single = []

@@ -39,16 +39,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fast", action="store_true", help="run with the kernels that numba compiles (extra `fast`)")
+    parser.addoption("--numba", action="store_true", help="run with the kernels that numba compiles (extra `numba`)")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_kernels(request: pytest.FixtureRequest):
-    """All that holds of the kernels holds of the compiled ones: the same tests, with `--fast`."""
-    if request.config.getoption("--fast"):
+    """All that holds of the kernels holds of the compiled ones: the same tests, with `--numba`."""
+    if request.config.getoption("--numba"):
         import tinygrad_rnn as tr
 
-        tr.nn.enable_fast()
+        tr.enable_numba()
 
 
 @pytest.fixture(autouse=True)

@@ -19,18 +19,18 @@ TINY = cells.cells([(2, 5, 8)])
 def test_our_contenders_agree_with_each_other(module, cell):
     ours = {name: make for name, make in module.CONTENDERS.items() if name.startswith("tinygrad_rnn")}
     if not find_spec("numba"):
-        ours = {name: make for name, make in ours.items() if "fast" not in name}
+        ours = {name: make for name, make in ours.items() if "numba" not in name}
     try:
         made = {}
         for name, make in ours.items():
-            tr.nn.enable_fast(False)  # a contender in a process of its own need not
+            tr.enable_numba(False)  # a contender in a process of its own need not
             made[name] = make(**cell)
         assert len(made) >= 3
         processes.agree({name: result for name, (_, result) in made.items()})
         for step, _ in made.values():
             assert processes.time_step(step, 0) > 0
     finally:
-        tr.nn.enable_fast(False)
+        tr.enable_numba(False)
 
 
 def test_contenders_that_differ_are_refused():
@@ -116,7 +116,7 @@ def step_seconds(name, cell):
     """Ours is twice as fast as PyTorch with everything, as fast compiled, and loses one cell to each."""
     if cells.label(cell) == "GRU 64,128,512" and name == grid.BOTH:
         return 2.5
-    times = {grid.PLAIN: 5.0, grid.FUSED: 3.0, grid.FAST: 1.5, grid.COMPILED: 2.0, grid.BOTH: 1.0}
+    times = {grid.PLAIN: 5.0, grid.FUSED: 3.0, grid.NUMBA: 1.5, grid.COMPILED: 2.0, grid.BOTH: 1.0}
     return (times | {"PyTorch": 2.0, "JAX": 1.0, grid.FLOOR: 0.8, grid.OWN: 0.5})[name]
 
 
@@ -135,8 +135,8 @@ def test_verdicts_on_the_training_step_are_those_of_the_figures():
         ("RNN 1.25 (2.00), LSTM 1.25 (2.00), GRU 3.12 (5.00)", False),
     ]
     lines = grid.not_reached(found)
-    assert lines[0] == "- compiled, fast, slower than PyTorch: GRU 64,128,512 (0.80)."
-    assert lines[1] == "- compiled, fast, slower than the faster of both: GRU 64,128,512 (0.40)."
+    assert lines[0] == "- compiled, numba, slower than PyTorch: GRU 64,128,512 (0.80)."
+    assert lines[1] == "- compiled, numba, slower than the faster of both: GRU 64,128,512 (0.40)."
     assert lines[2] == "- NumPy alone, slower than PyTorch: none."
     assert lines[3].count("(0.50)") == 15
     assert "| GRU 64,128,512 | **0.40** | **0.67** | 1.33 | 1.00 | **0.80** |" in grid.ratios(found, "PyTorch")
@@ -193,7 +193,7 @@ def test_the_page_is_made_from_files(tmp_path, capsys):
     text = page.read_text(encoding="utf-8")
     assert "busy, load average 0.7" in text
     assert "- a machine" in text
-    assert "Left out, because not installed: tinygrad_rnn, fused=False, tinygrad_rnn, fast, " in text
+    assert "Left out, because not installed: tinygrad_rnn, fused=False, tinygrad_rnn, numba, " in text
     assert "| NumPy alone: at least as fast as PyTorch in 10 of 15 | 15 of 15 | reached |" in text
     assert "| plain loop: faster than PyTorch eager at every size | 12 of 15 | **not reached** |" in text
     assert "| empty: the first time on a machine | 20.0 |" in text

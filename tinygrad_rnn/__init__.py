@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from tinygrad_rnn import errors
+from tinygrad_rnn.kernels.switch import enable_numba, numba_enabled
 
 from tinygrad_rnn.tensor.tensor import Tensor  # isort: skip  (first: the ops and Tensor need each other)
 from tinygrad_rnn.tensor.backend import keep_freed_memory, synchronize
@@ -44,6 +45,7 @@ __all__ = [
     "compile",
     "detect_anomaly",
     "enable_fused",
+    "enable_numba",
     "errors",
     "full",
     "fused",
@@ -57,6 +59,7 @@ __all__ = [
     "keep_freed_memory",
     "manual_seed",
     "no_grad",
+    "numba_enabled",
     "ones",
     "ones_like",
     "op",

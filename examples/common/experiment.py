@@ -338,7 +338,7 @@ def _parser(name: str, about: str, steps: int, quick: int, data: str, fetch: str
     add("--quick", action="store_true", help="a glance: less of everything")
     add("--out", type=Path, help=f"the folder for results, pictures and checkpoints (default: runs/{name})")
     add("--threads", type=_positive, default=1, help="threads of the matrix products (default: %(default)s)")
-    add("--fast", action="store_true", help="compiled kernels on the CPU; needs numba (the extra fast)")
+    add("--numba", action="store_true", help="compiled kernels on the CPU; needs numba (the extra numba)")
     if data:
         add("--data", type=Path, metavar="PATH", help=f"your own data: {data}")
     if fetch:
@@ -379,7 +379,7 @@ def _run(
     standard = args.data is None and args.steps is None
     manual_seed(args.seed)
     keep_freed_memory()
-    if args.fast:
+    if args.numba:
         print(use_compiled_kernels(), flush=True)
     run = Experiment(name, about, steps, args.quick, args.seed, args.device, args.data, folder.path, args)
     folder.make()

@@ -589,8 +589,8 @@ def test_fast_without_numba_is_one_line(
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "tinygrad_rnn.kernels.numba_stages", raising=False)
     text = str(trained[0] / "text.txt")
-    assert main(["train", "--text", text, "--out", str(tmp_path / "run"), "--steps", "3", "--fast", *SMALL]) == 2
-    assert "--fast: numba is not installed: pip install" in capsys.readouterr().err
+    assert main(["train", "--text", text, "--out", str(tmp_path / "run"), "--steps", "3", "--numba", *SMALL]) == 2
+    assert "--numba: numba is not installed: pip install" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -598,13 +598,13 @@ def test_fast_trains_about_the_same_and_resumes(
     trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     pytest.importorskip("numba")
-    train = "train", "--text", trained[0] / "text.txt", "--out", tmp_path / "run", "--fast", *SMALL
+    train = "train", "--text", trained[0] / "text.txt", "--out", tmp_path / "run", "--numba", *SMALL
     done = command(*train, "--steps", 60, cwd=tmp_path)
     assert done.returncode == 0 and "Compiled kernels, ready in " in done.stdout, done.stderr
     plain, fast = (
         [r["loss"] for r in read_metrics(folder / "run" / "metrics.jsonl")] for folder in (trained[0], tmp_path)
     )
     assert np.allclose(plain, fast, rtol=1e-3)
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["fast"] is True
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["numba"] is True
     more = command("train", "--resume", "run", "--steps", 70, cwd=tmp_path)
     assert more.returncode == 0 and "Compiled kernels" in more.stdout, more.stderr

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import tinygrad_rnn as tr
 from tests.profiles import examples
 from tinygrad_rnn.compiler import program, tape
-from tinygrad_rnn.compiler.program import Recording
+from tinygrad_rnn.compiler.program import Program
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.testing import DOMAINS
 
@@ -83,7 +83,7 @@ def run(
     outcomes = [step(ids, targets, lengths) for ids, targets in batches(T, B)]
     if compiled:
         (found,) = step.compiled.found.values()
-        assert type(found) is Recording
+        assert type(found) is Program
     return (
         [o["loss"].item() for o in outcomes],
         [o["norm"] for o in outcomes],
@@ -133,11 +133,11 @@ def test_of_any_shape(
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 def test_with_compiled_kernels(kind: str) -> None:
     pytest.importorskip("numba")
-    tr.nn.enable_fast()
+    tr.enable_numba()
     try:
         assert run(True, kind, 5, 3, 8) == run(False, kind, 5, 3, 8)
     finally:
-        tr.nn.enable_fast(False)
+        tr.enable_numba(False)
 
 
 def test_with_all_kernels_off() -> None:

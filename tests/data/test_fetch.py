@@ -23,7 +23,7 @@ import pytest
 from rich.console import Console
 
 from tests.data.test_readers import idx, write_wav
-from tinygrad_rnn.data import SETS, DataFile, DataSet, fetch, read_idx, read_labelled, read_recordings, read_tsv
+from tinygrad_rnn.data import SETS, DataFile, DataSet, fetch, read_idx, read_labelled, read_tsv, read_waveforms
 from tinygrad_rnn.errors import InputError
 
 
@@ -158,7 +158,7 @@ def test_a_tar(server: Server, tmp_path: Path) -> None:
     top.type = tarfile.DIRTYPE
     raw = tarred({"set-1.0/recordings/7_ann_0.wav": wav, "set-1.0/README.md": b"hello"}, top)
     folder = quiet(one(server.file("v1.0.tar.gz", raw), archive=True, folder="set-1.0/recordings"), tmp_path)
-    assert [(r.label, r.samples.tolist()) for r in read_recordings(folder)] == [("7", [0.5] * 5)]
+    assert [(r.label, r.samples.tolist()) for r in read_waveforms(folder)] == [("7", [0.5] * 5)]
 
 
 def test_pairs(server: Server, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.profiles import examples
-from tinygrad_rnn.data import read_csv, read_idx, read_labelled, read_parts, read_recordings, read_tsv, read_wav
+from tinygrad_rnn.data import read_csv, read_idx, read_labelled, read_parts, read_tsv, read_wav, read_waveforms
 from tinygrad_rnn.errors import InputError
 
 IDX = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
@@ -43,10 +43,10 @@ def idx(array: np.ndarray) -> bytes:
 # --- all of them --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("read", [read_idx, read_tsv, read_labelled, read_csv, read_wav, read_recordings])
+@pytest.mark.parametrize("read", [read_idx, read_tsv, read_labelled, read_csv, read_wav, read_waveforms])
 def test_files_that_are_not_there(read: Callable[[Path], Any], tmp_path: Path) -> None:
     refused(read, tmp_path / "none", "none: no such file")
-    if read is read_recordings:
+    if read is read_waveforms:
         (tmp_path / "f").write_bytes(b"")
         refused(read, tmp_path / "f", "is no folder")
     else:
@@ -254,7 +254,7 @@ def test_recordings(tmp_path: Path) -> None:
     for k, name in enumerate(("7_ann_0.wav", "0_bob_1.WAV", "0_ann_2.wav")):
         write_wav(tmp_path / name, np.full((k + 1, 1), 64), 1)
     (tmp_path / "notes.txt").write_text("who spoke")
-    found = read_recordings(tmp_path)
+    found = read_waveforms(tmp_path)
     assert [(r.label, len(r.samples), r.rate, r.path.name) for r in found] == [
         ("0", 3, 8000, "0_ann_2.wav"),
         ("0", 2, 8000, "0_bob_1.WAV"),
@@ -262,11 +262,11 @@ def test_recordings(tmp_path: Path) -> None:
     ]
     assert found[0].samples.tolist() == [0.5] * 3
     write_wav(tmp_path / "8_ann_0.wav", np.zeros((1, 1), int), 2, 16000)
-    refused(read_recordings, tmp_path, "8_ann_0.wav: 16,000 samples a second, but 7_ann_0.wav has 8,000")
+    refused(read_waveforms, tmp_path, "8_ann_0.wav: 16,000 samples a second, but 7_ann_0.wav has 8,000")
     write_wav(tmp_path / "4.wav", np.zeros((1, 1), int), 2)
-    refused(read_recordings, tmp_path, "4.wav: the name does not begin with a label")
+    refused(read_waveforms, tmp_path, "4.wav: the name does not begin with a label")
     (tmp_path / "empty").mkdir()
-    refused(read_recordings, tmp_path / "empty", "no WAV files in it")
+    refused(read_waveforms, tmp_path / "empty", "no WAV files in it")
 
 
 # --- parts --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Compiled stages do what NumPy's do. `pytest --fast` runs every other test of the layers with them."""
+"""Compiled stages do what NumPy's do. `pytest --numba` runs every other test of the layers with them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tinygrad_rnn.tensor import backend
 
 
 @pytest.fixture
-def fast():
+def stages():
     """The compiled stages, enabled; afterwards as before."""
     pytest.importorskip("numba")
     before = backend.stages
-    tr.nn.enable_fast()
+    tr.enable_numba()
     yield backend.stages
     backend.stages = before
 
@@ -59,7 +59,7 @@ def parts(d):
 @SIZES
 @pytest.mark.parametrize("t", [None, 1])
 @pytest.mark.parametrize("kind", ["rnn tanh", "rnn relu", "rnn sigmoid", "lstm", "gru", "gru without bias"])
-def test_a_compiled_kernel_is_the_kernel(fast, kind, t, size, dtype):
+def test_a_compiled_kernel_is_the_kernel(stages, kind, t, size, dtype):
     B, H = size
     name, *more = kind.split()
     gates, rows = {"rnn": (1, 0), "lstm": (4, 6), "gru": (3, 5)}[name]
@@ -80,10 +80,10 @@ def test_a_compiled_kernel_is_the_kernel(fast, kind, t, size, dtype):
         near(found, expected)
 
 
-def test_what_is_not_contiguous_goes_to_numpy(fast):
+def test_what_is_not_contiguous_goes_to_numpy(stages):
     x = np.asfortranarray(normal("float32", 3, 8))
     state = normal("float32", 2, 3, 2)
-    assert kernels.compiled_stages(x, state) is None
+    assert kernels.numba_stages(x, state) is None
     y = kernels.lstm_forward(x, state, normal("float32", 8, 2), None)
     backend.stages = None
     near(y, kernels.lstm_forward(x, state, normal("float32", 8, 2), None))
@@ -91,7 +91,7 @@ def test_what_is_not_contiguous_goes_to_numpy(fast):
 
 @DTYPES
 @pytest.mark.parametrize("n", [0, 1, 100])
-def test_compiled_rows_are_added_as_numpy_adds_them(fast, dtype, n):
+def test_compiled_rows_are_added_as_numpy_adds_them(stages, dtype, n):
     ids, g = np.random.default_rng(n).integers(0, 7, n), normal(dtype, n, 5)
     compiled, plain = backend.scatter_add(normal(dtype, 7, 5), ids, g), normal(dtype, 7, 5)
     np.add.at(plain, ids, g)
@@ -103,10 +103,10 @@ def test_compiled_rows_are_added_as_numpy_adds_them(fast, dtype, n):
 @DTYPES
 @pytest.mark.parametrize("kind", ["Adam", "AdamW"])
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_a_compiled_step_of_adam_is_adams(fast, dtype, kind, decay):
+def test_a_compiled_step_of_adam_is_adams(stages, dtype, kind, decay):
     results = []
-    for stages in (fast, None):
-        backend.stages = stages
+    for used in (stages, None):
+        backend.stages = used
         p = tr.nn.Parameter(normal(dtype, 3, 50))
         optimizer = getattr(tr.optim, kind)([p], lr=0.1, betas=(0.8, 0.95), weight_decay=decay)
         for k in range(4):
@@ -117,33 +117,33 @@ def test_a_compiled_step_of_adam_is_adams(fast, dtype, kind, decay):
         near(np.asarray(found), np.asarray(expected))
 
 
-def test_the_fraction_for_tanh(fast):
+def test_the_fraction_for_tanh(stages):
     """Within 6 units in the last place, odd, never above 1, exact at 0 and infinity, NaN for NaN."""
     x = np.concatenate([np.linspace(-12, 12, 200_001), np.geomspace(1e-30, 1, 1000)]).astype("float32")
     y = np.zeros((1, x.size), "float32")
-    fast.rnn_tanh(y, x[None])
+    stages.rnn_tanh(y, x[None])
     exact = np.tanh(x.astype("float64"))
     assert np.all(abs(y[0] - exact) <= 6 * np.spacing(abs(exact).astype("float32")))
     assert np.all(abs(y) <= 1)
     special = np.array([[0.0, -0.0, np.inf, -np.inf, np.nan]], "float32")
     y = np.zeros_like(special)
-    fast.rnn_tanh(y, special)
+    stages.rnn_tanh(y, special)
     np.testing.assert_array_equal(y[0, :2], [0, 0])
     np.testing.assert_allclose(y[0, 2:4], [1, -1], rtol=1e-6)
     assert np.isnan(y[0, 4])
 
 
-def test_it_is_a_switch(fast):
-    assert tr.nn.fast_enabled()
-    assert tr.nn.enable_fast(False) == 0
-    assert not tr.nn.fast_enabled()
+def test_it_is_a_switch(stages):
+    assert tr.numba_enabled()
+    assert tr.enable_numba(False) == 0
+    assert not tr.numba_enabled()
 
 
 def test_without_numba_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "tinygrad_rnn.kernels.numba_stages", raising=False)
-    with pytest.raises(ModuleNotFoundError, match=r"numba is not installed: pip install 'tinygrad_rnn\[fast\]'"):
-        tr.nn.enable_fast()
+    with pytest.raises(ModuleNotFoundError, match=r"numba is not installed: pip install 'tinygrad_rnn\[numba\]'"):
+        tr.enable_numba()
 
 
 def test_numba_is_not_imported_unless_asked_for():

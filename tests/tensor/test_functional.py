@@ -405,13 +405,13 @@ def test_what_was_there_before_a_checkpoint_comes_back_as_it_is():
 
 
 def test_nested_checkpoints_replay_decisions_and_draws():
-    from tinygrad_rnn.tensor.checkpoint import replayable
+    from tinygrad_rnn.tensor.checkpoint import recomputed
 
     mode = {"scale": 10.0}
     x = t(np.ones(50), True)
 
     def f(x):
-        return x * replayable(mode["scale"]) * (tr.rand(50, dtype="float64") > 0.5)
+        return x * recomputed(mode["scale"]) * (tr.rand(50, dtype="float64") > 0.5)
 
     y = tr.checkpoint(lambda v: tr.checkpoint(f, v), x)
     mode["scale"] = 0.0
@@ -499,13 +499,13 @@ def test_checkpoint_replays_random_draws():
 
 
 def test_checkpoint_replays_decisions():
-    from tinygrad_rnn.tensor.checkpoint import replayable
+    from tinygrad_rnn.tensor.checkpoint import recomputed
 
     mode = {"training": True}
     x = t([2.0], True)
 
     def f(x):
-        return x * 10 if replayable(mode["training"]) else x * 0
+        return x * 10 if recomputed(mode["training"]) else x * 0
 
     y = tr.checkpoint(f, x)
     mode["training"] = False
@@ -514,11 +514,11 @@ def test_checkpoint_replays_decisions():
 
 
 def test_decisions_are_replayed_in_their_order():
-    from tinygrad_rnn.tensor.checkpoint import replayable
+    from tinygrad_rnn.tensor.checkpoint import recomputed
 
     settings = [2.0, 30.0, 400.0]
     x = t([1.0, 5.0], True)
-    y = tr.checkpoint(lambda x: (x * replayable(settings[0]) + replayable(settings[1])) * replayable(settings[2]), x)
+    y = tr.checkpoint(lambda x: (x * recomputed(settings[0]) + recomputed(settings[1])) * recomputed(settings[2]), x)
     settings[:] = [0.0, 0.0, 0.0]
     y.sum().backward()
     assert x.grad.tolist() == [800, 800]
@@ -545,7 +545,7 @@ def test_a_fused_op_is_its_plain_definition():
         calls.append(needs)
         return g * 2 * x * w, g * x * x
 
-    f = tr.fused(square_sum, forward, vjp)
+    f = tr.fused("square_sum", square_sum, forward, vjp)
     x, w = t([1.0, 2.0], True), t([3.0, 4.0], True)
     f(x, w).backward()
     assert calls == [(True, True)]
@@ -564,7 +564,7 @@ def test_a_fused_op_is_its_plain_definition():
 
 
 def test_a_fused_op_whose_definition_does_not_depend_on_its_input():
-    f = tr.fused(lambda x: t([7.0, 7.0]), lambda x: x * 0 + 7.0, lambda g, y, needs, x: (g * 0,))
+    f = tr.fused("seven", lambda x: t([7.0, 7.0]), lambda x: x * 0 + 7.0, lambda g, y, needs, x: (g * 0,))
     x = t([1.0, 2.0], True)
     assert tr.grad((f(x) * x * x).sum(), x, create_graph=True).tolist() == [14, 28]
 

@@ -54,7 +54,7 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "device": "cpu",
     "threads": None,
-    "fast": False,
+    "numba": False,
 }
 CHANGEABLE = (
     "text",
@@ -67,7 +67,7 @@ CHANGEABLE = (
     "save_every",
     "device",
     "threads",
-    "fast",
+    "numba",
 )
 
 TRAIN_HELP = """\
@@ -185,7 +185,7 @@ def parser() -> argparse.ArgumentParser:
         "--resume",
         metavar="RUN",
         help="go on with a run; of the other options only --steps, --minutes, --lr, --clip, --patience, "
-        "--save-every, --threads, --fast, --device and --text (the same text at another place) can then be given",
+        "--save-every, --threads, --numba, --device and --text (the same text at another place) can then be given",
     )
     add = train.add_argument_group("the network").add_argument
     add("--model", choices=("rnn", "lstm", "gru"), help="kind of recurrent layer (default: lstm)")
@@ -246,7 +246,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="threads of the matrix products (default: 1 for small networks, else all cores)",
     )
-    add("--fast", action="store_true", help="compiled kernels on the CPU; needs numba (the extra fast)")
+    add("--numba", action="store_true", help="compiled kernels on the CPU; needs numba (the extra numba)")
     train.set_defaults(run=_train)
 
     generate = commands.add_parser(
@@ -413,7 +413,7 @@ def _train(args: argparse.Namespace) -> int:
     if not len(held_out):
         raise InputError(f"the text is too short: {len(corpus.ids)} characters leave none to hold out")
     keep_freed_memory()
-    if args.fast:
+    if args.numba:
         print(use_compiled_kernels(), flush=True)
     args.threads = args.threads or _threads(args.batch, args.hidden)
     with threadpool_limits(args.threads):
@@ -680,7 +680,7 @@ def _config(
     import numpy as np
 
     # As they were asked for:
-    training = "steps minutes seq_len batch lr schedule clip patience save_every seed device threads fast"
+    training = "steps minutes seq_len batch lr schedule clip patience save_every seed device threads numba"
     return {
         "text": {
             "source": _source(args),

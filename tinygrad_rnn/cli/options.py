@@ -1,4 +1,4 @@
-"""What `--device` and `--fast` do, for the command and for the frame of the examples."""
+"""What `--device` and `--numba` do, for the command and for the frame of the examples."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def check_device(device: str) -> None:
 
 def use_compiled_kernels() -> str:
     """Enable them for what follows; returns what to say. InputError where numba is missing."""
-    from tinygrad_rnn.nn import enable_fast
+    from tinygrad_rnn.kernels.switch import enable_numba
 
     try:
-        return f"Compiled kernels, ready in {enable_fast():.1f} s"
+        return f"Compiled kernels, ready in {enable_numba():.1f} s"
     except ModuleNotFoundError as error:
-        raise InputError(f"--fast: {error}") from None
+        raise InputError(f"--numba: {error}") from None

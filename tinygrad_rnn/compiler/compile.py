@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tinygrad_rnn.compiler.program import Recording, outside
+from tinygrad_rnn.compiler.program import Program, outside
 from tinygrad_rnn.compiler.tape import Generator, Tape, compare, flat, rebuilt, returned
 from tinygrad_rnn.compiler.traced import Traced, users_place
 from tinygrad_rnn.errors import CompileError
@@ -19,7 +19,7 @@ from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.fused import fused_enabled
-from tinygrad_rnn.tensor.mode import TRACED, recorder, recording
+from tinygrad_rnn.tensor.mode import ANOMALY, active_tape, grad_mode
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,7 +46,7 @@ def compile(step: F) -> F:
     Arguments are Tensors and NumPy arrays, also inside of lists, tuples and dictionaries; their values may be others
     at each call. With other shapes or dtypes, or other arguments of any other kind (numbers, strings, None: they are
     part of the recording), the step is recorded anew; so it is when a module changes between training and evaluation, a
-    parameter is moved or frozen, or `enable_fused` or `enable_fast` are used. The last 8 recordings are kept.
+    parameter is moved or frozen, or `enable_fused` or `enable_numba` are used. The last 8 recordings are kept.
 
     What the step finds in its closure and among its globals is not watched: modules, optimisers, schedules and tensors
     there are looked for when it is recorded, and their values are those of each call; everything else stays what it
@@ -89,22 +89,22 @@ class _Compiled:
 
     def __init__(self, step: Callable[..., Any]) -> None:
         self.step = step
-        self.found: OrderedDict[Any, Tape | Recording] = OrderedDict()
+        self.found: OrderedDict[Any, Tape | Program] = OrderedDict()
         self.modules: list[Module] = []
         self.lock = threading.RLock()
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        mode = recording.get()
-        if recorder.get() is not None or mode == TRACED:
+        mode = grad_mode.get()
+        if active_tape.get() is not None or mode == ANOMALY:
             return self.step(*args, **kwargs)
         with self.lock:
             arrays: list[Array] = []
             fixed: list[bool] = []
-            form = (form_of(args, arrays, fixed), form_of(kwargs, arrays, fixed) if kwargs else None)
+            form = (signature_of(args, arrays, fixed), signature_of(kwargs, arrays, fixed) if kwargs else None)
             stages = backend.stages
             key = (form, mode, fused_enabled(), stages, tuple([m.training for m in self.modules]))
             held = self.found.get(key)
-            if type(held) is Recording and held.leaves.fits():
+            if type(held) is Program and held.leaves.fits():
                 self.found.move_to_end(key)
                 return held.replay(arrays, fixed)
             return self.record(key, args, kwargs, held)
@@ -117,7 +117,7 @@ class _Compiled:
             key = (*key[:-1], tuple(m.training for m in self.modules))
         tape = Tape(leaves)
         inputs: list[Traced] = []
-        token, own = recorder.set(tape), random._own_generator.set(Generator(tape, random.generator()))  # type: ignore[arg-type]
+        token, own = active_tape.set(tape), random._own_generator.set(Generator(tape, random.generator()))  # type: ignore[arg-type]
         try:
             tape.lend()
             traced = traced_copy((args, kwargs), tape, inputs)
@@ -125,7 +125,7 @@ class _Compiled:
             tape.log(returned, (result,))
         finally:
             random._own_generator.reset(own)
-            recorder.reset(token)
+            active_tape.reset(token)
             self.found.pop(key, None)
             try:
                 tape.give_back()
@@ -135,7 +135,7 @@ class _Compiled:
         same = type(held) is Tape and len(held.leaves) == len(leaves)
         if same and all(a is b for a, b in zip(held.leaves, leaves, strict=True)):
             compare(held, tape)
-            self.found[key] = Recording(tape, inputs, result)
+            self.found[key] = Program(tape, inputs, result)
             held.close()
             tape.close()
         else:
@@ -145,7 +145,7 @@ class _Compiled:
         return outcome
 
 
-def form_of(x: Any, arrays: list[Array], fixed: list[bool]) -> Any:
+def signature_of(x: Any, arrays: list[Array], fixed: list[bool]) -> Any:
     """What must be equal for a recording to hold; the arrays among the arguments are collected."""
     if isinstance(x, Tensor):
         if x._node is not None:
@@ -163,9 +163,9 @@ def form_of(x: Any, arrays: list[Array], fixed: list[bool]) -> Any:
         fixed.append(False)
         return np.ndarray, x.shape, x.dtype
     if type(x) is tuple or type(x) is list or hasattr(x, "_fields"):
-        return type(x), *[form_of(v, arrays, fixed) for v in x]
+        return type(x), *[signature_of(v, arrays, fixed) for v in x]
     if type(x) is dict:
-        return dict, *[(k, form_of(v, arrays, fixed)) for k, v in x.items()]
+        return dict, *[(k, signature_of(v, arrays, fixed)) for k, v in x.items()]
     if x is None or isinstance(x, int | float | str | bytes | complex):
         return type(x), x
     _host(x)
@@ -196,7 +196,7 @@ def _host(x: Any) -> Any:
 
 
 def traced_copy(x: Any, tape: Tape, inputs: list[Traced]) -> Any:
-    """Arguments with traced arrays, in the order of `form_of`; each is copied into a buffer."""
+    """Arguments with traced arrays, in the order of `signature_of`; each is copied into a buffer."""
 
     def traced(v: Any) -> Any:
         if isinstance(v, Tensor) and v._node is None:

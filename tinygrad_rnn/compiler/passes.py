@@ -137,7 +137,7 @@ def is_fill(e: Entry) -> bool:
 def changed(e: Entry, f: Any, args: tuple[Any, ...]) -> Entry:
     """An entry that does something else in the place of `e`."""
     new = object.__new__(Entry)
-    new.f, new.args, new.kwargs, new.form, new.state = f, args, {}, None, False
+    new.f, new.args, new.kwargs, new.signature, new.state = f, args, {}, None, False
     new.place, new.quiet = e.place, e.quiet
     return new
 

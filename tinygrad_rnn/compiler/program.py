@@ -44,7 +44,7 @@ class Leaves:
                 bound[k] = a
 
 
-class Recording:
+class Program:
     """What is repeated. `inputs` are the traced arrays that the arguments are copied into, `result` what is returned.
 
     This is the seam for a GPU: there the calls, but those of Python functions, would be captured as one graph.

@@ -20,7 +20,7 @@ from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.graph import Node, Watch
-from tinygrad_rnn.tensor.mode import recorder
+from tinygrad_rnn.tensor.mode import active_tape
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 LIKES = {np.zeros_like: 0, np.ones_like: 1, np.empty_like: None}
@@ -47,10 +47,10 @@ BY_VALUE = {np.nonzero, np.flatnonzero, np.argwhere, np.unique, np.compress, np.
 class Entry:
     """One call: `f(*args, **kwargs)`, where the user made it, and whether floating-point warnings were off."""
 
-    __slots__ = ("f", "args", "kwargs", "place", "quiet", "form", "state")
+    __slots__ = ("f", "args", "kwargs", "place", "quiet", "signature", "state")
 
-    def __init__(self, f: Any, args: Any, kwargs: Any, form: Any, state: bool) -> None:
-        self.f, self.args, self.kwargs, self.form, self.state = f, args, kwargs, form, state
+    def __init__(self, f: Any, args: Any, kwargs: Any, signature: Any, state: bool) -> None:
+        self.f, self.args, self.kwargs, self.signature, self.state = f, args, kwargs, signature, state
         self.place = place()
         self.quiet = np.geterr()["invalid"] == "ignore"
 
@@ -85,9 +85,9 @@ class Tape:
 
     def log(self, f: Any, args: Any, kwargs: Any = None, state: bool = False) -> None:
         kwargs = kwargs or {}
-        self.entries.append(Entry(f, args, kwargs, (f, self.form(args), self.form(kwargs)), state))
+        self.entries.append(Entry(f, args, kwargs, (f, self.signature(args), self.signature(kwargs)), state))
 
-    def form(self, x: Any) -> Any:
+    def signature(self, x: Any) -> Any:
         """What two recordings must have in common: buffers by their number, constants by value."""
         if isinstance(x, np.ndarray):
             root = root_of(x)
@@ -98,13 +98,13 @@ class Tape:
             body = x.tobytes()
             return "an array", x.shape, x.dtype.str, body if len(body) < 64 else hashlib.blake2b(body).digest()
         if isinstance(x, Traced):
-            return self.form(x.raw)
+            return self.signature(x.raw)
         if isinstance(x, Tensor):
-            return "a tensor", self.form(x._array) if isinstance(x._array, np.ndarray) else None
+            return "a tensor", self.signature(x._array) if isinstance(x._array, np.ndarray) else None
         if isinstance(x, tuple | list):
-            return tuple(self.form(v) for v in x)
+            return tuple(self.signature(v) for v in x)
         if isinstance(x, dict):
-            return tuple((k if isinstance(k, str) else None, self.form(v)) for k, v in x.items())
+            return tuple((k if isinstance(k, str) else None, self.signature(v)) for k, v in x.items())
         if isinstance(x, slice):
             return "slice", x.start, x.stop, x.step
         if isinstance(x, int | float | str | bool | np.generic | np.dtype | type | None):
@@ -122,7 +122,7 @@ class Tape:
 
     def function(self, f: Any, args: Any, kwargs: Any) -> Any:
         """Compute `f(*args, **kwargs)`, and write it down."""
-        if recorder.get() is not self:
+        if active_tape.get() is not self:
             raise CompileError(f"{users_place()}: {STALE}")
         f = METHODS.get(f, f)
         args, out = lower(tuple(args)), kwargs.get("out")
@@ -202,7 +202,7 @@ class Tape:
             y = x.raw[key]
         if not has_arrays(key) and (views(y, (x.raw,)) or not y.size):
             return Traced(y, self)
-        if recorder.get() is not self:
+        if active_tape.get() is not self:
             raise CompileError(f"{users_place()}: {STALE}")
         keys = key if isinstance(key, tuple) else (key,)
         if any(isinstance(k, np.ndarray) and k.dtype == bool and self.owns(k) for k in keys):
@@ -215,7 +215,7 @@ class Tape:
         return Traced(y, self)
 
     def setitem(self, x: Traced, key: Any, value: Any) -> None:
-        if recorder.get() is not self:
+        if active_tape.get() is not self:
             raise CompileError(f"{users_place()}: {STALE}")
         key, value = lower(key), lower(value)
         target = x.raw[key] if not has_arrays(key) else None
@@ -243,13 +243,13 @@ class Tape:
             if node.watch is not None and node.watch not in self.watches:  # a leaf that the step itself has made
                 self.watches[node.watch] = None
                 self.log(forget, (node.watch,), state=True)
-        token, own = recorder.set(None), random._own_generator.set(self.own_generator)
+        token, own = active_tape.set(None), random._own_generator.set(self.own_generator)
         try:
             self.give_back()
             y = f(*args, **kwargs)
         finally:
             random._own_generator.reset(own)
-            recorder.reset(token)
+            active_tape.reset(token)
             changed = self.lend()
         result: Any = y
         if isinstance(y, np.ndarray | bool | int | float):
@@ -457,10 +457,10 @@ def as_arrays(args: tuple[Any, ...]) -> tuple[Any, ...]:
 def compare(first: Tape, second: Tape) -> None:
     """Raise unless both recordings are the same calls, with the same constants."""
     for a, b in zip_longest(first.entries, second.entries):
-        if a is None or b is None or a.form != b.form:
+        if a is None or b is None or a.signature != b.signature:
             (file, line), what = (b or a).place, "does something else"
-            if a is not None and b is not None and a.form[0] == b.form[0]:
-                what = "computes with " + difference(a.form, b.form)
+            if a is not None and b is not None and a.signature[0] == b.signature[0]:
+                what = "computes with " + difference(a.signature, b.signature)
             raise CompileError(
                 f"{file}, line {line}: {what} at the second call. What a function that tr.compile records reads, "
                 f"beside its arguments, the parameters of its modules and its optimisers, must be the same at each "

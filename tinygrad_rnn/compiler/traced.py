@@ -15,7 +15,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array
-from tinygrad_rnn.tensor.mode import recorder
+from tinygrad_rnn.tensor.mode import active_tape
 from tinygrad_rnn.tensor.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Namespace:
 
 
 def _tape() -> Tape:
-    tape: Tape | None = recorder.get()
+    tape: Tape | None = active_tape.get()
     if tape is None:
         raise CompileError(f"{users_place()}: {STALE}")
     return tape

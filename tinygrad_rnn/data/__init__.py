@@ -6,15 +6,15 @@ from tinygrad_rnn.data.batches import Batches, folds, last_values, pad_sequences
 from tinygrad_rnn.data.fetch import SETS, DataFile, DataSet, fetch
 from tinygrad_rnn.data.readers import (
     Labelled,
-    Recording,
     Table,
+    Waveform,
     read_csv,
     read_idx,
     read_labelled,
     read_parts,
-    read_recordings,
     read_tsv,
     read_wav,
+    read_waveforms,
 )
 from tinygrad_rnn.data.sequences import Chunk, Passage, Streams, passage
 from tinygrad_rnn.data.sound import log_mel, mel_filters, shape_spectrum
@@ -32,7 +32,7 @@ __all__ = [
     "Labelled",
     "PAD",
     "Passage",
-    "Recording",
+    "Waveform",
     "SETS",
     "Streams",
     "Table",
@@ -52,7 +52,7 @@ __all__ = [
     "read_idx",
     "read_labelled",
     "read_parts",
-    "read_recordings",
+    "read_waveforms",
     "read_text",
     "read_texts",
     "read_tsv",

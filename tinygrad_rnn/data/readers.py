@@ -316,7 +316,7 @@ def read_wav(path: Name) -> tuple[npt.NDArray[np.float32], int]:
 
 
 @dataclass(frozen=True)
-class Recording:
+class Waveform:
     """What somebody said: the `label`, the `samples` (N,), their `rate` in Hz, and the `path` they come from."""
 
     label: str
@@ -325,7 +325,7 @@ class Recording:
     path: Path
 
 
-def read_recordings(folder: Name) -> list[Recording]:
+def read_waveforms(folder: Name) -> list[Waveform]:
     """Every WAV file of a folder, sorted by name, where names are LABEL_ANYTHING.wav: so the Free Spoken Digit Dataset
     names its files, 7_jackson_32.wav.
 
@@ -338,7 +338,7 @@ def read_recordings(folder: Name) -> list[Recording]:
         raise unreadable(folder, error) from None
     if not paths:
         raise InputError(f"{folder}: no WAV files in it")
-    found: list[Recording] = []
+    found: list[Waveform] = []
     for path in paths:
         label, underscore, _ = path.stem.partition("_")
         if not label or not underscore:
@@ -348,7 +348,7 @@ def read_recordings(folder: Name) -> list[Recording]:
         samples, rate = read_wav(path)
         if found and rate != found[-1].rate:
             raise InputError(f"{path}: {rate:,} samples a second, but {found[-1].path.name} has {found[-1].rate:,}")
-        found.append(Recording(label, samples, rate, path))
+        found.append(Waveform(label, samples, rate, path))
     return found
 
 

@@ -20,19 +20,19 @@ from typing import Any
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, DType, asarray, device_of, namespace
 from tinygrad_rnn.tensor.graph import Part, Product
-from tinygrad_rnn.tensor.mode import recorder
+from tinygrad_rnn.tensor.mode import active_tape
 
 Needs = tuple[bool, ...]
 
 
-def compiled_stages(*arrays: Array) -> Any:
+def numba_stages(*arrays: Array) -> Any:
     """The compiled stages, if they are enabled and take these arrays, else None."""
     if backend.stages is None or device_of(arrays[0]) != "cpu" or arrays[0].dtype.itemsize < 4:
         return None
     for a in arrays:
         if not a.flags.c_contiguous:
             return None
-    tape = recorder.get()
+    tape = active_tape.get()
     return backend.stages if tape is None else tape.stages(backend.stages)
 
 
@@ -73,8 +73,8 @@ def rnn_forward(x: Array, h: Array, W: Array, V: Array | None, *, nonlinearity: 
     xp = namespace(x, h, W)
     y = _across(h, W, V)
     x = x if t is None else x[t]
-    if nonlinearity == "tanh" and (fast := compiled_stages(y, x)):
-        fast.rnn_tanh(y, x)
+    if nonlinearity == "tanh" and (stages := numba_stages(y, x)):
+        stages.rnn_tanh(y, x)
         return y
     y += x
     if nonlinearity == "relu":
@@ -103,9 +103,9 @@ def rnn_vjp(
 ) -> Sequence[Any]:
     """Gradients of x, h and W."""
     xp = namespace(g)
-    if nonlinearity == "tanh" and (fast := compiled_stages(y, g)):
+    if nonlinearity == "tanh" and (stages := numba_stages(y, g)):
         d = xp.empty(y.shape, dtype=y.dtype)
-        fast.rnn_tanh_slope(g, y, d)
+        stages.rnn_tanh_slope(g, y, d)
     elif nonlinearity == "relu":
         d = g * (y > 0)
     else:
@@ -138,8 +138,8 @@ def lstm_forward(x: Array, state: Array, W: Array, V: Array | None, *, t: int | 
     z = _across(state[-2], W, V)
     x = x if t is None else x[t]
     y = xp.empty((6, B, H), dtype=z.dtype)
-    if fast := compiled_stages(z, x, state):
-        fast.lstm_gates(z, x, state[-1], y)
+    if stages := numba_stages(z, x, state):
+        stages.lstm_gates(z, x, state[-1], y)
         return y
     z += x
     blocks, gates, sigmoids = _blocks(z, 4), y[:4], y[:3]
@@ -165,8 +165,8 @@ def lstm_vjp(
     B, H = y.shape[1:]
     dz = xp.empty((B, 4 * H), dtype=y.dtype)
     both = xp.empty((2, B, H), dtype=y.dtype)  # of h and c
-    if fast := compiled_stages(y, g, state):
-        fast.lstm_slopes(g, y, state[-1], dz, both[1])
+    if stages := numba_stages(y, g, state):
+        stages.lstm_slopes(g, y, state[-1], dz, both[1])
     else:
         _lstm_slopes(g, y, state[-1], dz, both[1])
     dstate = None
@@ -217,8 +217,8 @@ def gru_forward(x: Array, state: Array, W: Array, b: Array | None, V: Array | No
     h = state[-1]
     a = _across(h, W, V)
     y = xp.empty((5, B, H), dtype=a.dtype)
-    if fast := compiled_stages(a, x, h):
-        fast.gru_gates(a, x, a.reshape(-1)[:0] if b is None else b, h, y)
+    if stages := numba_stages(a, x, h):
+        stages.gru_gates(a, x, a.reshape(-1)[:0] if b is None else b, h, y)
         return y
     r, z, n, m, new = y
     gates = y[:2]
@@ -258,8 +258,8 @@ def gru_vjp(
     inward = xp.empty((B, 3 * H), dtype=y.dtype)  # to x
     across = xp.empty((B, 3 * H), dtype=y.dtype)  # to h Wᵀ: the last third has passed the reset gate
     beside = xp.empty((B, H), dtype=y.dtype)  # to h, past the product
-    if fast := compiled_stages(y, g, state):
-        fast.gru_slopes(g, y, state[-1], inward, across, beside)
+    if stages := numba_stages(y, g, state):
+        stages.gru_slopes(g, y, state[-1], inward, across, beside)
     else:
         _gru_slopes(g, y, state[-1], inward, across, beside)
     dstate = None

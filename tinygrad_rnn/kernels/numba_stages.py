@@ -1,6 +1,6 @@
 """The pointwise stages of a training step, compiled by numba: one pass over memory each.
 
-Imported by `fast.enable_fast` only, since numba takes a while to import. Each function does what its caller in
+Imported by `enable_numba` only, since numba takes a while to import. Each function does what its caller in
 `kernels`, `backend` or `optim` does with a dozen NumPy calls, for C-contiguous arrays of float32 or float64; a test
 ties the two together.
 Compiled code is kept on disk (beside this file, or where NUMBA_CACHE_DIR says), so a machine compiles once.

@@ -1,4 +1,4 @@
-"""`enable_fast`: kernels whose pointwise stages numba has compiled, for the CPU. The extra `fast` brings numba."""
+"""`enable_numba`: kernels whose pointwise stages numba has compiled, for the CPU. The extra `numba` brings numba."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 from tinygrad_rnn.tensor import backend
 
 
-def enable_fast(on: bool = True) -> float:
+def enable_numba(on: bool = True) -> float:
     """Use compiled kernels for recurrent layers on NumPy arrays, or no longer; returns the seconds it took.
 
     It is a switch for the whole process. A step of an LSTM is then its matrix product and one compiled pass over
@@ -18,7 +18,7 @@ def enable_fast(on: bool = True) -> float:
     Raises `ModuleNotFoundError` where numba is not installed, saying what to install.
 
     >>> import tinygrad_rnn as tr
-    >>> tr.nn.enable_fast(False)
+    >>> tr.enable_numba(False)
     0.0
     """
     begin = time.perf_counter()
@@ -28,12 +28,12 @@ def enable_fast(on: bool = True) -> float:
     try:
         compiled = import_module("tinygrad_rnn.kernels.numba_stages")
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error.name} is not installed: pip install 'tinygrad_rnn[fast]'") from None
+        raise ModuleNotFoundError(f"{error.name} is not installed: pip install 'tinygrad_rnn[numba]'") from None
     compiled.warm_up()
     backend.stages = compiled
     return time.perf_counter() - begin
 
 
-def fast_enabled() -> bool:
+def numba_enabled() -> bool:
     """Whether compiled kernels are used."""
     return backend.stages is not None

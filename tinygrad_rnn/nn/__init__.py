@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tinygrad_rnn.kernels.switch import enable_fast, fast_enabled
 from tinygrad_rnn.nn import functional, init
 from tinygrad_rnn.nn.attention import AdditiveAttention, DotAttention, MultiheadAttention, TransformerEncoderLayer
 from tinygrad_rnn.nn.cells import GRUCell, LSTMCell, RNNCell, gru_cell, lstm_cell, rnn_cell
@@ -68,8 +67,6 @@ __all__ = [
     "rnn_cell",
     "lstm_cell",
     "gru_cell",
-    "enable_fast",
-    "fast_enabled",
     "functional",
     "init",
 ]

@@ -134,11 +134,9 @@ def _gru_plain(
     return ops.stack(_gru_rows(x if t is None else x[t], state[-1], W, b))
 
 
-_rnn_plain.__name__, _lstm_plain.__name__, _gru_plain.__name__ = "rnn_step", "lstm_step", "gru_step"
-
-rnn_step = fused(_rnn_plain, kernels.rnn_forward, kernels.rnn_vjp)
-lstm_step = fused(_lstm_plain, kernels.lstm_forward, kernels.lstm_vjp)
-gru_step = fused(_gru_plain, kernels.gru_forward, kernels.gru_vjp)
+rnn_step = fused("rnn_step", _rnn_plain, kernels.rnn_forward, kernels.rnn_vjp)
+lstm_step = fused("lstm_step", _lstm_plain, kernels.lstm_forward, kernels.lstm_vjp)
+gru_step = fused("gru_step", _gru_plain, kernels.gru_forward, kernels.gru_vjp)
 transposed = op(None)(kernels.transposed)
 
 

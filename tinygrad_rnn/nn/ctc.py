@@ -107,9 +107,6 @@ def _forward_variables(log_p: Tensor, *, states: Array, skips: Array, stops: Arr
     return ops.stack(alphas)
 
 
-_forward_variables.__name__ = "ctc"
-
-
 def _arrivals(alpha: Array, closed: Array, moves: Array) -> tuple[Array, Array]:
     """For each state the best of three ways to it (U, B), and the sum of all relative to that, which is written to
     `moves` (3, U, B): stay, go, skip. `closed` (U, B) is -inf where one may not skip. Where there is no way, the best
@@ -194,7 +191,7 @@ def _vjp(
     return (dx.reshape(T, B, C),)
 
 
-forward_variables = fused(_forward_variables, _forward, _vjp)
+forward_variables = fused("ctc", _forward_variables, _forward, _vjp)
 
 
 def beside(x: Tensor, host: Array) -> Array:

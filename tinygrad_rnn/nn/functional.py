@@ -18,10 +18,10 @@ from tinygrad_rnn.nn import ctc
 from tinygrad_rnn.nn.windows import avg_pool1d, avg_pool2d, conv1d, conv2d, max_pool1d, max_pool2d
 from tinygrad_rnn.tensor import backend, ops, random
 from tinygrad_rnn.tensor.backend import Array
-from tinygrad_rnn.tensor.checkpoint import replayable
+from tinygrad_rnn.tensor.checkpoint import recomputed
 from tinygrad_rnn.tensor.creation import arange
 from tinygrad_rnn.tensor.fused import fused
-from tinygrad_rnn.tensor.mode import no_grad, recorder, replayed
+from tinygrad_rnn.tensor.mode import active_tape, no_grad, replayed
 from tinygrad_rnn.tensor.ops.arithmetic import times
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -57,8 +57,7 @@ def _rows(x: Tensor, *, targets: Array, keep: Array, label_smoothing: float) -> 
     return ops.stack([ops.where(keep, loss, 0.0), ops.logsumexp(x, axis=-1)])
 
 
-_rows.__name__ = "cross_entropy"
-cross_entropy_rows = fused(_rows, kernels.cross_entropy_forward, kernels.cross_entropy_vjp)
+cross_entropy_rows = fused("cross_entropy", _rows, kernels.cross_entropy_forward, kernels.cross_entropy_vjp)
 
 
 def cross_entropy(
@@ -137,7 +136,7 @@ def _classes(
     xp = backend.namespace(flat)
     flat = xp.where(keep, flat, xp.zeros_like(flat))
     check_range(f"{name}: target", flat, C)
-    all_count = recorder.get() is None and bool(xp.all(keep))  # a recording must hold for any targets
+    all_count = active_tape.get() is None and bool(xp.all(keep))  # a recording must hold for any targets
     flat, keep = (backend.to_device(a, x.device) for a in (flat, keep))
     rows = ops.reshape(x, (flat.shape[0], C))
     return (rows if all_count else ops.where(keep[:, None], rows, 0.0)), flat, keep, ids.shape
@@ -328,8 +327,7 @@ def _layer_norm(x: Tensor, w: Tensor | None, b: Tensor | None, *, eps: float) ->
     return y if b is None else y + b
 
 
-_layer_norm.__name__ = "layer_norm"
-layer_norm_rows = fused(_layer_norm, kernels.layer_norm_forward, kernels.layer_norm_vjp)
+layer_norm_rows = fused("layer_norm", _layer_norm, kernels.layer_norm_forward, kernels.layer_norm_vjp)
 
 
 def layer_norm(
@@ -428,7 +426,7 @@ def _update(running_mean: Tensor | None, running_var: Tensor | None, rows: Tenso
 def first_run() -> bool:
     """False where a checkpointed segment is replayed: what counts its calls must not count this one."""
     token = object()
-    return replayable(token) is token
+    return recomputed(token) is token
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:

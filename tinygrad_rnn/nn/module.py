@@ -13,7 +13,7 @@ from typing import Any, Self, overload
 from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.nn.parameter import Parameter
 from tinygrad_rnn.tensor import backend
-from tinygrad_rnn.tensor.checkpoint import replayable
+from tinygrad_rnn.tensor.checkpoint import recomputed
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -195,7 +195,7 @@ class Module:
 
     def is_training(self) -> bool:
         """The mode to compute by: `training`, or what it was where a checkpointed segment is replayed."""
-        return replayable(self.training)
+        return recomputed(self.training)
 
     # --- for people -------------------------------------------------------------------------------
 

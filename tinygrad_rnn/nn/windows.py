@@ -215,8 +215,7 @@ def _maxima_vjp(
     return (dx,)
 
 
-_maxima.__name__ = "max_pool"
-maxima = fused(_maxima, _maxima_forward, _maxima_vjp)
+maxima = fused("max_pool", _maxima, _maxima_forward, _maxima_vjp)
 
 
 def _max_pool(

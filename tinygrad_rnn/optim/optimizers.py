@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tinygrad_rnn.kernels.arrays import compiled_stages
+from tinygrad_rnn.kernels.arrays import numba_stages
 from tinygrad_rnn.optim.optimizer import Optimizer
 from tinygrad_rnn.tensor.backend import Array, namespace
 
@@ -179,7 +179,7 @@ class Adam(Optimizer):
         lr, decay = options["lr"], options["weight_decay"]
         beta1, beta2 = options["betas"]
         m, v = moments["exp_avg"], moments["exp_avg_sq"]
-        if stages := compiled_stages(p, g, m, v):
+        if stages := numba_stages(p, g, m, v):
             numbers = [beta1, 1 - beta1, beta2, 1 - beta2, 1 / math.sqrt(1 - beta2**step), options["eps"]]
             numbers += [-lr / (1 - beta1**step), *((0, 1 - lr * decay) if self.decoupled else (decay, 1))]
             new = xp.empty(p.shape, dtype=p.dtype)

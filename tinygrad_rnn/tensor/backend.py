@@ -21,7 +21,7 @@ Array: TypeAlias = Any  # numpy.ndarray, cupy.ndarray or another array of the st
 DType: TypeAlias = Any
 
 stages: Any = None
-"""`nn.compiled` where `nn.enable_fast` has put it: stages of NumPy work in one compiled pass each."""
+"""`kernels.numba_stages` where `enable_numba` has put it: stages of NumPy work in one compiled pass each."""
 
 # None marks what goes with every backend: Python scalars.
 _NAMESPACES: dict[type, Any] = {np.ndarray: np, float: None, int: None, bool: None, complex: None}
@@ -46,7 +46,9 @@ def namespace(x: Array, *others: Array) -> Any:
         if xp is not found and xp is not None:
             if found is not None and getattr(found, "of", found) is not getattr(xp, "of", xp):
                 raise BackendMismatchError(mismatch(arrays))
-            found = found if hasattr(found, "of") else xp  # `of` the library whose calls `tr.compile` records
+            found = (
+                found if hasattr(found, "of") else xp
+            )  # `of` the library whose calls `tr.compile` records
     if found is None:
         return np
     if found is not np and len({device_of(x) for x in arrays if type(x) not in _SCALARS}) > 1:
@@ -91,7 +93,9 @@ def _cupy() -> Any:
             "(in a checkout: -e '.[cuda12]')"
         ) from error
     if not cupy.cuda.is_available():
-        raise BackendMismatchError('device "cuda": CuPy is installed, but finds no usable GPU or driver')
+        raise BackendMismatchError(
+            'device "cuda": CuPy is installed, but finds no usable GPU or driver'
+        )
     return cupy
 
 
@@ -133,7 +137,9 @@ def to_device(x: Array, device: str) -> Array:
     number = int(device.partition(":")[2])
     count = cupy.cuda.runtime.getDeviceCount()
     if number >= count:
-        raise ValueError(f"device {device!r} does not exist: this machine has {count} GPU(s), counted from 0")
+        raise ValueError(
+            f"device {device!r} does not exist: this machine has {count} GPU(s), counted from 0"
+        )
     with cupy.cuda.Device(number):
         return cupy.asarray(x)
 
@@ -154,7 +160,9 @@ def dtype_of(name: Any) -> DType:
     except TypeError:
         dtype = None
     if dtype is None or not _is_real(dtype):
-        raise DTypeError(f"not a dtype for a tensor: {name!r}; use float16, float32, float64, an integer type or bool")
+        raise DTypeError(
+            f"not a dtype for a tensor: {name!r}; use float16, float32, float64, an integer type or bool"
+        )
     return dtype
 
 
@@ -177,12 +185,18 @@ def asarray(data: Any, dtype: Any = None, device: str | None = None) -> Array:
     >>> asarray([1.0, 2.0]).dtype, asarray(np.ones(2)).dtype
     (dtype('float32'), dtype('float64'))
     """
-    if isinstance(dtype, np.dtype) and is_complex(dtype):  # `dtype=x.dtype`, where a checker takes a complex step in x
+    if isinstance(dtype, np.dtype) and is_complex(
+        dtype
+    ):  # `dtype=x.dtype`, where a checker takes a complex step in x
         return asarray(data, "float64", device).astype(dtype)
     if hasattr(data, "__array_namespace__") or type(data).__module__.partition(".")[0] == "cupy":
         if dtype is not None or not isinstance(data, np.ndarray):
             xp = namespace(data)
-            x = xp.asarray(data, dtype=getattr(xp, str(dtype_of(dtype))) if dtype is not None else None, copy=True)
+            x = xp.asarray(
+                data,
+                dtype=getattr(xp, str(dtype_of(dtype))) if dtype is not None else None,
+                copy=True,
+            )
         else:
             x = np.array(data)
         if not _is_real(x.dtype):
@@ -205,7 +219,11 @@ def _is_real(dtype: DType) -> bool:
 
 def as_array(y: Any, like: Array) -> Array:
     """`y` as an array of the library of `like`: NumPy answers some 0-d results with a scalar."""
-    return y if type(y) is type(like) or not isinstance(y, np.generic | float | int | complex) else np.asarray(y)
+    return (
+        y
+        if type(y) is type(like) or not isinstance(y, np.generic | float | int | complex)
+        else np.asarray(y)
+    )
 
 
 def freeze(x: Array) -> Array:
@@ -237,7 +255,9 @@ def operand(x: Any, like: Array) -> Any:
         return asarray(x)
     if isinstance(x, list | tuple):
         return asarray(x, _list_dtype(x, like), device_of(like))
-    raise TypeError(f"expected a Tensor, an array, a number or a list of numbers, got {type(x).__name__}: {x!r:.60}")
+    raise TypeError(
+        f"expected a Tensor, an array, a number or a list of numbers, got {type(x).__name__}: {x!r:.60}"
+    )
 
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -264,7 +284,9 @@ def promote(*arrays: Array) -> tuple[Array, ...]:
         return arrays
     xp = namespace(*arrays)
     target = xp.result_type(*floats) if floats else xp.float32
-    return tuple(x if type(x) in _SCALARS or is_floating(x.dtype) else xp.astype(x, target) for x in arrays)
+    return tuple(
+        x if type(x) in _SCALARS or is_floating(x.dtype) else xp.astype(x, target) for x in arrays
+    )
 
 
 def sum_to(g: Array, shape: tuple[int, ...]) -> Array:
@@ -274,11 +296,18 @@ def sum_to(g: Array, shape: tuple[int, ...]) -> Array:
     array([[4., 4., 4.]])
     """
     extra = g.ndim - len(shape)
-    if g.shape[extra:] == shape and isinstance(g, np.ndarray):  # a bias, at every step of a recurrent layer
+    if g.shape[extra:] == shape and isinstance(
+        g, np.ndarray
+    ):  # a bias, at every step of a recurrent layer
         return np.add.reduce(g, axis=0 if extra == 1 else tuple(range(extra)))
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
-        raise ShapeError(f"a gradient of shape {tuple(g.shape)} for an input of shape {shape}: the derivative is wrong")
-    axes = (*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1))
+        raise ShapeError(
+            f"a gradient of shape {tuple(g.shape)} for an input of shape {shape}: the derivative is wrong"
+        )
+    axes = (
+        *range(extra),
+        *(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1),
+    )
     g = namespace(g).sum(g, axis=axes, keepdims=True)
     return g.reshape(shape) if isinstance(g, np.ndarray) else namespace(g).reshape(g, shape)
 
@@ -305,7 +334,11 @@ def has_kernels(arrays: Sequence[Array | None]) -> bool:
     """Whether fused kernels may run on these arrays: real floating NumPy or CuPy ones; not None or numbers."""
     for x in arrays:
         kind = type(x)
-        if x is not None and kind not in _SCALARS and (_NAMESPACES.get(kind) is None or x.dtype.kind != "f"):
+        if (
+            x is not None
+            and kind not in _SCALARS
+            and (_NAMESPACES.get(kind) is None or x.dtype.kind != "f")
+        ):
             return False
     return True
 
@@ -315,7 +348,9 @@ def gather(x: Array, index: Any) -> Array:
     xp = namespace(x)
     if hasattr(xp, "einsum"):  # more than the standard
         return x[index]
-    return xp.asarray(np.asarray(np.asarray(x)[tuple(np.asarray(k) if hasattr(k, "dtype") else k for k in index)]))
+    return xp.asarray(
+        np.asarray(np.asarray(x)[tuple(np.asarray(k) if hasattr(k, "dtype") else k for k in index)])
+    )
 
 
 @replayed
@@ -326,7 +361,11 @@ def scatter_add(buffer: Array, index: Any, g: Array) -> Array:
     on NumPy their contributions are sorted by target and reduced, which is many times faster than `numpy.add.at`.
     """
     keys = index if isinstance(index, tuple) else (index,)
-    arrays = [k for k in keys if getattr(getattr(k, "dtype", None), "kind", "") in ("i", "u") and type(g) is not float]
+    arrays = [
+        k
+        for k in keys
+        if getattr(getattr(k, "dtype", None), "kind", "") in ("i", "u") and type(g) is not float
+    ]
     xp = namespace(buffer)
     if hasattr(xp, "einsum") and not arrays:
         buffer[index] += g
@@ -339,7 +378,9 @@ def scatter_add(buffer: Array, index: Any, g: Array) -> Array:
         xp.add.at(buffer, index, g)
     else:
         host = np.array(buffer)
-        np.add.at(host, tuple(np.asarray(k) if hasattr(k, "dtype") else k for k in keys), np.asarray(g))
+        np.add.at(
+            host, tuple(np.asarray(k) if hasattr(k, "dtype") else k for k in keys), np.asarray(g)
+        )
         return xp.asarray(host)
     return buffer
 
@@ -365,7 +406,11 @@ def einsum(subscripts: str, *xs: Array) -> Array:
     """`numpy.einsum` on any backend; products of more than two operands are ordered for cost."""
     xp = namespace(*xs)
     if hasattr(xp, "einsum"):
-        return xp.einsum(subscripts, *xs, optimize=len(xs) > 1) if xp is np else xp.einsum(subscripts, *xs)
+        return (
+            xp.einsum(subscripts, *xs, optimize=len(xs) > 1)
+            if xp is np
+            else xp.einsum(subscripts, *xs)
+        )
     return xp.asarray(np.asarray(np.einsum(subscripts, *(np.asarray(x) for x in xs))))
 
 
@@ -387,7 +432,9 @@ def nearly_equal(a: Array, b: Array) -> bool:
         if not xp.any(differ):
             return True
         scale = xp.max(xp.where(xp.isfinite(b), xp.abs(b), 0.0))
-        return bool(xp.all(xp.where(differ, xp.abs(a - b), 0.0) <= 1000 * xp.finfo(b.dtype).eps * scale))
+        return bool(
+            xp.all(xp.where(differ, xp.abs(a - b), 0.0) <= 1000 * xp.finfo(b.dtype).eps * scale)
+        )
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:
@@ -409,7 +456,9 @@ def keep_freed_memory() -> bool:
 
     trim_threshold, mmap_threshold = -1, -3  # the names in malloc.h, without their M_
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    return mallopt is not None and all((mallopt(trim_threshold, 1 << 30), mallopt(mmap_threshold, 1 << 25)))
+    return mallopt is not None and all(
+        (mallopt(trim_threshold, 1 << 30), mallopt(mmap_threshold, 1 << 25))
+    )
 
 
 def synchronize(device: str) -> None:
@@ -427,7 +476,11 @@ def render(x: Array, prefix: str) -> str:
 def filled(shape: tuple[int, ...], value: float, dtype: Any) -> np.ndarray[Any, Any]:
     """A NumPy array of `value`; a Python float becomes float32."""
     value = np.asarray(value).item()
-    return np.full(shape, value, dtype=dtype_of(dtype or (np.float32 if isinstance(value, float) else np.int64)))
+    return np.full(
+        shape,
+        value,
+        dtype=dtype_of(dtype or (np.float32 if isinstance(value, float) else np.int64)),
+    )
 
 
 def ranged(start: float, stop: float, step: float) -> np.ndarray[Any, Any]:

@@ -19,12 +19,15 @@ V = TypeVar("V")
 _decisions: ContextVar[tuple[tuple[list[Any], bool], ...]] = ContextVar("decisions", default=())
 
 
-def replayable(value: V) -> V:
+def recomputed(value: V) -> V:
     """`value`, remembered: where a checkpointed segment is replayed, what it was at the first run.
 
     A layer passes what it decides by (its train/eval mode, say) through this, so that a replay decides the same.
     """
-    for taken, replaying in _decisions.get():  # the outermost segment first: what it replays, those inside take over
+    for (
+        taken,
+        replaying,
+    ) in _decisions.get():  # the outermost segment first: what it replays, those inside take over
         if replaying:
             value = taken.pop(0)
         else:
@@ -130,7 +133,11 @@ def _replaced(y: Any, new: Iterator[Tensor]) -> Any:
 
 def _pack(outputs: Sequence[Tensor]) -> Any:
     """Several tensors as one: a node has one output."""
-    return outputs[0] if len(outputs) == 1 else ops.concatenate([ops.reshape(o, (-1,)) for o in outputs])
+    return (
+        outputs[0]
+        if len(outputs) == 1
+        else ops.concatenate([ops.reshape(o, (-1,)) for o in outputs])
+    )
 
 
 def _unpacked(packed: Tensor, outputs: Sequence[Tensor]) -> Iterator[Tensor]:

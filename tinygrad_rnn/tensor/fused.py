@@ -14,7 +14,7 @@ from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, as_array
 from tinygrad_rnn.tensor.functional import pull_through
 from tinygrad_rnn.tensor.graph import Node
-from tinygrad_rnn.tensor.mode import TRACED, recording
+from tinygrad_rnn.tensor.mode import ANOMALY, grad_mode
 from tinygrad_rnn.tensor.op import Op, Vjp, boxed, counted, explained, trace, unbox
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -26,7 +26,9 @@ class FusedPlan:
 
     __slots__ = ("name", "plain", "vjp", "needs")
 
-    def __init__(self, name: str, plain: Callable[..., Tensor], vjp: Vjp, needs: tuple[bool, ...]) -> None:
+    def __init__(
+        self, name: str, plain: Callable[..., Tensor], vjp: Vjp, needs: tuple[bool, ...]
+    ) -> None:
         self.name, self.plain, self.vjp, self.needs = name, plain, vjp, needs
 
     def pull(self, g: Array, kept: Any) -> Sequence[Any]:
@@ -40,15 +42,16 @@ class FusedPlan:
         return pull_through(lambda: self.plain(*operands, **metadata), node.sources, g)
 
 
-def fused(plain: Callable[P, Tensor], forward: Callable[..., Array], vjp: Vjp) -> Callable[P, Tensor]:
-    """An op with a `plain` definition in ops, which is what it means, and a kernel, which is how it is fast.
+def fused(
+    name: str, plain: Callable[P, Tensor], forward: Callable[..., Array], vjp: Vjp
+) -> Callable[P, Tensor]:
+    """The op `name` with a `plain` definition in ops, which is what it means, and a kernel, which is how it is fast.
 
     `forward(*arrays, **metadata)` returns the output and `vjp(g, y, needs, *arrays, **metadata)` one gradient or None
     per array argument, on real NumPy or CuPy arrays; `needs` tells which are wanted. Complex arrays, other libraries
     and derivatives that are themselves differentiated take `plain`. The two must agree; a property test says so.
     """
     plans: dict[tuple[bool, ...], FusedPlan] = {}
-    name = plain.__name__
     shell = Op.__new__(Op)  # carries the name and the plain forward for messages and tests
     shell.name, shell.forward = name, plain
 
@@ -63,12 +66,12 @@ def fused(plain: Callable[P, Tensor], forward: Callable[..., Array], vjp: Vjp) -
         except Exception as error:
             raise explained(shell, arrays, error) from None
         needs = tuple([s is not None for s in sources])
-        if True not in needs or not (mode := recording.get()):
+        if True not in needs or not (mode := grad_mode.get()):
             return box(y, None)
         if needs not in plans:
             plans[needs] = FusedPlan(name, plain, vjp, needs)
         node = Node(plans[needs], sources, (y, arrays, metadata), y.shape, y.dtype)
-        if mode == TRACED:
+        if mode == ANOMALY:
             trace(node)
         return box(y, node)
 

@@ -12,14 +12,16 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-OFF, ON, TRACED = 0, 1, 2
-recording: ContextVar[int] = ContextVar("recording", default=ON)
-recorder: ContextVar[Any] = ContextVar("recorder", default=None)  # what `tr.compile` puts here while it records
+OFF, ON, ANOMALY = 0, 1, 2
+grad_mode: ContextVar[int] = ContextVar("grad_mode", default=ON)
+active_tape: ContextVar[Any] = ContextVar(
+    "active_tape", default=None
+)  # what `tr.compile` puts here while it records
 
 
 def is_recording() -> bool:
     """Whether operations are recorded here: False inside `no_grad`."""
-    return recording.get() != OFF
+    return grad_mode.get() != OFF
 
 
 def replayed(f: F) -> F:
@@ -30,12 +32,16 @@ def replayed(f: F) -> F:
 
     @wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return f(*args, **kwargs) if (tape := recorder.get()) is None else tape.call(f, args, kwargs)
+        return (
+            f(*args, **kwargs)
+            if (tape := active_tape.get()) is None
+            else tape.call(f, args, kwargs)
+        )
 
     return call  # type: ignore[return-value]
 
 
-class _Recording:
+class _GradMode:
     """Set the recording mode for a block or for a function."""
 
     mode = ON
@@ -53,13 +59,15 @@ class _Recording:
                 f"`with {type(self).__name__}()` inside the generator {caller.f_code.co_name!r} would leak to its "
                 f"caller at every yield: decorate the generator with @{type(self).__name__}() instead"
             )
-        self._tokens.append(recording.set(self._wanted()))
+        self._tokens.append(grad_mode.set(self._wanted()))
 
     def _wanted(self) -> int:
         return self.mode
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        recording.reset(self._tokens.pop())
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        grad_mode.reset(self._tokens.pop())
 
     def __call__(self, f: F) -> F:
         """`f` run in this mode; a generator function too, without leaking to the code that iterates it."""
@@ -88,13 +96,15 @@ class _Recording:
                 inner.close()
 
         if inspect.isasyncgenfunction(f):
-            raise TypeError(f"{mode.__name__} would leak from the async generator {f.__name__} at every yield")
+            raise TypeError(
+                f"{mode.__name__} would leak from the async generator {f.__name__} at every yield"
+            )
         if inspect.iscoroutinefunction(f):
             return run_coroutine  # type: ignore[return-value]
         return run_generator if inspect.isgeneratorfunction(f) else run  # type: ignore[return-value]
 
 
-class no_grad(_Recording):
+class no_grad(_GradMode):
     """Compute without recording: a context manager and a decorator.
 
     >>> import tinygrad_rnn as tr
@@ -108,14 +118,14 @@ class no_grad(_Recording):
     mode = OFF
 
 
-class record(_Recording):
+class record(_GradMode):
     """Compute with recording, inside `no_grad` too, as a replay must; `detect_anomaly` stays in force."""
 
     def _wanted(self) -> int:
-        return max(ON, recording.get())
+        return max(ON, grad_mode.get())
 
 
-class detect_anomaly(_Recording):
+class detect_anomaly(_GradMode):
     """Find where a NaN is born: forward and backward inside name the op and the line at fault. Slow; for debugging.
 
     Raises `NonFiniteError` at the first derivative that makes a NaN of a gradient that had none.
@@ -125,7 +135,7 @@ class detect_anomaly(_Recording):
     ...     tr.Tensor([2.0], requires_grad=True).sum().backward()
     """
 
-    mode = TRACED
+    mode = ANOMALY
 
 
 def users_line() -> str:

@@ -24,7 +24,7 @@ from tinygrad_rnn.errors import BackendMismatchError, ShapeError, TinygradRnnErr
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, as_array
 from tinygrad_rnn.tensor.graph import Node, Watch
-from tinygrad_rnn.tensor.mode import TRACED, recording, users_line
+from tinygrad_rnn.tensor.mode import ANOMALY, grad_mode, users_line
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 P = ParamSpec("P")
@@ -35,39 +35,72 @@ Operand: TypeAlias = Any  # a Tensor, an array, a number or a nested list of num
 class Op:
     """A forward, its vjps, and the plans made of them."""
 
-    __slots__ = ("name", "forward", "vjps", "joint", "promote", "arrays", "variadic", "metadata", "_plans")
+    __slots__ = (
+        "name",
+        "forward",
+        "vjps",
+        "joint",
+        "promote",
+        "arrays",
+        "variadic",
+        "metadata",
+        "_plans",
+    )
 
     def __init__(
-        self, forward: Callable[..., Array], vjps: Sequence[Vjp | None], joint: Vjp | None, promote: bool
+        self,
+        forward: Callable[..., Array],
+        vjps: Sequence[Vjp | None],
+        joint: Vjp | None,
+        promote: bool,
     ) -> None:
         parameters = list(inspect.signature(forward).parameters.values())
         self.name = forward.__name__.strip("_")
         self.forward = forward
         self.vjps, self.joint, self.promote = vjps, joint, promote
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        n = sum(p.kind is not p.KEYWORD_ONLY for p in parameters) if joint or self.variadic else len(vjps)
+        n = (
+            sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
+            if joint or self.variadic
+            else len(vjps)
+        )
         self.arrays = [p.name for p in parameters[:n]]
         self.metadata = {p.name: p.default for p in parameters[n:]}
         self._plans: dict[tuple[bool, ...], Plan | None] = {}
         if n == 0 or len(self.arrays) < n:
             arguments = len(self.arrays) or len(parameters)
-            raise TypeError(f"op {self.name}: {len(vjps)} vjps for {arguments} arguments: one per array (None for ids)")
+            raise TypeError(
+                f"op {self.name}: {len(vjps)} vjps for {arguments} arguments: one per array (None for ids)"
+            )
         if reserved := {"g", "y"}.intersection([*self.arrays, *self.metadata]):
-            raise TypeError(f"op {self.name}: {reserved} are reserved for the gradient and the output of a vjp")
+            raise TypeError(
+                f"op {self.name}: {reserved} are reserved for the gradient and the output of a vjp"
+            )
         if self.variadic and joint is None and any(vjps):
-            raise TypeError(f"op {self.name}: an op over *{self.arrays[-1]} needs one joint vjp: op(joint=...)")
-        known = {"y", *self.arrays, *self.metadata, *(f"{a}_shape{'s' * self.variadic}" for a in self.arrays)}
+            raise TypeError(
+                f"op {self.name}: an op over *{self.arrays[-1]} needs one joint vjp: op(joint=...)"
+            )
+        known = {
+            "y",
+            *self.arrays,
+            *self.metadata,
+            *(f"{a}_shape{'s' * self.variadic}" for a in self.arrays),
+        }
         for vjp in filter(None, (*vjps, joint)):
             first, *names = inspect.signature(vjp).parameters
             if first != "g" or not known.issuperset(names):
                 wrong = first if first != "g" else next(n for n in names if n not in known)
-                raise TypeError(f"op {self.name}: a vjp asks for {wrong!r}; it may ask for g, then {sorted(known)}")
+                raise TypeError(
+                    f"op {self.name}: a vjp asks for {wrong!r}; it may ask for g, then {sorted(known)}"
+                )
 
     def named(self, given: tuple[Any, ...], metadata: dict[str, Any]) -> dict[str, Any]:
         """Metadata given by position, by name."""
         if len(given) > len(self.metadata):
             n = len(self.arrays)
-            raise TypeError(f"{self.name} takes {n} arrays and {list(self.metadata)}, but {n + len(given)} were given")
+            raise TypeError(
+                f"{self.name} takes {n} arrays and {list(self.metadata)}, but {n + len(given)} were given"
+            )
         return {**dict(zip(self.metadata, given, strict=False)), **metadata}
 
     def plan(self, needs: tuple[bool, ...]) -> Plan | None:
@@ -76,7 +109,9 @@ class Op:
         try:
             return self._plans[key]
         except KeyError:
-            reached = self.joint is not None or any(v for v, need in zip(self.vjps, needs, strict=False) if need)
+            reached = self.joint is not None or any(
+                v for v, need in zip(self.vjps, needs, strict=False) if need
+            )
             self._plans[key] = plan = Plan(self, needs) if reached else None
             return plan
 
@@ -107,9 +142,16 @@ class Plan:
         else:
             rules = (v if need else None for v, need in zip(op.vjps, needs, strict=True))
             pull = f"({' '.join((call(f'vjp{i}', v) if v else 'None') + ',' for i, v in enumerate(rules))})"
-        scope = {"counted": counted, "joint": op.joint, **{f"vjp{i}": v for i, v in enumerate(op.vjps)}, **op.metadata}
+        scope = {
+            "counted": counted,
+            "joint": op.joint,
+            **{f"vjp{i}": v for i, v in enumerate(op.vjps)},
+            **op.metadata,
+        }
         arrays = [f"*{a}" if op.variadic else a for a in op.arrays]
-        metadata = [f"{name}={name}" for name in op.metadata]  # the right-hand side is the default, in scope
+        metadata = [
+            f"{name}={name}" for name in op.metadata
+        ]  # the right-hand side is the default, in scope
 
         def value(name: str) -> str:
             if not name:  # how many gradients a joint rule owes
@@ -121,10 +163,18 @@ class Plan:
 
         keep = f"lambda {', '.join(['y', *arrays, *metadata])}: ({' '.join(value(n) + ',' for n in kept)})"
         self.name = op.name
-        self.keep: Callable[..., tuple[Any, ...]] = eval(keep, {"tuple": tuple, "len": len, **scope})
-        self.pull: Callable[[Any, tuple[Any, ...]], Sequence[Any]] = eval(f"lambda g, k: {pull}", scope)
+        self.keep: Callable[..., tuple[Any, ...]] = eval(
+            keep, {"tuple": tuple, "len": len, **scope}
+        )
+        self.pull: Callable[[Any, tuple[Any, ...]], Sequence[Any]] = eval(
+            f"lambda g, k: {pull}", scope
+        )
         # which value of the graph each of the kept is: an argument, by its position, or one of the constants below
-        argument = dict.fromkeys(op.arrays, _ALL) if op.variadic else {n: i for i, n in enumerate(op.arrays)}
+        argument = (
+            dict.fromkeys(op.arrays, _ALL)
+            if op.variadic
+            else {n: i for i, n in enumerate(op.arrays)}
+        )
         self.roles = [{"y": _OUTPUT, **argument}.get(n, _NO_TENSOR) for n in kept]
 
     def pull_recorded(self, node: Node, g: Tensor) -> Sequence[Any]:
@@ -179,7 +229,9 @@ def op(
 
     def decorate(forward: Callable[P, Array]) -> Callable[P, Tensor]:
         if not inspect.isfunction(forward):
-            raise TypeError("op: write @tr.op(vjp, ...) above the forward, with one vjp per array argument")
+            raise TypeError(
+                "op: write @tr.op(vjp, ...) above the forward, with one vjp per array argument"
+            )
         new = Op(forward, vjps, joint, promote)
         if len(new.arrays) == 1 and not new.variadic:
             path = _one_with_metadata if new.metadata else _one
@@ -199,7 +251,7 @@ _new = object.__new__  # half the price of a constructor
 
 
 def _one(op: Op) -> Callable[..., Any]:
-    forward, plan, mode_of = op.forward, op.plan((True,)), recording.get
+    forward, plan, mode_of = op.forward, op.plan((True,)), grad_mode.get
 
     def call(x: Any, /) -> Any:
         if not isinstance(x, Tensor):
@@ -217,7 +269,7 @@ def _one(op: Op) -> Callable[..., Any]:
             t._node = None
         else:
             t._node = node = Node(plan, (source,), plan.keep(y, x), y.shape, y.dtype)
-            if mode == TRACED:
+            if mode == ANOMALY:
                 trace(node)
         return t
 
@@ -242,10 +294,10 @@ def _one_with_metadata(op: Op) -> Callable[..., Any]:
             raise explained(op, (x,), error) from None
         if type(y) is not type(x):
             y = as_array(y, x)
-        if source is None or plan is None or not (mode := recording.get()):
+        if source is None or plan is None or not (mode := grad_mode.get()):
             return box(y, None)
         node = Node(plan, (source,), plan.keep(y, x, **metadata), y.shape, y.dtype)
-        if mode == TRACED:
+        if mode == ANOMALY:
             trace(node)
         return box(y, node)
 
@@ -253,7 +305,7 @@ def _one_with_metadata(op: Op) -> Callable[..., Any]:
 
 
 def _two(op: Op) -> Callable[..., Any]:
-    forward, promote, mode_of = op.forward, op.promote, recording.get
+    forward, promote, mode_of = op.forward, op.promote, grad_mode.get
     plans = (None, op.plan((True, False)), op.plan((False, True)), op.plan((True, True)))
 
     def call(a: Any, b: Any, /) -> Any:
@@ -286,7 +338,7 @@ def _two(op: Op) -> Callable[..., Any]:
             t._node = None
         else:
             t._node = node = Node(plan, (source_a, source_b), plan.keep(y, a, b), y.shape, y.dtype)
-            if mode == TRACED:
+            if mode == ANOMALY:
                 trace(node)
         return t
 
@@ -312,10 +364,10 @@ def _many(op: Op) -> Callable[..., Any]:
         except Exception as error:
             raise explained(op, arrays, error) from None
         needs = tuple([s is not None for s in sources])
-        if True not in needs or not (mode := recording.get()) or (plan := op.plan(needs)) is None:
+        if True not in needs or not (mode := grad_mode.get()) or (plan := op.plan(needs)) is None:
             return box(y, None)
         node = Node(plan, sources, plan.keep(y, *arrays, **metadata), y.shape, y.dtype)
-        if mode == TRACED:
+        if mode == ANOMALY:
             trace(node)
         return box(y, node)
 
@@ -378,14 +430,22 @@ def explained(op: Op, arrays: Sequence[Any], error: Exception) -> Exception:
     places = {(type(x), backend.device_of(x)) for x in arrays if hasattr(x, "dtype")}
     new: Exception
     if len(places) > 1:
-        new = BackendMismatchError(f"{op.name}: {backend.mismatch([x for x in arrays if hasattr(x, 'dtype')])}")
+        new = BackendMismatchError(
+            f"{op.name}: {backend.mismatch([x for x in arrays if hasattr(x, 'dtype')])}"
+        )
     elif any(x is None for x in arrays):
         new = TypeError(f"{op.name}: None is no operand")
-    elif isinstance(error, AttributeError) and len(arrays) != sum(hasattr(x, "shape") for x in arrays):
-        new = ShapeError(f"{op.name}: shapes {shapes} do not fit: a plain number where an array is needed")
+    elif isinstance(error, AttributeError) and len(arrays) != sum(
+        hasattr(x, "shape") for x in arrays
+    ):
+        new = ShapeError(
+            f"{op.name}: shapes {shapes} do not fit: a plain number where an array is needed"
+        )
     elif type(error) is ValueError and "broadcast together" in str(error):
         new = ShapeError(f"{op.name}: shapes {shapes} cannot be broadcast together")
-    elif type(error) is ValueError and any(word in str(error) for word in ("shape", "dimension", "mismatch", "size")):
+    elif type(error) is ValueError and any(
+        word in str(error) for word in ("shape", "dimension", "mismatch", "size")
+    ):
         new = ShapeError(f"{op.name}: shapes {shapes} do not fit: {str(error).strip()}")
     else:
         error.add_note(f"in {op.name} of shapes {shapes}")

@@ -7,9 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tinygrad_rnn.errors import GraphFreedError, NonFiniteError
-from tinygrad_rnn.tensor.backend import Array, dot, namespace, quiet, scatter_add, sum_to, zeros_beside
+from tinygrad_rnn.tensor.backend import (
+    Array,
+    dot,
+    namespace,
+    quiet,
+    scatter_add,
+    sum_to,
+    zeros_beside,
+)
 from tinygrad_rnn.tensor.graph import Node, Part, Product, leading_to, newest_first
-from tinygrad_rnn.tensor.mode import TRACED, recording, replayed
+from tinygrad_rnn.tensor.mode import ANOMALY, grad_mode, replayed
 
 PRODUCT_ROWS = 1024  # pairs of a Product become one matrix product at this many rows: enough for speed, small in memory
 
@@ -76,7 +84,9 @@ def sweep(
             error.add_note(_where(node))
         for freed in order[: order.index(node)]:
             if freed.sources is None:
-                freed.kept = node.plan.name if node.plan else "a hook"  # for the message of the next attempt
+                freed.kept = (
+                    node.plan.name if node.plan else "a hook"
+                )  # for the message of the next attempt
         raise
     return results
 
@@ -91,7 +101,9 @@ def write_gradients(results: dict[Node, Array], gradients: Gradients) -> None:
                 if watch.grad is not None:
                     watch.grad = namespace(g).asarray(watch.grad + g)
                 else:  # a buffer that accumulation allocated is adopted; anything else may be somebody's, so copied
-                    watch.grad = g if node in gradients.owned else namespace(g).asarray(g, copy=True)
+                    watch.grad = (
+                        g if node in gradients.owned else namespace(g).asarray(g, copy=True)
+                    )
 
 
 class Pairs:
@@ -118,7 +130,7 @@ class Gradients:
         self.lazy: set[Node] = set()  # the nodes with parts or pairs
         self.parts: dict[Node, Array] = {}
         self.pairs: dict[Node, Pairs] = {}
-        self.checks = recording.get() == TRACED
+        self.checks = grad_mode.get() == ANOMALY
 
     @property
     def pull(self) -> Callable[[Node, Any], Sequence[Any]] | None:
@@ -156,7 +168,9 @@ class Gradients:
             buffer = self.parts.get(node)
             if buffer is None:
                 self.parts[node] = buffer = zeros_beside(d.g, node.shape, node.dtype)
-            if d.basic and (place := buffer[d.index]).ndim:  # `buffer[...] += g` would copy the sum back
+            if (
+                d.basic and (place := buffer[d.index]).ndim
+            ):  # `buffer[...] += g` would copy the sum back
                 place += d.g
             else:
                 self.parts[node] = scatter_add(buffer, d.index, d.g)
@@ -174,7 +188,10 @@ class Gradients:
         """Turn the pairs that a node has collected into one matrix product."""
         pairs = self.pairs.pop(node)
         xp = namespace(pairs.xs[0])
-        x, g = (arrays[0] if len(arrays) == 1 else xp.concat(arrays[::-1]) for arrays in (pairs.xs, pairs.gs))
+        x, g = (
+            arrays[0] if len(arrays) == 1 else xp.concat(arrays[::-1])
+            for arrays in (pairs.xs, pairs.gs)
+        )
         fresh = node not in self.dense
         self.add(node, dot(x.mT, g))
         if fresh:
@@ -222,7 +239,9 @@ def check_finite(node: Node, g: Array, contributions: Sequence[Any]) -> None:
     for d in contributions:
         for array in (d.g,) if type(d) is Part else (d.x, d.g) if type(d) is Product else (d,):
             if array is not None and xp.any(xp.isnan(array)):
-                raise NonFiniteError(f"the derivative of {node.plan.name} made a NaN of a gradient that had none")
+                raise NonFiniteError(
+                    f"the derivative of {node.plan.name} made a NaN of a gradient that had none"
+                )
 
 
 def _where(node: Node) -> str:
@@ -232,5 +251,7 @@ def _where(node: Node) -> str:
     shapes = ", ".join("constant" if s is None else str(s.shape) for s in node.sources or ())
     born = node.watch.born if node.watch is not None else ""
     return f"in the backward of {node.plan.name} (inputs {shapes}; output {node.shape})" + (
-        f", called at {born}" if born else "; run forward and backward inside tr.detect_anomaly() to see the line"
+        f", called at {born}"
+        if born
+        else "; run forward and backward inside tr.detect_anomaly() to see the line"
     )
