@@ -21,10 +21,24 @@ Array: TypeAlias = Any  # numpy.ndarray, cupy.ndarray or another array of the st
 DType: TypeAlias = Any
 
 stages: Any = None
-"""`kernels.numba_stages` where `enable_numba` has put it: stages of NumPy work in one compiled pass each."""
+"""The module that `use_stages` was given, for all to read: stages of NumPy work in one pass each."""
 
 # None marks what goes with every backend: Python scalars.
 _NAMESPACES: dict[type, Any] = {np.ndarray: np, float: None, int: None, bool: None, complex: None}
+
+
+def use_stages(module: Any) -> None:
+    """Run the pointwise stages of kernels by those of `module` from now on; None: by NumPy."""
+    global stages
+    stages = module
+
+
+def register_namespace(kind: type, namespace: Any) -> None:
+    """Have `namespace` answer for arrays of the type `kind`, as NumPy does for `numpy.ndarray`.
+
+    It is for libraries whose arrays have no `__array_namespace__`, or need another answer.
+    """
+    _NAMESPACES[kind] = namespace
 
 
 def namespace(x: Array, *others: Array) -> Any:

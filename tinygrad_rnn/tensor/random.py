@@ -38,13 +38,25 @@ def generator() -> np.random.Generator:
     return _generator
 
 
+def used_generator() -> np.random.Generator | None:
+    """The generator that `use_generator` has put in the place of the library's, here; or None."""
+    return _own_generator.get()
+
+
 @contextlib.contextmanager
-def own_generator(state: Any) -> Iterator[np.random.Generator]:
-    """Inside, `generator()` is a new one in `state`, for this thread alone: what a checkpointed segment draws from."""
-    own = np.random.default_rng()
-    own.bit_generator.state = state
+def use_generator(own: np.random.Generator | None) -> Iterator[None]:
+    """Draw from `own` inside, in this thread or task alone; None: from the library's."""
     token = _own_generator.set(own)
     try:
-        yield own
+        yield
     finally:
         _own_generator.reset(token)
+
+
+@contextlib.contextmanager
+def own_generator(state: Any) -> Iterator[np.random.Generator]:
+    """Draw inside from a new generator in `state`: what a checkpointed segment draws from."""
+    own = np.random.default_rng()
+    own.bit_generator.state = state
+    with use_generator(own):
+        yield own
