@@ -17,7 +17,7 @@ from tinygrad_rnn.compiler.traced import Traced, users_place
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor import backend, random
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import AnyArray as Array
 from tinygrad_rnn.tensor.fused import fused_enabled
 from tinygrad_rnn.tensor.mode import ANOMALY, active_tape, grad_mode
 from tinygrad_rnn.tensor.tensor import Tensor, box

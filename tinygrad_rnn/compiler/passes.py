@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from tinygrad_rnn.compiler.tape import PURE, Entry, address, assign, choose, flat, rebuilt, root_of, same_place
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import AnyArray as Array
 
 # Of the compiled stages: from which argument on they write.
 WRITTEN = {"lstm_gates": 3, "lstm_slopes": 3, "gru_gates": 4, "gru_slopes": 3, "rnn_tanh_slope": 2}

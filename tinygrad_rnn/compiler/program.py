@@ -11,7 +11,7 @@ import numpy as np
 from tinygrad_rnn.compiler.passes import simplified
 from tinygrad_rnn.compiler.tape import Entry, Tape, address, flat, rebuilt, refresh, refresh_grad, returned, root_of
 from tinygrad_rnn.compiler.traced import Traced
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import AnyArray as Array
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 ALIGNMENT = 64  # bytes: a cache line

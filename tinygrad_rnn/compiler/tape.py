@@ -18,7 +18,7 @@ import numpy as np
 from tinygrad_rnn.compiler.traced import STALE, Traced, place, users_place
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor import backend, random
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import AnyArray as Array
 from tinygrad_rnn.tensor.graph import Node, Watch
 from tinygrad_rnn.tensor.mode import active_tape
 from tinygrad_rnn.tensor.tensor import Tensor, box

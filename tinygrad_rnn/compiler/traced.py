@@ -162,14 +162,14 @@ class Namespace:
     def ones(self, shape: Any, dtype: Any = None) -> Array:
         return _tape().fresh(np.ones(shape, dtype), 1)
 
-    def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
+    def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Any:
         if not isinstance(x, Traced):
             return np.array(x, dtype=dtype)
         if copy or (dtype is not None and x.dtype != dtype):
             return _tape().function(np.ndarray.astype, (x, x.dtype if dtype is None else dtype), {})
         return x
 
-    def einsum(self, subscripts: str, *xs: Array) -> Array:
+    def einsum(self, subscripts: str, *xs: Array) -> Any:
         return _tape().function(np.einsum, (subscripts, *xs), {"optimize": len(xs) > 1})  # as `backend.einsum`
 
 

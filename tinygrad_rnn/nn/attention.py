@@ -141,7 +141,8 @@ class AdditiveAttention(_Attention):
         return "batch_first=True" if self.batch_first else ""
 
     def _keys(self, keys: Tensor) -> Tensor:
-        return ops.expand_dims(self.key_layer(keys), 1)
+        keys = self.key_layer(keys)
+        return ops.expand_dims(keys, 1)
 
     def _scores(self, query: Tensor, keys: Tensor) -> Tensor:
         scores: Tensor = self.score(ops.tanh(ops.expand_dims(self.query_layer(query), 2) + keys))

@@ -24,6 +24,7 @@ one loop over the steps, with all sequences and all states side by side.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.tensor import ops
@@ -172,7 +173,8 @@ def _vjp(
     given = xp.empty((T, U, B), dtype=log_p.dtype)  # of a loss: minus the probability of being there at that step
     d = g[T]
     for t in range(T - 1, -1, -1):
-        here, rest = d[2:], 0
+        here: Any = d[2:]
+        rest: Any = 0
         if t >= first:
             here, rest = xp.where(stops > t, here, 0), xp.where(stops > t, 0, d)
         given[t] = here

@@ -570,8 +570,9 @@ def check_probability(name: str, p: float) -> None:
 
 def integer_ids(what: str, ids: Tensor) -> Array:
     """The array of a tensor of ids, or a `DTypeError`. An empty list, which becomes float32, passes as no ids."""
+    array: Array = ids._array
     if "int" in str(ids.dtype):
-        return ids._array
+        return array
     if not ids.size:
         return backend.namespace(ids._array).astype(ids._array, int)
     raise DTypeError(f"{what} must be integers, got {ids.dtype}")

@@ -28,7 +28,7 @@ class _Flat:
         self.cuts = [0]
         for shape in shapes:
             self.cuts.append(self.cuts[-1] + math.prod(shape))
-        self.values: Array = None
+        self.values: Any = None
         self.bound: list[Array] = []  # the arrays that the parameters were given: who has another was assigned to
         self.moments: dict[str, Array] = {}
 

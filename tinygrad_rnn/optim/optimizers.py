@@ -58,7 +58,8 @@ class SGD(Optimizer):
             v *= mu
             v += g
             g = g + mu * v if options["nesterov"] else v
-        return p - options["lr"] * g
+        lr: float = options["lr"]
+        return p - lr * g
 
 
 class RMSprop(Optimizer):
@@ -128,8 +129,9 @@ class RMSprop(Optimizer):
             b = moments["momentum_buffer"]
             b *= options["momentum"]
             b += spare
-            return p - options["lr"] * b
-        return p - options["lr"] * spare
+            spare = b
+        lr: float = options["lr"]
+        return p - lr * spare
 
 
 class Adam(Optimizer):

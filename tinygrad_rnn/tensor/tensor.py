@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ImmutableError, ShapeError
 from tinygrad_rnn.tensor import backend
-from tinygrad_rnn.tensor.backend import Array, DType
+from tinygrad_rnn.tensor.backend import AnyArray, Array, DType
 from tinygrad_rnn.tensor.graph import Node, Watch, leaf
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.sweep import Gradients, sweep, write_gradients
@@ -37,7 +37,7 @@ class Tensor:
     """
 
     __slots__ = ("_array", "_node")
-    _array: Array
+    _array: AnyArray
     _node: Node | None
 
     def __init__(self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> None:
@@ -51,7 +51,7 @@ class Tensor:
     # --- what it is ---------------------------------------------------------------------------------------------------
 
     @property
-    def data(self) -> Array:
+    def data(self) -> AnyArray:
         """The values as an array of the tensor's own library: a read-only view (a copy on a GPU)."""
         return backend.freeze(self._array)
 
@@ -219,9 +219,10 @@ class Tensor:
 
     # --- out of here --------------------------------------------------------------------------------------------------
 
-    def numpy(self) -> Array:
+    def numpy(self) -> backend.HostArray:
         """The values as a read-only NumPy array (copied from a GPU)."""
-        return backend.freeze(backend.to_host(self._array))
+        array: backend.HostArray = backend.freeze(backend.to_host(self._array))
+        return array
 
     def item(self) -> Any:
         """The value of a tensor of one element, as a Python number. On a GPU this waits for the result."""
@@ -290,7 +291,7 @@ class Tensor:
     def _maker(self) -> str:
         return self._node.plan.name if self._node is not None and self._node.plan is not None else "the user"
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if self.requires_grad:
             raise TypeError(
                 "a tensor that requires a gradient became a NumPy array: that would cut the graph silently; "
@@ -320,10 +321,12 @@ class Tensor:
     def __dlpack__(self, **options: Any) -> Any:
         if self.requires_grad:
             raise BufferError("a tensor that requires a gradient cannot be exported: .detach() it first")
-        return backend.namespace(self._array).asarray(self._array, copy=True).__dlpack__(**options)
+        copied: Any = backend.namespace(self._array).asarray(self._array, copy=True)
+        return copied.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self._array.__dlpack_device__()  # type: ignore[no-any-return]
+        array: Any = self._array
+        return array.__dlpack_device__()  # type: ignore[no-any-return]
 
     def __reduce__(self) -> Any:
         if not self.is_leaf:
@@ -567,7 +570,7 @@ def box(array: Array, node: Node | None) -> Tensor:
     return t
 
 
-def _rebuild(kind: type[Tensor], array: Array, device: str, requires_grad: bool) -> Tensor:
+def _rebuild(kind: type[Tensor], array: backend.HostArray, device: str, requires_grad: bool) -> Tensor:
     t: Tensor = _new(kind)
     t._array = backend.to_device(array.copy(), device)
     t._node = None

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -342,7 +342,7 @@ def _filled(template: Any, tensors: Sequence[Tensor], like: Any = None) -> Any:
 
 def _cast(array: Any, like: Any) -> Any:
     """A buffer beside `like`: of its library, and of its floating dtype unless that is complex."""
-    if like is None or (namespace(like) is np and (is_complex(like.dtype) or not is_floating(array.dtype))):
+    if like is None or (cast(Any, namespace(like)) is np and (is_complex(like.dtype) or not is_floating(array.dtype))):
         return array
     xp = namespace(like)
     return xp.asarray(np.array(array), dtype=like.dtype if is_floating(array.dtype) else None)

@@ -20,7 +20,7 @@ from tinygrad_rnn.tensor.tensor import Tensor
 
 
 @op(lambda g: g, lambda g: g, promote=True)
-def add(a: Operand, b: Operand) -> Array:
+def add(a: Array, b: Array) -> Array:
     """`a + b`, of shapes that broadcast; an integer operand takes the other's floating dtype. Also `a + b`.
 
     >>> import tinygrad_rnn as tr
@@ -31,7 +31,7 @@ def add(a: Operand, b: Operand) -> Array:
 
 
 @op(lambda g: g, lambda g: -g, promote=True)
-def subtract(a: Operand, b: Operand) -> Array:
+def subtract(a: Array, b: Array) -> Array:
     """`a - b`, of shapes that broadcast.
 
     >>> import tinygrad_rnn as tr
@@ -42,7 +42,7 @@ def subtract(a: Operand, b: Operand) -> Array:
 
 
 @op(lambda g, b: g * b, lambda g, a: g * a, promote=True)
-def multiply(a: Operand, b: Operand) -> Array:
+def multiply(a: Array, b: Array) -> Array:
     """`a * b` element by element, of shapes that broadcast.
 
     >>> import tinygrad_rnn as tr
@@ -53,7 +53,7 @@ def multiply(a: Operand, b: Operand) -> Array:
 
 
 @op(lambda g, b: over(g, b), lambda g, b, y: -times(over(g, b), y), promote=True)
-def divide(a: Operand, b: Operand) -> Array:
+def divide(a: Array, b: Array) -> Array:
     """`a / b` element by element, of shapes that broadcast; a gradient of 0 stays 0 where `b` is 0.
 
     >>> import tinygrad_rnn as tr
@@ -64,7 +64,7 @@ def divide(a: Operand, b: Operand) -> Array:
 
 
 @op(lambda g: -g)
-def negative(x: Operand) -> Array:
+def negative(x: Array) -> Array:
     """`-x`.
 
     >>> import tinygrad_rnn as tr
@@ -129,7 +129,7 @@ def where(condition: Operand, a: Operand, b: Operand) -> Array:
 
 
 @op(None, None, promote=True)
-def equal(a: Operand, b: Operand) -> Array:
+def equal(a: Array, b: Array) -> Array:
     """`a == b` element by element: booleans, without a derivative.
 
     >>> import tinygrad_rnn as tr
@@ -140,7 +140,7 @@ def equal(a: Operand, b: Operand) -> Array:
 
 
 @op(None, None, promote=True)
-def not_equal(a: Operand, b: Operand) -> Array:
+def not_equal(a: Array, b: Array) -> Array:
     """`a != b` element by element: booleans, without a derivative.
 
     >>> import tinygrad_rnn as tr
@@ -151,7 +151,7 @@ def not_equal(a: Operand, b: Operand) -> Array:
 
 
 @op(None, None, promote=True)
-def less(a: Operand, b: Operand) -> Array:
+def less(a: Array, b: Array) -> Array:
     """`a < b` element by element: booleans, without a derivative.
 
     >>> import tinygrad_rnn as tr
@@ -162,7 +162,7 @@ def less(a: Operand, b: Operand) -> Array:
 
 
 @op(None, None, promote=True)
-def less_equal(a: Operand, b: Operand) -> Array:
+def less_equal(a: Array, b: Array) -> Array:
     """`a <= b` element by element: booleans, without a derivative.
 
     >>> import tinygrad_rnn as tr
@@ -173,7 +173,7 @@ def less_equal(a: Operand, b: Operand) -> Array:
 
 
 @op(None, None, promote=True)
-def greater(a: Operand, b: Operand) -> Array:
+def greater(a: Array, b: Array) -> Array:
     """`a > b` element by element: booleans, without a derivative.
 
     >>> import tinygrad_rnn as tr
@@ -184,7 +184,7 @@ def greater(a: Operand, b: Operand) -> Array:
 
 
 @op(None, None, promote=True)
-def greater_equal(a: Operand, b: Operand) -> Array:
+def greater_equal(a: Array, b: Array) -> Array:
     """`a >= b` element by element: booleans, without a derivative.
 
     >>> import tinygrad_rnn as tr

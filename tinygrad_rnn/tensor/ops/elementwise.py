@@ -77,7 +77,7 @@ def sqrt(x: Operand) -> Array:
 
 
 @op(lambda g, x: g * (2 * x))
-def square(x: Operand) -> Array:
+def square(x: Array) -> Array:
     """`x * x`.
 
     >>> import tinygrad_rnn as tr
@@ -272,7 +272,7 @@ def to_device(x: Operand, *, device: str, source: str) -> Array:
 
 
 @op(lambda g: g)
-def identity(x: Operand) -> Array:
+def identity(x: Array) -> Array:
     """`x` under a new node."""
     return x
 
@@ -296,12 +296,12 @@ def power(a: Operand, b: Operand) -> Tensor:
 
 
 @op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * g)
-def _power(x: Operand, p: float) -> Array:
+def _power(x: Array, p: float) -> Array:
     return x**p
 
 
 @op(lambda g, y, base: times(times(g, y), math.log(base) if base > 0 else math.nan if base else 0.0))
-def _exponential(x: Operand, base: float) -> Array:
+def _exponential(x: Array, base: float) -> Array:
     return base**x
 
 
@@ -310,5 +310,5 @@ def _exponential(x: Operand, base: float) -> Array:
     lambda g, a, y: times(g, times(y, log(where(equal(y, 1), where(equal(a, 0), 1.0, a), a)))),  # 0 at 0 ** 0
     promote=True,
 )
-def _general_power(a: Operand, b: Operand) -> Array:
+def _general_power(a: Array, b: Array) -> Array:
     return a**b

@@ -35,17 +35,18 @@ def linear(x: Operand, W: Operand, b: Operand | None = None) -> Tensor:
 
 
 @op(lambda g, W: _rows(g, W), lambda g, x: _pair(g, x), promote=True)
-def _linear(x: Operand, W: Operand) -> Array:
+def _linear(x: Array, W: Array) -> Array:
     if x.shape[-1:] != W.shape[1:]:
         raise ShapeError(f"linear: x {x.shape} and W {W.shape} are not (..., I) and (O, I)")
-    return _rows(x, W.mT)
+    y: Array = _rows(x, W.mT)
+    return y
 
 
 @op(lambda g, W: _rows(g, W), lambda g, x: _pair(g, x), lambda g: g, promote=True)
-def _linear_bias(x: Operand, W: Operand, b: Operand) -> Array:
+def _linear_bias(x: Array, W: Array, b: Array) -> Array:
     if x.shape[-1:] != W.shape[1:] or b.shape != W.shape[:1]:
         raise ShapeError(f"linear: x {x.shape}, W {W.shape}, b {b.shape} are not (..., I), (O, I) and (O,)")
-    y = _rows(x, W.mT)
+    y: Array = _rows(x, W.mT)
     if b.dtype != y.dtype:
         return y + b
     y += b  # y is ours alone; a second array of its size would cost a fifth of the whole
@@ -57,7 +58,7 @@ def _linear_bias(x: Operand, W: Operand, b: Operand) -> Array:
     lambda g, a, b_shape: _pull_right(g, a, b_shape),
     promote=True,
 )
-def matmul(a: Operand, b: Operand) -> Array:
+def matmul(a: Array, b: Array) -> Array:
     """The matrix product, as NumPy's `@`: 1-D operands are vectors, axes before the last two broadcast.
 
     Raises `ShapeError` if the shapes do not fit.
@@ -88,7 +89,7 @@ def _pull_right(g: Operand, a: Operand, b_shape: tuple[int, ...]) -> Any:
 
 
 @op(lambda g, b: b @ g.mT, lambda g, a: a @ g)
-def product(a: Operand, b: Operand) -> Array:
+def product(a: Array, b: Array) -> Array:
     """aᵀ b of two matrices with equally many rows: what a `Product` stands for, as an op."""
     return dot(a.mT, b)
 
@@ -122,7 +123,8 @@ def einsum(subscripts: str, *xs: Operand) -> Tensor:
     terms, out = _letters(subscripts, [x.shape for x in xs])
     sizes = _sizes(subscripts, terms, [x.shape for x in xs])
     simple = [_simplified(x, terms, i, out, sizes) for i, x in enumerate(xs)]
-    return _einsum(*(x for x, _ in simple), subscripts=f"{','.join(term for _, term in simple)}->{out}")
+    y: Tensor = _einsum(*(x for x, _ in simple), subscripts=f"{','.join(term for _, term in simple)}->{out}")
+    return y
 
 
 @op(joint=lambda g, xs, subscripts: _pull_einsum(g, xs, subscripts), promote=True)

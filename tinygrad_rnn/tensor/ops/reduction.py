@@ -212,7 +212,7 @@ def var(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     1.0
     """
     n = count(x.shape, axis)
-    y = mean(square(x - mean(x, axis, keepdims=True)), axis, keepdims)
+    y: Tensor = mean(square(x - mean(x, axis, keepdims=True)), axis, keepdims)
     return y * (n / (n - ddof) if n > ddof else math.nan) if ddof else y
 
 
@@ -224,7 +224,7 @@ def std(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     3.0
     """
     n = count(x.shape, axis)
-    y = norm(x - mean(x, axis, keepdims=True), axis, keepdims)
+    y: Tensor = norm(x - mean(x, axis, keepdims=True), axis, keepdims)
     return y * (1 / math.sqrt(n - ddof) if n > ddof else math.nan)
 
 

@@ -230,7 +230,7 @@ def _pieces(shape: tuple[int, ...], sections: int | tuple[int, ...], axis: int) 
 
 
 @op(lambda g, index: Part(g, index, basic=True))
-def slice_(x: Operand, index: tuple[Any, ...]) -> Array:
+def slice_(x: Array, index: tuple[Any, ...]) -> Array:
     """`x[index]` for integers and slices, `...` among them: NumPy then never answers with a scalar."""
     return x[index]
 
