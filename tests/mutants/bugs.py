@@ -233,11 +233,10 @@ BUGS = [
     ),
     *table(
         "tensor/op.py",
-        ("recorded-as-constants", "values.append(boxed(value, node if role == _OUTPUT else sources[role]))",
+        ("recorded-as-constants", "values.append(boxed(value, sources[self.op.arrays.index(name)]))",
          "values.append(boxed(value, None))", "create_graph sees constants: the second order is cut", FUNCTIONAL),
-        ("recorded-output-constant", "boxed(value, node if role == _OUTPUT else sources[role])",
-         "boxed(value, None if role == _OUTPUT else sources[role])", "second order is cut where a rule uses y",
-         FUNCTIONAL),
+        ("recorded-output-constant", "values.append(boxed(value, node))", "values.append(boxed(value, None))",
+         "second order is cut where a rule uses y", FUNCTIONAL),
         ("recorded-list-constant", "tuple(boxed(v, s) for v, s in zip(value, sources, strict=True))",
          "tuple(boxed(v, None) for v, s in zip(value, sources, strict=True))",
          "second order is cut where a rule uses *xs", f"{OPS} einsum"),
@@ -255,7 +254,7 @@ BUGS = [
          "            g = total\n", "products win over what came in whole, where the backward is recorded", FUNCTIONAL),
         ("grad-borrows", "if n in gradients.owned else namespace(results[n]).asarray(results[n], copy=True)",
          "if True else None", "grad hands out the array it was given", FUNCTIONAL),
-        ("nested-detached", "        return ops.identity(x)\n", "        return ops.identity(x.detach())\n",
+        ("nested-detached", "        return ops.identity(given)\n", "        return ops.identity(given.detach())\n",
          "the inner function of a nested derivative is cut off", FUNCTIONAL),
     ),
     *table(

@@ -571,3 +571,25 @@ def test_flatten_is_a_reshape():
     assert y.tolist() == [0, 1, 2, 3, 4, 5]
     (y * np.arange(6.0)).sum().backward()
     assert x.grad.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_what_was_generated_for_an_op_can_be_read():
+    both = tr.multiply.op.plan((True, True))
+    assert both.source == (
+        "def keep(y, a, b):\n"
+        "    return (b, a)\n"
+        "def pull(g, kept):\n"
+        "    (b, a) = kept\n"
+        "    return (vjp0(g, b), vjp1(g, a))"
+    )
+    assert tr.multiply.op.plan((False, True)).source.endswith("return (None, vjp1(g, a))")
+    assert "return (x.shape, axis)" in tr.sum.op.plan((True,)).source
+    assert both.keep(6, 2, 3) == (3, 2) and both.pull(1, (3, 2)) == (3, 2)
+
+
+def test_a_fused_op_has_a_name_and_a_plain_definition():
+    double = tr.fused("double", lambda x: x + x, lambda x: 2 * x, lambda g, y, needs, x: (2 * g,))
+    assert double.op.name == "double"
+    x = leaf([1.0, 2.0])
+    assert double.op.forward(x).tolist() == double(x).tolist() == [2, 4]
+    assert double.op.plan((True,)) is double(x)._node.plan

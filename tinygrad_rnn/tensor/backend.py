@@ -1,30 +1,109 @@
 """The array library under a tensor, and everything that NumPy and CuPy do differently.
 
-A backend is chosen by the type of the array, never by a global switch: `namespace(x)` is NumPy for a NumPy array, CuPy
-for a CuPy array, and whatever `__array_namespace__` answers for any other array of the standard. Everything above this
-file uses the names of the array API standard, so the same line runs on each of them.
+A backend is chosen by the type of the array, never by a global switch: `namespace(x)` is NumPy for
+a NumPy array, CuPy for a CuPy array, and whatever `__array_namespace__` answers for any other array
+of the standard. Everything above this file uses the names of the array API standard, so the same
+line runs on each of them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ShapeError
 from tinygrad_rnn.tensor.mode import replayed
 
-Array: TypeAlias = Any  # numpy.ndarray, cupy.ndarray or another array of the standard
 DType: TypeAlias = Any
+HostArray: TypeAlias = "np.ndarray[Any, Any]"
+A = TypeVar("A")
+AnyArray: TypeAlias = Any  # an `Array`, where functions take it that are typed for NumPy's alone
+
+# --- which library --------------------------------------------------------------------------------
+
+_SCALARS: tuple[type, ...] = (float, int, bool, complex)  # Python's numbers go with every library
+_NAMESPACES: dict[type, Any] = {np.ndarray: np, **dict.fromkeys(_SCALARS)}
+
+
+def namespace(x: Array | complex, *others: Array | complex) -> Namespace:
+    """The array library that the arguments belong to: `numpy`, `cupy`, ...
+
+    Python's numbers go with any library, and alone with NumPy. Raises `BackendMismatchError` when
+    the arrays belong to different libraries or devices.
+
+    >>> namespace(np.zeros(2), 1.0) is np
+    True
+    """
+    if not others and (xp := _NAMESPACES.get(type(x))) is not None:
+        return xp  # type: ignore[no-any-return]
+    found: Any = None
+    arrays = (x, *others)
+    for x in arrays:
+        try:
+            xp = _NAMESPACES[type(x)]
+        except KeyError:
+            xp = _discover(x)
+        if xp is None or xp is found:
+            continue
+        if found is not None and _library(found) is not _library(xp):
+            raise BackendMismatchError(mismatch(arrays))
+        if not hasattr(found, "of"):
+            found = xp
+    if found is None:
+        found = np
+    elif found is not np and len({device_of(x) for x in arrays if type(x) not in _SCALARS}) > 1:
+        raise BackendMismatchError(mismatch(arrays))
+    return found  # type: ignore[no-any-return]
+
+
+def register_namespace(kind: type, namespace: Any) -> None:
+    """Have `namespace` answer for arrays of the type `kind`, as NumPy does for `numpy.ndarray`.
+
+    If it only stands before another library, whose calls it records say, its attribute `of` is that
+    library, and arrays of the two go together.
+    """
+    _NAMESPACES[kind] = namespace
+
+
+def _library(xp: Any) -> Any:
+    """The library that a namespace stands before, or itself."""
+    return getattr(xp, "of", xp)
+
+
+def _discover(x: Any) -> Any:
+    """The namespace of a type of array met for the first time."""
+    xp: Any
+    if isinstance(x, np.ndarray | np.generic):
+        xp = np
+    elif type(x).__module__.partition(".")[0] == "cupy":
+        xp = sys.modules["cupy"]
+    elif hasattr(x, "__array_namespace__"):
+        return x.__array_namespace__()  # not cached: its flags may change
+    else:
+        raise TypeError(f"expected an array or a number, got {type(x).__name__}: {x!r:.60}")
+    register_namespace(type(x), xp)
+    return xp
+
+
+def mismatch(arrays: Sequence[Any]) -> str:
+    """The message for arrays that do not live together."""
+    where = ", ".join(
+        f"{type(x).__module__.partition('.')[0]} array of shape {x.shape} on {device_of(x)}"
+        for x in arrays
+        if type(x) not in _SCALARS
+    )
+    return (
+        f"arrays of different devices or libraries in one op: {where}; "
+        f"move one of them with .to(device)"
+    )
+
 
 stages: Any = None
-"""The module that `use_stages` was given, for all to read: stages of NumPy work in one pass each."""
-
-# None marks what goes with every backend: Python scalars.
-_NAMESPACES: dict[type, Any] = {np.ndarray: np, float: None, int: None, bool: None, complex: None}
+"""The module that `use_stages` was given, or None."""
 
 
 def use_stages(module: Any) -> None:
@@ -33,68 +112,7 @@ def use_stages(module: Any) -> None:
     stages = module
 
 
-def register_namespace(kind: type, namespace: Any) -> None:
-    """Have `namespace` answer for arrays of the type `kind`, as NumPy does for `numpy.ndarray`.
-
-    It is for libraries whose arrays have no `__array_namespace__`, or need another answer.
-    """
-    _NAMESPACES[kind] = namespace
-
-
-def namespace(x: Array, *others: Array) -> Any:
-    """The array library that `arrays` belong to: `numpy`, `cupy`, ... Python scalars go with any, and alone with NumPy.
-
-    Raises `BackendMismatchError` when the arrays belong to different libraries or devices.
-
-    >>> namespace(np.zeros(2), 1.0) is np
-    True
-    """
-    if not others and (xp := _NAMESPACES.get(type(x))) is not None:
-        return xp
-    found, arrays = None, (x, *others)
-    for x in arrays:
-        try:
-            xp = _NAMESPACES[type(x)]
-        except KeyError:
-            xp = _discover(x)
-        if xp is not found and xp is not None:
-            if found is not None and getattr(found, "of", found) is not getattr(xp, "of", xp):
-                raise BackendMismatchError(mismatch(arrays))
-            found = (
-                found if hasattr(found, "of") else xp
-            )  # `of` the library whose calls `tr.compile` records
-    if found is None:
-        return np
-    if found is not np and len({device_of(x) for x in arrays if type(x) not in _SCALARS}) > 1:
-        raise BackendMismatchError(mismatch(arrays))
-    return found
-
-
-_SCALARS = (float, int, bool, complex)
-
-
-def _discover(x: Array) -> Any:
-    """The namespace of a type of array met for the first time."""
-    if isinstance(x, np.ndarray | np.generic):
-        xp: Any = np
-    elif type(x).__module__.partition(".")[0] == "cupy":
-        xp = sys.modules["cupy"]
-    elif hasattr(x, "__array_namespace__"):
-        return x.__array_namespace__()  # not cached: its flags may change
-    else:
-        raise TypeError(f"expected an array or a number, got {type(x).__name__}: {x!r:.60}")
-    _NAMESPACES[type(x)] = xp
-    return xp
-
-
-def mismatch(arrays: Sequence[Array]) -> str:
-    """The message for arrays that do not live together."""
-    where = ", ".join(
-        f"{type(x).__module__.partition('.')[0]} array of shape {x.shape} on {device_of(x)}"
-        for x in arrays
-        if type(x) not in _SCALARS
-    )
-    return f"arrays of different devices or libraries in one op: {where}; move one of them with .to(device)"
+# --- where arrays live ----------------------------------------------------------------------------
 
 
 def _cupy() -> Any:
@@ -103,8 +121,8 @@ def _cupy() -> Any:
         import cupy
     except ImportError as error:
         raise BackendMismatchError(
-            "device \"cuda\" needs CuPy: python -m pip install 'tinygrad_rnn[cuda12]' or [cuda13], as your driver is "
-            "(in a checkout: -e '.[cuda12]')"
+            "device \"cuda\" needs CuPy: python -m pip install 'tinygrad_rnn[cuda12]' or [cuda13], "
+            "as your driver is (in a checkout: -e '.[cuda12]')"
         ) from error
     if not cupy.cuda.is_available():
         raise BackendMismatchError(
@@ -113,7 +131,7 @@ def _cupy() -> Any:
     return cupy
 
 
-def device_of(x: Array) -> str:
+def device_of(x: Any) -> str:
     """Where an array lives: `"cpu"`, `"cuda:0"`, ...
 
     >>> device_of(np.zeros(2))
@@ -155,10 +173,11 @@ def to_device(x: Array, device: str) -> Array:
             f"device {device!r} does not exist: this machine has {count} GPU(s), counted from 0"
         )
     with cupy.cuda.Device(number):
-        return cupy.asarray(x)
+        moved: Array = cupy.asarray(x)
+    return moved
 
 
-def to_host(x: Array) -> np.ndarray[Any, Any]:
+def to_host(x: Any) -> HostArray:
     """`x` as a NumPy array; the same memory where it is one already."""
     if isinstance(x, np.ndarray):
         return x
@@ -167,15 +186,29 @@ def to_host(x: Array) -> np.ndarray[Any, Any]:
     return np.asarray(x)
 
 
+def synchronize(device: str) -> None:
+    """Wait until `device` has finished what it was given; nothing to do on the CPU."""
+    if device != "cpu":
+        cupy = _cupy()
+        cupy.cuda.Device(int(device.partition(":")[2])).synchronize()
+
+
+# --- dtypes ---------------------------------------------------------------------------------------
+
+
 def dtype_of(name: Any) -> DType:
-    """A NumPy dtype from a name, a type or a dtype; anything but numbers and booleans is a `DTypeError`."""
+    """A NumPy dtype from a name, a type or a dtype.
+
+    Raises `DTypeError` for anything but real numbers and booleans.
+    """
     try:
         dtype = np.dtype(name) if name is not None else None
     except TypeError:
         dtype = None
     if dtype is None or not _is_real(dtype):
         raise DTypeError(
-            f"not a dtype for a tensor: {name!r}; use float16, float32, float64, an integer type or bool"
+            f"not a dtype for a tensor: {name!r}; "
+            f"use float16, float32, float64, an integer type or bool"
         )
     return dtype
 
@@ -190,95 +223,17 @@ def is_complex(dtype: DType) -> bool:
     return "complex" in str(dtype)
 
 
-def asarray(data: Any, dtype: Any = None, device: str | None = None) -> Array:
-    """A new array of `data` on `device` (never shared with `data`).
-
-    Python floats become float32; arrays and NumPy's scalars keep their dtype, integers stay integers. Complex data is a
-    `DTypeError`.
-
-    >>> asarray([1.0, 2.0]).dtype, asarray(np.ones(2)).dtype
-    (dtype('float32'), dtype('float64'))
-    """
-    if isinstance(dtype, np.dtype) and is_complex(
-        dtype
-    ):  # `dtype=x.dtype`, where a checker takes a complex step in x
-        return asarray(data, "float64", device).astype(dtype)
-    if hasattr(data, "__array_namespace__") or type(data).__module__.partition(".")[0] == "cupy":
-        if dtype is not None or not isinstance(data, np.ndarray):
-            xp = namespace(data)
-            x = xp.asarray(
-                data,
-                dtype=getattr(xp, str(dtype_of(dtype))) if dtype is not None else None,
-                copy=True,
-            )
-        else:
-            x = np.array(data)
-        if not _is_real(x.dtype):
-            raise DTypeError(f"a tensor holds numbers or booleans, not {x.dtype}")
-        return x if device is None else to_device(x, device)
-    try:
-        x = np.array(data, dtype=None if dtype is None else dtype_of(dtype))
-    except ValueError as error:
-        raise ValueError(f"cannot make a tensor of {type(data).__name__}: {error}") from None
-    if not _is_real(x.dtype):
-        raise DTypeError(f"a tensor holds numbers or booleans, not {x.dtype} (from {data!r:.60})")
-    if dtype is None and x.dtype == np.float64 and not hasattr(data, "dtype"):
-        x = x.astype(np.float32)
-    return to_device(x, device or "cpu")
-
-
 def _is_real(dtype: DType) -> bool:
     return getattr(dtype, "kind", "f") in "fiub" and not is_complex(dtype)
-
-
-def as_array(y: Any, like: Array) -> Array:
-    """`y` as an array of the library of `like`: NumPy answers some 0-d results with a scalar."""
-    return (
-        y
-        if type(y) is type(like) or not isinstance(y, np.generic | float | int | complex)
-        else np.asarray(y)
-    )
-
-
-def freeze(x: Array) -> Array:
-    """`x` for the user's eyes: a read-only view, or a copy where the library has no such thing."""
-    if isinstance(x, np.ndarray):
-        view = x.view()
-        view.flags.writeable = False
-        return view
-    return namespace(x).asarray(x, copy=True)
-
-
-def _list_dtype(x: Any, like: Array) -> DType:
-    """The dtype of a list beside `like`: its floats are as weak as a single float is."""
-    weak = is_floating(like.dtype) and np.asarray(x).dtype == np.float64
-    return np.dtype(str(like.dtype).rpartition(".")[2]) if weak else None
-
-
-def operand(x: Any, like: Array) -> Any:
-    """What stands beside the array of a Tensor, made safe.
-
-    NumPy scalars become Python ones, so that float32 stays float32. Arrays are copied, since writing into one later
-    must not change a derivative. Lists become arrays on the device of `like`.
-    """
-    if x is None or type(x) in _SCALARS:
-        return x
-    if isinstance(x, np.generic):
-        return x.item()
-    if hasattr(x, "dtype"):
-        return asarray(x)
-    if isinstance(x, list | tuple):
-        return asarray(x, _list_dtype(x, like), device_of(like))
-    raise TypeError(
-        f"expected a Tensor, an array, a number or a list of numbers, got {type(x).__name__}: {x!r:.60}"
-    )
 
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def promote(*arrays: Array) -> tuple[Array, ...]:
-    """Operands with integers and booleans cast to the floating type among them: float32 stays float32.
+def promote(*arrays: Any) -> tuple[Any, ...]:
+    """Operands with integers and booleans cast to the floating type among them.
+
+    So float32 stays float32 beside integers, where NumPy would make it float64.
 
     >>> promote(np.ones(1, np.float32), np.arange(1))[1].dtype
     dtype('float32')
@@ -303,25 +258,129 @@ def promote(*arrays: Array) -> tuple[Array, ...]:
     )
 
 
+# --- arrays from what users pass ------------------------------------------------------------------
+
+
+def asarray(data: Any, dtype: Any = None, device: str | None = None) -> Array:
+    """A new array of `data` on `device` (never shared with `data`).
+
+    Python floats become float32; arrays and NumPy's scalars keep their dtype, integers stay
+    integers. Complex data is a `DTypeError`.
+
+    >>> asarray([1.0, 2.0]).dtype, asarray(np.ones(2)).dtype
+    (dtype('float32'), dtype('float64'))
+    """
+    if isinstance(dtype, np.dtype) and is_complex(dtype):
+        # `dtype=x.dtype`, where a checker takes a complex step in x
+        x: Any = asarray(data, "float64", device)
+        return x.astype(dtype)  # type: ignore[no-any-return]
+    if hasattr(data, "__array_namespace__") or type(data).__module__.partition(".")[0] == "cupy":
+        return _copied(data, dtype, device)
+    try:
+        x = np.array(data, dtype=None if dtype is None else dtype_of(dtype))
+    except ValueError as error:
+        raise ValueError(f"cannot make a tensor of {type(data).__name__}: {error}") from None
+    if not _is_real(x.dtype):
+        raise DTypeError(f"a tensor holds numbers or booleans, not {x.dtype} (from {data!r:.60})")
+    if dtype is None and x.dtype == np.float64 and not hasattr(data, "dtype"):
+        x = x.astype(np.float32)
+    return to_device(x, device or "cpu")
+
+
+def _copied(array: Any, dtype: Any, device: str | None) -> Array:
+    """A copy of an array of any library, on its own device unless `device` names another."""
+    x: Any
+    if dtype is None and isinstance(array, np.ndarray):
+        x = np.array(array)
+    else:
+        xp = namespace(array)
+        wanted = None if dtype is None else getattr(xp, str(dtype_of(dtype)))
+        x = xp.asarray(array, dtype=wanted, copy=True)
+    if not _is_real(x.dtype):
+        raise DTypeError(f"a tensor holds numbers or booleans, not {x.dtype}")
+    return x if device is None else to_device(x, device)
+
+
+def operand(x: Any, like: Array) -> Any:
+    """What stands beside the array of a Tensor, made safe.
+
+    NumPy scalars become Python ones, so that float32 stays float32. Arrays are copied, since
+    writing into one later must not change a derivative. Lists become arrays on the device of
+    `like`.
+    """
+    if x is None or type(x) in _SCALARS:
+        return x
+    if isinstance(x, np.generic):
+        return x.item()
+    if hasattr(x, "dtype"):
+        return asarray(x)
+    if isinstance(x, list | tuple):
+        return asarray(x, _dtype_of_list(x, like), device_of(like))
+    raise TypeError(
+        f"expected a Tensor, an array, a number or a list of numbers, "
+        f"got {type(x).__name__}: {x!r:.60}"
+    )
+
+
+def _dtype_of_list(x: Any, like: Array) -> DType:
+    """The dtype of a list beside `like`: its floats are as weak as a single float is."""
+    weak = is_floating(like.dtype) and np.asarray(x).dtype == np.float64
+    return np.dtype(str(like.dtype).rpartition(".")[2]) if weak else None
+
+
+def as_array(y: Any, like: Array) -> Array:
+    """`y` as an array of the library of `like`: NumPy answers some 0-d results with a scalar."""
+    if type(y) is not type(like) and isinstance(y, np.generic | float | int | complex):
+        return np.asarray(y)
+    return y
+
+
+def freeze(x: Any) -> Any:
+    """`x` for the user's eyes: a read-only view, or a copy where the library has no such thing."""
+    if isinstance(x, np.ndarray):
+        view = x.view()
+        view.flags.writeable = False
+        return view
+    return namespace(x).asarray(x, copy=True)
+
+
+def render(x: Array, prefix: str) -> str:
+    """The values as text, for `repr`; long arrays are summarised as NumPy does."""
+    return str(np.array2string(to_host(x), prefix=prefix, separator=", "))
+
+
+def filled(shape: tuple[int, ...], value: float, dtype: Any) -> HostArray:
+    """A NumPy array of `value`; a Python float becomes float32, an integer int64."""
+    value = np.asarray(value).item()
+    usual = np.float32 if isinstance(value, float) else np.int64
+    return np.full(shape, value, dtype=dtype_of(dtype or usual))
+
+
+def ranged(start: float, stop: float, step: float) -> HostArray:
+    """`numpy.arange`."""
+    return np.arange(start, stop, step)
+
+
+# --- what libraries do differently ----------------------------------------------------------------
+
+
 def sum_to(g: Array, shape: tuple[int, ...]) -> Array:
-    """`g` summed over the axes along which `shape` was broadcast to it: the transpose of broadcasting.
+    """`g` summed over the axes along which `shape` was broadcast to it: broadcasting transposed.
 
     >>> sum_to(np.ones((4, 3)), (1, 3))
     array([[4., 4., 4.]])
     """
     extra = g.ndim - len(shape)
-    if g.shape[extra:] == shape and isinstance(
-        g, np.ndarray
-    ):  # a bias, at every step of a recurrent layer
-        return np.add.reduce(g, axis=0 if extra == 1 else tuple(range(extra)))
+    if isinstance(g, np.ndarray) and g.shape[extra:] == shape:
+        # a bias, at every step of a recurrent layer
+        return np.add.reduce(g, axis=0 if extra == 1 else tuple(range(extra)))  # type: ignore[no-any-return]
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
         raise ShapeError(
-            f"a gradient of shape {tuple(g.shape)} for an input of shape {shape}: the derivative is wrong"
+            f"a gradient of shape {tuple(g.shape)} for an input of shape {shape}: "
+            f"the derivative is wrong"
         )
-    axes = (
-        *range(extra),
-        *(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1),
-    )
+    stretched = [extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1]
+    axes = (*range(extra), *stretched)
     g = namespace(g).sum(g, axis=axes, keepdims=True)
     return g.reshape(shape) if isinstance(g, np.ndarray) else namespace(g).reshape(g, shape)
 
@@ -330,58 +389,56 @@ def zeros_beside(like: Array, shape: tuple[int, ...], dtype: DType) -> Array:
     """Zeros on the device of `like`."""
     if isinstance(like, np.ndarray | np.generic):
         return np.zeros(shape, dtype)
-    xp = namespace(like)
-    with contextlib.nullcontext() if not hasattr(xp, "cuda") else like.device:
-        return xp.zeros(shape, dtype=dtype)
+    with _on_device_of(like):
+        return namespace(like).zeros(shape, dtype=dtype)
 
 
-def beside(like: Array, drawn: np.ndarray[Any, Any], dtype: DType) -> Array:
+def beside(like: Array, drawn: Any, dtype: DType) -> Array:
     """`drawn`, from the host, as an array of the library of `like` on its device."""
     if isinstance(like, np.ndarray | np.generic):
-        return drawn.astype(dtype)
-    xp = namespace(like)
-    with contextlib.nullcontext() if not hasattr(xp, "cuda") else like.device:
-        return xp.asarray(drawn, dtype=dtype)
+        return np.asarray(drawn, dtype)
+    with _on_device_of(like):
+        return namespace(like).asarray(drawn, dtype=dtype)
 
 
-def has_kernels(arrays: Sequence[Array | None]) -> bool:
-    """Whether fused kernels may run on these arrays: real floating NumPy or CuPy ones; not None or numbers."""
+def _on_device_of(like: Array) -> contextlib.AbstractContextManager[Any]:
+    """CuPy makes arrays on its current device: inside, on that of `like`."""
+    return like.device if hasattr(namespace(like), "cuda") else contextlib.nullcontext()
+
+
+def has_kernels(arrays: Sequence[Any]) -> bool:
+    """Whether fused kernels may run on these operands: real floating NumPy or CuPy arrays.
+
+    Python's numbers and None may stand beside them.
+    """
     for x in arrays:
-        kind = type(x)
-        if (
-            x is not None
-            and kind not in _SCALARS
-            and (_NAMESPACES.get(kind) is None or x.dtype.kind != "f")
-        ):
+        if x is None or type(x) in _SCALARS:
+            continue
+        if _NAMESPACES.get(type(x)) is None or x.dtype.kind != "f":
             return False
     return True
 
 
 def gather(x: Array, index: Any) -> Array:
-    """`x[index]` for any index. The standard allows integer arrays in few places, so other libraries go by NumPy."""
+    """`x[index]` for any index: what the standard has no index for goes through NumPy."""
     xp = namespace(x)
     if hasattr(xp, "einsum"):  # more than the standard
         return x[index]
-    return xp.asarray(
-        np.asarray(np.asarray(x)[tuple(np.asarray(k) if hasattr(k, "dtype") else k for k in index)])
-    )
+    return xp.asarray(np.asarray(to_host(x)[_host_index(index)]))
 
 
 @replayed
-def scatter_add(buffer: Array, index: Any, g: Array) -> Array:
+def scatter_add(buffer: AnyArray, index: Any, g: Any) -> AnyArray:
     """`buffer[index] += g` where an index that occurs twice adds twice. Use the array returned.
 
-    Basic and boolean indices address every entry at most once, so `+=` is right and fast. Integer arrays may repeat:
-    on NumPy their contributions are sorted by target and reduced, which is many times faster than `numpy.add.at`.
+    Basic and boolean indices address every entry at most once, so `+=` is right and fast. Integer
+    arrays may repeat: on NumPy their contributions are sorted by target and reduced, which is many
+    times faster than `numpy.add.at`.
     """
+    xp: Any = namespace(buffer)
     keys = index if isinstance(index, tuple) else (index,)
-    arrays = [
-        k
-        for k in keys
-        if getattr(getattr(k, "dtype", None), "kind", "") in ("i", "u") and type(g) is not float
-    ]
-    xp = namespace(buffer)
-    if hasattr(xp, "einsum") and not arrays:
+    repeats = type(g) is not float and any(_is_integer_array(k) for k in keys)
+    if hasattr(xp, "einsum") and not repeats:
         buffer[index] += g
     elif xp is np and len(keys) == 1:
         _scatter_rows(buffer, keys[0], g)
@@ -392,14 +449,12 @@ def scatter_add(buffer: Array, index: Any, g: Array) -> Array:
         xp.add.at(buffer, index, g)
     else:
         host = np.array(buffer)
-        np.add.at(
-            host, tuple(np.asarray(k) if hasattr(k, "dtype") else k for k in keys), np.asarray(g)
-        )
+        np.add.at(host, _host_index(keys), np.asarray(g))
         return xp.asarray(host)
     return buffer
 
 
-def _scatter_rows(buffer: Array, ids: Array, g: Array) -> None:
+def _scatter_rows(buffer: HostArray, ids: HostArray, g: HostArray) -> None:
     """Add `g[i]` to the row `ids[i]` of `buffer`, in place."""
     ids = ids.reshape(-1)
     g = g.reshape(ids.size, *buffer.shape[1:])
@@ -411,21 +466,36 @@ def _scatter_rows(buffer: Array, ids: Array, g: Array) -> None:
     buffer[ids] += np.add.reduceat(g[order], starts, axis=0)
 
 
-def dot(a: Any, b: Any) -> Any:
-    """`a @ b` of two matrices, arrays or Tensors: `ndarray.dot` takes a third of the time of `@` on small ones."""
-    return a.dot(b) if type(a) is np.ndarray and type(b) is np.ndarray else a @ b
+def _is_integer_array(key: Any) -> bool:
+    return getattr(getattr(key, "dtype", None), "kind", "") in ("i", "u")
 
 
-def einsum(subscripts: str, *xs: Array) -> Array:
+def _host_index(keys: Any) -> tuple[Any, ...]:
+    """An index with its arrays as NumPy's."""
+    return tuple(np.asarray(k) if hasattr(k, "dtype") else k for k in keys)
+
+
+def dot(a: A, b: A) -> A:
+    """`a @ b` of two matrices, arrays or Tensors.
+
+    On small ones `ndarray.dot` takes a third of the time of `@`.
+    """
+    if type(a) is np.ndarray and type(b) is np.ndarray:
+        return a.dot(b)  # type: ignore[attr-defined, no-any-return]
+    return a @ b  # type: ignore[operator, no-any-return]
+
+
+def einsum(subscripts: str, *xs: AnyArray) -> Array:
     """`numpy.einsum` on any backend; products of more than two operands are ordered for cost."""
-    xp = namespace(*xs)
-    if hasattr(xp, "einsum"):
-        return (
-            xp.einsum(subscripts, *xs, optimize=len(xs) > 1)
-            if xp is np
-            else xp.einsum(subscripts, *xs)
-        )
-    return xp.asarray(np.asarray(np.einsum(subscripts, *(np.asarray(x) for x in xs))))
+    xp: Any = namespace(*xs)
+    y: Array
+    if xp is np:
+        y = np.einsum(subscripts, *xs, optimize=len(xs) > 1)
+    elif hasattr(xp, "einsum"):
+        y = xp.einsum(subscripts, *xs)
+    else:
+        y = xp.asarray(np.asarray(np.einsum(subscripts, *(np.asarray(x) for x in xs))))
+    return y
 
 
 def pad(x: Array, widths: Sequence[tuple[int, int]], value: float = 0) -> Array:
@@ -445,23 +515,26 @@ def nearly_equal(a: Array, b: Array) -> bool:
         differ = (a != b) & ~((a != a) & (b != b))
         if not xp.any(differ):
             return True
+        error = xp.where(differ, xp.abs(a - b), 0.0)
         scale = xp.max(xp.where(xp.isfinite(b), xp.abs(b), 0.0))
-        return bool(
-            xp.all(xp.where(differ, xp.abs(a - b), 0.0) <= 1000 * xp.finfo(b.dtype).eps * scale)
-        )
+        return bool(xp.all(error <= 1000 * xp.finfo(b.dtype).eps * scale))
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:
-    """No floating-point warnings inside: a backward meets 0 * inf where a branch has vanished, and handles it."""
+    """No floating-point warnings inside.
+
+    A backward meets 0 * inf where a branch was not taken, and handles it.
+    """
     return np.errstate(all="ignore")
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library keep what this process frees, for its next arrays; returns whether it could (glibc only).
+    """Have the C library keep what this process frees, for its next arrays.
 
-    By default glibc gives large freed blocks back to the system, which clears each page when it is asked for again: a
-    third of the time of a training step whose graph takes megabytes. It holds for the whole process, so a program
-    decides on it, never an import; `tinygrad-rnn train` does.
+    Returns whether it could (glibc only). By default glibc gives large freed blocks back to the
+    system, which clears each page when it is asked for again: a third of the time of a training
+    step whose graph takes megabytes. It holds for the whole process, so a program decides on it,
+    never an import; `tinygrad-rnn train` does.
 
     >>> keep_freed_memory() in (True, False)
     True
@@ -470,33 +543,98 @@ def keep_freed_memory() -> bool:
 
     trim_threshold, mmap_threshold = -1, -3  # the names in malloc.h, without their M_
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    return mallopt is not None and all(
-        (mallopt(trim_threshold, 1 << 30), mallopt(mmap_threshold, 1 << 25))
-    )
+    if mallopt is None:
+        return False
+    trimmed = mallopt(trim_threshold, 1 << 30)
+    mapped = mallopt(mmap_threshold, 1 << 25)
+    return bool(trimmed and mapped)
 
 
-def synchronize(device: str) -> None:
-    """Wait until `device` has finished what it was given; nothing to do on the CPU."""
-    if device != "cpu":
-        cupy = _cupy()
-        cupy.cuda.Device(int(device.partition(":")[2])).synchronize()
+# --- types, for checkers --------------------------------------------------------------------------
 
 
-def render(x: Array, prefix: str) -> str:
-    """The values as text, for `repr`; long arrays are summarised as NumPy does."""
-    return str(np.array2string(to_host(x), prefix=prefix, separator=", "))
+class Array(Protocol):
+    """An array of NumPy, CuPy or another library of the standard."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def dtype(self) -> DType: ...
+    @property
+    def device(self) -> Any: ...
+    @property
+    def T(self) -> Array: ...
+    @property
+    def mT(self) -> Array: ...
+    def __array_namespace__(self, *, api_version: Any = None) -> Any: ...
+    def __iter__(self) -> Iterator[Array]: ...
+    def __getitem__(self, key: Any, /) -> Array: ...
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+    def __bool__(self) -> bool: ...
+    def __int__(self) -> int: ...
+    def __float__(self) -> float: ...
+    def __abs__(self) -> Array: ...
+    def __neg__(self) -> Array: ...
+    def __invert__(self) -> Array: ...
+    def __add__(self, other: Any, /) -> Array: ...
+    def __radd__(self, other: Any, /) -> Array: ...
+    def __iadd__(self, other: Any, /) -> Array: ...
+    def __sub__(self, other: Any, /) -> Array: ...
+    def __rsub__(self, other: Any, /) -> Array: ...
+    def __isub__(self, other: Any, /) -> Array: ...
+    def __mul__(self, other: Any, /) -> Array: ...
+    def __rmul__(self, other: Any, /) -> Array: ...
+    def __imul__(self, other: Any, /) -> Array: ...
+    def __truediv__(self, other: Any, /) -> Array: ...
+    def __rtruediv__(self, other: Any, /) -> Array: ...
+    def __itruediv__(self, other: Any, /) -> Array: ...
+    def __floordiv__(self, other: Any, /) -> Array: ...
+    def __mod__(self, other: Any, /) -> Array: ...
+    def __pow__(self, other: Any, /) -> Array: ...
+    def __rpow__(self, other: Any, /) -> Array: ...
+    def __matmul__(self, other: Any, /) -> Array: ...
+    def __rmatmul__(self, other: Any, /) -> Array: ...
+    def __and__(self, other: Any, /) -> Array: ...
+    def __or__(self, other: Any, /) -> Array: ...
+    def __lt__(self, other: Any, /) -> Array: ...
+    def __le__(self, other: Any, /) -> Array: ...
+    def __gt__(self, other: Any, /) -> Array: ...
+    def __ge__(self, other: Any, /) -> Array: ...
+    def __eq__(self, other: Any, /) -> Array: ...  # type: ignore[override]
+    def __ne__(self, other: Any, /) -> Array: ...  # type: ignore[override]
+
+    # What only NumPy's and CuPy's have: kernels may use it, the forward of an op must not.
+    @property
+    def flags(self) -> Any: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def reshape(self) -> Callable[..., Array]: ...
+    @property
+    def astype(self) -> Callable[..., Array]: ...
+    def swapaxes(self, axis1: Any, axis2: Any, /) -> Array: ...
+    def copy(self) -> Array: ...
+    def sum(self) -> Any: ...
+    def min(self) -> Any: ...
+    def max(self) -> Any: ...
+    def any(self) -> Any: ...
+    def all(self) -> Any: ...
+    def argmax(self) -> Any: ...
+    def tolist(self) -> Any: ...
 
 
-def filled(shape: tuple[int, ...], value: float, dtype: Any) -> np.ndarray[Any, Any]:
-    """A NumPy array of `value`; a Python float becomes float32."""
-    value = np.asarray(value).item()
-    return np.full(
-        shape,
-        value,
-        dtype=dtype_of(dtype or (np.float32 if isinstance(value, float) else np.int64)),
-    )
+class Namespace(Protocol):
+    """A library of arrays, as `numpy` is one: what is not named here is a function to an array."""
 
+    float32: DType
+    int64: DType
+    add: Any
+    linalg: Any
+    finfo: Callable[[DType], Any]
+    result_type: Callable[..., DType]
 
-def ranged(start: float, stop: float, step: float) -> np.ndarray[Any, Any]:
-    """`numpy.arange`."""
-    return np.arange(start, stop, step)
+    def __getattr__(self, name: str, /) -> Callable[..., Array]: ...

@@ -160,10 +160,10 @@ def pull_through(run: Callable[[], Any], sources: Sequence[Node | None], g: Tens
 
 def _fresh(x: Any) -> Tensor:
     """A new node for an input of a function: what a sweep of the function stops at, connected to the outside."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
-    if x._node is not None and is_recording():
-        return ops.identity(x)
-    fresh = box(x._array, None)
+    given = x if isinstance(x, Tensor) else Tensor(x)
+    if given._node is not None and is_recording():
+        return ops.identity(given)
+    fresh = box(given._array, None)
     fresh.requires_grad = True
     return fresh
 

@@ -1,59 +1,77 @@
-"""Fused ops: a plain definition in ops, which is what they mean, and a kernel, which is how they are fast.
+"""Fused ops: a plain definition in ops, which says what they mean, and a kernel that is fast.
 
-Kernels are the only second copies of any derivative. A test ties each to its plain definition, and the test suite
-passes with all of them off.
+Kernels are the only second copies of any derivative. A test ties each to its plain definition, and
+the test suite passes with all of them off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, cast
+from typing import Any, ParamSpec
 
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, as_array
 from tinygrad_rnn.tensor.functional import pull_through
 from tinygrad_rnn.tensor.graph import Node
 from tinygrad_rnn.tensor.mode import ANOMALY, grad_mode
-from tinygrad_rnn.tensor.op import Op, Vjp, boxed, counted, explained, trace, unbox
+from tinygrad_rnn.tensor.op import Vjp, boxed, counted, explained, trace, unbox
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 P = ParamSpec("P")
 
 
-class FusedPlan:
-    """The plan of a fused op: its kernel's vjp on raw arrays, its plain definition where that is differentiated."""
+class FusedOp:
+    """An op whose `forward` is the plain definition; the kernel and its vjp compute the same."""
 
-    __slots__ = ("name", "plain", "vjp", "needs")
+    __slots__ = ("name", "forward", "kernel", "vjp", "_plans")
 
     def __init__(
-        self, name: str, plain: Callable[..., Tensor], vjp: Vjp, needs: tuple[bool, ...]
+        self, name: str, plain: Callable[..., Tensor], kernel: Callable[..., Array], vjp: Vjp
     ) -> None:
-        self.name, self.plain, self.vjp, self.needs = name, plain, vjp, needs
+        self.name, self.forward, self.kernel, self.vjp = name, plain, kernel, vjp
+        self._plans: dict[tuple[bool, ...], FusedPlan] = {}
+
+    def plan(self, needs: tuple[bool, ...]) -> FusedPlan:
+        """The plan for the arguments that need a gradient."""
+        if needs not in self._plans:
+            self._plans[needs] = FusedPlan(self, needs)
+        return self._plans[needs]
+
+
+class FusedPlan:
+    """How a fused op is pulled through: by the kernel's vjp on raw arrays.
+
+    Where the derivative is itself differentiated, it is that of the plain definition.
+    """
+
+    __slots__ = ("op", "name", "needs")
+
+    def __init__(self, op: FusedOp, needs: tuple[bool, ...]) -> None:
+        self.op, self.name, self.needs = op, op.name, needs
 
     def pull(self, g: Array, kept: Any) -> Sequence[Any]:
         y, arrays, metadata = kept
-        return counted(self.vjp(g, y, self.needs, *arrays, **metadata), len(arrays))
+        return counted(self.op.vjp(g, y, self.needs, *arrays, **metadata), len(arrays))
 
     def pull_recorded(self, node: Node, g: Tensor) -> Sequence[Any]:
         assert node.sources is not None
         _, arrays, metadata = node.kept
         operands = [boxed(a, s) for a, s in zip(arrays, node.sources, strict=True)]
-        return pull_through(lambda: self.plain(*operands, **metadata), node.sources, g)
+        return pull_through(lambda: self.op.forward(*operands, **metadata), node.sources, g)
 
 
 def fused(
     name: str, plain: Callable[P, Tensor], forward: Callable[..., Array], vjp: Vjp
 ) -> Callable[P, Tensor]:
-    """The op `name` with a `plain` definition in ops, which is what it means, and a kernel, which is how it is fast.
+    """The op `name` with a `plain` definition in ops, which says what it means, and a kernel.
 
-    `forward(*arrays, **metadata)` returns the output and `vjp(g, y, needs, *arrays, **metadata)` one gradient or None
-    per array argument, on real NumPy or CuPy arrays; `needs` tells which are wanted. Complex arrays, other libraries
-    and derivatives that are themselves differentiated take `plain`. The two must agree; a property test says so.
+    `forward(*arrays, **metadata)` returns the output and `vjp(g, y, needs, *arrays, **metadata)`
+    one gradient or None per array argument, on real NumPy or CuPy arrays; `needs` tells which are
+    wanted. Complex arrays, other libraries and derivatives that are themselves differentiated take
+    `plain`. The two must agree; a property test says so.
     """
-    plans: dict[tuple[bool, ...], FusedPlan] = {}
-    shell = Op.__new__(Op)  # carries the name and the plain forward for messages and tests
-    shell.name, shell.forward = name, plain
+    op = FusedOp(name, plain, forward, vjp)
 
     def call(*operands: Any, **metadata: Any) -> Any:
         arrays, sources, like = unbox(operands)
@@ -64,27 +82,25 @@ def fused(
         try:
             y = as_array(forward(*arrays, **metadata), like)
         except Exception as error:
-            raise explained(shell, arrays, error) from None
+            raise explained(name, arrays, error) from None
         needs = tuple([s is not None for s in sources])
         if True not in needs or not (mode := grad_mode.get()):
             return box(y, None)
-        if needs not in plans:
-            plans[needs] = FusedPlan(name, plain, vjp, needs)
-        node = Node(plans[needs], sources, (y, arrays, metadata), y.shape, y.dtype)
+        node = Node(op.plan(needs), sources, (y, arrays, metadata), y.shape, y.dtype)
         if mode == ANOMALY:
             trace(node)
         return box(y, node)
 
-    call = wraps(plain)(call)
-    call.op = shell  # type: ignore[attr-defined]
-    return cast("Callable[P, Tensor]", call)
+    made: Any = wraps(plain)(call)
+    made.op = op
+    return made  # type: ignore[no-any-return]
 
 
 _fused_enabled = True
 
 
 def fused_enabled() -> bool:
-    """Whether kernels are used; the test suite also passes with all of them off."""
+    """Whether kernels are used."""
     return _fused_enabled
 
 

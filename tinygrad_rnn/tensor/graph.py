@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from tinygrad_rnn.errors import GraphFreedError
-from tinygrad_rnn.tensor.backend import Array, DType
+from tinygrad_rnn.tensor.backend import AnyArray, Array, DType
 
 
 class Node:
@@ -46,7 +46,7 @@ class Watch:
 
     def __init__(self, keeps: bool) -> None:
         self.keeps = keeps
-        self.grad: Array | None = None
+        self.grad: AnyArray | None = None
         self.hooks: list[Callable[[Any], Any]] = []
         self.born = ""  # the user's line, under detect_anomaly
 

@@ -4,13 +4,13 @@
     def multiply(a, b):
         return a * b
 
-A rule (a *vjp*) pulls the gradient `g` of the output back to its argument. **The names of its parameters are the list
-of what is kept for it**: `y` the output, an argument's name its value, `x_shape` the shape of `x` without keeping `x`,
-the name of an option (metadata, such as `axis`) that option. So `add` keeps nothing, `tanh` its output, and `x @ W`
-with a constant `x` only `x`.
+A rule (a *vjp*) pulls the gradient `g` of the output back to its argument. **The names of its
+parameters are the list of what is kept for it**: `y` the output, an argument's name its value,
+`x_shape` the shape of `x` without keeping `x`, the name of an option (metadata, such as `axis`)
+that option. So `add` keeps nothing, `tanh` its output, and `x @ W` with a constant `x` only `x`.
 
-Rules are written in operators and ops, and see nothing but what they name. The same line then runs on raw arrays in an
-ordinary backward and on Tensors where a derivative is itself to be differentiated.
+Rules are written in operators and ops, and see nothing but what they name. The same line then runs
+on raw arrays in an ordinary backward and on Tensors where a derivative is itself differentiated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, TypeAlias, cast
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, overload
 
 from tinygrad_rnn.errors import BackendMismatchError, ShapeError, TinygradRnnError
 from tinygrad_rnn.tensor import backend
@@ -41,57 +41,57 @@ class Op:
         "vjps",
         "joint",
         "promote",
-        "arrays",
         "variadic",
+        "arrays",
         "metadata",
         "_plans",
     )
 
     def __init__(
         self,
-        forward: Callable[..., Array],
+        forward: Callable[..., Any],
         vjps: Sequence[Vjp | None],
         joint: Vjp | None,
         promote: bool,
     ) -> None:
-        parameters = list(inspect.signature(forward).parameters.values())
         self.name = forward.__name__.strip("_")
-        self.forward = forward
-        self.vjps, self.joint, self.promote = vjps, joint, promote
+        self.forward, self.vjps, self.joint, self.promote = forward, vjps, joint, promote
+        parameters = list(inspect.signature(forward).parameters.values())
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        n = (
-            sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
-            if joint or self.variadic
-            else len(vjps)
-        )
+        n = len(vjps)
+        if joint or self.variadic:
+            n = sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
+        if not 0 < n <= len(parameters):
+            raise TypeError(
+                f"op {self.name}: {len(vjps)} vjps for {len(parameters)} arguments: "
+                f"one per array (None for ids)"
+            )
         self.arrays = [p.name for p in parameters[:n]]
         self.metadata = {p.name: p.default for p in parameters[n:]}
         self._plans: dict[tuple[bool, ...], Plan | None] = {}
-        if n == 0 or len(self.arrays) < n:
-            arguments = len(self.arrays) or len(parameters)
-            raise TypeError(
-                f"op {self.name}: {len(vjps)} vjps for {arguments} arguments: one per array (None for ids)"
-            )
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Raise for a name that is reserved, or that a vjp asks for and the op does not have."""
         if reserved := {"g", "y"}.intersection([*self.arrays, *self.metadata]):
             raise TypeError(
                 f"op {self.name}: {reserved} are reserved for the gradient and the output of a vjp"
             )
-        if self.variadic and joint is None and any(vjps):
+        if self.variadic and self.joint is None and any(self.vjps):
             raise TypeError(
                 f"op {self.name}: an op over *{self.arrays[-1]} needs one joint vjp: op(joint=...)"
             )
-        known = {
-            "y",
-            *self.arrays,
-            *self.metadata,
-            *(f"{a}_shape{'s' * self.variadic}" for a in self.arrays),
-        }
-        for vjp in filter(None, (*vjps, joint)):
+        shapes = [f"{name}_shapes" if self.variadic else f"{name}_shape" for name in self.arrays]
+        known = {"y", *self.arrays, *self.metadata, *shapes}
+        for vjp in filter(None, (*self.vjps, self.joint)):
             first, *names = inspect.signature(vjp).parameters
-            if first != "g" or not known.issuperset(names):
-                wrong = first if first != "g" else next(n for n in names if n not in known)
+            wrong = [name for name in names if name not in known]
+            if first != "g":
+                wrong = [first]
+            if wrong:
                 raise TypeError(
-                    f"op {self.name}: a vjp asks for {wrong!r}; it may ask for g, then {sorted(known)}"
+                    f"op {self.name}: a vjp asks for {wrong[0]!r}; "
+                    f"it may ask for g, then {sorted(known)}"
                 )
 
     def named(self, given: tuple[Any, ...], metadata: dict[str, Any]) -> dict[str, Any]:
@@ -99,97 +99,108 @@ class Op:
         if len(given) > len(self.metadata):
             n = len(self.arrays)
             raise TypeError(
-                f"{self.name} takes {n} arrays and {list(self.metadata)}, but {n + len(given)} were given"
+                f"{self.name} takes {n} arrays and {list(self.metadata)}, "
+                f"but {n + len(given)} were given"
             )
         return {**dict(zip(self.metadata, given, strict=False)), **metadata}
 
     def plan(self, needs: tuple[bool, ...]) -> Plan | None:
         """The plan for the arguments that need a gradient; None if no derivative reaches them."""
-        key = (True,) if self.variadic else needs
-        try:
-            return self._plans[key]
-        except KeyError:
-            reached = self.joint is not None or any(
-                v for v, need in zip(self.vjps, needs, strict=False) if need
-            )
-            self._plans[key] = plan = Plan(self, needs) if reached else None
-            return plan
-
-
-_OUTPUT, _ALL, _NO_TENSOR = -1, -2, -3  # the output; all of `*xs`; a shape or an option
+        if self.variadic:
+            needs = (True,)
+        if needs not in self._plans:
+            reached = any(v and need for v, need in zip(self.vjps, needs, strict=False))
+            self._plans[needs] = Plan(self, needs) if reached or self.joint else None
+        return self._plans[needs]
 
 
 class Plan:
     """What an op keeps and pulls back when given arguments need a gradient.
 
-    Two functions are generated, as a namedtuple's methods are, and from the names in the op's signature alone:
-    `keep(y, *arrays, **metadata)` makes the tuple of what the vjps ask for, and `pull(g, kept)` calls them. For
-    `multiply` with both arguments they are `lambda y, a, b: (b, a)` and
-    `lambda g, k: (vjp0(g, k[0]), vjp1(g, k[1]))`.
+    Two functions are generated, as a namedtuple's methods are, from the names in the op's signature
+    alone: `keep` makes the tuple of what the vjps ask for, and `pull` calls them.
+
+    >>> import tinygrad_rnn as tr
+    >>> print(tr.multiply.op.plan((True, True)).source)
+    def keep(y, a, b):
+        return (b, a)
+    def pull(g, kept):
+        (b, a) = kept
+        return (vjp0(g, b), vjp1(g, a))
     """
 
-    __slots__ = ("name", "keep", "pull", "roles")
+    __slots__ = ("op", "name", "names", "source", "keep", "pull")
 
     def __init__(self, op: Op, needs: tuple[bool, ...]) -> None:
-        kept: dict[str, int] = {}
-
-        def call(name: str, vjp: Vjp) -> str:
-            _, *asked = inspect.signature(vjp).parameters
-            return f"{name}({', '.join(['g', *(f'k[{kept.setdefault(a, len(kept))}]' for a in asked)])})"
-
-        if op.joint is not None:
-            pull = f"counted({call('joint', op.joint)}, k[{kept.setdefault('', len(kept))}])"
-        else:
-            rules = (v if need else None for v, need in zip(op.vjps, needs, strict=True))
-            pull = f"({' '.join((call(f'vjp{i}', v) if v else 'None') + ',' for i, v in enumerate(rules))})"
-        scope = {
-            "counted": counted,
-            "joint": op.joint,
-            **{f"vjp{i}": v for i, v in enumerate(op.vjps)},
-            **op.metadata,
-        }
-        arrays = [f"*{a}" if op.variadic else a for a in op.arrays]
-        metadata = [
-            f"{name}={name}" for name in op.metadata
-        ]  # the right-hand side is the default, in scope
-
-        def value(name: str) -> str:
-            if not name:  # how many gradients a joint rule owes
-                return f"len({op.arrays[0]})" if op.variadic else str(len(op.arrays))
-            array, _, suffix = name.rpartition("_shape")
-            if array in op.arrays and name not in op.arrays:
-                return f"tuple(x.shape for x in {array})" if suffix else f"{array}.shape"
-            return name
-
-        keep = f"lambda {', '.join(['y', *arrays, *metadata])}: ({' '.join(value(n) + ',' for n in kept)})"
+        self.op = op
         self.name = op.name
-        self.keep: Callable[..., tuple[Any, ...]] = eval(
-            keep, {"tuple": tuple, "len": len, **scope}
+        vjps: dict[str, Vjp | None] = {}
+        for i, vjp in enumerate(op.vjps):
+            vjps[f"vjp{i}"] = vjp if needs[i] else None
+        if op.joint is not None:
+            vjps = {"joint": op.joint}
+        asked = [name for vjp in vjps.values() if vjp for name in _asked(vjp)]
+        self.names = list(dict.fromkeys(asked))
+        calls = [
+            f"{f}({', '.join(['g', *_asked(vjp)])})" if vjp else "None" for f, vjp in vjps.items()
+        ]
+        pulled = _tuple(calls)
+        if op.joint is not None:
+            self.names.append(_COUNT)
+            pulled = f"counted({calls[0]}, {_COUNT})"
+
+        arrays = [f"*{name}" if op.variadic else name for name in op.arrays]
+        metadata = [f"{name}={name}" for name in op.metadata]  # on the right its default, in scope
+        unpack = f"    {_tuple(self.names)} = kept\n" if self.names else ""
+        self.source = (
+            f"def keep({', '.join(['y', *arrays, *metadata])}):\n"
+            f"    return {_tuple([self._value(name) for name in self.names])}\n"
+            f"def pull(g, kept):\n"
+            f"{unpack}    return {pulled}"
         )
-        self.pull: Callable[[Any, tuple[Any, ...]], Sequence[Any]] = eval(
-            f"lambda g, k: {pull}", scope
-        )
-        # which value of the graph each of the kept is: an argument, by its position, or one of the constants below
-        argument = (
-            dict.fromkeys(op.arrays, _ALL)
-            if op.variadic
-            else {n: i for i, n in enumerate(op.arrays)}
-        )
-        self.roles = [{"y": _OUTPUT, **argument}.get(n, _NO_TENSOR) for n in kept]
+        scope: dict[str, Any] = {"counted": counted, **vjps, **op.metadata}
+        exec(self.source, scope)
+        self.keep: Callable[..., tuple[Any, ...]] = scope["keep"]
+        self.pull: Callable[[Any, tuple[Any, ...]], Sequence[Any]] = scope["pull"]
+
+    def _value(self, name: str) -> str:
+        """The expression for what a vjp calls `name`."""
+        op = self.op
+        if name == _COUNT:
+            return f"len({op.arrays[0]})" if op.variadic else str(len(op.arrays))
+        array, _, suffix = name.rpartition("_shape")
+        if name in op.arrays or array not in op.arrays:
+            return name
+        return f"tuple([x.shape for x in {array}])" if suffix else f"{array}.shape"
 
     def pull_recorded(self, node: Node, g: Tensor) -> Sequence[Any]:
-        """`pull` on Tensors that know where they came from, so that the derivative has a derivative."""
+        """`pull` on Tensors that know where they came from: the derivative has a derivative."""
         assert node.sources is not None
         sources = node.sources
         values = []
-        for value, role in zip(node.kept, self.roles, strict=True):
-            if role == _NO_TENSOR:
+        for name, value in zip(self.names, node.kept, strict=True):
+            if name == "y":
+                values.append(boxed(value, node))
+            elif name not in self.op.arrays:  # a shape, an option
                 values.append(value)
-            elif role == _ALL:
+            elif self.op.variadic:
                 values.append(tuple(boxed(v, s) for v, s in zip(value, sources, strict=True)))
             else:
-                values.append(boxed(value, node if role == _OUTPUT else sources[role]))
+                values.append(boxed(value, sources[self.op.arrays.index(name)]))
         return self.pull(g, tuple(values))
+
+
+_COUNT = "count_"  # how many gradients a joint rule owes
+
+
+def _asked(vjp: Vjp) -> list[str]:
+    """The names of what a vjp asks for besides `g`."""
+    return list(inspect.signature(vjp).parameters)[1:]
+
+
+def _tuple(expressions: Sequence[str]) -> str:
+    """The expression for a tuple."""
+    return f"({expressions[0]},)" if len(expressions) == 1 else f"({', '.join(expressions)})"
 
 
 def counted(gradients: Sequence[Any], n: int) -> Sequence[Any]:
@@ -204,18 +215,72 @@ def boxed(value: Any, node: Node | None) -> Any:
     return box(value, node) if hasattr(value, "dtype") else value
 
 
+# --- `op`, and the types of what it makes ---------------------------------------------------------
+
+Constant: TypeAlias = "Array | complex | Sequence[Any] | None"  # what is no Tensor
+
+
+class UnaryOp(Protocol[P]):
+    """An op of one array: a Tensor for a Tensor, an array for an array."""
+
+    op: Op
+
+    @overload
+    def __call__(self, x: Tensor, /, *options: P.args, **named: P.kwargs) -> Tensor: ...
+    @overload
+    def __call__(self, x: Constant, /, *options: P.args, **named: P.kwargs) -> Array: ...
+
+
+class BinaryOp(Protocol[P]):
+    """An op of two arrays: a Tensor if one of them is one."""
+
+    op: Op
+
+    @overload
+    def __call__(self, a: Tensor, b: Any, /, *options: P.args, **named: P.kwargs) -> Tensor: ...
+    @overload
+    def __call__(self, a: Any, b: Tensor, /, *options: P.args, **named: P.kwargs) -> Tensor: ...
+    @overload
+    def __call__(
+        self, a: Constant, b: Constant, /, *options: P.args, **named: P.kwargs
+    ) -> Array: ...
+
+
+class NaryOp(Protocol):
+    """An op of more arrays, or of any number of them: a Tensor if one of them is one."""
+
+    op: Op
+
+    @overload
+    def __call__(self, *xs: Tensor, **named: Any) -> Tensor: ...
+    @overload
+    def __call__(self, *xs: Constant, **named: Any) -> Array: ...
+    @overload
+    def __call__(self, *xs: Any, **named: Any) -> Tensor: ...
+
+
+@overload
+def op(
+    vjp: Vjp | None, /, *, promote: bool = False
+) -> Callable[[Callable[Concatenate[Any, P], Array]], UnaryOp[P]]: ...
+@overload
+def op(
+    vjp_a: Vjp | None, vjp_b: Vjp | None, /, *, promote: bool = False
+) -> Callable[[Callable[Concatenate[Any, Any, P], Array]], BinaryOp[P]]: ...
+@overload
 def op(
     *vjps: Vjp | None, joint: Vjp | None = None, promote: bool = False
-) -> Callable[[Callable[P, Array]], Callable[P, Tensor]]:
+) -> Callable[[Callable[..., Array]], NaryOp]: ...
+def op(*vjps: Vjp | None, joint: Vjp | None = None, promote: bool = False) -> Any:
     """Make an op of a forward on raw arrays: as many array arguments as vjps, then metadata.
 
-    Give one vjp per array argument, `None` for one without a derivative (ids, masks), or a `joint` vjp that returns one
-    gradient per argument: then all positional arguments are arrays, and `*xs` is possible. A vjp undoes neither
-    broadcasting nor casts: the engine does, for all. With `promote`, an integer or boolean operand takes the floating
-    type of the other.
+    Give one vjp per array argument, `None` for one without a derivative (ids, masks), or a `joint`
+    vjp that returns one gradient per argument: then all positional arguments are arrays, and `*xs`
+    is possible. A vjp undoes neither broadcasting nor casts: the engine does, for all. With
+    `promote`, an integer or boolean operand takes the floating type of the other.
 
-    Called with raw arrays an op returns a raw array, with any Tensor a Tensor. A vjp that names what its op does not
-    have is a `TypeError` at the definition.
+    Called with raw arrays an op returns a raw array, with any Tensor a Tensor. A vjp that names
+    what its op does not have is a `TypeError` at the definition.
 
     >>> import tinygrad_rnn as tr
     >>> @tr.op(lambda g, x: g * 3 * x * x)
@@ -227,25 +292,30 @@ def op(
     array([ 3., 12.], dtype=float32)
     """
 
-    def decorate(forward: Callable[P, Array]) -> Callable[P, Tensor]:
+    def decorate(forward: Callable[..., Array]) -> Any:
         if not inspect.isfunction(forward):
             raise TypeError(
                 "op: write @tr.op(vjp, ...) above the forward, with one vjp per array argument"
             )
         new = Op(forward, vjps, joint, promote)
-        if len(new.arrays) == 1 and not new.variadic:
-            path = _one_with_metadata if new.metadata else _one
-        else:
-            path = _two if len(new.arrays) == 2 and not new.metadata else _many
-        call = wraps(forward)(path(new))
-        call.op = new  # type: ignore[attr-defined]
-        return cast("Callable[P, Tensor]", call)
+        call: Any = wraps(forward)(_path_for(new))
+        call.op = new
+        return call
 
     return decorate
 
 
-# The call path: the hot page of the forward, so the frequent cases are written out, for one array (with
-# metadata or without) and for two; `_many` is the general one.
+def _path_for(op: Op) -> Callable[..., Any]:
+    """The function that users call."""
+    if len(op.arrays) == 1 and not op.variadic:
+        return _one_with_metadata(op) if op.metadata else _one(op)
+    if len(op.arrays) == 2 and not op.metadata:
+        return _two(op)
+    return _many(op)
+
+
+# The call path: the hot page of the forward, so the frequent cases are written out, for one array
+# (with metadata or without) and for two; `_many` is the general one.
 
 _new = object.__new__  # half the price of a constructor
 
@@ -260,7 +330,7 @@ def _one(op: Op) -> Callable[..., Any]:
         try:
             y = forward(x)
         except Exception as error:
-            raise explained(op, (x,), error) from None
+            raise explained(op.name, (x,), error) from None
         t = _new(Tensor)
         if type(y) is not type(x):
             y = as_array(y, x)
@@ -291,7 +361,7 @@ def _one_with_metadata(op: Op) -> Callable[..., Any]:
         try:
             y = forward(x, **metadata)
         except Exception as error:
-            raise explained(op, (x,), error) from None
+            raise explained(op.name, (x,), error) from None
         if type(y) is not type(x):
             y = as_array(y, x)
         if source is None or plan is None or not (mode := grad_mode.get()):
@@ -328,7 +398,7 @@ def _two(op: Op) -> Callable[..., Any]:
                 a, b = backend.promote(a, b)
             y = forward(a, b)
         except Exception as error:
-            raise explained(op, (a, b), error) from None
+            raise explained(op.name, (a, b), error) from None
         t = _new(Tensor)
         if type(y) is not type(like):
             y = as_array(y, like)
@@ -362,7 +432,7 @@ def _many(op: Op) -> Callable[..., Any]:
                 arrays = backend.promote(*arrays)
             y = as_array(op.forward(*arrays, **metadata), like)
         except Exception as error:
-            raise explained(op, arrays, error) from None
+            raise explained(op.name, arrays, error) from None
         needs = tuple([s is not None for s in sources])
         if True not in needs or not (mode := grad_mode.get()) or (plan := op.plan(needs)) is None:
             return box(y, None)
@@ -374,11 +444,15 @@ def _many(op: Op) -> Callable[..., Any]:
     return call
 
 
-def unbox(operands: Sequence[Any]) -> tuple[Sequence[Array], tuple[Node | None, ...], Array | None]:
-    """The raw arrays of operands, their nodes (None for constants), and the array of one Tensor (None without)."""
+def unbox(operands: Sequence[Any]) -> tuple[Sequence[Any], tuple[Node | None, ...], Array | None]:
+    """The raw arrays of operands, their nodes, and the array of one Tensor among them.
+
+    A constant has no node: None stands for it. Without a Tensor the last is None, too.
+    """
     arrays: list[Any] = []
     sources: list[Node | None] = []
-    like, loose = None, False
+    like = None
+    loose = False
     for x in operands:
         if isinstance(x, Tensor):
             like = x._array
@@ -395,14 +469,17 @@ def unbox(operands: Sequence[Any]) -> tuple[Sequence[Array], tuple[Node | None, 
 
 def _raw(x: Any) -> Any:
     """An operand of a call without Tensors: a list becomes an array, a number stays one."""
-    return x if hasattr(x, "dtype") or not isinstance(x, list | tuple) else backend.asarray(x)
+    return backend.asarray(x) if isinstance(x, list | tuple) else x
 
 
 _PLAIN = frozenset({int, float, bool, str, slice, type(...), type(None)})
 
 
 def _settled(op: Op, value: Any) -> Any:
-    """A value of metadata that nobody can change under the graph: lists become tuples, NumPy's numbers plain ones."""
+    """A value of metadata that nobody can change under the graph.
+
+    Lists become tuples, NumPy's numbers plain ones.
+    """
     if isinstance(value, Tensor):
         names = ", ".join(f"{name}=" for name in op.metadata)
         raise TypeError(
@@ -413,7 +490,9 @@ def _settled(op: Op, value: Any) -> Any:
         if type(value) is tuple and _PLAIN.issuperset(map(type, value)):
             return value
         return tuple(v if type(v) in _PLAIN else _settled(op, v) for v in value)
-    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value.item()
+    return value
 
 
 def trace(node: Node) -> None:
@@ -422,32 +501,29 @@ def trace(node: Node) -> None:
     node.watch.born = users_line()
 
 
-def explained(op: Op, arrays: Sequence[Any], error: Exception) -> Exception:
-    """What to raise for what a forward raised: with the op and every shape in it, and the line of the forward."""
+def explained(name: str, arrays: Sequence[Any], error: Exception) -> Exception:
+    """What to raise for what the forward of the op `name` raised: with it and every shape."""
     if isinstance(error, TinygradRnnError):
         return error
     shapes = " and ".join(str(x.shape) if hasattr(x, "shape") else repr(x) for x in arrays)
     places = {(type(x), backend.device_of(x)) for x in arrays if hasattr(x, "dtype")}
+    scalars = not all(hasattr(x, "shape") for x in arrays)
+    said = str(error).strip() if type(error) is ValueError else ""
     new: Exception
     if len(places) > 1:
-        new = BackendMismatchError(
-            f"{op.name}: {backend.mismatch([x for x in arrays if hasattr(x, 'dtype')])}"
-        )
+        living = [x for x in arrays if hasattr(x, "dtype")]
+        new = BackendMismatchError(f"{name}: {backend.mismatch(living)}")
     elif any(x is None for x in arrays):
-        new = TypeError(f"{op.name}: None is no operand")
-    elif isinstance(error, AttributeError) and len(arrays) != sum(
-        hasattr(x, "shape") for x in arrays
-    ):
+        new = TypeError(f"{name}: None is no operand")
+    elif isinstance(error, AttributeError) and scalars:
         new = ShapeError(
-            f"{op.name}: shapes {shapes} do not fit: a plain number where an array is needed"
+            f"{name}: shapes {shapes} do not fit: a plain number where an array is needed"
         )
-    elif type(error) is ValueError and "broadcast together" in str(error):
-        new = ShapeError(f"{op.name}: shapes {shapes} cannot be broadcast together")
-    elif type(error) is ValueError and any(
-        word in str(error) for word in ("shape", "dimension", "mismatch", "size")
-    ):
-        new = ShapeError(f"{op.name}: shapes {shapes} do not fit: {str(error).strip()}")
+    elif "broadcast together" in said:
+        new = ShapeError(f"{name}: shapes {shapes} cannot be broadcast together")
+    elif any(word in said for word in ("shape", "dimension", "mismatch", "size")):
+        new = ShapeError(f"{name}: shapes {shapes} do not fit: {said}")
     else:
-        error.add_note(f"in {op.name} of shapes {shapes}")
+        error.add_note(f"in {name} of shapes {shapes}")
         return error
     return new.with_traceback(error.__traceback__)
