@@ -9,9 +9,9 @@ EQUIVALENT: dict[str, list[str]] = {
         "tensor/ops/elementwise.py: @op(lambda g: 0 * g)  ->  @op(lambda g: 0 * (-g))",
         "tensor/ops/elementwise.py: @op(lambda g: 0 * g)  ->  @op(lambda g: 0 * (0 * g))",
         "tensor/ops/elementwise.py: @op(lambda g: 0 * g)  ->  @op(lambda g: 0 * (2 * g))",
-        "tensor/ops/elementwise.py: @op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * g)  ->  @op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * (-g))",
-        "tensor/ops/elementwise.py: @op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * g)  ->  @op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * (0 * g))",
-        "tensor/ops/elementwise.py: @op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * g)  ->  @op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * (2 * g))",
+        "tensor/ops/elementwise.py: @op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * g)  ->  @op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * (-g))",
+        "tensor/ops/elementwise.py: @op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * g)  ->  @op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * (0 * g))",
+        "tensor/ops/elementwise.py: @op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * g)  ->  @op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * (2 * g))",
     ],
     "where x is above 0 `where` takes the other branch, and this one need only be finite": [
         "tensor/ops/elementwise.py: @op(lambda g, x, alpha: where(x > 0, g, g * (alpha * exp(minimum(x, 0.0)))))  ->  @op(lambda g, x, alpha: where(x > 0, g, g * (alpha * exp(minimum(x, 1.0)))))",

@@ -4,9 +4,9 @@ How to read a line: above each op stands one rule per argument. `g` is the gradi
 names are what the rule needs: `y` the output, an argument, a shape (`x_shape`) or an option. Nothing else is
 kept for the backward.
 
-Two products close this table. Where a derivative is infinite or undefined (sqrt at 0, log at 0, 1 / b at b =
-0), `times` and `over` let a gradient of 0 stay 0: a branch that `where` did not choose contributes nothing,
-instead of 0 * inf = NaN.
+Two products close this table. Where a derivative is infinite or undefined (sqrt at 0, log at 0, 1 / b at
+b = 0), `multiply_no_nan` and `divide_no_nan` let a gradient of 0 stay 0: a branch that `where` did not choose
+contributes nothing, instead of 0 * inf = NaN.
 """
 
 # mypy: disable-error-code="has-type"
@@ -52,7 +52,7 @@ def multiply(a: Operand, b: Operand) -> Array:
     return a * b
 
 
-@op(lambda g, b: over(g, b), lambda g, b, y: -times(over(g, b), y), promote=True)
+@op(lambda g, b: divide_no_nan(g, b), lambda g, b, y: -multiply_no_nan(divide_no_nan(g, b), y), promote=True)
 def divide(a: Operand, b: Operand) -> Array:
     """`a / b` element by element, of shapes that broadcast; a gradient of 0 stays 0 where `b` is 0.
 
@@ -204,23 +204,23 @@ def if_larger(a: Operand, b: Operand, g: Operand) -> Tensor:
 # cut the graph at g = 0.
 
 
-@op(lambda g, d: times(g, d), lambda g, a: times(a, g))
-def times(a: Operand, d: Operand) -> Array:
+@op(lambda g, d: multiply_no_nan(g, d), lambda g, a: multiply_no_nan(a, g))
+def multiply_no_nan(a: Operand, d: Operand) -> Array:
     """`a * d`, but 0 where `a` is 0, even if `d` is infinite or NaN there.
 
     >>> import numpy as np
-    >>> times(np.array([0.0, 2.0]), np.array([np.nan, 3.0]))
+    >>> multiply_no_nan(np.array([0.0, 2.0]), np.array([np.nan, 3.0]))
     array([0., 6.])
     """
     return namespace(a, d).where(a == 0, 0.0, a * d)
 
 
-@op(lambda g, d: over(g, d), lambda g, d, y: -times(y, over(g, d)))
-def over(a: Operand, d: Operand) -> Array:
+@op(lambda g, d: divide_no_nan(g, d), lambda g, d, y: -multiply_no_nan(y, divide_no_nan(g, d)))
+def divide_no_nan(a: Operand, d: Operand) -> Array:
     """`a / d`, but 0 where `a` is 0, even if `d` is 0 or NaN there.
 
     >>> import numpy as np
-    >>> over(np.array([0.0, 6.0]), np.array([1.0, 3.0]))
+    >>> divide_no_nan(np.array([0.0, 6.0]), np.array([1.0, 3.0]))
     array([0., 2.])
     """
     return namespace(a, d).where(a == 0, 0.0, a / d)

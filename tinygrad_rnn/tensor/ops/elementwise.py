@@ -17,11 +17,11 @@ from typing import Any
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
 from tinygrad_rnn.tensor.op import Operand, op
-from tinygrad_rnn.tensor.ops.arithmetic import clip, equal, minimum, over, times, where
+from tinygrad_rnn.tensor.ops.arithmetic import clip, equal, minimum, multiply_no_nan, divide_no_nan, where
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
-@op(lambda g, y: times(g, y))
+@op(lambda g, y: multiply_no_nan(g, y))
 def exp(x: Operand) -> Array:
     """e to the power `x`; `inf` where that overflows.
 
@@ -32,7 +32,7 @@ def exp(x: Operand) -> Array:
     return namespace(x).exp(x)
 
 
-@op(lambda g, x: times(g, exp(x)))
+@op(lambda g, x: multiply_no_nan(g, exp(x)))
 def expm1(x: Operand) -> Array:
     """exp(x) - 1, accurate near 0.
 
@@ -43,7 +43,7 @@ def expm1(x: Operand) -> Array:
     return namespace(x).expm1(x)
 
 
-@op(lambda g, x: over(g, x))
+@op(lambda g, x: divide_no_nan(g, x))
 def log(x: Operand) -> Array:
     """The natural logarithm: `-inf` at 0, NaN below. A gradient of 0 stays 0 at `x = 0`.
 
@@ -54,7 +54,7 @@ def log(x: Operand) -> Array:
     return namespace(x).log(x)
 
 
-@op(lambda g, x: over(g, 1 + x))
+@op(lambda g, x: divide_no_nan(g, 1 + x))
 def log1p(x: Operand) -> Array:
     """log(1 + x), accurate near 0: `-inf` at -1, NaN below. A gradient of 0 stays 0 at `x = -1`.
 
@@ -65,7 +65,7 @@ def log1p(x: Operand) -> Array:
     return namespace(x).log1p(x)
 
 
-@op(lambda g, y: over(g, 2 * y))
+@op(lambda g, y: divide_no_nan(g, 2 * y))
 def sqrt(x: Operand) -> Array:
     """The square root, NaN below 0. Its derivative at 0 is `inf`; a gradient of 0 stays 0 there.
 
@@ -295,19 +295,19 @@ def power(a: Operand, b: Operand) -> Tensor:
     return _general_power(a, b)
 
 
-@op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * g)
+@op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * g)
 def _power(x: Operand, p: float) -> Array:
     return x**p
 
 
-@op(lambda g, y, base: times(times(g, y), math.log(base) if base > 0 else math.nan if base else 0.0))
+@op(lambda g, y, base: multiply_no_nan(multiply_no_nan(g, y), math.log(base) if base > 0 else math.nan if base else 0.0))
 def _exponential(x: Operand, base: float) -> Array:
     return base**x
 
 
 @op(
-    lambda g, a, b: times(g, times(b, _general_power(a, b - 1))),
-    lambda g, a, y: times(g, times(y, log(where(equal(y, 1), where(equal(a, 0), 1.0, a), a)))),  # 0 at 0 ** 0
+    lambda g, a, b: multiply_no_nan(g, multiply_no_nan(b, _general_power(a, b - 1))),
+    lambda g, a, y: multiply_no_nan(g, multiply_no_nan(y, log(where(equal(y, 1), where(equal(a, 0), 1.0, a), a)))),  # 0 at 0 ** 0
     promote=True,
 )
 def _general_power(a: Operand, b: Operand) -> Array:
