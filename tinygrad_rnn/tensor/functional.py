@@ -131,12 +131,12 @@ def _grad(
     if create:
         # The array and the node of a seed, not the tensor: `assign_` to it must not reach what is returned.
         as_given = [isinstance(s, Tensor) and s.shape == o.shape for _, o, s in pairs]
-        new = [(s._array, s._node) if a else (o.seed(s), None) for a, (_, o, s) in zip(as_given, pairs, strict=True)]
+        new = [(s._array, s._node) if a else (o._output_gradient(s), None) for a, (_, o, s) in zip(as_given, pairs, strict=True)]
         with record():
             results = sweep(roots, [box(*s) for s in new], RecordedGradients(), inputs=nodes, retain=retain)
         return tuple(results[n] if n in results else zeros_like(x) for n, x in zip(nodes, ins, strict=True))
     gradients = Gradients()
-    results = sweep(roots, [o.seed(s) for _, o, s in pairs], gradients, inputs=nodes, retain=retain)
+    results = sweep(roots, [o._output_gradient(s) for _, o, s in pairs], gradients, inputs=nodes, retain=retain)
     # a gradient that accumulation does not own may be somebody's array: never handed out as it is
     return tuple(
         zeros_like(x)

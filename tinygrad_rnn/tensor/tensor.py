@@ -161,10 +161,11 @@ class Tensor:
                 "requires_grad=True, or it was computed under no_grad or from detached values"
             )
         gradients = Gradients()
-        results = sweep([self._node], [self.seed(gradient)], gradients, retain=retain_graph)
+        start = self._output_gradient(gradient)
+        results = sweep([self._node], [start], gradients, retain=retain_graph)
         write_gradients(results, gradients)
 
-    def seed(self, gradient: Any = None) -> Array:
+    def _output_gradient(self, gradient: Any = None) -> Array:
         """`gradient` as an array fit to be pulled back from this tensor; 1 if omitted."""
         if gradient is None:
             if self.size != 1:
