@@ -9,16 +9,16 @@ EQUIVALENT: dict[str, list[str]] = {
         "tensor/ops/elementwise.py: @op(lambda g: 0 * g)  ->  @op(lambda g: 0 * (-g))",
         "tensor/ops/elementwise.py: @op(lambda g: 0 * g)  ->  @op(lambda g: 0 * (0 * g))",
         "tensor/ops/elementwise.py: @op(lambda g: 0 * g)  ->  @op(lambda g: 0 * (2 * g))",
-        "tensor/ops/elementwise.py: @op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * g)  ->  @op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * (-g))",
-        "tensor/ops/elementwise.py: @op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * g)  ->  @op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * (0 * g))",
-        "tensor/ops/elementwise.py: @op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * g)  ->  @op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * (2 * g))",
+        "tensor/ops/elementwise.py: @op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * g)  ->  @op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * (-g))",
+        "tensor/ops/elementwise.py: @op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * g)  ->  @op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * (0 * g))",
+        "tensor/ops/elementwise.py: @op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * g)  ->  @op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * (2 * g))",
     ],
     "where x is above 0 `where` takes the other branch, and this one need only be finite": [
         "tensor/ops/elementwise.py: @op(lambda g, x, alpha: where(x > 0, g, g * (alpha * exp(minimum(x, 0.0)))))  ->  @op(lambda g, x, alpha: where(x > 0, g, g * (alpha * exp(minimum(x, 1.0)))))",
     ],
     "any large bound will do: the sigmoid beside it is 0 by then": [
-        "tensor/ops/elementwise.py: @op(lambda g, x, y: g * (sigmoid(x) + minimum(y, 1000.0) * sigmoid(-x)))  # inf * 0 would be NaN; 1000 * 0 is 0  ->  @op(lambda g, x, y: g * (sigmoid(x) + minimum(y, 1001.0) * sigmoid(-x)))  # inf * 0 would be NaN; 1000 * 0 is 0",
-        "tensor/ops/elementwise.py: @op(lambda g, x, y: g * (sigmoid(x) + minimum(y, 1000.0) * sigmoid(-x)))  # inf * 0 would be NaN; 1000 * 0 is 0  ->  @op(lambda g, x, y: g * (sigmoid(x) + minimum(y, 999.0) * sigmoid(-x)))  # inf * 0 would be NaN; 1000 * 0 is 0",
+        "tensor/ops/elementwise.py: @op(lambda g, x, y: g * (sigmoid(x) + minimum(y, 1000.0) * sigmoid(-x)))  ->  @op(lambda g, x, y: g * (sigmoid(x) + minimum(y, 1001.0) * sigmoid(-x)))",
+        "tensor/ops/elementwise.py: @op(lambda g, x, y: g * (sigmoid(x) + minimum(y, 1000.0) * sigmoid(-x)))  ->  @op(lambda g, x, y: g * (sigmoid(x) + minimum(y, 999.0) * sigmoid(-x)))",
     ],
     "from 9 on the tanh is 1 to the last digit, so it does not matter where it is clipped": [
         "tensor/ops/elementwise.py: @op(lambda g, x: g * _gelu_slope(clip(x, -10.0, 10.0)))  ->  @op(lambda g, x: g * _gelu_slope(clip(x, - 11.0, 10.0)))",
@@ -36,7 +36,7 @@ EQUIVALENT: dict[str, list[str]] = {
         "tensor/ops/shape.py: @op(lambda g, index: Part(g, index, basic=True))  ->  @op(lambda g, index: Part(g, index, basic=False))",
     ],
     "NumPy takes any negative length for the rest": [
-        "tensor/ops/indexing.py: places = (xp.reshape(xp.arange(n), (-1,) + (1,) * (len(shape) - 1 - i)) for i, n in enumerate(shape))  ->  places = (xp.reshape(xp.arange(n), (- 2,) + (1,) * (len(shape) - 1 - i)) for i, n in enumerate(shape))",
+        "tensor/ops/indexing.py: place = xp.reshape(xp.arange(n), (-1,) + (1,) * (len(shape) - 1 - i))  ->  place = xp.reshape(xp.arange(n), (- 2,) + (1,) * (len(shape) - 1 - i))",
         'nn/functional.py: flat = integer_ids(f"{name}: targets", ids).reshape(-1)  ->  flat = integer_ids(f"{name}: targets", ids).reshape(- 2)',
         "nn/functional.py: keep = keep & backend.to_device(_mask(name, mask, ids.shape)._array.reshape(-1), backend.device_of(flat))  ->  keep = keep & backend.to_device(_mask(name, mask, ids.shape)._array.reshape(- 2), backend.device_of(flat))",
         "tensor/checkpoint.py: return outputs[0] if len(outputs) == 1 else ops.concatenate([ops.reshape(o, (-1,)) for o in outputs])  ->  return outputs[0] if len(outputs) == 1 else ops.concatenate([ops.reshape(o, (- 2,)) for o in outputs])",

@@ -51,8 +51,8 @@ OTHERS = {
 }  # fmt: skip
 TWINS = {
     "add": "subtract", "subtract": "add", "multiply": "divide", "sum": "mean", "mean": "sum", "sin": "cos",
-    "cos": "sin", "sigmoid": "tanh", "tanh": "sigmoid", "minimum": "maximum", "maximum": "minimum", "times": "over",
-    "over": "times", "max": "min", "zeros_like": "ones_like",
+    "cos": "sin", "sigmoid": "tanh", "tanh": "sigmoid", "minimum": "maximum", "maximum": "minimum",
+    "multiply_no_nan": "divide_no_nan", "divide_no_nan": "multiply_no_nan", "max": "min", "zeros_like": "ones_like",
 }  # fmt: skip
 UNARY = {
     "exp", "log", "cos", "sin", "sign", "sigmoid", "tanh", "flip", "reshape", "transpose", "swapaxes", "expand_dims",

@@ -22,7 +22,7 @@ from tinygrad_rnn.tensor.checkpoint import recomputed
 from tinygrad_rnn.tensor.creation import arange
 from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.mode import active_tape, no_grad, replayed
-from tinygrad_rnn.tensor.ops.arithmetic import times
+from tinygrad_rnn.tensor.ops.arithmetic import multiply_no_nan
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 __all__ = [
@@ -202,7 +202,8 @@ def binary_cross_entropy_with_logits(x: Tensor, target: Any, *, reduction: str =
     name = "binary_cross_entropy_with_logits"
     x, target, keep = _pair(name, x, target, mask)
     p = ops.astype(target, x.dtype)
-    losses = times(p, ops.softplus(-x)) + times(1 - p, ops.softplus(x))  # certain and right is 0, not 0 * inf
+    # certain and right is 0, not 0 * inf
+    losses = multiply_no_nan(p, ops.softplus(-x)) + multiply_no_nan(1 - p, ops.softplus(x))
     return _reduce(name, losses if keep is None else ops.where(keep, losses, 0.0), reduction, keep)
 
 

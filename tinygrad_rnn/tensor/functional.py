@@ -48,7 +48,9 @@ class RecordedGradients(Gradients):
     def settle(self, node: Node, g: Any) -> Any:
         if node in self.part_lists:
             parts = self.part_lists.pop(node)
-            part = ops.assemble(*(p.g for p in parts), indices=[p.index for p in parts], shape=node.shape)
+            part = ops.assemble(
+                *(p.g for p in parts), indices=[p.index for p in parts], shape=node.shape
+            )
             g = part if g is None else g + part
         if node in self.pairs:
             pairs = self.pairs.pop(node)
@@ -66,7 +68,9 @@ class RecordedGradients(Gradients):
 
     def pull_checked(self, node: Node, g: Any) -> Sequence[Any]:
         contributions = self.pull_recorded(node, g)
-        check_finite(node, g._array, [d._array if isinstance(d, Tensor) else None for d in contributions])
+        check_finite(
+            node, g._array, [d._array if isinstance(d, Tensor) else None for d in contributions]
+        )
         return contributions
 
 
@@ -93,31 +97,49 @@ def grad(
     (27.0, 18.0)
     """
     outs, ins = _tensors("outputs", outputs), _tensors("inputs", inputs)
-    seeds = tuple(gradient) if isinstance(outputs, list | tuple) and gradient is not None else (gradient,) * len(outs)
+    seeds = (
+        tuple(gradient)
+        if isinstance(outputs, list | tuple) and gradient is not None
+        else (gradient,) * len(outs)
+    )
     for i, x in enumerate(ins):
         if x._node is None:
             raise RuntimeError(f"grad: input {i} of shape {x.shape} does not require a gradient")
-    results = _grad(outs, ins, seeds, create_graph, create_graph if retain_graph is None else retain_graph)
+    results = _grad(
+        outs, ins, seeds, create_graph, create_graph if retain_graph is None else retain_graph
+    )
     return results[0] if isinstance(inputs, Tensor) else results
 
 
 def _tensors(what: str, given: Any) -> tuple[Tensor, ...]:
     """A Tensor or a sequence of Tensors as a tuple."""
-    found = (given,) if isinstance(given, Tensor) else tuple(given) if isinstance(given, list | tuple) else ()
+    found = (
+        (given,)
+        if isinstance(given, Tensor)
+        else tuple(given)
+        if isinstance(given, list | tuple)
+        else ()
+    )
     if not found or not all(isinstance(t, Tensor) for t in found):
-        raise TypeError(f"{what} must be a Tensor or a list of Tensors, not {type(given).__name__}: {given!r:.60}")
+        raise TypeError(
+            f"{what} must be a Tensor or a list of Tensors, not {type(given).__name__}: {given!r:.60}"
+        )
     return found
 
 
 def _one(what: str, y: Any) -> Tensor:
     if not isinstance(y, Tensor):
-        raise TypeError(f"{what}: the function must return one Tensor, not {type(y).__name__}: {y!r:.60}")
+        raise TypeError(
+            f"{what}: the function must return one Tensor, not {type(y).__name__}: {y!r:.60}"
+        )
     return y
 
 
 def _paired(what: str, tangents: Sequence[Any], primals: Sequence[Any]) -> None:
     if len(tangents) != len(primals):
-        raise ValueError(f"{len(primals)} primals, but {len(tangents)} {what}: one for each is needed")
+        raise ValueError(
+            f"{len(primals)} primals, but {len(tangents)} {what}: one for each is needed"
+        )
 
 
 def _grad(
@@ -131,27 +153,45 @@ def _grad(
     if create:
         # The array and the node of a seed, not the tensor: `assign_` to it must not reach what is returned.
         as_given = [isinstance(s, Tensor) and s.shape == o.shape for _, o, s in pairs]
-        new = [(s._array, s._node) if a else (o.seed(s), None) for a, (_, o, s) in zip(as_given, pairs, strict=True)]
+        new = [
+            (s._array, s._node) if a else (o._output_gradient(s), None)
+            for a, (_, o, s) in zip(as_given, pairs, strict=True)
+        ]
         with record():
-            results = sweep(roots, [box(*s) for s in new], RecordedGradients(), inputs=nodes, retain=retain)
-        return tuple(results[n] if n in results else zeros_like(x) for n, x in zip(nodes, ins, strict=True))
+            results = sweep(
+                roots, [box(*s) for s in new], RecordedGradients(), inputs=nodes, retain=retain
+            )
+        return tuple(
+            results[n] if n in results else zeros_like(x) for n, x in zip(nodes, ins, strict=True)
+        )
     gradients = Gradients()
-    results = sweep(roots, [o.seed(s) for _, o, s in pairs], gradients, inputs=nodes, retain=retain)
+    results = sweep(
+        roots, [o._output_gradient(s) for _, o, s in pairs], gradients, inputs=nodes, retain=retain
+    )
     # a gradient that accumulation does not own may be somebody's array: never handed out as it is
     return tuple(
         zeros_like(x)
         if n not in results
-        else box(results[n] if n in gradients.owned else namespace(results[n]).asarray(results[n], copy=True), None)
+        else box(
+            results[n]
+            if n in gradients.owned
+            else namespace(results[n]).asarray(results[n], copy=True),
+            None,
+        )
         for n, x in zip(nodes, ins, strict=True)
     )
 
 
-def pull_through(run: Callable[[], Any], sources: Sequence[Node | None], g: Tensor) -> Sequence[Any]:
+def pull_through(
+    run: Callable[[], Any], sources: Sequence[Node | None], g: Tensor
+) -> Sequence[Any]:
     """What `run`, recorded anew, pulls back to `sources`, which it closes over: differentiable, and no further."""
     floor = next_serial()
     with record():
         y = run()
-        results = sweep([y._node], [g], RecordedGradients(), floor=floor, retain=True) if y._node else {}
+        results = (
+            sweep([y._node], [g], RecordedGradients(), floor=floor, retain=True) if y._node else {}
+        )
     return [results.pop(s, None) if s is not None else None for s in sources]
 
 
@@ -187,7 +227,9 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
             y = f(*(inputs.get(i, a) for i, a in enumerate(args)), **kwargs)
         if not isinstance(y, Tensor) or y.size != 1:
             shape = y.shape if isinstance(y, Tensor) else type(y).__name__
-            raise ShapeError(f"value_and_grad: the function must return a tensor of one element, not {shape}")
+            raise ShapeError(
+                f"value_and_grad: the function must return a tensor of one element, not {shape}"
+            )
         xs = [inputs[i] for i in at]
         create = _differentiated_further((y,), xs)
         gradients = _grad((y,), xs, (None,), create, create)
@@ -197,7 +239,9 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     return with_gradient
 
 
-def _differentiated_further(outs: Sequence[Tensor], inputs: Sequence[Tensor], seeds: Sequence[Any] = ()) -> bool:
+def _differentiated_further(
+    outs: Sequence[Tensor], inputs: Sequence[Tensor], seeds: Sequence[Any] = ()
+) -> bool:
     """Whether the derivative must be recorded, too: a seed requires a gradient, or `outs` depend on anything older than
     the fresh `inputs` (what is older still is not looked at).
     """
@@ -212,7 +256,9 @@ def _differentiated_further(outs: Sequence[Tensor], inputs: Sequence[Tensor], se
 def _checked_positions(argnums: Sequence[int], args: Sequence[Any]) -> list[int]:
     """Positions of arguments, negative ones counted from the end."""
     if any(not -len(args) <= i < len(args) for i in argnums):
-        raise ValueError(f"argnums {', '.join(map(str, argnums))} of a function called with {len(args)} arguments")
+        raise ValueError(
+            f"argnums {', '.join(map(str, argnums))} of a function called with {len(args)} arguments"
+        )
     return [i % len(args) for i in argnums]
 
 

@@ -26,8 +26,12 @@ class Node:
 
     __slots__ = ("serial", "plan", "sources", "kept", "shape", "dtype", "watch")
 
-    def __init__(self, plan: Any, sources: Sources, kept: Any, shape: tuple[int, ...], dtype: DType) -> None:
-        self.serial = next_serial()  # inputs are older than outputs: the order of serials is a topological order
+    def __init__(
+        self, plan: Any, sources: Sources, kept: Any, shape: tuple[int, ...], dtype: DType
+    ) -> None:
+        self.serial = (
+            next_serial()
+        )  # inputs are older than outputs: the order of serials is a topological order
         self.plan = plan
         self.sources: Sources | None = sources
         self.kept = kept
@@ -125,7 +129,9 @@ def _freed(node: Node, seen: Iterable[Node]) -> str:
     """The message for a graph that an earlier backward has freed, and the cure."""
     user = next((n for n in seen if n.sources and node in n.sources), None)
     what = f"the output of {node.plan.name}, shape {node.shape}"
-    through = f", carried into this graph by {user.plan.name} (output {user.shape})," if user else ""
+    through = (
+        f", carried into this graph by {user.plan.name} (output {user.shape})," if user else ""
+    )
     if isinstance(node.kept, str):
         return f"{what}{through} is half freed by a backward that failed in {node.kept}: compute the graph anew"
     if user is None:

@@ -12,7 +12,9 @@ import numpy as np
 from tinygrad_rnn.tensor.mode import replayed
 
 _own_generator: ContextVar[np.random.Generator | None] = ContextVar("own_generator", default=None)
-_generator: np.random.Generator | None = None  # made at the first draw: numpy.random is slow to import
+_generator: np.random.Generator | None = (
+    None  # made at the first draw: numpy.random is slow to import
+)
 
 
 @replayed

@@ -1,4 +1,7 @@
-"""class Tensor: an array and a node, nothing else. Each method is one line and names the op that does the work."""
+"""class Tensor: an array and a node, nothing else.
+
+Arithmetic and the methods that NumPy has are a line each, which names the op that does the work.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,16 @@ Axis: TypeAlias = int | tuple[int, ...] | None
 class Tensor:
     """An array that remembers how it was computed.
 
-    `data` is anything array-like: Python floats become float32, arrays keep their dtype (float16, float32, float64,
-    integers, bool). It is copied, and the values of a tensor never change: what looks like a change rebinds
-    (`assign_`). With `requires_grad=True` the tensor is a leaf whose `.grad` a backward adds to.
+    `data` is anything array-like: Python floats become float32, arrays keep their dtype (float16,
+    float32, float64, integers, bool). It is copied, and the values of a tensor never change: what
+    looks like a change rebinds (`assign_`). With `requires_grad=True` the tensor is a leaf whose
+    `.grad` a backward adds to.
 
-    Ops of integers alone follow NumPy, so `exp` or `/` of an integer tensor is float64; beside floats, integers take
-    their dtype.
+    Ops of integers alone follow NumPy, so `exp` or `/` of an integer tensor is float64; beside
+    floats, integers take their dtype.
 
-    Raises `DTypeError` for complex or non-numeric data and for an integer leaf that requires a gradient.
+    Raises `DTypeError` for complex or non-numeric data and for an integer leaf that requires a
+    gradient.
 
     >>> import tinygrad_rnn as tr
     >>> x = tr.Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
@@ -40,7 +45,9 @@ class Tensor:
     _array: AnyArray
     _node: Node | None
 
-    def __init__(self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> None:
+    def __init__(
+        self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False
+    ) -> None:
         if isinstance(data, Tensor):
             data = data._array
         self._array = backend.asarray(data, dtype, device)
@@ -48,11 +55,11 @@ class Tensor:
         if requires_grad:
             self.requires_grad = True
 
-    # --- what it is ---------------------------------------------------------------------------------------------------
+    # --- what it is -------------------------------------------------------------------------------
 
     @property
     def data(self) -> AnyArray:
-        """The values as an array of the tensor's own library: a read-only view (a copy on a GPU)."""
+        """The values as an array of the tensor's library: a read-only view (a copy on a GPU)."""
         return backend.freeze(self._array)
 
     @property
@@ -82,34 +89,38 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether a gradient flows to or through this tensor. May be set on a leaf, which then starts anew: a graph
-        recorded before, and the `.grad` that it had, belong to the leaf that it was.
+        """Whether a gradient flows to or through this tensor. May be set on a leaf, which then
+        starts anew: a graph recorded before, and the `.grad` that it had, belong to the leaf that
+        it was.
         """
         return self._node is not None
 
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
         if not self.is_leaf:
-            raise RuntimeError(f"requires_grad of the output of {self._maker()} cannot be set: .detach() it first")
+            raise RuntimeError(
+                f"requires_grad of the output of {self._maker()} cannot be set: .detach() it first"
+            )
         if wanted and not backend.is_floating(self._array.dtype):
             raise DTypeError(
-                f"a tensor of dtype {self._array.dtype} cannot require a gradient: derivatives need floats, "
-                f'so pass dtype="float32"'
+                f"a tensor of dtype {self._array.dtype} cannot require a gradient: "
+                f'derivatives need floats, so pass dtype="float32"'
             )
         if wanted != self.requires_grad:
             self._node = leaf(self.shape, self._array.dtype) if wanted else None
 
     @property
     def is_leaf(self) -> bool:
-        """Whether it was made by the user and not computed from a tensor that requires a gradient."""
+        """Whether it was made by the user, not computed from a tensor that requires a gradient."""
         return self._node is None or self._node.plan is None
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that backwards have added up so far; None before the first. Set it to None to start anew.
+        """The gradient that backwards have added up so far; None before the first. Set it to None
+        to start anew.
 
-        A computed tensor has none unless `retain_grad` was called on it: so `w = w - lr * w.grad` ends the training of
-        `w`, which is then no leaf; `w.assign_(...)` goes on.
+        A computed tensor has none unless `retain_grad` was called on it: so `w = w - lr * w.grad`
+        ends the training of `w`, which is then no leaf; `w.assign_(...)` goes on.
         """
         if self._node is None or self._node.watch is None or self._node.watch.grad is None:
             return None
@@ -124,32 +135,37 @@ class Tensor:
             return
         if self._node is None:
             raise RuntimeError("a tensor that does not require a gradient has no .grad to set")
-        array = value._array if isinstance(value, Tensor) else backend.asarray(value, self._array.dtype)
+        array = self._beside(value)
         if tuple(array.shape) != self.shape:
-            raise ShapeError(f"a gradient of shape {tuple(array.shape)} for a tensor of shape {self.shape}")
+            raise ShapeError(
+                f"a gradient of shape {tuple(array.shape)} for a tensor of shape {self.shape}"
+            )
         xp = backend.namespace(array)
         self._watch().grad = xp.asarray(array, dtype=self._array.dtype, copy=True)
 
-    # --- differentiation ----------------------------------------------------------------------------------------------
+    # --- differentiation --------------------------------------------------------------------------
 
     def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
         """Add the derivative of this tensor to `.grad` of every leaf that it was computed from.
 
-        `gradient` is what is pulled back: an array of the tensor's shape; it may be omitted for one element (then 1).
-        The graph is freed on the way unless `retain_graph`. If a derivative raises, no `.grad` has changed.
+        `gradient` is what is pulled back: an array of the tensor's shape; it may be omitted for one
+        element (then 1). The graph is freed on the way unless `retain_graph`. If a derivative
+        raises, no `.grad` has changed.
 
-        Raises `ShapeError` for a gradient of another shape, `GraphFreedError` for a graph already freed.
+        Raises `ShapeError` for a gradient of another shape, `GraphFreedError` for a graph already
+        freed.
         """
         if self._node is None:
             raise RuntimeError(
-                "backward of a tensor that does not require a gradient: no input had requires_grad=True, or it was "
-                "computed under no_grad or from detached values"
+                "backward of a tensor that does not require a gradient: no input had "
+                "requires_grad=True, or it was computed under no_grad or from detached values"
             )
         gradients = Gradients()
-        results = sweep([self._node], [self.seed(gradient)], gradients, retain=retain_graph)
+        start = self._output_gradient(gradient)
+        results = sweep([self._node], [start], gradients, retain=retain_graph)
         write_gradients(results, gradients)
 
-    def seed(self, gradient: Any = None) -> Array:
+    def _output_gradient(self, gradient: Any = None) -> Array:
         """`gradient` as an array fit to be pulled back from this tensor; 1 if omitted."""
         if gradient is None:
             if self.size != 1:
@@ -158,15 +174,25 @@ class Tensor:
                     f"it may be omitted for one element only (did you forget .sum() or .mean()?)"
                 )
             return backend.namespace(self._array).ones_like(self._array)
-        array = gradient._array if isinstance(gradient, Tensor) else backend.asarray(gradient, self._array.dtype)
+        array = self._beside(gradient)
         if tuple(array.shape) != self.shape:
-            raise ShapeError(f"gradient of shape {tuple(array.shape)} for a tensor of shape {self.shape}")
+            raise ShapeError(
+                f"gradient of shape {tuple(array.shape)} for a tensor of shape {self.shape}"
+            )
         if backend.device_of(array) != self.device:
-            raise BackendMismatchError(f"gradient on {backend.device_of(array)} for a tensor on {self.device}")
+            raise BackendMismatchError(
+                f"gradient on {backend.device_of(array)} for a tensor on {self.device}"
+            )
         return backend.namespace(array).astype(array, self._array.dtype, copy=False)
 
+    def _beside(self, value: Any) -> AnyArray:
+        """The array of a Tensor; anything else as an array of this tensor's dtype."""
+        if isinstance(value, Tensor):
+            return value._array
+        return backend.asarray(value, self._array.dtype)
+
     def detach(self) -> Tensor:
-        """The same values without a history: what is carried from one chunk of a sequence to the next."""
+        """The same values without a history, as a state is carried from chunk to chunk."""
         return box(self._array, None)
 
     def retain_grad(self) -> None:
@@ -174,7 +200,8 @@ class Tensor:
         self._watch().keeps = True
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
-        """Call `hook` with the complete gradient of this tensor in each backward; what it returns replaces it.
+        """Call `hook` with the complete gradient of this tensor in each backward; what it returns
+        replaces it.
 
         Returns a function that removes the hook.
         """
@@ -184,16 +211,26 @@ class Tensor:
             if result is None:
                 return None
             if not isinstance(result, Tensor):
-                raise TypeError(f"a hook returned {type(result).__name__}: return a Tensor, or None to change nothing")
+                raise TypeError(
+                    f"a hook returned {type(result).__name__}: "
+                    "return a Tensor, or None to change nothing"
+                )
             if result.shape != self_shape:
-                raise ShapeError(f"a hook returned shape {result.shape} for a tensor of shape {self_shape}")
+                raise ShapeError(
+                    f"a hook returned shape {result.shape} for a tensor of shape {self_shape}"
+                )
             result = result.to(g.dtype)
             return result if isinstance(g, Tensor) else result._array
 
         self_shape = self.shape  # not self: a node must not hold a tensor
         hooks = self._watch().hooks
         hooks.append(on_gradient)
-        return lambda: hooks.remove(on_gradient) if on_gradient in hooks else None
+
+        def remove() -> None:
+            if on_gradient in hooks:
+                hooks.remove(on_gradient)
+
+        return remove
 
     def _watch(self) -> Watch:
         if self._node is None:
@@ -204,20 +241,27 @@ class Tensor:
 
     @replayed
     def assign_(self, value: Any) -> Tensor:
-        """Give a leaf new values, copied. The old array lives on unchanged in whatever graph or view has seen it.
+        """Give a leaf new values, copied. The old array lives on unchanged in whatever graph or
+        view has seen it.
 
-        Raises `ShapeError` for another shape and `ImmutableError` for a computed tensor. The dtype stays.
+        Raises `ShapeError` for another shape and `ImmutableError` for a computed tensor. The dtype
+        stays.
         """
         if not self.is_leaf:
-            raise ImmutableError(f"assign_ on a computed tensor (made by {self._maker()}): only leaves take new values")
+            raise ImmutableError(
+                f"assign_ on a computed tensor (made by {self._maker()}): "
+                "only leaves take new values"
+            )
         value = value._array if isinstance(value, Tensor) else value
         array = backend.asarray(value, self._array.dtype, self.device)
         if tuple(array.shape) != self.shape:
-            raise ShapeError(f"assign_ of shape {tuple(array.shape)} to a tensor of shape {self.shape}")
+            raise ShapeError(
+                f"assign_ of shape {tuple(array.shape)} to a tensor of shape {self.shape}"
+            )
         self._array = array
         return self
 
-    # --- out of here --------------------------------------------------------------------------------------------------
+    # --- out of here ------------------------------------------------------------------------------
 
     def numpy(self) -> backend.HostArray:
         """The values as a read-only NumPy array (copied from a GPU)."""
@@ -225,7 +269,7 @@ class Tensor:
         return array
 
     def item(self) -> Any:
-        """The value of a tensor of one element, as a Python number. On a GPU this waits for the result."""
+        """The value of a tensor of one element, as a Python number. On a GPU this waits for it."""
         if self.size != 1:
             raise ShapeError(f"item() of a tensor of shape {self.shape}: one element only")
         return backend.to_host(self._array).item()
@@ -235,14 +279,19 @@ class Tensor:
         return backend.to_host(self._array).tolist()
 
     def to(self, *targets: Any) -> Tensor:
-        """This tensor on another device (`"cuda"`, `"cpu"`) or with another dtype (`"float64"`); differentiable."""
+        """This tensor on another device (`"cuda"`, `"cpu"`) or with another dtype (`"float64"`).
+
+        Differentiable between devices and between floating types.
+        """
         moved = self
         for target in targets:
             if isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda"):
                 if backend.check_device(target) != moved.device:
                     moved = ops.to_device(moved, device=target, source=moved.device)
-            elif (dtype := backend.dtype_of(target)) != moved.dtype:
-                moved = ops.astype(moved, dtype)
+            else:
+                dtype = backend.dtype_of(target)
+                if dtype != moved.dtype:
+                    moved = ops.astype(moved, dtype)
         return moved
 
     def astype(self, dtype: Any) -> Tensor:
@@ -258,7 +307,8 @@ class Tensor:
     def __bool__(self) -> bool:
         if self.size != 1:
             raise ValueError(
-                f"the truth of a tensor of shape {self.shape} is ambiguous: use .any() or .all() of .numpy()"
+                f"the truth of a tensor of shape {self.shape} is ambiguous: "
+                "use .any() or .all() of .numpy()"
             )
         return bool(self.item())
 
@@ -289,13 +339,16 @@ class Tensor:
         return f"Tensor({body}, {', '.join(marks)})"
 
     def _maker(self) -> str:
-        return self._node.plan.name if self._node is not None and self._node.plan is not None else "the user"
+        if self._node is None or self._node.plan is None:
+            return "the user"
+        return self._node.plan.name  # type: ignore[no-any-return]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if self.requires_grad:
             raise TypeError(
-                "a tensor that requires a gradient became a NumPy array: that would cut the graph silently; "
-                "use the op of tinygrad_rnn, or .detach() first, or .numpy() if you want the values"
+                "a tensor that requires a gradient became a NumPy array: that would cut the graph "
+                "silently; use the op of tinygrad_rnn (tr.stack for a list of tensors), or "
+                ".detach() first, or .numpy() if you want the values"
             )
         array = backend.to_host(self._array)
         if dtype is None and not copy:
@@ -303,9 +356,10 @@ class Tensor:
         return array.astype(array.dtype if dtype is None else dtype, copy=True)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        # `ndarray + tensor` arrives here as np.add; a ufunc that is no operator of ours would cut the graph.
+        # `ndarray + tensor` arrives here as np.add; other ufuncs would cut the graph
         name = ufunc.__name__
-        if name not in _UFUNCS or method != "__call__" or any(v is not None for v in options.values()):
+        given = any(v is not None for v in options.values())
+        if name not in _UFUNCS or method != "__call__" or given:
             self._refuse_numpy(name if method == "__call__" else f"{name}.{method}")
         return getattr(ops, name)(*inputs)
 
@@ -313,14 +367,18 @@ class Tensor:
         self._refuse_numpy(function.__name__)
 
     def _refuse_numpy(self, name: str) -> NoReturn:
-        ours = {"absolute": "abs", "arccos": "acos", "amax": "max", "amin": "min"}.get(name, name)
-        known = hasattr(ops, ours)
-        cure = f"use tr.{ours}" if known else "apply it to .numpy() if you want the values without a gradient"
+        ours = {"absolute": "abs", "amax": "max", "amin": "min"}.get(name, name)
+        if hasattr(ops, ours):
+            cure = f"use tr.{ours}"
+        else:
+            cure = "apply it to .numpy() if you want the values without a gradient"
         raise TypeError(f"np.{name} of a Tensor would cut the graph silently: {cure}")
 
     def __dlpack__(self, **options: Any) -> Any:
         if self.requires_grad:
-            raise BufferError("a tensor that requires a gradient cannot be exported: .detach() it first")
+            raise BufferError(
+                "a tensor that requires a gradient cannot be exported: .detach() it first"
+            )
         copied: Any = backend.namespace(self._array).asarray(self._array, copy=True)
         return copied.__dlpack__(**options)
 
@@ -331,7 +389,8 @@ class Tensor:
     def __reduce__(self) -> Any:
         if not self.is_leaf:
             raise TypeError(
-                f"only leaves are copied and pickled, and this was made by {self._maker()}: .detach() it first"
+                f"only leaves are copied and pickled, and this was made by {self._maker()}: "
+                ".detach() it first"
             )
         return _rebuild, (type(self), backend.to_host(self._array), self.device, self.requires_grad)
 
@@ -345,13 +404,13 @@ class Tensor:
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
         raise ImmutableError(
-            "a tensor's values never change: build the result with tr.where, tr.concatenate or tr.stack, "
-            "or give a leaf new values with .assign_(array)"
+            "a tensor's values never change: build the result with tr.where, tr.concatenate or "
+            "tr.stack, or give a leaf new values with .assign_(array)"
         )
 
     __hash__ = object.__hash__
 
-    # --- arithmetic ---------------------------------------------------------------------------------------------------
+    # --- arithmetic -------------------------------------------------------------------------------
 
     def __add__(self, other: Any) -> Tensor:
         return ops.add(self, other)
@@ -419,9 +478,9 @@ class Tensor:
     def _in_place(self, other: Any, op: Callable[[Any, Any], Tensor]) -> Tensor:
         if self.requires_grad and self.is_leaf:
             raise ImmutableError(
-                "an in-place operator on a leaf that requires a gradient: `p -= lr * g` would replace the leaf "
-                "by a computed tensor and training would stop silently; write p.assign_((p - lr * g).detach()), "
-                "or use tr.optim"
+                "an in-place operator on a leaf that requires a gradient: `p -= lr * g` would "
+                "replace the leaf by a computed tensor and training would stop silently; "
+                "write p.assign_((p - lr * g).detach()), or use tr.optim"
             )
         return op(self, other)
 
@@ -443,7 +502,7 @@ class Tensor:
     def __imatmul__(self, other: Any) -> Tensor:
         return self._in_place(other, ops.matmul)
 
-    # --- ops as methods, where NumPy has them -------------------------------------------------------------------------
+    # --- ops as methods, where NumPy has them -----------------------------------------------------
 
     def __getitem__(self, index: Any) -> Tensor:
         return ops.getitem(self, index)
@@ -522,11 +581,11 @@ class Tensor:
 
     def reshape(self, *shape: Any) -> Tensor:
         """`tr.reshape(self, shape)`; `x.reshape(2, 3)` and `x.reshape((2, 3))` are the same."""
-        return ops.reshape(self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+        return ops.reshape(self, _spread_out(shape))
 
     def transpose(self, *axes: Any) -> Tensor:
         """`tr.transpose(self, axes)`; without axes they are reversed."""
-        return ops.transpose(self, (axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes) or None)
+        return ops.transpose(self, _spread_out(axes) or None)
 
     def swapaxes(self, a: int, b: int) -> Tensor:
         """`tr.swapaxes(self, a, b)`."""
@@ -570,7 +629,14 @@ def box(array: Array, node: Node | None) -> Tensor:
     return t
 
 
-def _rebuild(kind: type[Tensor], array: backend.HostArray, device: str, requires_grad: bool) -> Tensor:
+def _spread_out(given: tuple[Any, ...]) -> Any:
+    """The shape or axes of `f(2, 3)` or `f((2, 3))`."""
+    return given[0] if len(given) == 1 and not isinstance(given[0], int) else given
+
+
+def _rebuild(
+    kind: type[Tensor], array: backend.HostArray, device: str, requires_grad: bool
+) -> Tensor:
     t: Tensor = _new(kind)
     t._array = backend.to_device(array.copy(), device)
     t._node = None

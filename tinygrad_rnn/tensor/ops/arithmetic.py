@@ -1,12 +1,12 @@
 """The derivative table: arithmetic, comparisons, and the choice between two values.
 
-How to read a line: above each op stands one rule per argument. `g` is the gradient of the output; the other
-names are what the rule needs: `y` the output, an argument, a shape (`x_shape`) or an option. Nothing else is
-kept for the backward.
+How to read a line: above each op stands one rule per argument. `g` is the gradient of the output;
+the other names are what the rule needs: `y` the output, an argument, a shape (`x_shape`) or an
+option. Nothing else is kept for the backward.
 
-Two products close this table. Where a derivative is infinite or undefined (sqrt at 0, log at 0, 1 / b at b =
-0), `times` and `over` let a gradient of 0 stay 0: a branch that `where` did not choose contributes nothing,
-instead of 0 * inf = NaN.
+Two products close this table. Where a derivative is infinite or undefined (sqrt at 0, log at 0, 1 /
+b at b = 0), `multiply_no_nan` and `divide_no_nan` let a gradient of 0 stay 0: a branch that `where`
+did not choose contributes nothing, instead of 0 * inf = NaN.
 """
 
 # mypy: disable-error-code="has-type"
@@ -21,7 +21,8 @@ from tinygrad_rnn.tensor.tensor import Tensor
 
 @op(lambda g: g, lambda g: g, promote=True)
 def add(a: Array, b: Array) -> Array:
-    """`a + b`, of shapes that broadcast; an integer operand takes the other's floating dtype. Also `a + b`.
+    """`a + b`, of shapes that broadcast; an integer operand takes the other's floating dtype. Also
+    `a + b`.
 
     >>> import tinygrad_rnn as tr
     >>> tr.add(tr.Tensor([1.0, 2.0]), 1).numpy()
@@ -52,7 +53,11 @@ def multiply(a: Array, b: Array) -> Array:
     return a * b
 
 
-@op(lambda g, b: over(g, b), lambda g, b, y: -times(over(g, b), y), promote=True)
+@op(
+    lambda g, b: divide_no_nan(g, b),
+    lambda g, b, y: -multiply_no_nan(divide_no_nan(g, b), y),
+    promote=True,
+)
 def divide(a: Array, b: Array) -> Array:
     """`a / b` element by element, of shapes that broadcast; a gradient of 0 stays 0 where `b` is 0.
 
@@ -76,7 +81,8 @@ def negative(x: Array) -> Array:
 
 @op(lambda g, a, b: if_larger(a, b, g), lambda g, a, b: if_larger(b, a, g), promote=True)
 def maximum(a: Operand, b: Operand) -> Array:
-    """The larger of `a` and `b` element by element; NaN if either is. Subgradient: half to each where equal.
+    """The larger of `a` and `b` element by element; NaN if either is. Subgradient: half to each
+    where equal.
 
     >>> import tinygrad_rnn as tr
     >>> tr.maximum(tr.Tensor([1.0, 5.0]), 2.0).numpy()
@@ -87,7 +93,8 @@ def maximum(a: Operand, b: Operand) -> Array:
 
 @op(lambda g, a, b: if_larger(b, a, g), lambda g, a, b: if_larger(a, b, g), promote=True)
 def minimum(a: Operand, b: Operand) -> Array:
-    """The smaller of `a` and `b` element by element; NaN if either is. Subgradient: half to each where equal.
+    """The smaller of `a` and `b` element by element; NaN if either is. Subgradient: half to each
+    where equal.
 
     >>> import tinygrad_rnn as tr
     >>> tr.minimum(tr.Tensor([1.0, 5.0]), 2.0).numpy()
@@ -98,7 +105,8 @@ def minimum(a: Operand, b: Operand) -> Array:
 
 @op(lambda g, x, y: where(equal(x, y), g, 0.0))
 def clip(x: Operand, min: float | None = None, max: float | None = None) -> Array:
-    """`x` with values below `min` or above `max` (numbers) replaced by them. Subgradient: 1 on the bounds.
+    """`x` with values below `min` or above `max` (numbers) replaced by them. Subgradient: 1 on the
+    bounds.
 
     >>> import tinygrad_rnn as tr
     >>> tr.clip(tr.Tensor([-2.0, 0.5, 2.0]), min=-1, max=1).numpy()
@@ -107,11 +115,16 @@ def clip(x: Operand, min: float | None = None, max: float | None = None) -> Arra
     return x if min is None and max is None else namespace(x).clip(x, min, max)
 
 
-@op(None, lambda g, condition: where(condition, g, 0.0), lambda g, condition: where(condition, 0.0, g))
+@op(
+    None,
+    lambda g, condition: where(condition, g, 0.0),
+    lambda g, condition: where(condition, 0.0, g),
+)
 def where(condition: Operand, a: Operand, b: Operand) -> Array:
     """`a` where `condition` (boolean, no derivative) holds, else `b`; the three broadcast.
 
-    The branch that is not chosen gets a gradient of exactly 0, whatever its own derivative is there:
+    The branch that is not chosen gets a gradient of exactly 0, whatever its own derivative is
+    there:
 
     >>> import tinygrad_rnn as tr
     >>> x = tr.Tensor([0.0, 4.0], requires_grad=True)
@@ -195,32 +208,32 @@ def greater_equal(a: Array, b: Array) -> Array:
 
 
 def if_larger(a: Operand, b: Operand, g: Operand) -> Tensor:
-    """`g` where `a > b`, half of it where they are equal, else 0: what `maximum` pulls back to `a`."""
+    """`g` where `a > b`, half of it where they are equal, else 0: what `maximum` pulls to `a`."""
     return where(a > b, g, where(equal(a, b), 0.5 * g, 0.0))
 
 
-# The two products in which a gradient of 0 wins over an infinite or undefined derivative. Being ops, with
-# rules that name them again, they stay right under a second derivative, where testing g inside `where` would
-# cut the graph at g = 0.
+# The two products in which a gradient of 0 wins over an infinite or undefined derivative. Being
+# ops, with rules that name them again, they stay right under a second derivative, where testing g
+# inside `where` would cut the graph at g = 0.
 
 
-@op(lambda g, d: times(g, d), lambda g, a: times(a, g))
-def times(a: Operand, d: Operand) -> Array:
+@op(lambda g, d: multiply_no_nan(g, d), lambda g, a: multiply_no_nan(a, g))
+def multiply_no_nan(a: Operand, d: Operand) -> Array:
     """`a * d`, but 0 where `a` is 0, even if `d` is infinite or NaN there.
 
     >>> import numpy as np
-    >>> times(np.array([0.0, 2.0]), np.array([np.nan, 3.0]))
+    >>> multiply_no_nan(np.array([0.0, 2.0]), np.array([np.nan, 3.0]))
     array([0., 6.])
     """
     return namespace(a, d).where(a == 0, 0.0, a * d)
 
 
-@op(lambda g, d: over(g, d), lambda g, d, y: -times(y, over(g, d)))
-def over(a: Operand, d: Operand) -> Array:
+@op(lambda g, d: divide_no_nan(g, d), lambda g, d, y: -multiply_no_nan(y, divide_no_nan(g, d)))
+def divide_no_nan(a: Operand, d: Operand) -> Array:
     """`a / d`, but 0 where `a` is 0, even if `d` is 0 or NaN there.
 
     >>> import numpy as np
-    >>> over(np.array([0.0, 6.0]), np.array([1.0, 3.0]))
+    >>> divide_no_nan(np.array([0.0, 6.0]), np.array([1.0, 3.0]))
     array([0., 2.])
     """
     return namespace(a, d).where(a == 0, 0.0, a / d)

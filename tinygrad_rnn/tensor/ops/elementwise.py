@@ -1,8 +1,8 @@
 """The derivative table: functions of one number, applied to every element, and powers.
 
-Each keeps the shape and the floating dtype of its argument. Functions that saturate are written so that
-nothing in them overflows: at every finite `x` they and their derivatives are as finite as the mathematics
-says.
+Each keeps the shape and the floating dtype of its argument. Functions that saturate are written so
+that nothing in them overflows: at every finite `x` they and their derivatives are as finite as the
+mathematics says.
 """
 
 # mypy: disable-error-code="has-type"
@@ -17,11 +17,18 @@ from typing import Any
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
 from tinygrad_rnn.tensor.op import Operand, op
-from tinygrad_rnn.tensor.ops.arithmetic import clip, equal, minimum, over, times, where
+from tinygrad_rnn.tensor.ops.arithmetic import (
+    clip,
+    divide_no_nan,
+    equal,
+    minimum,
+    multiply_no_nan,
+    where,
+)
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
-@op(lambda g, y: times(g, y))
+@op(lambda g, y: multiply_no_nan(g, y))
 def exp(x: Operand) -> Array:
     """e to the power `x`; `inf` where that overflows.
 
@@ -32,7 +39,7 @@ def exp(x: Operand) -> Array:
     return namespace(x).exp(x)
 
 
-@op(lambda g, x: times(g, exp(x)))
+@op(lambda g, x: multiply_no_nan(g, exp(x)))
 def expm1(x: Operand) -> Array:
     """exp(x) - 1, accurate near 0.
 
@@ -43,7 +50,7 @@ def expm1(x: Operand) -> Array:
     return namespace(x).expm1(x)
 
 
-@op(lambda g, x: over(g, x))
+@op(lambda g, x: divide_no_nan(g, x))
 def log(x: Operand) -> Array:
     """The natural logarithm: `-inf` at 0, NaN below. A gradient of 0 stays 0 at `x = 0`.
 
@@ -54,7 +61,7 @@ def log(x: Operand) -> Array:
     return namespace(x).log(x)
 
 
-@op(lambda g, x: over(g, 1 + x))
+@op(lambda g, x: divide_no_nan(g, 1 + x))
 def log1p(x: Operand) -> Array:
     """log(1 + x), accurate near 0: `-inf` at -1, NaN below. A gradient of 0 stays 0 at `x = -1`.
 
@@ -65,7 +72,7 @@ def log1p(x: Operand) -> Array:
     return namespace(x).log1p(x)
 
 
-@op(lambda g, y: over(g, 2 * y))
+@op(lambda g, y: divide_no_nan(g, 2 * y))
 def sqrt(x: Operand) -> Array:
     """The square root, NaN below 0. Its derivative at 0 is `inf`; a gradient of 0 stays 0 there.
 
@@ -131,7 +138,7 @@ def cos(x: Operand) -> Array:
     return namespace(x).cos(x)
 
 
-@op(lambda g, y: g - g * (y * y))  # without the number 1: a scalar operand costs NumPy more than a small array
+@op(lambda g, y: g - g * (y * y))  # no number 1: scalars cost NumPy more than a small array
 def tanh(x: Operand) -> Array:
     """The hyperbolic tangent, between -1 and 1.
 
@@ -156,9 +163,10 @@ def sigmoid(x: Operand) -> Array:
     return y
 
 
-@op(lambda g, x: g * exp(-softplus(-x)))  # sigmoid(x), to a digit of itself: that op is 0 where softplus is not
+@op(lambda g, x: g * exp(-softplus(-x)))  # sigmoid(x), but not 0 where that rounds to 0
 def softplus(x: Operand) -> Array:
-    """log(1 + exp(x)), a smooth `relu`; computed as max(x, 0) + log1p(exp(-|x|)), which cannot overflow.
+    """log(1 + exp(x)), a smooth `relu`; computed as max(x, 0) + log1p(exp(-|x|)), which cannot
+    overflow.
 
     >>> import tinygrad_rnn as tr
     >>> tr.softplus(tr.Tensor([-1000.0, 1000.0])).numpy()
@@ -192,7 +200,8 @@ def leaky_relu(x: Operand, negative_slope: float = 0.01) -> Array:
 
 @op(lambda g, x, alpha: where(x > 0, g, g * (alpha * exp(minimum(x, 0.0)))))
 def elu(x: Operand, alpha: float = 1.0) -> Array:
-    """`x` above 0, `alpha * (exp(x) - 1)` below (Clevert et al. 2016, arXiv:1511.07289). Slope at 0: `alpha`.
+    """`x` above 0, `alpha * (exp(x) - 1)` below (Clevert et al. 2016, arXiv:1511.07289). Slope at
+    0: `alpha`.
 
     >>> import tinygrad_rnn as tr
     >>> tr.elu(tr.Tensor([-1000.0, 3.0])).numpy()
@@ -202,7 +211,8 @@ def elu(x: Operand, alpha: float = 1.0) -> Array:
     return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0.0)))
 
 
-@op(lambda g, x, y: g * (sigmoid(x) + minimum(y, 1000.0) * sigmoid(-x)))  # inf * 0 would be NaN; 1000 * 0 is 0
+# The bound of 1000: inf * 0 would be NaN, 1000 * 0 is 0.
+@op(lambda g, x, y: g * (sigmoid(x) + minimum(y, 1000.0) * sigmoid(-x)))
 def silu(x: Operand) -> Array:
     """`x * sigmoid(x)`, also called swish (Elfwing et al. 2018, arXiv:1702.03118).
 
@@ -218,10 +228,11 @@ _C, _K = math.sqrt(2 / math.pi), 0.044715
 
 
 def gelu(x: Operand, approximate: str = "tanh") -> Tensor:
-    """x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, the form of Hendrycks and Gimpel (2016, arXiv:1606.08415).
+    """x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, the form of Hendrycks and Gimpel (2016,
+    arXiv:1606.08415).
 
-    PyTorch's default is the other form, with erf, which NumPy does not have; `approximate="tanh"` there is this one.
-    Anything else is a `ValueError`.
+    PyTorch's default is the other form, with erf, which NumPy does not have; `approximate="tanh"`
+    there is this one. Anything else is a `ValueError`.
 
     >>> import tinygrad_rnn as tr
     >>> tr.gelu(tr.Tensor([-1000.0, 0.0, 1000.0])).numpy()
@@ -253,7 +264,8 @@ def astype(x: Operand, dtype: Any) -> Tensor:
     >>> tr.astype(tr.Tensor([1.5]), "float64").numpy()
     array([1.5])
     """
-    name = str(backend.dtype_of(dtype) if isinstance(dtype, str | type) else dtype).rpartition(".")[2]
+    named = backend.dtype_of(dtype) if isinstance(dtype, str | type) else dtype
+    name = str(named).rpartition(".")[2]
     return _to_floats(x, name) if "float" in name else _to_whole(x, name)
 
 
@@ -280,9 +292,9 @@ def identity(x: Array) -> Array:
 def power(a: Operand, b: Operand) -> Tensor:
     """`a` to the power `b`, of shapes that broadcast. Also `a ** b`.
 
-    NaN for a negative base and a fractional exponent. The derivative by the base is right at 0 too (`x ** 0`
-    has 0, `x ** 0.5` has `inf` unless its gradient is 0); the derivative by the exponent, `a ** b * log(a)`,
-    is 0 where `a ** b` is 0, and at `0 ** 0`.
+    NaN for a negative base and a fractional exponent. The derivative by the base is right at 0 too
+    (`x ** 0` has 0, `x ** 0.5` has `inf` unless its gradient is 0); the derivative by the exponent,
+    `a ** b * log(a)`, is 0 where `a ** b` is 0, and at `0 ** 0`.
 
     >>> import tinygrad_rnn as tr
     >>> tr.power(tr.Tensor([2.0, 3.0]), 2).numpy()
@@ -295,20 +307,32 @@ def power(a: Operand, b: Operand) -> Tensor:
     return _general_power(a, b)
 
 
-@op(lambda g, x, p: times(g, p * _power(x, p - 1)) if p else 0 * g)
+@op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * g)
 def _power(x: Array, p: float) -> Array:
     return x**p
 
 
-@op(lambda g, y, base: times(times(g, y), math.log(base) if base > 0 else math.nan if base else 0.0))
+@op(lambda g, y, base: multiply_no_nan(multiply_no_nan(g, y), _log_of_base(base)))
 def _exponential(x: Array, base: float) -> Array:
     return base**x
 
 
+def _log_of_base(base: float) -> float:
+    """log(base): 0 for 0, since 0 ** x is flat where it is defined; NaN below."""
+    if base > 0:
+        return math.log(base)
+    return math.nan if base else 0.0
+
+
 @op(
-    lambda g, a, b: times(g, times(b, _general_power(a, b - 1))),
-    lambda g, a, y: times(g, times(y, log(where(equal(y, 1), where(equal(a, 0), 1.0, a), a)))),  # 0 at 0 ** 0
+    lambda g, a, b: multiply_no_nan(g, multiply_no_nan(b, _general_power(a, b - 1))),
+    lambda g, a, y: multiply_no_nan(g, multiply_no_nan(y, log(_base(a, y)))),
     promote=True,
 )
 def _general_power(a: Array, b: Array) -> Array:
     return a**b
+
+
+def _base(a: Operand, y: Operand) -> Tensor:
+    """The base `a` of y = a ** b, and 1 at 0 ** 0, where the derivative by the exponent is 0."""
+    return where(equal(y, 1), where(equal(a, 0), 1.0, a), a)

@@ -1,8 +1,9 @@
-"""The derivative table: indexing. What an index pulls back is a `Part`: the gradient, and where it belongs.
+"""The derivative table: indexing. What an index pulls back is a `Part`: the gradient, and where it
+belongs.
 
-Parts are lazy. The engine adds all parts of a tensor into one buffer, so a loop over the T steps of a
-sequence costs O(T), not T arrays of the sequence's size. Indices are copied, checked and made non-negative
-here, at the forward.
+Parts are lazy. The engine adds all parts of a tensor into one buffer, so a loop over the T steps of
+a sequence costs O(T), not T arrays of the sequence's size. Indices are copied, checked and made
+non-negative here, at the forward.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ _BASIC = frozenset({int, slice, type(Ellipsis)})
 
 
 def getitem(x: Operand, index: Any) -> Tensor:
-    """`x[index]` as in NumPy: integers, slices, `...`, `None`, and arrays, lists or tensors of int or bool.
+    """`x[index]` as in NumPy: integers, slices, `...`, `None`, and arrays, lists or tensors of int
+    or bool.
 
-    An entry taken twice collects both gradients. Raises `IndexError` for an integer out of range (naming it,
-    its axis and the size), for an array of floats, and for too many indices.
+    An entry taken twice collects both gradients. Raises `IndexError` for an integer out of range
+    (naming it, its axis and the size), for an array of floats, and for too many indices.
 
     >>> import tinygrad_rnn as tr
     >>> tr.Tensor([[1.0, 2.0], [3.0, 4.0]])[1, [0, 0, -1]].numpy()
@@ -47,10 +49,11 @@ def _gather(x: Operand, index: Any) -> Array:
 
 
 def take(x: Operand, ids: Operand, axis: int = 0) -> Tensor:
-    """The entries `ids` (integers, any shape) of `axis` of `x`: the axis is replaced by the axes of `ids`.
+    """The entries `ids` (integers, any shape) of `axis` of `x`: the axis is replaced by the axes of
+    `ids`.
 
-    An embedding is `take(weight, ids)`; where no axis is given NumPy flattens `x`, and we take the first.
-    Raises `IndexError` for an id out of range, naming it and the size.
+    An embedding is `take(weight, ids)`; where no axis is given NumPy flattens `x`, and we take the
+    first. Raises `IndexError` for an id out of range, naming it and the size.
 
     >>> import tinygrad_rnn as tr
     >>> tr.take(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), [1, 1], axis=0).numpy()
@@ -70,7 +73,8 @@ def _take(x: Operand, ids: Operand, *, axis: int) -> Array:
 
 
 def take_along_axis(x: Operand, ids: Operand, axis: int = -1) -> Tensor:
-    """For each place in `ids` (integers), the entry of `x` at that place but at that position along `axis`.
+    """For each place in `ids` (integers), the entry of `x` at that place but at that position along
+    `axis`.
 
     `ids` has as many axes as `x`; the others broadcast. Raises `IndexError` for an id out of range.
 
@@ -94,7 +98,8 @@ def assemble(*gs: Operand, indices: Sequence[Any], shape: tuple[int, ...]) -> Ar
     """Zeros of `shape` to which each of `gs` was added at its index: the sum of parts, as an op.
 
     >>> import numpy as np
-    >>> assemble(np.array([1.0]), np.array([2.0, 3.0]), indices=[slice(0, 1), slice(0, 2)], shape=(3,))
+    >>> places = [slice(0, 1), slice(0, 2)]
+    >>> assemble(np.array([1.0]), np.array([2.0, 3.0]), indices=places, shape=(3,))
     array([3., 3., 0.])
     """
     buffer = zeros_beside(gs[0], shape, gs[0].dtype)
@@ -117,18 +122,19 @@ def _raw(x: Any) -> Any:
 
 
 def _checked_keys(keys: tuple[Any, ...], x: Array) -> tuple[Any, ...]:
-    """An index with arrays in it, made safe to keep: plain integers, boolean copies and `_checked_ids`."""
-    keys = tuple(asarray(key) if isinstance(key, list | tuple | range) else _raw(key) for key in keys)
+    """An index with arrays in it, made safe to keep: integers, copied booleans, `_checked_ids`."""
+    keys = tuple(asarray(k) if isinstance(k, list | tuple | range) else _raw(k) for k in keys)
     for key in keys:
         if not (key is None or key is ... or isinstance(key, int | slice) or hasattr(key, "dtype")):
             raise IndexError(
-                "an index is made of integers, slices, `...`, None, and arrays or lists of integers or booleans, "
-                f"not {type(key).__name__}: {key!r:.60}"
+                "an index is made of integers, slices, `...`, None, and arrays or lists of "
+                f"integers or booleans, not {type(key).__name__}: {key!r:.60}"
             )
-    widths = [getattr(k, "ndim", 0) if _is_mask(k) else int(k is not None and k is not ...) for k in keys]
+    widths = [_width(key) for key in keys]
     if sum(widths) > x.ndim:
         raise IndexError(f"too many indices: {sum(widths)} for a tensor of {x.ndim} dimensions")
-    checked, axis = [], 0
+    checked: list[Any] = []
+    axis = 0
     for key, width in zip(keys, widths, strict=True):
         if _is_mask(key):
             key = key if isinstance(key, bool) else namespace(x).asarray(key, copy=True)
@@ -141,27 +147,40 @@ def _checked_keys(keys: tuple[Any, ...], x: Array) -> tuple[Any, ...]:
     return tuple(checked)
 
 
+def _width(key: Any) -> int:
+    """How many axes a key of an index takes the place of."""
+    if _is_mask(key):
+        return getattr(key, "ndim", 0)
+    return int(key is not None and key is not ...)
+
+
 def _is_mask(key: Any) -> bool:
     return isinstance(key, bool) or "bool" in str(getattr(key, "dtype", ""))
 
 
 @replayed
 def _checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
-    """`ids` beside `x` as new non-negative int64; an `IndexError` if one is not in [-size, size)."""
+    """`ids` as new non-negative int64 beside `x`; an `IndexError` for one outside [-size, size)."""
     ids = _raw(ids)
     ids = ids if hasattr(ids, "dtype") else asarray(ids)
-    xp, some = namespace(ids), 0 not in ids.shape
-    if some and "int" not in str(ids.dtype):
+    xp = namespace(ids)
+    if 0 in ids.shape:
+        return namespace(x).asarray(xp.astype(ids, xp.int64))
+    if "int" not in str(ids.dtype):
         raise IndexError(f"an index must be of integers or booleans, not {ids.dtype}")
     ids = xp.astype(ids, xp.int64)  # a copy, too
-    if some and ((low := int(xp.min(ids))) < -size or int(xp.max(ids)) >= size):
-        wrong = low if low < -size else int(xp.max(ids))
+    low, high = int(xp.min(ids)), int(xp.max(ids))
+    if low < -size or high >= size:
+        wrong = low if low < -size else high
         raise IndexError(f"index {wrong} is out of range for axis {axis} of size {size}")
-    return namespace(x).asarray(xp.where(ids < 0, ids + size, ids) if some and low < 0 else ids)
+    return namespace(x).asarray(xp.where(ids < 0, ids + size, ids) if low < 0 else ids)
 
 
 def _grid(ids: Array, shape: tuple[int, ...], axis: int) -> tuple[Array, ...]:
     """The index that has `ids` along `axis` and every position along the other axes of `shape`."""
     xp = namespace(ids)
-    places = (xp.reshape(xp.arange(n), (-1,) + (1,) * (len(shape) - 1 - i)) for i, n in enumerate(shape))
-    return tuple(ids if i == axis else place for i, place in enumerate(places))
+    grid = []
+    for i, n in enumerate(shape):
+        place = xp.reshape(xp.arange(n), (-1,) + (1,) * (len(shape) - 1 - i))
+        grid.append(ids if i == axis else place)
+    return tuple(grid)

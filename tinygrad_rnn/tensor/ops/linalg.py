@@ -1,8 +1,8 @@
 """The derivative table: products of matrices, and sums of products.
 
-What a product pulls back to a 2-D weight is a `Product`: the pair (x, g) whose xᵀ g is the gradient. It is
-lazy. The engine joins the pairs of all uses of a weight into few large products, which is how
-back-propagation through time sums over time.
+What a product pulls back to a 2-D weight is a `Product`: the pair (x, g) whose xᵀ g is the
+gradient. It is lazy. The engine joins the pairs of all uses of a weight into few large products,
+which is how back-propagation through time sums over time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from tinygrad_rnn.tensor.tensor import Tensor
 
 
 def linear(x: Operand, W: Operand, b: Operand | None = None) -> Tensor:
-    """x Wᵀ + b: `x` (..., I), `W` (O, I), `b` (O,) or None give (..., O), as a layer of O units computes it.
+    """x Wᵀ + b: `x` (..., I), `W` (O, I), `b` (O,) or None give (..., O), as a layer of O units
+    computes it.
 
     Raises `ShapeError` if the shapes are not these; nothing but the leading axes of `x` is free.
 
@@ -45,7 +46,9 @@ def _linear(x: Array, W: Array) -> Array:
 @op(lambda g, W: _rows(g, W), lambda g, x: _pair(g, x), lambda g: g, promote=True)
 def _linear_bias(x: Array, W: Array, b: Array) -> Array:
     if x.shape[-1:] != W.shape[1:] or b.shape != W.shape[:1]:
-        raise ShapeError(f"linear: x {x.shape}, W {W.shape}, b {b.shape} are not (..., I), (O, I) and (O,)")
+        raise ShapeError(
+            f"linear: x {x.shape}, W {W.shape}, b {b.shape} are not (..., I), (O, I) and (O,)"
+        )
     y: Array = _rows(x, W.mT)
     if b.dtype != y.dtype:
         return y + b
@@ -59,7 +62,8 @@ def _linear_bias(x: Array, W: Array, b: Array) -> Array:
     promote=True,
 )
 def matmul(a: Array, b: Array) -> Array:
-    """The matrix product, as NumPy's `@`: 1-D operands are vectors, axes before the last two broadcast.
+    """The matrix product, as NumPy's `@`: 1-D operands are vectors, axes before the last two
+    broadcast.
 
     Raises `ShapeError` if the shapes do not fit.
 
@@ -95,7 +99,7 @@ def product(a: Array, b: Array) -> Array:
 
 
 def _rows(x: Operand, W: Operand) -> Any:
-    """x W of `x` (..., I) and a matrix `W` as one product; unfolded, it would be many small ones."""
+    """x W of `x` (..., I) and a matrix `W` as one product; unfolded, it were many small ones."""
     return dot(x, W) if x.ndim == 2 else reshape(dot(fold(x), W), (*x.shape[:-1], W.shape[1]))
 
 
@@ -110,10 +114,11 @@ def fold(x: Operand) -> Any:
 
 
 def einsum(subscripts: str, *xs: Operand) -> Tensor:
-    """Sums of products, as `numpy.einsum`: `"ij,jk->ik"`, implicit output, `...`, traces (`"ii->"`).
+    """Sums of products, as `numpy.einsum`: `"ij,jk->ik"`, implicit output, `...`, traces
+    (`"ii->"`).
 
-    Axes under one letter must have one length, or length 1, which is stretched. Raises `ShapeError` for axes
-    and subscripts that do not fit.
+    Axes under one letter must have one length, or length 1, which is stretched. Raises `ShapeError`
+    for axes and subscripts that do not fit.
 
     >>> import tinygrad_rnn as tr
     >>> tr.einsum("bi,bi->b", tr.ones(2, 3), tr.ones(2, 3)).numpy()
@@ -123,7 +128,8 @@ def einsum(subscripts: str, *xs: Operand) -> Tensor:
     terms, out = _letters(subscripts, [x.shape for x in xs])
     sizes = _sizes(subscripts, terms, [x.shape for x in xs])
     simple = [_simplified(x, terms, i, out, sizes) for i, x in enumerate(xs)]
-    y: Tensor = _einsum(*(x for x, _ in simple), subscripts=f"{','.join(term for _, term in simple)}->{out}")
+    inputs = ",".join(term for _, term in simple)
+    y: Tensor = _einsum(*(x for x, _ in simple), subscripts=f"{inputs}->{out}")
     return y
 
 
@@ -133,10 +139,11 @@ def _einsum(*xs: Operand, subscripts: str) -> Array:
 
 
 def _pull_einsum(g: Operand, xs: tuple[Operand, ...], subscripts: str) -> list[Any]:
-    """Swap the output with one operand after the other: `ij,jk->ik` pulls back `ik,jk->ij` and `ij,ik->jk`.
+    """Swap the output with one operand after the other: `ij,jk->ik` pulls back `ik,jk->ij` and
+    `ij,ik->jk`.
 
-    This is all, since each letter of an operand is also in the output or in another operand: `einsum` has
-    seen to that.
+    This is all, since each letter of an operand is also in the output or in another operand:
+    `einsum` has seen to that.
     """
     inputs, out = subscripts.split("->")
     terms = inputs.split(",")
@@ -148,16 +155,23 @@ def _pull_einsum(g: Operand, xs: tuple[Operand, ...], subscripts: str) -> list[A
     return [swap(i) for i in range(len(xs))]
 
 
-def _simplified(x: Operand, terms: list[str], i: int, out: str, sizes: dict[str, int]) -> tuple[Operand, str]:
-    """Operand `i` and its letters: repeated ones on the diagonal, length 1 stretched, lonely ones summed."""
-    term, own = "".join(dict.fromkeys(terms[i])), dict(zip(terms[i], x.shape, strict=True))
+def _simplified(
+    x: Operand, terms: list[str], i: int, out: str, sizes: dict[str, int]
+) -> tuple[Operand, str]:
+    """Operand `i` and its letters.
+
+    Repeated letters become the diagonal, length 1 is stretched, lonely letters are summed.
+    """
+    term = "".join(dict.fromkeys(terms[i]))
+    own = dict(zip(terms[i], x.shape, strict=True))
     if term != terms[i]:
         xp = namespace(x._array if isinstance(x, Tensor) else x)
         x = getitem(x, tuple(xp.reshape(xp.arange(own[c]), _column(term, c)) for c in terms[i]))
     if any(own[c] != sizes[c] for c in term):
         x = broadcast_to(x, tuple(sizes[c] for c in term))
     elsewhere = set(out).union(*terms[:i], *terms[i + 1 :])
-    if lonely := tuple(axis for axis, c in enumerate(term) if c not in elsewhere):
+    lonely = tuple(axis for axis, c in enumerate(term) if c not in elsewhere)
+    if lonely:
         x = sum(x, lonely)
     return x, "".join(c for c in term if c in elsewhere)
 
@@ -168,26 +182,35 @@ def _column(term: str, letter: str) -> tuple[int, ...]:
 
 
 def _letters(subscripts: str, shapes: list[tuple[int, ...]]) -> tuple[list[str], str]:
-    """The letters of each operand and of the output, with `...` spelt out and the output made explicit."""
+    """The letters of each operand and of the output: `...` spelt out, the output made explicit."""
     inputs, arrow, out = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if len(terms) != len(shapes):
-        raise ShapeError(f"einsum: {subscripts!r} has {len(terms)} operands, but {len(shapes)} were given")
+        raise ShapeError(
+            f"einsum: {subscripts!r} has {len(terms)} operands, but {len(shapes)} were given"
+        )
     free = [c for c in ascii_letters if c not in subscripts]
     spare = [len(shape) - len(t.replace("...", "")) for t, shape in zip(terms, shapes, strict=True)]
     most = max((n for t, n in zip(terms, spare, strict=True) if "..." in t), default=0)
     dots = "".join(free[:most])
-    spelt = [t.replace("...", dots[most - n :] if n > 0 else "") for t, n in zip(terms, spare, strict=True)]
+    spelt = []
+    for term, n in zip(terms, spare, strict=True):
+        spelt.append(term.replace("...", dots[most - n :] if n > 0 else ""))
+    joined = "".join(spelt)
     if not arrow:
-        joined = "".join(spelt)
-        out = dots + "".join(c for c in sorted(set(joined)) if joined.count(c) == 1 and c not in dots)
+        once = (c for c in sorted(set(joined)) if joined.count(c) == 1 and c not in dots)
+        out = dots + "".join(once)
     out = out.replace("...", dots)
-    wrong = [c for c in "".join((*spelt, out)) if not (c.isascii() and c.isalpha())]
-    if wrong or len(set(out)) < len(out) or not set(dots) <= set(out) <= set("".join(spelt)):
-        raise ShapeError(f"einsum: {subscripts!r} is not understood: {wrong or 'see the letters of the output'}")
+    wrong = [c for c in joined + out if not (c.isascii() and c.isalpha())]
+    if wrong or len(set(out)) < len(out) or not set(dots) <= set(out) <= set(joined):
+        raise ShapeError(
+            f"einsum: {subscripts!r} is not understood: {wrong or 'see the letters of the output'}"
+        )
     for term, shape in zip(spelt, shapes, strict=True):
         if len(term) != len(shape):
-            raise ShapeError(f"einsum: {subscripts!r} does not fit shapes {', '.join(map(str, shapes))}")
+            raise ShapeError(
+                f"einsum: {subscripts!r} does not fit shapes {', '.join(map(str, shapes))}"
+            )
     return spelt, out
 
 
@@ -200,6 +223,8 @@ def _sizes(subscripts: str, terms: list[str], shapes: list[tuple[int, ...]]) -> 
             held = sizes.setdefault(c, n)
             if own[c] != n or (n != held and 1 not in (n, held)):
                 shown = " and ".join(map(str, shapes))
-                raise ShapeError(f"einsum: {subscripts!r} of shapes {shown}: {c!r} stands for different lengths")
+                raise ShapeError(
+                    f"einsum: {subscripts!r} of shapes {shown}: {c!r} stands for different lengths"
+                )
             sizes[c] = n if held == 1 else held
     return sizes

@@ -1,8 +1,8 @@
 """The derivative table: sums, extremes and other functions of many elements.
 
-`axis` is `None` (all axes), an integer or a tuple of them, counted from the end if negative; with `keepdims`
-a reduced axis stays with length 1. What they pull back is `spread`: the gradient repeated along the axes that
-were reduced.
+`axis` is `None` (all axes), an integer or a tuple of them, counted from the end if negative; with
+`keepdims` a reduced axis stays with length 1. What they pull back is `spread`: the gradient
+repeated along the axes that were reduced.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ def log_softmax(x: Operand, axis: Axes = -1) -> Array:
 
 @op(lambda g, x, axis: keep(g, x.shape, axis) * softmax(x, axis))
 def logsumexp(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
-    """log Σ exp(x) over `axis`, a smooth maximum that cannot overflow. Of `-inf` alone: `-inf`, gradient 0.
+    """log Σ exp(x) over `axis`, a smooth maximum that cannot overflow. Of `-inf` alone: `-inf`,
+    gradient 0.
 
     >>> import tinygrad_rnn as tr
     >>> tr.logsumexp(tr.Tensor([1000.0, -1000.0])).item()
@@ -147,9 +148,12 @@ def logsumexp(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
 
 
 def _exponents(x: Array, axis: Axes) -> tuple[Array, Array, Array, Array]:
-    """The largest value over `axis`, z = `x` less it (0 if infinite), e = exp(z), and Σ e, or 1 where that is 0."""
+    """The peak over `axis`, z = `x` less it (0 if infinite), e = exp(z), and Σ e, or 1 where 0."""
     xp = namespace(x)
-    peak = xp.max(x, axis=axis, keepdims=True) if x.size else xp.sum(x, axis=axis, keepdims=True) - math.inf
+    if x.size:
+        peak = xp.max(x, axis=axis, keepdims=True)
+    else:
+        peak = xp.sum(x, axis=axis, keepdims=True) - math.inf
     z = x - xp.where(xp.isfinite(peak), peak, 0.0)
     e = xp.exp(z)
     total = xp.sum(e, axis=axis, keepdims=True)
@@ -158,7 +162,8 @@ def _exponents(x: Array, axis: Axes) -> tuple[Array, Array, Array, Array]:
 
 @op(None)
 def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Array:
-    """Where along `axis` (`None`: in the flattened `x`) the largest value is, first of equals. No derivative.
+    """Where along `axis` (`None`: in the flattened `x`) the largest value is, first of equals. No
+    derivative.
 
     >>> import tinygrad_rnn as tr
     >>> tr.argmax(tr.Tensor([1.0, 3.0, 2.0])).item()
@@ -169,7 +174,8 @@ def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Array
 
 @op(None)
 def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Array:
-    """Where along `axis` (`None`: in the flattened `x`) the smallest is, first of equals. No derivative.
+    """Where along `axis` (`None`: in the flattened `x`) the smallest is, first of equals. No
+    derivative.
 
     >>> import tinygrad_rnn as tr
     >>> tr.argmin(tr.Tensor([1.0, 3.0, 2.0])).item()
@@ -182,10 +188,11 @@ def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Array
 
 
 def prod(x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    """The product over `axis`; 1 over nothing. Exact with zeros in `x`, in every order of derivative.
+    """The product over `axis`; 1 over nothing. Exact with zeros in `x`, in every order of
+    derivative.
 
-    Halves are multiplied until one element is left: a tree of products, with no division by an element
-    anywhere.
+    Halves are multiplied until one element is left: a tree of products, with no division by an
+    element anywhere.
 
     >>> import tinygrad_rnn as tr
     >>> x = tr.Tensor([0.0, 2.0, 3.0], requires_grad=True)
@@ -197,9 +204,11 @@ def prod(x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     left = tuple(i for i in range(x.ndim) if i not in reduced)
     n, rest = count(x.shape, axis), left_shape(x.shape, axis)
     y = reshape(transpose(x, (*reduced, *left)), (n, *rest))
-    if filling := (1 << ((n or 1) - 1).bit_length()) - n:  # up to a power of two, with ones
+    filling = (1 << ((n or 1) - 1).bit_length()) - n  # up to a power of two, with ones
+    if filling:
         y = pad(y, ((0, filling), *((0, 0) for _ in rest)), value=1)
-    while (half := y.shape[0] // 2) > 0:
+    while y.shape[0] > 1:
+        half = y.shape[0] // 2
         y = y[:half, ...] * y[half:, ...]
     return reshape(y, kept_shape(x.shape, axis) if keepdims else rest)
 
@@ -213,11 +222,14 @@ def var(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     """
     n = count(x.shape, axis)
     y: Tensor = mean(square(x - mean(x, axis, keepdims=True)), axis, keepdims)
-    return y * (n / (n - ddof) if n > ddof else math.nan) if ddof else y
+    if not ddof:
+        return y
+    return y * (n / (n - ddof) if n > ddof else math.nan)
 
 
 def std(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-    """The standard deviation over `axis`, the root of `var`. Subgradient: 0 where all values are equal.
+    """The standard deviation over `axis`, the root of `var`. Subgradient: 0 where all values are
+    equal.
 
     >>> import tinygrad_rnn as tr
     >>> tr.std(tr.Tensor([1.0, 1.0, 7.0, 7.0])).item()
@@ -251,14 +263,17 @@ def keep(g: Operand, shape: tuple[int, ...], axis: Axes) -> Tensor:
 
 
 def spread(g: Operand, shape: tuple[int, ...], axis: Axes) -> Tensor:
-    """The reduction `g` repeated along `axis` to the `shape` that was reduced: the transpose of `sum`."""
+    """The reduction `g` repeated along `axis` to the `shape` that was reduced: `sum` transposed."""
     return broadcast_to(keep(g, shape, axis), shape)
 
 
 def sum_to(g: Operand, shape: tuple[int, ...]) -> Tensor:
-    """`g` summed to the `shape` that was broadcast to it, for the engine's gate where it records."""
+    """`g` summed to the `shape` that was broadcast to it: the engine's gate where it records."""
     extra = g.ndim - len(shape)
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
-        raise ShapeError(f"a gradient of shape {tuple(g.shape)} for an input of shape {shape}: the derivative is wrong")
+        raise ShapeError(
+            f"a gradient of shape {tuple(g.shape)} for an input of shape {shape}: "
+            "the derivative is wrong"
+        )
     stretched = (i for i in range(extra, g.ndim) if shape[i - extra] == 1 != g.shape[i])
     return reshape(sum(g, (*range(extra), *stretched)), shape)

@@ -1,7 +1,7 @@
 """The derivative table: ops that move, repeat or cut elements without changing them.
 
-Their derivatives are the opposite moves. A gradient that comes back larger than the argument, as after
-`broadcast_to`, is summed by the engine, so no line here speaks of broadcasting.
+Their derivatives are the opposite moves. A gradient that comes back larger than the argument, as
+after `broadcast_to`, is summed by the engine, so no line here speaks of broadcasting.
 """
 
 # mypy: disable-error-code="has-type"
@@ -47,7 +47,8 @@ def transpose(x: Operand, axes: Sequence[int] | None = None) -> Array:
     array([[1., 3.],
            [2., 4.]], dtype=float32)
     """
-    return namespace(x).permute_dims(x, tuple(reversed(range(x.ndim))) if axes is None else tuple(axes))
+    order = tuple(reversed(range(x.ndim))) if axes is None else tuple(axes)
+    return namespace(x).permute_dims(x, order)
 
 
 @op(lambda g, axis1, axis2: swapaxes(g, axis1, axis2))
@@ -65,7 +66,9 @@ def swapaxes(x: Operand, axis1: int, axis2: int) -> Array:
 
 
 @op(lambda g, source, destination: moveaxis(g, destination, source))
-def moveaxis(x: Operand, source: int | tuple[int, ...], destination: int | tuple[int, ...]) -> Array:
+def moveaxis(
+    x: Operand, source: int | tuple[int, ...], destination: int | tuple[int, ...]
+) -> Array:
     """`x` with the axes `source` moved to the places `destination`; the others keep their order.
 
     >>> import tinygrad_rnn as tr
@@ -77,7 +80,8 @@ def moveaxis(x: Operand, source: int | tuple[int, ...], destination: int | tuple
 
 @op(lambda g, x_shape: reshape(g, x_shape))
 def squeeze(x: Operand, axis: Axes = None) -> Array:
-    """`x` without its axes of length 1, or without those in `axis`; a `ShapeError` if one of them is longer.
+    """`x` without its axes of length 1, or without those in `axis`; a `ShapeError` if one of them
+    is longer.
 
     >>> import tinygrad_rnn as tr
     >>> tr.squeeze(tr.zeros(1, 3, 1), axis=0).shape
@@ -99,7 +103,8 @@ def expand_dims(x: Operand, axis: int | Sequence[int]) -> Array:
     (3, 1)
     """
     ndim = x.ndim + (1 if isinstance(axis, int) else len(axis))
-    new, sizes = axes_of(axis, ndim), iter(x.shape)
+    new = axes_of(axis, ndim)
+    sizes = iter(x.shape)
     if len(set(new)) < len(new):
         raise ShapeError(f"expand_dims: axis {axis} names one place twice")
     return namespace(x).reshape(x, tuple(1 if i in new else next(sizes) for i in range(ndim)))
@@ -107,7 +112,8 @@ def expand_dims(x: Operand, axis: int | Sequence[int]) -> Array:
 
 @op(lambda g: g)
 def broadcast_to(x: Operand, shape: Sequence[int]) -> Array:
-    """`x` repeated to `shape` by NumPy's rules, without copying; a `ShapeError` if they do not allow it.
+    """`x` repeated to `shape` by NumPy's rules, without copying; a `ShapeError` if they do not
+    allow it.
 
     >>> import tinygrad_rnn as tr
     >>> tr.broadcast_to(tr.Tensor([1.0, 2.0]), (2, 2)).numpy()
@@ -154,7 +160,8 @@ def triu(x: Operand, k: int = 0) -> Array:
 
 @op(lambda g, x_shape, widths: g[_interior(x_shape, widths)])
 def pad(x: Operand, widths: Any, value: float = 0) -> Array:
-    """`x` with entries of `value` around it: `widths` is n, (before, after), or one such pair per axis.
+    """`x` with entries of `value` around it: `widths` is n, (before, after), or one such pair per
+    axis.
 
     >>> import tinygrad_rnn as tr
     >>> tr.pad(tr.Tensor([1.0, 2.0]), (1, 2), value=9).numpy()
@@ -167,7 +174,10 @@ def pad(x: Operand, widths: Any, value: float = 0) -> Array:
 def _one_axis(name: str, xs: Sequence[Operand], axis: Any) -> int:
     """`axis` of a list that is not empty, or the cure where a second tensor was given instead."""
     if isinstance(axis, Tensor) or not hasattr(axis, "__index__") or isinstance(axis, list | tuple):
-        raise TypeError(f"{name}: axis must be an integer, not {type(axis).__name__}: are the tensors in a list?")
+        raise TypeError(
+            f"{name}: axis must be an integer, not {type(axis).__name__}: "
+            "are the tensors in a list?"
+        )
     if len(xs) == 0:
         raise ShapeError(f"{name}: the list has no tensors")
     return operator.index(axis)
@@ -183,13 +193,19 @@ def concatenate(xs: Sequence[Operand], axis: int = 0) -> Tensor:
     return _concatenate(*xs, axis=_one_axis("concatenate", xs, axis))
 
 
-@op(joint=lambda g, xs_shapes, axis: split(g, list(accumulate(s[axis] for s in xs_shapes))[:-1], axis), promote=True)
+@op(joint=lambda g, xs_shapes, axis: split(g, _seams(xs_shapes, axis), axis), promote=True)
 def _concatenate(*xs: Operand, axis: int) -> Array:
     return namespace(*xs).concat(xs, axis=axis)
 
 
+def _seams(shapes: Sequence[tuple[int, ...]], axis: int) -> list[int]:
+    """Where along `axis` arrays of `shapes` meet once they are joined."""
+    return list(accumulate(shape[axis] for shape in shapes))[:-1]
+
+
 def stack(xs: Sequence[Operand], axis: int = 0) -> Tensor:
-    """A list of tensors of one shape as the entries of a new axis; a `ShapeError` if the shapes differ.
+    """A list of tensors of one shape as the entries of a new axis; a `ShapeError` if the shapes
+    differ.
 
     >>> import tinygrad_rnn as tr
     >>> tr.stack([tr.zeros(2), tr.ones(2)], axis=1).numpy()
@@ -199,13 +215,19 @@ def stack(xs: Sequence[Operand], axis: int = 0) -> Tensor:
     return _stack(*xs, axis=_one_axis("stack", xs, axis))
 
 
-@op(joint=lambda g, axis: [h[t, ...] for h in [moveaxis(g, axis, 0)] for t in range(h.shape[0])], promote=True)
+@op(joint=lambda g, axis: _unstacked(moveaxis(g, axis, 0)), promote=True)
 def _stack(*xs: Operand, axis: int) -> Array:
     return namespace(*xs).stack(xs, axis=axis)
 
 
+def _unstacked(g: Operand) -> list[Any]:
+    """The entries of the first axis."""
+    return [g[t, ...] for t in range(g.shape[0])]
+
+
 def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
-    """`x` cut along `axis` into `sections` equal pieces, or before each position in `sections`: a list.
+    """`x` cut along `axis` into `sections` equal pieces, or before each position in `sections`: a
+    list.
 
     Raises `ShapeError` if the axis does not divide into equal pieces.
 
@@ -219,25 +241,32 @@ def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Tens
 
 
 @lru_cache(maxsize=256)
-def _pieces(shape: tuple[int, ...], sections: int | tuple[int, ...], axis: int) -> list[tuple[Any, ...]]:
+def _pieces(
+    shape: tuple[int, ...], sections: int | tuple[int, ...], axis: int
+) -> list[tuple[Any, ...]]:
     """The indices of the pieces: `split` is called at every step of a plain recurrent network."""
     if isinstance(sections, int):
         n = shape[axis]
         if sections < 1 or n % sections:
-            raise ShapeError(f"split: axis {axis} of shape {shape} does not divide into {sections} equal pieces")
+            raise ShapeError(
+                f"split: axis {axis} of shape {shape} does not divide into {sections} equal pieces"
+            )
         sections = tuple(range(n // sections, n, n // sections)) if n else (0,) * (sections - 1)
-    return [(*(slice(None),) * axis, slice(*bounds), ...) for bounds in pairwise((0, *sections, None))]
+    before = (slice(None),) * axis
+    return [(*before, slice(*bounds), ...) for bounds in pairwise((0, *sections, None))]
 
 
 @op(lambda g, index: Part(g, index, basic=True))
 def slice_(x: Array, index: tuple[Any, ...]) -> Array:
-    """`x[index]` for integers and slices, `...` among them: NumPy then never answers with a scalar."""
+    """`x[index]` for integers and slices, `...` among them, so that NumPy answers no scalar."""
     return x[index]
 
 
 def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
-    """`axis` as a tuple of non-negative axes: all of them for `None`. One out of range is a `ShapeError`."""
-    axes = range(ndim) if axis is None else tuple(axis) if isinstance(axis, Sequence) else (operator.index(axis),)
+    """`axis` as a tuple of non-negative axes: all for `None`; `ShapeError` for one out of range."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = tuple(axis) if isinstance(axis, Sequence) else (operator.index(axis),)
     if any(not -ndim <= i < ndim for i in axes):
         raise ShapeError(f"axis {axis} is out of range for {ndim} dimensions")
     return tuple(i % ndim for i in axes)
@@ -245,19 +274,28 @@ def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
 
 def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
     """The permutation that undoes `axes`."""
-    return None if axes is None else tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
+    if axes is None:
+        return None
+    return tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
 
 
 def _pairs(widths: Any, ndim: int) -> tuple[tuple[int, int], ...]:
     """The widths of `pad` as one (before, after) per axis."""
     if isinstance(widths, int):
         widths = (widths, widths)
-    pairs = (tuple(widths),) * ndim if all(isinstance(w, int) for w in widths) else tuple(map(tuple, widths))
+    if all(isinstance(w, int) for w in widths):
+        pairs = (tuple(widths),) * ndim
+    else:
+        pairs = tuple(map(tuple, widths))
     if len(pairs) != ndim or any(len(p) != 2 or min(p) < 0 for p in pairs):
-        raise ShapeError(f"pad: widths {widths} are not n, (before, after) or one such pair for each of {ndim} axes")
+        raise ShapeError(
+            f"pad: widths {widths} are not n, (before, after) "
+            f"or one such pair for each of {ndim} axes"
+        )
     return pairs
 
 
 def _interior(shape: tuple[int, ...], widths: Any) -> tuple[Any, ...]:
     """Where `pad` has put `x`."""
-    return tuple(slice(before, before + n) for n, (before, _) in zip(shape, _pairs(widths, len(shape)), strict=True))
+    pairs = _pairs(widths, len(shape))
+    return tuple(slice(before, before + n) for n, (before, _) in zip(shape, pairs, strict=True))
