@@ -15,7 +15,7 @@ from tests.reference import assert_close
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.testing import Case, Domain, Real, check_op
-from tinygrad_rnn.testing.laws import check_case
+from tinygrad_rnn.testing.ops import check_case
 
 
 def by_hand(x: Any, w: Any = None, b: Any = None, *, mean: Any = None, var: Any = None, eps: float) -> np.ndarray:

@@ -14,7 +14,7 @@ from tests.profiles import examples
 from tinygrad_rnn import nn
 from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.testing import Boolean, Case, Distinct, Domain, GradientError, Integer, Real, check_module, check_op
-from tinygrad_rnn.testing.laws import check_case
+from tinygrad_rnn.testing.ops import check_case
 from tinygrad_rnn.testing.strategies import arrays, shapes
 
 EXAMPLES = examples(dev=10, ci=50, thorough=300).max_examples

@@ -15,7 +15,7 @@ from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.graph import leaf
 from tinygrad_rnn.tensor.tensor import box
 from tinygrad_rnn.testing import DOMAINS, Case, check_op
-from tinygrad_rnn.testing.laws import check_case
+from tinygrad_rnn.testing.ops import check_case
 
 ROWS = {str(domain): domain for domain in DOMAINS}
 DIFFERENTIABLE = {name: domain for name, domain in ROWS.items() if not domain.constant}

@@ -22,7 +22,9 @@ from tinygrad_rnn.testing import (
     Real,
     check_op,
 )
-from tinygrad_rnn.testing.laws import check_case, explore, flat
+from tinygrad_rnn.testing.calls import flat
+from tinygrad_rnn.testing.judge import explore
+from tinygrad_rnn.testing.ops import check_case
 
 ROWS = {str(domain): domain for domain in DOMAINS}
 LAWS = {

@@ -9,8 +9,8 @@ from __future__ import annotations
 from tinygrad_rnn.testing.domains import DOMAINS, Boolean, Case, Distinct, Domain, Integer, Real
 from tinygrad_rnn.testing.errors import GradientError, KinkError, LawError
 from tinygrad_rnn.testing.gradients import check_gradients
-from tinygrad_rnn.testing.laws import check_op
 from tinygrad_rnn.testing.modules import check_module
+from tinygrad_rnn.testing.ops import check_op
 from tinygrad_rnn.testing.recurrent import check_recurrent
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["GradientError", "KinkError", "LawError"]
+__all__ = ["Broken", "GradientError", "KinkError", "LawError"]
 
 
 class LawError(AssertionError):
@@ -29,3 +29,13 @@ class KinkError(GradientError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "kink")
+
+
+class Broken(Exception):
+    """What a law raises where it is broken: the judge makes a LawError of it. `law` names another law than the one
+    that was asked, where that says better what is wrong.
+    """
+
+    def __init__(self, message: str, law: str = "") -> None:
+        super().__init__(message)
+        self.law = law

@@ -8,38 +8,27 @@ from the same values, and all is done in float64.
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor.backend import is_complex, is_floating, namespace
-from tinygrad_rnn.tensor.graph import leaf, newest_first
+from tinygrad_rnn.tensor.graph import newest_first
 from tinygrad_rnn.tensor.random import own_generator
 from tinygrad_rnn.tensor.tensor import Tensor, box
+from tinygrad_rnn.testing import laws
+from tinygrad_rnn.testing.calls import Array, Call, brief, constant, flat, pull_into_leaves, variable
 from tinygrad_rnn.testing.domains import Distinct, Domain, laid_out
-from tinygrad_rnn.testing.errors import KinkError
-from tinygrad_rnn.testing.laws import (
-    Laws,
-    Point,
-    brief,
-    broken,
-    explore,
-    flat,
-    hypothesis_strategies,
-    only_reading,
-    pull_into_leaves,
-)
+from tinygrad_rnn.testing.errors import Broken, KinkError
+from tinygrad_rnn.testing.example import Example
+from tinygrad_rnn.testing.judge import Counts, Law, explore, hypothesis_strategies, judge, law
 
-__all__ = ["check_case", "check_module"]
+__all__ = ["LAWS", "ModuleExample", "check_case", "check_module"]
 
-Array = NDArray[Any]
-Counts = Counter[str]
 Factory = Callable[[], Module]
 
 ATTEMPTS = 5  # how often an example that lies on a kink of an inner layer is moved
@@ -121,18 +110,20 @@ def check_case(module_factory: Factory, inputs: Any, *, training: bool = True, s
     """
     for attempt in range(ATTEMPTS):
         try:
-            return _Example(module_factory, inputs, training, seed, attempt).check(order)
+            return judge(LAWS, ModuleExample(module_factory, inputs, training, seed, attempt, order))
         except KinkError:
             if attempt == ATTEMPTS - 1:
                 raise
     raise AssertionError  # unreachable: the last attempt returns or raises
 
 
-class _Example:
+class ModuleExample(Example):
     """A module, the arguments of a call, and the function of inputs and parameters that they make."""
 
-    def __init__(self, factory: Factory, inputs: Any, training: bool, seed: int, attempt: int) -> None:
-        self.rng = np.random.default_rng((seed, attempt))
+    def __init__(
+        self, factory: Factory, inputs: Any, training: bool = True, seed: int = 0, attempt: int = 0, order: int = 1
+    ) -> None:
+        self.draws = np.random.default_rng((seed, attempt))
         self.random_state = np.random.default_rng(seed).bit_generator.state
         with own_generator(self.random_state):
             self.module = factory()
@@ -141,11 +132,12 @@ class _Example:
                 f"check_module needs a function that makes a Module, it made a {type(self.module).__name__}"
             )
         self.module.to("float64").train(training)
+        self.training = training
         arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-        self.template, self.names, self.arrays, told = self._taken_apart(arguments)
+        self.template, names, self.inputs, told = self._taken_apart(arguments)
         self.parameters = {}
         for name, p in self.module.named_parameters():
-            p.assign_(p.numpy() + 0.1 * self.rng.uniform(-1, 1, p.shape))
+            p.assign_(p.numpy() + 0.1 * self.draws.uniform(-1, 1, p.shape))
             if p.requires_grad:
                 self.parameters[name] = p
         trained = {id(p) for p in self.parameters.values()}
@@ -156,8 +148,15 @@ class _Example:
             if id(t) not in trained
         ]
         mode = "train" if training else "eval"
-        self.where = f"{repr(self.module).splitlines()[0]}, in {mode} mode, seed={seed}, called with {told}"
-        self.training, self.seed = training, seed
+        super().__init__(
+            self.called,
+            [*self.inputs, *(p.numpy() for p in self.parameters.values())],
+            seed=seed,
+            where=f"{repr(self.module).splitlines()[0]}, in {mode} mode, seed={seed}, called with {told}",
+            names=[*names, *self.parameters],
+            order=order,
+            low_dtypes=(np.float32,),
+        )
 
     def _taken_apart(self, arguments: tuple[Any, ...]) -> tuple[Any, list[str], list[Array], str]:
         """Arguments with the places of the floating arrays marked; the names of those, and the arrays, each in some
@@ -176,9 +175,9 @@ class _Example:
             x = np.asarray(value)
             told.append(f"{name} = {brief(x)}")
             if x.dtype.kind != "f":
-                return box(x, None)
+                return constant(x)
             names.append(name)
-            layout = ("C", "F", "strided", "reversed")[int(self.rng.integers(4))]
+            layout = ("C", "F", "strided", "reversed")[int(self.draws.integers(4))]
             arrays.append(laid_out(x.astype(np.float64), layout))
             return _Place(len(arrays) - 1)
 
@@ -189,9 +188,9 @@ class _Example:
 
     # --- the function -----------------------------------------------------------------------------
 
-    def __call__(self, *tensors: Tensor) -> list[Tensor]:
+    def called(self, *tensors: Tensor) -> list[Tensor]:
         """The outputs of the module for these inputs and parameters, in that order."""
-        given, bound = tensors[: len(self.arrays)], tensors[len(self.arrays) :]
+        given, bound = tensors[: len(self.inputs)], tensors[len(self.inputs) :]
         like = tensors[0]._array if tensors else None
         arguments = _filled(self.template, given, like)
         with self._bound(bound, like), own_generator(self.random_state):
@@ -213,61 +212,16 @@ class _Example:
         finally:
             for p, array, node in held:
                 p._array, p._node = array, node
-            self._restore()
+            self.restore()
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
         """Buffers are what they were before a call."""
         for attributes, name, t, array in self.constants:
             if name in attributes:  # not in a list of parameters
                 attributes[name] = t
             t._array = array
 
-    # --- the laws ---------------------------------------------------------------------------------
-
-    def check(self, order: int) -> Counts:
-        """All the laws; the counts of those that applied."""
-        self.state()
-        parameters = [p.numpy() for p in self.parameters.values()]
-        names = [*self.names, *self.parameters]
-        laws = Laws(self, [*self.arrays, *parameters], seed=self.seed, where=self.where, names=names)
-        laws.counts["state"] = 1
-        laws.repeats()
-        if laws.varied:
-            laws.layout()
-            laws.linear()
-            self.reached(laws)
-            laws.gradient(order, None)
-            laws.zero()
-            laws.transpose()
-            laws.backward()
-            self.frozen(laws)
-            laws.precision(np.float32)
-        laws.backend()
-        laws.no_mutation()
-        return laws.counts
-
-    def state(self) -> None:
-        """A call changes nothing about the module but documented buffers, and those in train mode only."""
-        before = self._attributes()
-        with only_reading(self.where), own_generator(self.random_state), np.errstate(all="ignore"):
-            self.module(*_filled(self.template, [box(x, None) for x in self.arrays]))
-        after = self._attributes()
-        for path in [*before, *(set(after) - set(before))]:
-            owner, name, value, kept = before.get(path, after.get(path, (None, "", None, None)))
-            if path in before and path in after and _unchanged(value, kept, after[path][2]):
-                continue
-            buffer = name in owner._buffer_names
-            if buffer and self.training and _documents(type(owner), name):
-                continue
-            cure = (
-                f"the docstring of {type(owner).__name__} does not name the buffer"
-                if buffer and self.training
-                else "a buffer that a call changes is registered, changes in train mode only, and is documented"
-            )
-            raise broken("state", f"a call changes {path}; {cure}", self.where)
-        self._restore()
-
-    def _attributes(self) -> dict[str, tuple[Any, str, Any, Any]]:
+    def attributes(self) -> dict[str, tuple[Any, str, Any, Any]]:
         """Every attribute of every module by its path: the module, the name, the value, and what tells a change."""
         found = {}
         for path, module in self.module.named_modules():
@@ -278,48 +232,102 @@ class _Example:
                 found[f"{path}.{name}" if path else name] = (module, name, value, kept)
         return found
 
-    def reached(self, laws: Laws) -> None:
-        """A gradient reaches every parameter that the output depends on."""
-        if not self.parameters:
-            return
-        nodes = set(newest_first([y._node for y in laws.point.live if y._node is not None]))
-        first = len(self.arrays)
-        with laws.law("reached"):
-            for k, (name, t) in enumerate(zip(self.parameters, laws.point.inputs[first:], strict=True)):
-                if t._node in nodes or not t.size:
-                    continue
-                moved = list(laws.arrays)
-                moved[first + k] = moved[first + k] + 1e-3 * self.rng.uniform(0.5, 1, t.shape)
-                values = Point(self, moved, record=False).values
-                if any(not np.array_equal(a, b) for a, b in zip(values, laws.point.values, strict=True)):
-                    laws.fail(
-                        "reached", f"no gradient reaches {name}, though the output depends on it: is it detached?"
-                    )
 
-    def frozen(self, laws: Laws) -> None:
-        """Without requires_grad a parameter gets no gradient, and the others get what they did. The module's own
-        parameters are used, unbound."""
-        if not self.parameters:
-            return
-        frozen = list(self.parameters)[int(self.rng.integers(len(self.parameters)))]
-        inputs = [box(x, leaf(x.shape, x.dtype)) for x in self.arrays]
-        with laws.law("frozen"):
-            self.parameters[frozen].requires_grad = False
-            try:
-                with own_generator(self.random_state):
-                    outputs = flat(self.module(*_filled(self.template, inputs)))
-                pull_into_leaves(outputs, laws.cotangents)
-                if self.parameters[frozen].grad is not None:
-                    laws.fail("frozen", f"{frozen} does not require a gradient, and gets one")
-                for j, (name, t) in enumerate(zip(laws.names, [*inputs, *self.parameters.values()], strict=True)):
-                    if name != frozen:
-                        g = np.zeros(t.shape) if t.grad is None else t.grad._array
-                        what = f"the gradient of {name} where {frozen} is frozen"
-                        laws.agree("frozen", what, g, laws.gradients[j], None, laws.gradient_spread(j))
-            finally:
-                self.parameters[frozen].requires_grad = True
-                self.module.zero_grad()
-                self._restore()
+# --- the laws that modules alone have -----------------------------------------------------------------------
+
+
+@law("state")
+def state(example: ModuleExample) -> bool:
+    """A call changes nothing about the module but documented buffers, and those in train mode only."""
+    before = example.attributes()
+    with own_generator(example.random_state), np.errstate(all="ignore"):
+        example.module(*_filled(example.template, [constant(x) for x in example.inputs]))
+    after = example.attributes()
+    for path in [*before, *(set(after) - set(before))]:
+        owner, name, value, kept = before.get(path, after.get(path, (None, "", None, None)))
+        if path in before and path in after and _unchanged(value, kept, after[path][2]):
+            continue
+        trained_buffer = example.training and name in owner._buffer_names
+        if not trained_buffer:
+            rule = "a buffer that a call changes is registered, changes in train mode only, and is documented"
+            raise Broken(f"a call changes {path}; {rule}")
+        if not _documents(type(owner), name):
+            raise Broken(f"a call changes {path}; the docstring of {type(owner).__name__} does not name the buffer")
+    example.restore()
+    return True
+
+
+@law("reached")
+def reached(example: ModuleExample) -> bool:
+    """A gradient reaches every parameter that the output depends on."""
+    if not example.parameters:
+        return False
+    nodes = set(newest_first([y._node for y in example.call.live if y._node is not None]))
+    first = len(example.inputs)
+    for k, (name, t) in enumerate(zip(example.parameters, example.call.inputs[first:], strict=True)):
+        if t._node in nodes or not t.size:
+            continue
+        moved = list(example.arrays)
+        moved[first + k] = moved[first + k] + 1e-3 * example.draws.uniform(0.5, 1, t.shape)
+        values = Call(example.f, moved, record=False).values
+        if any(not np.array_equal(a, b) for a, b in zip(values, example.call.values, strict=True)):
+            raise Broken(f"no gradient reaches {name}, though the output depends on it: is it detached?")
+    return True
+
+
+@law("frozen")
+def frozen_parameter(example: ModuleExample) -> bool:
+    """Without requires_grad a parameter gets no gradient, and the others get what they did. The module's own
+    parameters are used, unbound.
+    """
+    if not example.parameters:
+        return False
+    frozen = list(example.parameters)[int(example.draws.integers(len(example.parameters)))]
+    inputs = [variable(x) for x in example.inputs]
+    example.parameters[frozen].requires_grad = False
+    try:
+        with own_generator(example.random_state):
+            outputs = flat(example.module(*_filled(example.template, inputs)))
+        pull_into_leaves(outputs, example.cotangents)
+        if example.parameters[frozen].grad is not None:
+            raise Broken(f"{frozen} does not require a gradient, and gets one")
+        pulled = zip(example.names, [*inputs, *example.parameters.values()], strict=True)
+        for j, (name, t) in enumerate(pulled):
+            if name != frozen:
+                g = np.zeros(t.shape) if t.grad is None else t.grad._array
+                what = f"the gradient of {name} where {frozen} is frozen"
+                example.agree(what, g, example.gradients[j], None, example.gradient_spread(j))
+    finally:
+        example.parameters[frozen].requires_grad = True
+        example.module.zero_grad()
+        example.restore()
+    return True
+
+
+LAWS: tuple[Law[ModuleExample], ...] = (
+    state,
+    laws.no_mutation,
+    laws.outputs,
+    laws.repeats,
+    laws.shape,
+    laws.dtype,
+    laws.no_aliasing,
+    laws.layout,
+    laws.linear,
+    reached,
+    laws.gradient,
+    laws.second_derivative,
+    laws.zero,
+    laws.transpose,
+    laws.backward,
+    frozen_parameter,
+    laws.low_precision,
+    laws.backend,
+    laws.no_mutation,
+)
+
+
+# --- arguments ----------------------------------------------------------------------------------------------
 
 
 class _Place:
@@ -334,10 +342,10 @@ def _filled(template: Any, tensors: Sequence[Tensor], like: Any = None) -> Any:
     if isinstance(template, _Place):
         return tensors[template.i]
     if isinstance(template, Tensor):
-        return box(_cast(template._array, like), None)
-    return (
-        type(template)([_filled(t, tensors, like) for t in template]) if type(template) in (tuple, list) else template
-    )
+        return constant(_cast(template._array, like))
+    if type(template) in (tuple, list):
+        return type(template)([_filled(t, tensors, like) for t in template])
+    return template
 
 
 def _cast(array: Any, like: Any) -> Any:

@@ -9,24 +9,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor import ops
-from tinygrad_rnn.tensor.functional import grad
-from tinygrad_rnn.tensor.graph import leaf
 from tinygrad_rnn.tensor.random import own_generator
-from tinygrad_rnn.tensor.tensor import Tensor, box
+from tinygrad_rnn.tensor.tensor import Tensor
+from tinygrad_rnn.testing.calls import Array, constant, pull, variable
 from tinygrad_rnn.testing.domains import Choose, RandomChoose
 
 __all__ = ["Configuration", "Given", "Run", "Sequences", "Subject"]
 
-Array = NDArray[Any]
 Factory = Callable[[], Module]
 
 SHORT, LONG = 6, 40
@@ -164,6 +162,16 @@ class Subject:
             raise TypeError("check_recurrent takes a function that makes a Module: lambda: MyLayer(3, 4)")
         return layer.to("float64").eval()
 
+    def in_float32(self) -> Subject:
+        """The same layer made again, in float32, with the same weights."""
+        other = copy(self)
+        other.layer = self._made().to("float32")
+        values = {name: p.numpy() for name, p in self.layer.named_parameters()}
+        for name, p in other.layer.named_parameters():
+            p.assign_(values[name].astype("float32"))
+        other.parameters = {name: p for name, p in other.layer.named_parameters() if name in self.parameters}
+        return other
+
     @property
     def carries(self) -> bool:
         """Whether the past reaches the future through the state alone, which is passed on."""
@@ -211,10 +219,10 @@ class Subject:
         hx: Any = ()
         if guess:
             alone, shape = guess
-            zeros = box(np.zeros([B if n < 0 else n for n in shape]), None)
+            zeros = constant(np.zeros([B if n < 0 else n for n in shape]))
             hx = (zeros,) if alone else ((zeros, zeros),)
         x = (B, size) if cell else (B, T, size) if self.batch_first else (T, B, size)
-        result = self.layer(box(np.ones(x), None), *hx)
+        result = self.layer(constant(np.ones(x)), *hx)
         if cell:
             state = result
         else:
@@ -257,10 +265,7 @@ class Subject:
 
     def pull(self, outputs: Sequence[Tensor], u: Sequence[Array], leaves: dict[str, Tensor]) -> dict[str, Array]:
         """Gradients of sum <output, u> by name."""
-        live = [(y, v) for y, v in zip(outputs, u, strict=True) if y.requires_grad]
-        if not live:
-            return {name: np.zeros(x.shape) for name, x in leaves.items()}
-        found = grad([y for y, _ in live], list(leaves.values()), gradient=[box(v, None) for _, v in live])
+        found = pull(outputs, u, list(leaves.values()))
         return {name: g._array for name, g in zip(leaves, found, strict=True)}
 
     def run(self, given: Given) -> Run:
@@ -346,16 +351,6 @@ def _batch_axis(two: tuple[int, ...], three: tuple[int, ...]) -> int:
     if len(axes) != 1 or (two[axes[0]], three[axes[0]]) != (2, 3):
         raise TypeError(f"a state of shape {two} for a batch of 2 has shape {three} for one of 3")
     return axes[0]
-
-
-def variable(array: Array) -> Tensor:
-    """A leaf that holds `array` itself, read-only as it is."""
-    return box(array, leaf(array.shape, array.dtype))
-
-
-def values_of(f: Callable[..., list[Tensor]]) -> Callable[[Sequence[Array]], list[Array]]:
-    """`f` as a function of arrays."""
-    return lambda xs: [y._array for y in f(*(box(x, None) for x in xs))]
 
 
 def named_values(output: Tensor, states: Sequence[Tensor]) -> dict[str, Array]:

@@ -1,0 +1,209 @@
+"""The laws of a recurrent layer's derivatives: numbers, in first and second order, and step by step.
+
+The gradients of a sequence are compared step by step, each relative to its own size: what reaches the first of forty
+steps is small, and a gradient that was cut on the way differs from it by all it has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.tensor.functional import grad
+from tinygrad_rnn.tensor.tensor import Tensor
+from tinygrad_rnn.testing.calls import Array, constant, variable
+from tinygrad_rnn.testing.comparison import values_of
+from tinygrad_rnn.testing.errors import Broken, GradientError
+from tinygrad_rnn.testing.gradients import check_gradients
+from tinygrad_rnn.testing.judge import law
+from tinygrad_rnn.testing.numeric import EPS, complex_step, complex_step_fault, four_point
+from tinygrad_rnn.testing.runs import RTOL, TINY, RecurrentExample
+from tinygrad_rnn.testing.subject import SHORT, Given
+
+DIFFERENCE_RTOL = 1e-5  # of a gradient and a difference: over several steps it is no better
+SECOND_RTOL = 1e-8  # of a gradient of gradients
+ZERO = constant(np.zeros(()))
+
+
+@law("gradient")
+def gradient(example: RecurrentExample) -> bool:
+    """The gradients of all that goes in against numeric derivatives along random directions. For long sequences no
+    difference is exact enough: there are `per_step` and `truncation`.
+    """
+    return _numbers_agree(example, None)
+
+
+def _numbers_agree(example: RecurrentExample, seed: int | None) -> bool:
+    """The law of the gradient; with a seed for each call where the layer is random."""
+    if example.case.T > SHORT:
+        return False
+    for attempt in range(5):
+        given = example.given if not attempt else example.subject.given(example.case, example.case.seed + attempt)
+        if _agrees(example, given, seed):
+            return True
+    _explain(example, given, seed)  # kinks wherever one looks
+    return False
+
+
+def _agrees(example: RecurrentExample, given: Given, seed: int | None) -> bool:
+    """False where there is a kink nearby; that is no matter to a complex step."""
+    arrays, names = example.subject.arrays(given), example.subject.names(given)
+    f = example.subject.function(given, seed)
+    tensors = [variable(a) for a in arrays]
+    gradients = example.subject.pull(f(*tensors), given.u, dict(zip(names, tensors, strict=True)))
+    step = complex_step if example.analytic else four_point
+    rtol = RTOL if example.analytic else DIFFERENCE_RTOL
+    for i, name in enumerate(names):
+        d = example.direction(arrays[i])
+        numeric = step.along(partial(values_of, f), arrays, i, d)
+        if numeric.bent:
+            return False
+        terms, (slope, noise) = d * gradients[name], numeric.dot(given.u)
+        ours, size = float(np.sum(terms)), float(np.sum(abs(terms)))
+        error = abs(ours - slope)
+        if error <= rtol * size + noise + TINY or error <= rtol * size + _rounding(example, name, given, seed):
+            continue
+        _explain(example, given, seed)  # who finds the entry, and may have a guess
+        raise GradientError(
+            f"the gradient of {name} along a random direction is {ours:.12g}, and by the {step.name} {slope:.12g}"
+        )
+    return True
+
+
+def _rounding(example: RecurrentExample, name: str, given: Given, seed: int | None) -> float:
+    """How far rounding may move a gradient summed along a direction; known for the base run."""
+    return 64 * float(np.sum(example.noise[name])) if given is example.given and seed is None else 0.0
+
+
+def _explain(example: RecurrentExample, given: Given, seed: int | None) -> None:
+    """Have `check_gradients` say what is wrong, if it sees it."""
+    arrays, names = example.subject.arrays(given), example.subject.names(given)
+    rtol = None if example.analytic else DIFFERENCE_RTOL
+    try:
+        check_gradients(example.subject.function(given, seed), *arrays, rtol=rtol, seed=example.case.seed % 1000)
+    except GradientError as error:
+        message = re.sub(r"\bof input (\d+)", lambda found: f"of {names[int(found[1])]}", str(error))
+        where = "x is (steps, sequences, entries)" + ("" if seed is None else ", the layer in training mode")
+        error.args = (f"{message}\n({where})",)
+        raise
+
+
+@law("second derivative")
+def second_derivative(example: RecurrentExample) -> bool:
+    """The Hessian of sum <output, u> times a direction in all at once (x, states, parameters, u): a gradient of
+    gradients, against the numeric derivative of the gradients along that direction.
+    """
+    if example.case.T > 3:
+        return False  # it says nothing more, and takes a while
+    arrays, f = [*example.subject.arrays(example.given), *example.given.u], example.subject.function(example.given)
+    directions, n = [example.direction(a) for a in arrays], len(example.given.u)
+    names = [*example.subject.names(example.given), "the cotangent of output"]
+    names += [f"that of state {i}" for i in range(n - 1)]
+
+    def first(xs: Sequence[Tensor]) -> list[Tensor]:
+        pairs = zip(f(*xs[:-n]), xs[-n:], strict=True)
+        return list(grad(sum(((y * u).sum() for y, u in pairs), ZERO), list(xs), create_graph=True))
+
+    def along(s: Sequence[Array]) -> list[Array]:
+        found = first([variable(a + s[0] * d) for a, d in zip(arrays, directions, strict=True)])
+        return [g._array for g in found]
+
+    leaves = [variable(a) for a in arrays]
+    total = sum(((g * d).sum() for g, d in zip(first(leaves), directions, strict=True)), ZERO)
+    second = [g._array for g in grad(total, leaves)] if total.requires_grad else [0 * a for a in arrays]
+
+    at = [np.zeros(())]
+    for step in [complex_step, four_point] if example.analytic else [four_point]:
+        numeric = step.along(along, at, 0, np.ones(()))
+        if numeric.bent:
+            return False  # there is a kink nearby
+        rounding = 256 * EPS * max(np.max(abs(v), initial=0) for v in numeric.values)
+        for name, found, expected, noise in zip(names, second, numeric.values, numeric.noise, strict=True):
+            size = (SECOND_RTOL if step is complex_step else DIFFERENCE_RTOL) * np.max(abs(expected), initial=0)
+            wrong = ~(abs(found - expected) <= size + rounding + noise)
+            if np.any(wrong):
+                worst = tuple(int(i) for i in np.argwhere(wrong)[0])
+                values = f"{found[worst]:.12g}, and by the {step.name} {expected[worst]:.12g}"
+                message = f"the Hessian times a random direction, of {name} at {worst}, is {values}"
+                break
+        else:
+            return True
+        if step is four_point or not complex_step_fault(along, at, np.ones_like):
+            raise Broken(message)
+    raise AssertionError("unreachable")
+
+
+@law("per-step gradients")
+def per_step(example: RecurrentExample) -> bool:
+    """The gradient of each step of x, of the initial states and of the parameters against the complex step, each
+    relative to its own size, for what the case pulls back.
+    """
+    if not example.analytic:
+        return False
+    given, T = example.given, example.case.T
+    arrays, names = example.subject.arrays(given), example.subject.names(given)
+    # One run for all steps: T copies of the batch, each with one step moved. Rows do not see each other, as the
+    # laws of the batch have shown.
+    d, B = example.direction(given.x), example.case.B
+    copies, moved = example.part(np.s_[:], np.tile(np.arange(B), T), lengths=True), np.zeros((T, T, B, d.shape[2]))
+    for t in range(T):
+        moved[t, t] = d[t]
+    columns = _columns(example, copies, 0, moved.reshape(T, T * B, -1))
+    for t in reversed(range(T)):  # so that the first that is wrong is where a gradient was cut
+        rows = np.arange(t * B, t * B + B)
+        here = [columns[0][:, rows], *example.subject.take(columns[1:], rows)]
+        _step_agrees(example, "x", f" at step {t} of {T}", d[t], here, given.u, example.base.gradients["x"], t)
+    for i in range(1, len(arrays)):
+        d, gradients = example.direction(arrays[i]), example.base.gradients[names[i]]
+        _step_agrees(example, names[i], "", d, _columns(example, given, i, d), given.u, gradients)
+    return True
+
+
+def _columns(example: RecurrentExample, given: Given, i: int, d: Array) -> list[Array]:
+    """The derivatives of all outputs along `d` of input `i`."""
+    f = example.subject.function(given)
+    return complex_step.along(partial(values_of, f), example.subject.arrays(given), i, d).values
+
+
+def _step_agrees(
+    example: RecurrentExample,
+    name: str,
+    where: str,
+    d: Array,
+    columns: list[Array],
+    u: list[Array],
+    gradient: Array,
+    at: Any = (),
+) -> None:
+    """Raise Broken unless a gradient, or its part `at`, agrees along `d` with the derivatives of the outputs."""
+    numeric = float(sum(np.sum(v * c) for v, c in zip(u, columns, strict=True)))
+    terms = d * gradient[at]
+    ours = float(np.sum(terms))
+    allowed, error = RTOL * float(np.sum(abs(terms))) + TINY, abs(ours - numeric)
+    if not error <= allowed and not error <= allowed + 64 * float(np.sum(example.noise[name][at])):
+        raise Broken(
+            f"the gradient of {name}{where} along a random direction is {ours:.12g}, and by the complex step "
+            f"{numeric:.12g}; pulled back: {example.case.pulled}"
+        )
+
+
+@law("dropout")
+def dropout(example: RecurrentExample) -> bool:
+    """In training mode what is drawn depends on the seed alone, and the backward uses what the forward drew."""
+    subject = example.subject
+    arrays = subject.arrays(example.given)
+    f = subject.function(example.given, seed=example.case.seed)
+    subject.layer.train()
+    try:
+        one, two = ([y._array for y in f(*(constant(a) for a in arrays))] for _ in range(2))
+        if all(np.array_equal(a, b) for a, b in zip(one, example.base.values.values(), strict=True)):
+            return False
+        if not all(np.array_equal(a, b) for a, b in zip(one, two, strict=True)):
+            raise Broken("what is drawn in training mode is not fixed by tr.manual_seed")
+        return _numbers_agree(example, example.case.seed)
+    finally:
+        subject.layer.eval()
