@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import doctest
+import operator
 import os
 import re
 import shlex
@@ -19,7 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import reference_page
+import tinygrad_rnn as tr
+from tests import files_page, reference_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md") if path.exists()]
@@ -103,6 +105,8 @@ def test_commands_of_the_page_exist(page: Path) -> None:
             assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets), words
         if Path(words[0]).name == "tinygrad-rnn":
             check_command(words[1:])
+    for target in re.findall(r"`make ([a-z][a-z-]*)", prose(page)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
 def check_command(words: list[str]) -> None:
@@ -118,10 +122,33 @@ def check_command(words: list[str]) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_of_the_page_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if not target.startswith(("http://", "https://", "mailto:")):
+            file, _, anchor = target.partition("#")
+            found = page.parent / file if file else page
+            assert found.exists(), target
+            assert not anchor or anchor in anchors(found), target
+
+
+def prose(page: Path) -> str:
+    """The text of a page without its fenced blocks, and without what the changelog's table says was typed before."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not target.startswith(("http://", "https://", "mailto:", "#")):
-            assert (page.parent / target.split("#")[0]).exists(), target
+    return re.sub(r"^\| .*? \|", "|", text, flags=re.MULTILINE) if page.name == "CHANGELOG.md" else text
+
+
+def anchors(page: Path) -> set[str]:
+    """What links may name after a `#`: the headings, in small letters, without punctuation, with hyphens for blanks."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_names_on_the_page_exist(page: Path) -> None:
+    for names in set(re.findall(r"`tr((?:\.[a-zA-Z_]\w*)+)", prose(page))):
+        try:
+            operator.attrgetter(names[1:])(tr)
+        except AttributeError as error:
+            raise AssertionError(f"tr{names}: {error}") from None
 
 
 def test_every_block_says_its_language() -> None:
@@ -134,3 +161,15 @@ def test_the_reference_is_up_to_date():
     assert reference_page.PAGE.read_text(encoding="utf-8") == reference_page.page(), (
         "run: python -m tests.reference_page"
     )
+
+
+def test_the_list_of_files_is_up_to_date():
+    assert files_page.PAGE.read_text(encoding="utf-8") == files_page.page(), "run: python -m tests.files_page"
+
+
+def test_the_list_of_files_names_every_file_of_the_package_and_no_other():
+    listed = re.findall(r"^\| \**`([\w/.]+)`\** \|", files_page.PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    package = ROOT / "tinygrad_rnn"
+    files = [path.relative_to(package).as_posix() for path in package.rglob("*.py")]
+    rooms = {name: name.removesuffix("__init__.py") or name for name in files}
+    assert sorted(listed) == sorted(rooms.values())

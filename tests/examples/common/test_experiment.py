@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,18 @@ def test_wrong_options_are_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_data_set_that_cannot_be_fetched_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(data_set: str) -> Path:
+        raise InputError(f"{data_set}: cannot be downloaded")
+
+    monkeypatch.setattr(importlib.import_module("tinygrad_rnn.data.fetch"), "fetch", unreachable)
+    assert go("--out", str(tmp_path / "run"), "--fetch", data="a CSV file", fetch="mnist") == 2
+    said = capsys.readouterr().err
+    assert said == "test_experiment: mnist: cannot be downloaded; or give your own data with --data\n"
+
+
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     assert go("--quick", "--out", str(tmp_path)) == 2
@@ -186,6 +199,25 @@ def test_the_gallery_is_written_from_the_results(tmp_path: Path) -> None:
         assert part in text
     assert "never run" not in text
     assert (page.parent / "gallery" / "line-errors.png").exists()
+
+
+def test_the_gallery_keeps_what_it_says_of_an_example_that_has_not_run_again(tmp_path: Path) -> None:
+    from examples.__main__ import write_page
+
+    page, pictures = tmp_path / "gallery.md", tmp_path / "gallery"
+    for name in ("first", "second"):
+        assert go("--out", str(tmp_path / "runs" / name)) == 0
+    write_page(page, ["first", "second"], tmp_path / "runs")
+    said = page.read_text()
+    (pictures / "gone-old.png").write_text("of an example that is no more")
+    (pictures / "second-errors.png").write_text("as it was")
+    assert go("--quick", "--seed", "9", "--out", str(tmp_path / "again" / "first")) == 1
+    write_page(page, ["first", "second"], tmp_path / "again")
+    again = page.read_text()
+    assert again.split("## second")[1] == said.split("## second")[1]
+    assert "--quick --seed 9" in again.split("## first")[1].split("## second")[0]
+    assert sorted(path.name for path in pictures.iterdir()) == ["first-errors.png", "second-errors.png"]
+    assert (pictures / "second-errors.png").read_text() == "as it was"
 
 
 def test_an_unknown_example_is_named(capsys: pytest.CaptureFixture[str]) -> None:
