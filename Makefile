@@ -26,50 +26,50 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/.demo ## train a character LSTM for about a minute, show what it writes
+demo: $(VENV)/.demo ## train a character LSTM for a minute into runs/demo/
 	@$(BIN)/tinygrad-rnn train --out runs/demo --replace
 
-examples: $(VENV)/.examples ## run every example for some seconds (--quick), beside its baseline
+examples: $(VENV)/.examples ## every example for seconds, beside its baseline
 	@$(BIN)/python -m examples --quick
 
-gallery: $(VENV)/.examples ## run every example in full, half an hour, and write docs/gallery.md
+gallery: $(VENV)/.examples ## every example in full, half an hour; docs/gallery.md
 	@$(BIN)/python -m examples --page docs/gallery.md
 
-test: $(VENV)/.test ## run all the tests and the doctests
+test: $(VENV)/.test ## all tests and doctests; under four minutes
 	@$(PYTEST)
 
-test-numba: $(VENV)/.numba ## run the tests of layers and optimisers with the kernels that numba compiles
+test-numba: $(VENV)/.numba ## the tests of layers and optimisers, with numba's kernels
 	@$(PYTEST) --numba tests/nn tests/optim tests/compiler tests/tensor/test_indexing.py
 
-test-thorough: $(VENV)/.test ## run them with many more Hypothesis examples
+test-thorough: $(VENV)/.test ## all tests, with many more Hypothesis examples
 	@HYPOTHESIS_PROFILE=thorough $(PYTEST)
 
-witness: ## compare with PyTorch's own sample inputs
+witness: ## PyTorch's sample inputs judge our ops and layers
 	@$(MAKE) --no-print-directory VENV=$(WITNESS) $(WITNESS)/.witness
 	@$(WITNESS)/bin/python -m tests.witness.report
 
-mutants: $(VENV)/.test ## does the suite notice the bugs that people make? under 30 minutes
+mutants: $(VENV)/.test ## is each of the usual bugs noticed? under 30 minutes
 	@$(BIN)/python -m tests.mutants
 
-mutation-report: $(VENV)/.mutation ## mutate every derivative, ask every oracle, write docs/proof.md; about an hour
+mutation-report: $(VENV)/.mutation ## mutate all derivatives, an hour; docs/mutation-report.md
 	@$(BIN)/python -m tests.mutants.report
 
-lint: $(VENV)/.test ## ruff, mypy --strict, and the code lines of the core
+lint: $(VENV)/.test ## ruff, mypy --strict, the code lines of the core
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m tests.code_lines tinygrad_rnn/tensor
 
-bench: ## measure beside the peers and write docs/performance.md; under 15 minutes
+bench: ## beside the peers, 15 minutes; docs/performance.md
 	@$(MAKE) --no-print-directory VENV=$(BENCH) $(BENCH)/.bench
 	@$(MAKE) --no-print-directory VENV=$(BENCH) $(BENCH)/.torch 2>/dev/null || \
 		echo "make: no $(TORCH) in the package index, so PyTorch is left out; CONTRIBUTING.md says what to do"
 	@$(BENCH)/bin/python -m benchmarks.report --page docs/performance.md
 
-gpu-check: $(VENV)/.test ## run the tests and the benchmark that need a GPU
+gpu-check: $(VENV)/.test ## the tests and the benchmark that need a GPU
 	@$(BIN)/python -m benchmarks.gpu
 
-clean: ## remove the environments, caches and build outputs; runs/ stays
+clean: ## remove .venv*, caches and build outputs; runs/ stays
 	rm -rf $(VENV) $(WITNESS) $(BENCH) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

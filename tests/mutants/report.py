@@ -1,4 +1,4 @@
-"""`python -m tests.mutants.report`: mutates every derivative, asks every oracle, and writes docs/proof.md.
+"""`python -m tests.mutants.report`: mutates every derivative, asks every oracle, and writes docs/mutation-report.md.
 
 The bugs on the page are those of the last `python -m tests.mutants`. The section of figures is kept as it stands.
 """
@@ -24,7 +24,7 @@ from tests.mutants import judge
 from tests.mutants.equivalent import EQUIVALENT
 from tests.mutants.mutations import ROOT, Mutant, mutants_of, regions
 
-PAGE = ROOT / "docs" / "proof.md"
+PAGE = ROOT / "docs" / "mutation-report.md"
 RESULTS, BUGS = ROOT / "runs" / "mutation.json", ROOT / "runs" / "mutants.json"
 ENOUGH = 0.95
 FIGURES = re.compile(r"<!-- figures -->.*<!-- end of figures -->", re.DOTALL)

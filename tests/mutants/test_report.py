@@ -54,7 +54,7 @@ def test_a_survivor_needs_a_reason_and_a_reason_a_survivor(monkeypatch: pytest.M
 
 
 def test_what_is_written_by_hand_stays(tmp_path: Path) -> None:
-    page = tmp_path / "proof.md"
+    page = tmp_path / "mutation-report.md"
     assert report.figures_of(page) == "<!-- figures -->\n<!-- end of figures -->"
     page.write_text("a <!-- figures -->\n42\n<!-- end of figures --> b")
     assert report.figures_of(page) == "<!-- figures -->\n42\n<!-- end of figures -->"
