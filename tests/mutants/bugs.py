@@ -11,6 +11,7 @@ from dataclasses import dataclass
 OPS = "tests/tensor/test_ops_table.py -k"
 KINKS = "tests/tensor/test_subgradients.py"
 GRAPH = "tests/tensor/test_graph.py tests/tensor/test_pitfalls.py"
+TENSOR = "tests/tensor/test_tensor.py"
 FUNCTIONAL = "tests/tensor/test_functional.py tests/tensor/test_graph.py"
 CELLS = "tests/nn/test_cells.py tests/nn/test_recurrent.py"
 RECURRENT = "tests/nn/test_recurrent.py"
@@ -106,6 +107,8 @@ BUGS = [
          "the logarithm in the place of the probability", f"{OPS} softmax"),
         ("logsumexp-wrong-axis", "keep(g, x.shape, axis) * softmax(x, axis)", "keep(g, x.shape, axis) * softmax(x, -1)",
          "a softmax over another axis", f"{OPS} logsumexp"),
+        ("axis-of-a-number", "return () if ndim == 0 and axis in (0, -1) else axes_of(axis, ndim)",
+         "return axes_of(axis, ndim)", "the backward refuses an axis that the forward takes", f"{OPS} number"),
         ("max-ties-all", "return xp.astype(attains, wide) / xp.maximum(n, 1.0)", "return xp.astype(attains, wide)",
          "every tie gets all of the gradient", KINKS),
         ("keepdims-forgotten", "return broadcast_to(keep(g, shape, axis), shape)", "return broadcast_to(g, shape)",
@@ -224,6 +227,10 @@ BUGS = [
          "the results of a sweep are written twice", GRAPH),
         ("detach-does-not", "        return box(self._array, None)\n\n    def retain_grad",
          "        return box(self._array, self._node)\n\n    def retain_grad", "detach keeps the graph", GRAPH),
+        ("copy-cuts-graph", "            if data.requires_grad:\n", "            if False:\n",
+         "a tensor of a tensor forgets its graph without a word", TENSOR),
+        ("inner-grad-silent", "if not self.is_leaf and (watch is None or not watch.keeps):", "if False:",
+         ".grad of a computed tensor is None without a word", TENSOR),
     ),
     *table(
         "tensor/mode.py",

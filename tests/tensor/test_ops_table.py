@@ -6,15 +6,19 @@ compute. What each law says stands in `tinygrad_rnn.testing.laws`.
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
 from tests.profiles import examples
-from tinygrad_rnn.tensor import ops
+from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.graph import leaf
 from tinygrad_rnn.tensor.tensor import box
-from tinygrad_rnn.testing import DOMAINS, Case, check_op
+from tinygrad_rnn.testing import DOMAINS, Case, check_gradients, check_op
+from tinygrad_rnn.testing.domains import make_arrays
 from tinygrad_rnn.testing.ops import check_case
 
 ROWS = {str(domain): domain for domain in DOMAINS}
@@ -56,6 +60,87 @@ def test_all_laws(row):
 def test_pinned(i):
     row, case = PINNED[i]
     check_case(ROWS[row], case)
+
+
+# --- without a Tensor ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_lists_are_arrays(row):
+    """An op that is called without a Tensor takes lists of numbers, and answers as it does for arrays of them."""
+    domain = ROWS[row]
+    checked = 0
+    for seed in range(40):
+        case = domain.sample(seed)
+        if any(not shape or 0 in shape for shape in case.shapes):
+            continue  # a number stays a number, and an empty list has lost its shape
+        lists = [x.tolist() for x in case.arrays(domain)]
+        found = domain(*lists, **case.options)
+        expected = domain(*map(backend.asarray, lists), **case.options)
+        for y, z in zip(*(v if isinstance(v, list) else [v] for v in (found, expected)), strict=True):
+            assert not isinstance(y, tr.Tensor)
+            assert y.dtype == z.dtype
+            np.testing.assert_array_equal(y, z)
+        checked += 1
+    assert checked > 5
+
+
+# --- axes of arrays that have none, or no entries -----------------------------------------------------------
+
+OF_AXES = {name: domain for name, domain in DIFFERENTIABLE.items() if "axis" in domain.sample(0).options}
+FEW = [(), (1,), (0,), (2, 0), (0, 3)]
+
+
+def cases_of_few(domain):
+    """0-d arrays and arrays of no entries or one, with every axis and the other options of a row."""
+    others = [o for o in ({}, {"keepdims": True}, {"ddof": 1}) if o.keys() <= domain.sample(0).options.keys()]
+    for shape, axis, other in itertools.product(FEW, (None, 0, -1, 1, (), (0,), (0, 1)), others):
+        options = {**domain.sample(0).options, **other, "axis": axis}
+        if "indices" in options:
+            ndim = len(shape) if "along" in str(domain) else 1
+            options["indices"] = np.zeros((min(math.prod(shape), 1),) * ndim, np.int64)
+        if "sections" in options:
+            options["sections"] = 1
+        yield shape, options
+
+
+@pytest.mark.filterwarnings("ignore:.*empty slice:RuntimeWarning")
+@np.errstate(invalid="ignore", divide="ignore")
+@pytest.mark.parametrize("row", OF_AXES)
+def test_what_the_forward_takes_the_backward_takes(row):
+    domain, ran = OF_AXES[row], 0
+    for shape, options in cases_of_few(domain):
+        (x,) = make_arrays([shape], domain.values_of(1), ["C"], seed=1)
+
+        def f(x, options=options):
+            y = domain(x, **options)
+            return y[0] if isinstance(y, list) else y
+
+        leaf = tr.Tensor(x, requires_grad=True)
+        try:
+            y = f(leaf)
+        except (ValueError, IndexError, TypeError):  # no such axis, or nothing to reduce
+            continue
+        ran += 1
+        u = np.ones(y.shape)
+        first = tr.grad(y, leaf, u, retain_graph=True)
+        again = tr.grad(y, leaf, u, create_graph=True)
+        assert first.shape == again.shape == shape
+        if again.requires_grad:
+            assert tr.grad(again, leaf, np.ones(shape)).shape == shape
+        if y.size and np.isfinite(y.numpy()).all():
+            check_gradients(f, x)
+    assert ran >= 3
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+def test_an_axis_of_a_number(axis):
+    """NumPy takes axis 0 and -1 of a 0-d array for its one element; what follows NumPy there has the derivative."""
+    for f, slope in ((tr.sum, 1), (tr.max, 1), (tr.min, 1), (tr.prod, 1), (tr.norm, -1), (tr.logsumexp, 1)):
+        x = tr.Tensor(-3.0, requires_grad=True)
+        f(x, axis=axis, keepdims=True).backward()
+        f(x, axis=axis).backward()
+        assert x.grad.item() == 2 * slope, f
 
 
 # --- dtypes -------------------------------------------------------------------------------------------------

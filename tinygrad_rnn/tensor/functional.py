@@ -332,7 +332,7 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
 
         y, pull = vjp(of_one, args[at])
         y = _one("jacobian", y)
-        x_shape = Tensor(args[at]).shape
+        x_shape = args[at].shape if isinstance(args[at], Tensor) else Tensor(args[at]).shape
         if not y.size:
             return ops.reshape(zeros_like(y), (*y.shape, *x_shape))
         xp = namespace(y._array)

@@ -6,6 +6,7 @@ Arithmetic and the methods that NumPy has are a line each, which names the op th
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeAlias
 
@@ -31,7 +32,8 @@ class Tensor:
     floats, integers take their dtype.
 
     Raises `DTypeError` for complex or non-numeric data and for an integer leaf that requires a
-    gradient.
+    gradient, and `TypeError` for a tensor that requires a gradient, alone or in a list: a copy of
+    its values would cut the graph (`y.detach()`, `tr.stack`).
 
     >>> import tinygrad_rnn as tr
     >>> x = tr.Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
@@ -49,6 +51,11 @@ class Tensor:
         self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False
     ) -> None:
         if isinstance(data, Tensor):
+            if data.requires_grad:
+                raise TypeError(
+                    f"{type(self).__name__}(y) of a tensor y that requires a gradient would cut the "
+                    "graph silently: use y itself, or y.detach() if you want its values alone"
+                )
             data = data._array
         self._array = backend.asarray(data, dtype, device)
         self._node = None
@@ -116,15 +123,25 @@ class Tensor:
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that backwards have added up so far; None before the first. Set it to None
-        to start anew.
+        """The gradient that backwards have added up so far; None before the first.
 
-        A computed tensor has none unless `retain_grad` was called on it: so `w = w - lr * w.grad`
-        ends the training of `w`, which is then no leaf; `w.assign_(...)` goes on.
+        Set it to None to start anew. A computed tensor has none unless `retain_grad` was called on
+        it, and warns that it has none: so `w = w - lr * w.grad` ends the training of `w`, which is
+        then no leaf; `w.assign_(...)` goes on.
         """
-        if self._node is None or self._node.watch is None or self._node.watch.grad is None:
+        if self._node is None:
             return None
-        return box(self._node.watch.grad, None)
+        watch = self._node.watch
+        if watch is not None and watch.grad is not None:
+            return box(watch.grad, None)
+        if not self.is_leaf and (watch is None or not watch.keeps):
+            warnings.warn(
+                f".grad of the output of {self._maker()} is None: a backward keeps the gradients of "
+                "leaves only; call .retain_grad() on this tensor before the backward",
+                UserWarning,
+                stacklevel=2,
+            )
+        return None
 
     @grad.setter
     @replayed

@@ -16,7 +16,7 @@ from tinygrad_rnn.tensor.backend import Array, asarray, gather, namespace, scatt
 from tinygrad_rnn.tensor.graph import Part
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.op import Operand, op
-from tinygrad_rnn.tensor.ops.shape import axes_of, slice_
+from tinygrad_rnn.tensor.ops.shape import axes_of, slice_, with_shape
 from tinygrad_rnn.tensor.tensor import Tensor
 
 _BOUNDS = frozenset({int, type(None)})
@@ -40,6 +40,7 @@ def getitem(x: Operand, index: Any) -> Tensor:
     keys = tuple(_plain_slice(k) if type(k) is slice else k for k in keys)
     if _BASIC.issuperset(map(type, keys)):  # with `...` NumPy never answers with a scalar
         return slice_(x, index=keys if Ellipsis in keys else (*keys, ...))
+    x = with_shape(x)
     return _gather(x, index=_checked_keys(keys, _raw(x)))
 
 
@@ -60,7 +61,7 @@ def take(x: Operand, ids: Operand, axis: int = 0) -> Tensor:
     array([[3., 4.],
            [3., 4.]], dtype=float32)
     """
-    x = x if hasattr(x, "dtype") else asarray(x)
+    x = with_shape(x)
     (axis,) = axes_of(axis, x.ndim)
     return _take(x, _checked_ids(ids, x.shape[axis], axis, _raw(x)), axis=axis)
 
@@ -83,7 +84,7 @@ def take_along_axis(x: Operand, ids: Operand, axis: int = -1) -> Tensor:
     array([[2.],
            [3.]], dtype=float32)
     """
-    x = x if hasattr(x, "dtype") else asarray(x)
+    x = with_shape(x)
     (axis,) = axes_of(axis, x.ndim)
     return _take_along_axis(x, _checked_ids(ids, x.shape[axis], axis, _raw(x)), axis=axis)
 
@@ -162,7 +163,7 @@ def _is_mask(key: Any) -> bool:
 def _checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
     """`ids` as new non-negative int64 beside `x`; an `IndexError` for one outside [-size, size)."""
     ids = _raw(ids)
-    ids = ids if hasattr(ids, "dtype") else asarray(ids)
+    ids = with_shape(ids)
     xp = namespace(ids)
     if 0 in ids.shape:
         return namespace(x).asarray(xp.astype(ids, xp.int64))

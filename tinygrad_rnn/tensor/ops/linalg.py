@@ -18,7 +18,7 @@ from tinygrad_rnn.tensor.graph import Product
 from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.ops.indexing import getitem
 from tinygrad_rnn.tensor.ops.reduction import sum
-from tinygrad_rnn.tensor.ops.shape import broadcast_to, expand_dims, reshape
+from tinygrad_rnn.tensor.ops.shape import broadcast_to, expand_dims, reshape, with_shape
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -124,7 +124,7 @@ def einsum(subscripts: str, *xs: Operand) -> Tensor:
     >>> tr.einsum("bi,bi->b", tr.ones(2, 3), tr.ones(2, 3)).numpy()
     array([3., 3.], dtype=float32)
     """
-    xs = tuple(x if hasattr(x, "dtype") else backend.asarray(x) for x in xs)
+    xs = tuple(map(with_shape, xs))
     terms, out = _letters(subscripts, [x.shape for x in xs])
     sizes = _sizes(subscripts, terms, [x.shape for x in xs])
     simple = [_simplified(x, terms, i, out, sizes) for i, x in enumerate(xs)]

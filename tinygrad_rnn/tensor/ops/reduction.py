@@ -14,7 +14,16 @@ from tinygrad_rnn.tensor.backend import Array, namespace
 from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.ops.arithmetic import equal, where
 from tinygrad_rnn.tensor.ops.elementwise import exp, square
-from tinygrad_rnn.tensor.ops.shape import Axes, axes_of, broadcast_to, flip, pad, reshape, transpose
+from tinygrad_rnn.tensor.ops.shape import (
+    Axes,
+    axes_of,
+    broadcast_to,
+    flip,
+    pad,
+    reshape,
+    transpose,
+    with_shape,
+)
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -200,7 +209,8 @@ def prod(x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     >>> x.grad.numpy()
     array([6., 0., 0.], dtype=float32)
     """
-    reduced = axes_of(axis, x.ndim)
+    x = with_shape(x)
+    reduced = reduced_axes(axis, x.ndim)
     left = tuple(i for i in range(x.ndim) if i not in reduced)
     n, rest = count(x.shape, axis), left_shape(x.shape, axis)
     y = reshape(transpose(x, (*reduced, *left)), (n, *rest))
@@ -220,6 +230,7 @@ def var(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     >>> tr.var(tr.Tensor([1.0, 3.0])).item()
     1.0
     """
+    x = with_shape(x)
     n = count(x.shape, axis)
     y: Tensor = mean(square(x - mean(x, axis, keepdims=True)), axis, keepdims)
     if not ddof:
@@ -235,26 +246,32 @@ def std(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     >>> tr.std(tr.Tensor([1.0, 1.0, 7.0, 7.0])).item()
     3.0
     """
+    x = with_shape(x)
     n = count(x.shape, axis)
     y: Tensor = norm(x - mean(x, axis, keepdims=True), axis, keepdims)
     return y * (1 / math.sqrt(n - ddof) if n > ddof else math.nan)
 
 
+def reduced_axes(axis: Axes, ndim: int) -> tuple[int, ...]:
+    """`axis` as `axes_of` has it; 0 and -1 of a 0-d array mean its one element, as in NumPy."""
+    return () if ndim == 0 and axis in (0, -1) else axes_of(axis, ndim)
+
+
 def kept_shape(shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:
     """`shape` reduced over `axis` with `keepdims`."""
-    reduced = axes_of(axis, len(shape))
+    reduced = reduced_axes(axis, len(shape))
     return tuple(1 if i in reduced else n for i, n in enumerate(shape))
 
 
 def left_shape(shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:
     """`shape` reduced over `axis` without `keepdims`."""
-    reduced = axes_of(axis, len(shape))
+    reduced = reduced_axes(axis, len(shape))
     return tuple(n for i, n in enumerate(shape) if i not in reduced)
 
 
 def count(shape: tuple[int, ...], axis: Axes) -> int:
     """How many elements of an array of `shape` one element of its reduction is made of."""
-    return math.prod(shape[i] for i in axes_of(axis, len(shape)))
+    return math.prod(shape[i] for i in reduced_axes(axis, len(shape)))
 
 
 def keep(g: Operand, shape: tuple[int, ...], axis: Axes) -> Tensor:

@@ -235,6 +235,7 @@ def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Tens
     >>> [piece.shape for piece in tr.split(tr.zeros(5, 2), [1, 3])]
     [(1, 2), (2, 2), (2, 2)]
     """
+    x = with_shape(x)
     (axis,) = axes_of(axis, x.ndim)
     cuts = sections if isinstance(sections, int) else tuple(map(operator.index, sections))
     return [slice_(x, index=index) for index in _pieces(x.shape, cuts, axis)]
@@ -260,6 +261,11 @@ def _pieces(
 def slice_(x: Array, index: tuple[Any, ...]) -> Array:
     """`x[index]` for integers and slices, `...` among them, so that NumPy answers no scalar."""
     return x[index]
+
+
+def with_shape(x: Operand) -> Any:
+    """`x` itself, or, where it is a list or a number, an array of it."""
+    return x if type(x) is Tensor or hasattr(x, "dtype") else backend.asarray(x)
 
 
 def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
