@@ -20,7 +20,7 @@ import tinygrad_rnn as tr
 from examples.common.experiment import Experiment, experiment
 from examples.common.plots import draw_text
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import Streams, Vocabulary, default_text, passage, read_text, split_held_out
+from tinygrad_rnn.data import Ids, Streams, Vocabulary, default_text, passage, read_text, split_held_out
 from tinygrad_rnn.decoding import beam_search, generate, one_step
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.language.baselines import NGram, measure_baselines
@@ -63,8 +63,7 @@ def main(run: Experiment) -> None:
     fit = run.fit("LSTM", model, loss, evaluate, lr=8e-3 if run.quick else 4e-3, unit="chars")
     bits = {f"LSTM, {model.config.hidden} hidden units": bits_per_char(model, passage(before, test, batch=32))}
     network = next(iter(bits))
-    bits |= {f"{n}-gram": NGram.fit(before, n, len(vocabulary)).bits(before, test) for n in (2, 5)}
-    bits |= {baseline.name: baseline.bits_per_char for baseline in measure_baselines(vocabulary, before, test)}
+    bits |= simple_methods(vocabulary, before, test)
     ranking = sorted(bits, key=bits.get)
     rows = [[name, f"{bits[name]:.3f}"] for name in ranking]
     run.table("Bits per character of the test", ["", "bits"], rows, best=ranking.index(network))
@@ -73,10 +72,10 @@ def main(run: Experiment) -> None:
     against = "3-gram" if run.quick else "5-gram"
     run.expect(f"bits per character less than the {against}", bits[against] - bits[network], at_least=0.05)
 
-    caption = "Bits per character while learning, and what n-grams and lzma need for the test."
+    caption = "Bits per character of the part to choose by, while learning, and what n-grams and lzma need for it."
     records = [{**record, "bits_per_char": record["loss"] / math.log(2)} for record in fit.records]
     with run.picture("learning.png", caption, (9, 5)) as figure:
-        draw_loss(figure, records, title=network, lines={n: b for n, b in bits.items() if n != network})
+        draw_loss(figure, records, title=network, lines=simple_methods(vocabulary, train, choose))
     prompt = "The " if set("The ") <= set(vocabulary.characters) else text[: text.find(" ") + 1] or text[:1]
     samples = write(run, model, vocabulary, prompt, WRITTEN // 3 if run.quick else WRITTEN)
     rows, known = [], set(vocabulary.decode(before).split())
@@ -91,6 +90,12 @@ def main(run: Experiment) -> None:
     ratio = costs["beam of 5"].mean() / costs["temperature 1"].mean()
     run.expect("bits per character of the beam's text over those at temperature 1", ratio, at_most=0.6)
     draw_samples(run, prompt, samples, costs)
+
+
+def simple_methods(vocabulary: Vocabulary, train: Ids, text: Ids) -> dict[str, float]:
+    """The bits per character that n-gram models of `train`, and lzma, need for the `text` after it."""
+    bits = {f"{n}-gram": NGram.fit(train, n, len(vocabulary)).bits(train, text) for n in (2, 5)}
+    return bits | {baseline.name: baseline.bits_per_char for baseline in measure_baselines(vocabulary, train, text)}
 
 
 def write(run: Experiment, model: nn.Module, vocabulary: Vocabulary, prompt: str, length: int) -> dict[str, str]:

@@ -21,7 +21,7 @@ import numpy as np
 import tinygrad_rnn as tr
 from examples.common.baselines import simple_forecasts
 from examples.common.experiment import Experiment, experiment
-from examples.common.plots import BLUE, GREEN, GREY, INK, ORANGE, draw_curves
+from examples.common.plots import CELLS, GREY, INK, ORANGE, draw_curves, tones
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import read_csv, split_in_time
 from tinygrad_rnn.errors import InputError
@@ -175,24 +175,24 @@ def draw(run: Experiment, s: Series, forecasts: dict[str, np.ndarray], errors: d
     """One step ahead over the whole test, many steps ahead from four origins, and the error by the steps ahead."""
     caption = f"{s.name}: forecasts one step ahead, many steps ahead from four origins, and how the error grows."
     with run.picture(f"{s.name.replace(' ', '-')}.png", caption, (9, 6.4)) as figure:
-        grid, q, t = figure.add_gridspec(2, 5), forecasts["GRU"], s.test
+        grid, q, t, own = figure.add_gridspec(2, 5), forecasts["GRU"], s.test, CELLS["GRU"]
         top = figure.add_subplot(grid[0, :], title="one step ahead")
-        band = {"color": BLUE, "alpha": 0.25, "linewidth": 0}
+        band = {"color": own, "alpha": 0.25, "linewidth": 0}
         top.fill_between(s.times[t], q[t - 1, 0, 0], q[t - 1, 0, 2], **band, label="GRU, 80 %")
-        top.plot(s.times[t], q[t - 1, 0, 1], color=BLUE, linewidth=1.2, label="GRU, median")
+        top.plot(s.times[t], q[t - 1, 0, 1], color=own, linewidth=1.2, label="GRU, median")
         fans = figure.add_subplot(grid[1, :3], title=f"1 to {s.season} steps ahead")
         for origin in np.linspace(t[0], t[-1] - s.season, 4).astype(int):
             at = s.times[s.ahead[origin]]
             fans.fill_between(at, q[origin, :, 0], q[origin, :, 2], **band)
-            fans.plot(at, q[origin, :, 1], color=BLUE, linewidth=1.2)
-            fans.plot(s.times[origin], s.values[origin], "o", color=BLUE, markersize=4)
+            fans.plot(at, q[origin, :, 1], color=own, linewidth=1.2)
+            fans.plot(s.times[origin], s.values[origin], "o", color=own, markersize=4)
         for axes in (top, fans):
             axes.plot(s.times[t], s.values[t], ".-", color=INK, linewidth=0.7, markersize=3, label="observed")
             axes.set_ylabel(s.name)
         top.legend(frameon=False, ncols=3, loc="upper left")
         right = figure.add_subplot(grid[1, 3:], title="mean absolute error", xlabel="steps ahead", ylim=(0, None))
         curves = {name: (range(1, s.season + 1), values) for name, values in errors.items()}
-        draw_curves(right, curves, (GREY, GREEN, ORANGE, BLUE))
+        draw_curves(right, curves, (*tones(GREY, 2), ORANGE, own))
         right.set_ylim(0, 1.45 * max(map(max, errors.values())))
         right.legend(frameon=False, fontsize=8, loc="upper left")
 

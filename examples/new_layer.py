@@ -17,7 +17,7 @@ import numpy as np
 
 import tinygrad_rnn as tr
 from examples.common.experiment import Experiment, experiment
-from examples.common.plots import BLUE, GREEN, GREY, INK, ORANGE, draw_curves
+from examples.common.plots import CELLS, INK, ORANGE, draw_curves
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import last_values
 from tinygrad_rnn.testing import LawError, check_op, check_recurrent
@@ -194,9 +194,9 @@ def draw(run: Experiment, x: np.ndarray, ago: np.ndarray, read: dict[str, np.nda
         left = fig.add_subplot(1, 2, 1, xlabel="step", ylabel="steps since the last pulse")
         right = fig.add_subplot(1, 2, 2, xlabel="true steps since the last pulse", ylabel="mean error in steps")
         left.step(steps, ago[:, 0], where="mid", color=INK, linewidth=1, label="steps since a pulse")
-        left.plot(np.flatnonzero(x[:, 0, 0]), np.zeros(int(x[:, 0].sum())), "^", color=GREEN, label="pulse")
-        draw_curves(left, {name: (steps, read[name][:, 0]) for name in own}, (BLUE, ORANGE))
-        draw_curves(right, {name: (times, error) for name, error in off.items()}, (GREY, BLUE, INK, ORANGE))
+        left.plot(np.flatnonzero(x[:, 0, 0]), np.zeros(int(x[:, 0].sum())), "^", color=ORANGE, label="pulse")
+        draw_curves(left, {name: (steps, read[name][:, 0]) for name in own}, map(CELLS.get, own))
+        draw_curves(right, {name: (times, error) for name, error in off.items()}, map(CELLS.get, off))
         for axes in (left, right):
             axes.legend(frameon=False)
 

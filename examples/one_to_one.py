@@ -18,7 +18,7 @@ import numpy as np
 
 import tinygrad_rnn as tr
 from examples.common.experiment import Experiment, experiment
-from examples.common.plots import BLUE, GREY, INK, ORANGE, draw_curves
+from examples.common.plots import CELLS, GREY, INK, ORANGE, draw_curves
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import Batches, split_at_random
 from tinygrad_rnn.nn import functional as F
@@ -150,9 +150,8 @@ def draw(run: Experiment, heights: dict[str, np.ndarray], trained: tuple[int, ..
     caption = "Accuracy by where the digit stands; shaded: the heights of training. Below: one digit at each height."
     with run.picture("heights.png", caption, (9, 5.5)) as fig:
         curves, row = fig.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-        draw_curves(
-            curves, {name: (range(len(y)), y) for name, y in heights.items()}, (GREY, BLUE), marker="o", linewidth=2
-        )
+        by_height = {name: (range(len(y)), y) for name, y in heights.items()}
+        draw_curves(curves, by_height, (GREY, CELLS["RNN"]), marker="o", linewidth=2)
         curves.axvspan(trained[0] - 0.5, trained[-1] + 0.5, color=ORANGE, alpha=0.15, label="seen in training")
         curves.axhline(10, color=INK, linestyle=":", label="guessing")
         curves.set(ylabel="accuracy on test digits, %", ylim=(0, 102))

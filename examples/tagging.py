@@ -22,7 +22,7 @@ import numpy as np
 import tinygrad_rnn as tr
 from examples.common.baselines import most_frequent
 from examples.common.experiment import Experiment, experiment
-from examples.common.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, draw_curves, draw_text
+from examples.common.plots import BLUE, CELLS, GREEN, GREY, INK, ORANGE, PURPLE, draw_curves, draw_text, tones
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import Tokens, read_text
 from tinygrad_rnn.errors import InputError
@@ -176,7 +176,7 @@ def draw_where(run: Experiment, tags: np.ndarray, right: dict[str, np.ndarray]) 
             here = [(tags == TAGS.index(tag)) & (place == n) for n in range(6)]
             share = lambda ok, here=here: [100 * ok[at].mean() if at.any() else np.nan for at in here]
             curves = {name: (range(1, 7), share(right[name])) for name in ("forward", "both ways")}
-            draw_curves(axes, curves, (ORANGE, BLUE), marker="o", clip_on=False)
+            draw_curves(axes, curves, tones(CELLS["LSTM"], 2), marker="o", clip_on=False)
             axes.grid(axis="y", color="#e5e5e5")
         figure.axes[0].set(ylabel="tagged right, in %", ylim=(None, 100))
         figure.axes[0].legend(loc="lower right", frameon=False)

@@ -22,7 +22,7 @@ import numpy as np
 import tinygrad_rnn as tr
 from examples.common.dates import FORMATS, LANGUAGES, dates
 from examples.common.experiment import Experiment, Fit, experiment
-from examples.common.plots import BLUE, GREY, ORANGE, draw_curves, draw_weights
+from examples.common.plots import CELLS, draw_curves, draw_weights, tones
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import Batches, Tokens, pad_sequences, read_parts, read_tsv, split_at_random, words
 from tinygrad_rnn.data.tokens import BEGIN, END, PAD, UNKNOWN
@@ -196,7 +196,7 @@ def draw_learning(run: Experiment, fits: dict[str, Fit]) -> None:
         curves = {name: fit.curve("held_out_loss" if run.data else "right") for name, fit in fits.items()}
         axes = fig.add_subplot(xlabel="training step")
         axes.set_ylabel("held-out loss, nats per token" if run.data else "held-out dates written right, %")
-        draw_curves(axes, curves, (GREY, ORANGE, BLUE), marker="o", markersize=4)
+        draw_curves(axes, curves, tones(CELLS["GRU"], 3), marker="o", markersize=4)
         axes.grid(axis="y", color="#ececec")
         axes.legend(frameon=False)
 

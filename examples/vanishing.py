@@ -19,7 +19,7 @@ import numpy as np
 
 import tinygrad_rnn as tr
 from examples.common.experiment import Experiment, experiment
-from examples.common.plots import BLUE, GREEN, GREY, INK, ORANGE, draw_curves
+from examples.common.plots import CELLS, GREY, INK, draw_curves, tones
 from tinygrad_rnn import nn
 from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.optim import SGD, clip_grad_norm_
@@ -29,9 +29,7 @@ T, B, H = 200, 16, 32
 SCALES = (0.5, 1.0, 2.0)
 SLOPE = {"sigmoid": 0.25, "tanh": 1.0, "relu": 1.0}  # the largest value of f'
 SHOWN = {"sigmoid": "sigmoid RNN", "tanh": "tanh RNN", "relu": "ReLU RNN", "LSTM": "LSTM", "GRU": "GRU"}
-COLOURS = (GREY, ORANGE, GREEN, BLUE, INK)
 AXES = {"yscale": "log", "xlim": (0, T), "xlabel": "steps back from the end"}
-SHADES = ("#ced9ed", "#9db7db", "#6c95c8", BLUE)
 
 
 def gradients(run: Experiment, cell: str, scale: float, gate: float = 0.0) -> np.ndarray:
@@ -167,9 +165,10 @@ def draw_scales(run: Experiment, back: np.ndarray, curves: dict, bounds: dict) -
     shown = {"bound for sigmoid": "sigmoid", "bound for tanh, ReLU": "tanh"}
     with run.picture("gradients.png", caption, (10, 4.6)) as fig:
         for axes, scale in zip(fig.subplots(1, 3), SCALES, strict=True):
-            draw_curves(axes, {name: (back, curves[cell, scale]) for cell, name in SHOWN.items()}, COLOURS)
+            here = {name: (back, curves[cell, scale]) for cell, name in SHOWN.items()}
+            draw_curves(axes, here, map(CELLS.get, here))
             allowed = {name: (back, bounds[cell, scale]) for name, cell in shown.items()}
-            draw_curves(axes, allowed, COLOURS[:2], linestyle=":")
+            draw_curves(axes, allowed, (CELLS["sigmoid RNN"], CELLS["tanh RNN"]), linestyle=":")
             axes.set(title=f"‖W‖ = {scale:g}", ylim=(1e-30, 1e15), **AXES)
         fig.axes[0].set_ylabel("|dL/dh$_t$|")
         fig.axes[0].legend(frameon=False, loc="upper right")
@@ -181,7 +180,7 @@ def draw_gates(run: Experiment, back: np.ndarray, gates: dict, tanh: np.ndarray)
     with run.picture("gates.png", caption, (10, 4.6)) as fig:
         for axes, (cell, gate) in zip(fig.subplots(1, 2), (("LSTM", "forget"), ("GRU", "update")), strict=True):
             own = {f"bias {bias:.3g}": (back, curve) for (name, bias), curve in gates.items() if name == cell}
-            draw_curves(axes, {**own, "tanh RNN": (back, tanh)}, (*SHADES, ORANGE))
+            draw_curves(axes, {**own, "tanh RNN": (back, tanh)}, (*tones(CELLS[cell], len(own)), CELLS["tanh RNN"]))
             axes.set(title=f"{cell}: bias of the {gate} gate", ylim=(1e-30, 10), **AXES)
             axes.legend(frameon=False, loc="lower left")
         fig.axes[0].set_ylabel("|dL/dh$_t$|")
@@ -196,8 +195,8 @@ def draw_clipping(run: Experiment, runs: dict) -> None:
         right = fig.add_subplot(1, 2, 2, xlabel="training step", ylabel="gradient norm before clipping", yscale="log")
         for k, axes in enumerate((left, right)):
             curves = {name: (range(len(runs[key][k])), runs[key][k]) for name, key in names.items()}
-            draw_curves(axes, curves, (ORANGE, BLUE))
-        left.axhline(math.log(2), color=GREY, linestyle="--", linewidth=1, label="always “perhaps”")
+            draw_curves(axes, curves, (GREY, CELLS["ReLU RNN"]))
+        left.axhline(math.log(2), color=INK, linestyle="--", linewidth=1, label="always “perhaps”")
         left.legend(frameon=False)
 
 

@@ -17,8 +17,29 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, PURPLE, GREY, INK = "#3b6fb6", "#d9622b", "#4a9a5b", "#9a4fb0", "#8a8a8a", "#222222"
 
+CELLS = {
+    "RNN": GREEN,
+    "sigmoid RNN": "#a5cdad",
+    "tanh RNN": GREEN,
+    "ReLU RNN": "#1f5a2d",
+    "LSTM": BLUE,
+    "peephole LSTM": "#2aa5b8",
+    "GRU": PURPLE,
+    "layer-normalised GRU": "#d977b5",
+}
+"""The colour of each cell, in every picture. Orange, grey and ink are of no cell: marks, baselines and the truth."""
 
 Curve = tuple[npt.ArrayLike, npt.ArrayLike]
+
+
+def tones(colour: str, count: int) -> list[str]:
+    """`count` tones of a colour "#rrggbb", from pale to itself: for what one cell does in several ways.
+
+    >>> tones("#3b6fb6", 2)
+    ['#9db7db', '#3b6fb6']
+    """
+    channels = [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
+    return ["#" + "".join(f"{255 - (255 - c) * k // count:02x}" for c in channels) for k in range(1, count + 1)]
 
 
 def draw_curves(axes: Axes, curves: Mapping[str, Curve], colours: Iterable[str], **style: Any) -> None:
@@ -29,9 +50,9 @@ def draw_curves(axes: Axes, curves: Mapping[str, Curve], colours: Iterable[str],
 
         >>> from matplotlib.figure import Figure
         >>> axes = Figure().subplots()
-        >>> draw_curves(axes, {"LSTM": ([1, 2], [0.5, 0.1]), "GRU": ([1, 2], [0.4, 0.2])}, (BLUE, ORANGE))
+        >>> draw_curves(axes, {"LSTM": ([1, 2], [0.5, 0.1]), "mean": ([1, 2], [0.6, 0.6])}, (CELLS["LSTM"], GREY))
         >>> [(line.get_label(), line.get_color()) for line in axes.lines]
-        [('LSTM', '#3b6fb6'), ('GRU', '#d9622b')]
+        [('LSTM', '#3b6fb6'), ('mean', '#8a8a8a')]
     """
     for (name, (x, y)), colour in zip(curves.items(), colours, strict=True):
         axes.plot(np.asarray(x), np.asarray(y), color=colour, label=name, **style)

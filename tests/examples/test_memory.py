@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from examples.memory import LETTERS, REMEMBER, adding, copying, guessing
+from examples import memory
+from examples.common.experiment import experiment
+from examples.memory import LETTERS, REMEMBER, adding, copying, remembering_nothing
 
 
 @pytest.mark.parametrize("T", [2, 3, 50])
@@ -18,7 +22,7 @@ def test_adding_marks_one_number_in_each_half(T: int) -> None:
     assert marked[T // 2 :].sum(0).tolist() == [1] * 2000
     np.testing.assert_allclose(y, np.where(marked, x[..., 0], 0).sum(0), rtol=1e-6)
     # Always answering the mean: the variance of the sum of two uniform numbers, within four standard errors.
-    assert abs(np.mean((y - 1) ** 2) - guessing("adding", T)) < 4 * np.std((y - 1) ** 2) / math.sqrt(2000)
+    assert abs(remembering_nothing("adding", y) - 1 / 6) < 4 * np.std((y - 1) ** 2) / math.sqrt(2000)
 
 
 @pytest.mark.parametrize("wait", [1, 10, 30])
@@ -34,6 +38,17 @@ def test_copying_asks_for_the_letters_after_the_signal(wait: int) -> None:
     assert (ids[T - REMEMBER :] == LETTERS).all()  # and nothing helps while answering
 
 
-def test_guessing_is_what_uniform_letters_cost() -> None:
-    assert guessing("copy", 10) == pytest.approx(10 * math.log(8) / 30)
-    assert guessing("adding", 50) == pytest.approx(0.1667, abs=1e-4)
+def test_remembering_nothing_is_measured_on_the_same_sequences() -> None:
+    assert remembering_nothing("copy", np.zeros((30, 5))) == pytest.approx(10 * math.log(8) / 30)
+    assert remembering_nothing("adding", np.array([1.0, 1.0])) == 0
+    assert remembering_nothing("adding", np.array([0.5, 2.0])) == pytest.approx((0.25 + 1) / 2)
+
+
+def test_a_few_steps(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    argv = ["--quick", "--steps", "2", "--out", str(tmp_path)]
+    assert experiment(memory.main, steps=2, quick=2, argv=argv) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    (_, nothing, rnn, _), *_ = (table["rows"][0] for table in results["tables"])
+    note = next(note for note in results["notes"] if note.startswith("adding, the RNN's loss over"))
+    assert f"{float(rnn) / float(nothing):.2f} at 50" in note
