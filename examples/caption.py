@@ -23,15 +23,15 @@ import tinygrad_rnn as tr
 from examples.common.experiment import Experiment, experiment
 from examples.common.plots import INK, ORANGE, draw_picture
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import Tokens, pad_sequences, split_at_random
-from tinygrad_rnn.data.tokens import BEGIN, END, PAD
+from tinygrad_rnn.data import WordVocabulary, pad_sequences, split_at_random
+from tinygrad_rnn.data.vocabularies import BEGIN, END, PAD
 from tinygrad_rnn.decoding import greedy_search, one_step
 from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.training import error_rate
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 HEIGHT, WIDTH = 14, 36
-TOKENS = Tokens((PAD, BEGIN, END, *WORDS))
+TOKENS = WordVocabulary((PAD, BEGIN, END, *WORDS))
 
 
 class Captioner(nn.Module):

@@ -23,7 +23,7 @@ from examples.common.experiment import Experiment, Fit, experiment
 from examples.common.plots import BLUE, GREY, INK, ORANGE
 from examples.common.reviews import KINDS, reviews
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import Batches, Labelled, Tokens, pad_sequences, read_labelled, read_parts, words
+from tinygrad_rnn.data import Batches, Labelled, WordVocabulary, pad_sequences, read_labelled, read_parts, words
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.training import accuracy
@@ -88,7 +88,7 @@ def favour(model: nn.Module, ids: list[np.ndarray]) -> np.ndarray:
 
 def main(run: Experiment) -> None:
     (train, choose, test), kinds, names = sentences(run)
-    vocabulary = Tokens.of(map(words, train.texts), min_count=1 if len(train.texts) < 10_000 else 2)
+    vocabulary = WordVocabulary.of(map(words, train.texts), min_count=1 if len(train.texts) < 10_000 else 2)
     encode = lambda texts: [vocabulary.encode(words(text)) for text in texts]
     ids, held_out = encode(train.texts), encode(choose.texts)
     batches = Batches([len(x) for x in ids], 32, seed=run.seed)

@@ -24,7 +24,7 @@ from examples.common.baselines import most_frequent
 from examples.common.experiment import Experiment, experiment
 from examples.common.plots import BLUE, CELLS, GREEN, GREY, INK, ORANGE, PURPLE, draw_curves, draw_text, tones
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import Tokens, read_text
+from tinygrad_rnn.data import WordVocabulary, read_text
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.training import accuracy
@@ -114,7 +114,7 @@ def main(run: Experiment) -> None:
     limits = None, 20_000 if run.quick else 60_000, 40_000 if run.quick else None  # the rest takes long to measure
     texts = ["".join(text for text, _ in part)[:n] for part, n in zip(parts, limits, strict=True)]
     tags = [np.concatenate([labels for _, labels in part])[:n] for part, n in zip(parts, limits, strict=True)]
-    vocabulary = Tokens.of(texts[0], min_count=5)
+    vocabulary = WordVocabulary.of(texts[0], min_count=5)
     ids = [vocabulary.encode(text) for text in texts]
     shown = [np.array([not c.isspace() for c in text]) for text in texts]  # what is measured: what can be seen
 

@@ -24,8 +24,8 @@ from examples.common.dates import FORMATS, LANGUAGES, dates
 from examples.common.experiment import Experiment, Fit, experiment
 from examples.common.plots import CELLS, draw_curves, draw_weights, tones
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import Batches, Tokens, pad_sequences, read_parts, read_tsv, split_at_random, words
-from tinygrad_rnn.data.tokens import BEGIN, END, PAD, UNKNOWN
+from tinygrad_rnn.data import Batches, WordVocabulary, pad_sequences, read_parts, read_tsv, split_at_random, words
+from tinygrad_rnn.data.vocabularies import BEGIN, END, PAD, UNKNOWN
 from tinygrad_rnn.decoding import beam_search, greedy_search, one_step
 from tinygrad_rnn.nn import functional as F
 
@@ -96,8 +96,8 @@ def main(run: Experiment) -> None:
     train, validation, test = pairs_of(run)
     size, dropout, lr = (256, 0.3, 1e-3) if run.data else (64, 0.0, 4e-3)
     rare = 2 if run.data else 1  # words that occur once are unknown
-    read = Tokens.of((source for source, _ in train), min_count=rare)
-    write = Tokens.of((target for _, target in train), min_count=rare, special=(PAD, UNKNOWN, BEGIN, END))
+    read = WordVocabulary.of((source for source, _ in train), min_count=rare)
+    write = WordVocabulary.of((target for _, target in train), min_count=rare, special=(PAD, UNKNOWN, BEGIN, END))
     ends = {"begin": write[BEGIN], "end": write[END], "length": 2 + max(len(target) for _, target in train)}
     batches = Batches([len(source) for source, _ in train], 64, seed=run.seed)
 
@@ -149,6 +149,13 @@ def main(run: Experiment) -> None:
     what = "BLEU of lower-cased words" if run.data else "Dates that are right in all ten characters, in %"
     columns = ["attention", "parameters", "greedy", f"first {len(few)}", "beam of 5", "seconds"]
     run.table(f"{what}: {len(test):,} that it has never seen", columns, table)
+    claim(run, right)
+    draw_attention(run, models["additive"][0], test, arrays)
+    draw_learning(run, {f"{kind} attention": fit for kind, (_, fit) in models.items()})
+
+
+def claim(run: Experiment, right: dict[str, float]) -> None:
+    """What is expected of attention, and what it is worth, of a hundred answers."""
     both = ["additive", "dot"]
     for kind in [max(both, key=right.__getitem__)] if run.quick else both:  # a glance may be too short for one of them
         run.expect(f"{kind} attention: exact matches in %", right[kind], at_least=70 if run.quick else 98)
@@ -157,8 +164,6 @@ def main(run: Experiment) -> None:
         f"Without attention {right['no']:.1f} after as many steps, with it {max(right.values()):.1f}: one vector must "
         "carry all that was read, and the decoder has to unpack it."
     )
-    draw_attention(run, models["additive"][0], test, arrays)
-    draw_learning(run, {f"{kind} attention": fit for kind, (_, fit) in models.items()})
 
 
 def exact(answers: list[list[str]], pairs: Pairs) -> float:

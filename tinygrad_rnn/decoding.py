@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.data.text import Vocabulary
+from tinygrad_rnn.data.vocabularies import Vocabulary
 from tinygrad_rnn.errors import InputError, ShapeError
 from tinygrad_rnn.nn.ctc import check_counts
 from tinygrad_rnn.tensor.backend import to_host

@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_rnn.data.batches import last_values
-from tinygrad_rnn.data.text import Ids
-from tinygrad_rnn.data.tokens import words
+from tinygrad_rnn.data.vocabularies import Ids, words
 from tinygrad_rnn.errors import InputError, ShapeError
-from tinygrad_rnn.language.baselines import _find, _windows
 
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -40,7 +38,8 @@ def most_frequent(train: Ids, tags: npt.ArrayLike, ids: Ids, before: int = 0, af
 
     def neighbours(x: Ids, b: int, a: int) -> Codes:
         """Each id with `b` before it and `a` after it, as one number."""
-        return _windows(np.pad(x.astype(np.int64), (b, a)), b + 1 + a, size)
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(x.astype(np.int64), (b, a)), b + 1 + a)
+        return np.asarray(windows @ size ** np.arange(b + 1 + a, dtype=np.int64))
 
     guess = np.zeros(len(ids), np.int64)
     for width in range(max(before, after) + 1):
@@ -48,8 +47,9 @@ def most_frequent(train: Ids, tags: npt.ArrayLike, ids: Ids, before: int = 0, af
         seen, counts = np.unique(neighbours(train, b, a) * count + known, return_counts=True)
         seen = seen[np.lexsort((counts, seen // count))][::-1]  # of equal neighbours, the most frequent tag first
         keys, first = np.unique(seen // count, return_index=True)
-        at, hit = _find(keys, neighbours(ids, b, a))
-        guess = np.where(hit, seen[first][at] % count, guess)
+        wanted = neighbours(ids, b, a)
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        guess = np.where(keys[at] == wanted, seen[first][at] % count, guess)
     return guess
 
 

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tinygrad_rnn.data.sound import shape_spectrum
-from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.errors import InputError, ShapeError
 
 RATE = 8000
 """Samples in a second."""
@@ -123,3 +122,30 @@ def speak(words: Sequence[str], voice: Voice, rng: np.random.Generator) -> Utter
     sound += shape_spectrum(rng.normal(size=size), hiss)
     sound = 0.5 * sound / np.abs(sound).max() + 0.3 * voice.background * rng.normal(size=size)
     return Utterance(sound, list(words), (steps.cumsum()[last] * _HOP / RATE).tolist())
+
+
+def shape_spectrum(samples: npt.ArrayLike, gains: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The samples (N,) with the spectrum of each moment multiplied by that moment's `gains` (T, size // 2 + 1), (N,).
+
+    Row t of `gains`, one for each frequency from 0 to half the rate, is what holds around sample t * size / 2; between
+    two rows one fades into the other. Gains of 1 return the samples. Raises ShapeError unless size is even and there
+    are T = 1 + ⌈N / (size / 2)⌉ rows.
+
+        >>> noise = np.random.default_rng(0).normal(size=1000)
+        >>> np.allclose(shape_spectrum(noise, np.ones((9, 129))), noise)
+        True
+    """
+    x, g = np.asarray(samples, np.float64), np.asarray(gains, np.float64)
+    hop = (g.shape[-1] if g.ndim else 1) - 1
+    size, rows = 2 * hop, 1 + -(-len(x) // hop) if hop else 0
+    if hop < 1 or g.shape != (rows, hop + 1):
+        raise ShapeError(f"shape_spectrum: {len(x)} samples need gains ({rows}, {hop + 1}), got {g.shape}")
+    padded = np.pad(x, (hop, rows * hop - len(x)))
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)  # copies half a window apart add up to 1
+    pieces = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
+    shaped = np.fft.irfft(np.fft.rfft(pieces * hann) * g, size)
+    out = np.zeros(len(padded))
+    for half in (0, 1):  # every second piece, side by side without overlap
+        part = shaped[half::2].reshape(-1)
+        out[half * hop :][: len(part)] += part
+    return out[hop : hop + len(x)]

@@ -1,4 +1,4 @@
-"""Texts and vocabularies: what is read comes back, and what cannot be read is said in one line."""
+"""Texts: what is read comes back, and what cannot be read is said in one line."""
 
 from __future__ import annotations
 
@@ -10,42 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_rnn.data import Vocabulary, default_text, read_text, read_texts, split_held_out
+from tinygrad_rnn.data import default_text, read_text, read_texts, split_held_out
 from tinygrad_rnn.errors import InputError
-
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
-
-
-@given(TEXTS)
-def test_decode_undoes_encode(text: str) -> None:
-    vocabulary = Vocabulary.of(text)
-    ids = vocabulary.encode(text)
-    assert ids.dtype == np.int32 and ids.shape == (len(text),)
-    assert vocabulary.decode(ids) == text
-    assert list(vocabulary.characters) == sorted(set(text))
-
-
-@given(TEXTS, TEXTS)
-def test_an_unseen_character_is_named_with_its_place(known: str, text: str) -> None:
-    vocabulary = Vocabulary.of(known)
-    unseen = [i for i, c in enumerate(text) if c not in known]
-    if not unseen:
-        assert vocabulary.decode(vocabulary.encode(text)) == text
-        return
-    with pytest.raises(InputError) as error:
-        vocabulary.encode(text)
-    assert repr(text[unseen[0]]) in str(error.value) and f"position {unseen[0]} " in str(error.value)
-
-
-def test_empty_texts_and_bad_ids() -> None:
-    vocabulary = Vocabulary("abc")
-    assert vocabulary.encode("").tolist() == [] and vocabulary.decode([]) == "" and len(vocabulary) == 3
-    for ids in ([3], [-1], [0, 99]):
-        with pytest.raises(IndexError):
-            vocabulary.decode(ids)
-    for characters in ("", "ba", "aa"):
-        with pytest.raises(InputError):
-            Vocabulary(characters)
 
 
 def test_the_default_text_is_the_documentation() -> None:

@@ -1,6 +1,4 @@
-"""The n-gram models against a slow reading of their definition, and as probability distributions; the simple methods
-for tags, sentences, sounds and series.
-"""
+"""The n-gram models against a slow reading of their definition, and as probability distributions; lzma."""
 
 from __future__ import annotations
 
@@ -11,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples.common.baselines import bag_of_words, join_templates, most_frequent, simple_forecasts
 from tinygrad_rnn.data import Vocabulary, default_text, split_held_out
-from tinygrad_rnn.errors import InputError, ShapeError
+from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.language.baselines import NGram, lzma_bits, measure_baselines
 
 IDS = st.lists(st.integers(0, 3), min_size=4, max_size=40).map(lambda x: np.array(x, dtype=np.int32))
@@ -110,85 +107,3 @@ def test_a_huge_or_a_tiny_text_is_not_compared() -> None:
         "lzma",
         "lzma + training part",
     ]
-
-
-def test_the_most_frequent_tag_falls_back_to_fewer_neighbours() -> None:
-    train, tags = np.array([1, 2, 1, 3, 1, 3]), np.array([0, 1, 2, 3, 2, 3])
-    # 3 after 1 is a 3; 2 after 3 was never seen, 2 alone is a 1; the last id that is known alone is a 2
-    assert most_frequent(train, tags, np.array([1, 3, 2, 1]), before=1).tolist() == [0, 3, 1, 2]
-    assert most_frequent(train, tags, np.array([1, 9]), before=1).tolist() == [0, 0]  # 9 was never seen
-
-
-@given(st.integers(0, 10**6), st.integers(0, 2), st.integers(0, 2))
-def test_the_most_frequent_tag_is_that_of_a_dictionary(seed: int, before: int, after: int) -> None:
-    rng = np.random.default_rng(seed)
-    train, ids = rng.integers(1, 4, 40), rng.integers(1, 5, 20)
-    tags = rng.permutation(40)  # all different: with equal neighbours, each is as frequent; the largest counts
-
-    def around(x: np.ndarray, i: int, b: int, a: int) -> tuple[int, ...]:
-        return tuple(int(x[k]) if 0 <= k < len(x) else 0 for k in range(i - b, i + a + 1))
-
-    for i, found in enumerate(most_frequent(train, tags, ids, before, after).tolist()):
-        expected = 0
-        for width in range(max(before, after) + 1):
-            b, a = min(width, before), min(width, after)
-            same = [tags[k] for k in range(40) if around(train, k, b, a) == around(ids, i, b, a)]
-            expected = max(same, default=expected)
-        assert found == expected
-
-
-def test_what_has_no_most_frequent_tag() -> None:
-    ids = np.arange(5)
-    with pytest.raises(ShapeError, match=r"\(5,\) and \(4,\)"):
-        most_frequent(ids, ids[:4], ids)
-    with pytest.raises(InputError, match="5 different ids are too many for 20 neighbours before and 20 after"):
-        most_frequent(ids, ids, ids, 20, 20)
-
-
-def test_a_bag_of_words_knows_words_and_of_their_order_only_pairs() -> None:
-    pytest.importorskip("sklearn")
-    texts = [f"{a} but {b}" for a, b in (("good", "bad"), ("bad", "good"))] * 20
-    labels = np.array([0, 1] * 20)
-    words, pairs = (
-        bag_of_words(texts, labels, (texts, labels), longest).predict(texts) == labels for longest in (1, 2)
-    )
-    assert words.mean() == 0.5 and pairs.all()
-
-
-@pytest.mark.parametrize("penalty", [0.0, 1.0])
-def test_templates_are_found_stretched_and_joined(penalty: float) -> None:
-    rng = np.random.default_rng(0)
-    templates = [(name, rng.normal(size=(length, 6))) for name, length in {"a": 4, "b": 1, "c": 7}.items()]
-    known = dict(templates)
-    for said in ("a", "b", "cab", "aacca"):
-        x = np.concatenate([np.repeat(known[name], rng.integers(1, 3), axis=0) for name in said])
-        assert join_templates(x + rng.normal(0, 0.01, x.shape), templates, penalty) == list(said)
-
-
-def test_templates_of_other_bands() -> None:
-    for templates in ([], [("a", np.zeros((3, 2)))]):
-        with pytest.raises(ShapeError, match=r"for a sound \(5, 4\)"):
-            join_templates(np.zeros((5, 4)), templates)
-
-
-def test_a_simple_forecast_knows_nothing_of_what_comes_after() -> None:
-    x, cut = np.random.default_rng(0).normal(size=100).cumsum(), 80
-    found, other = (simple_forecasts(y, 4, 60, [0.1, 0.5, 0.9]) for y in (x, np.r_[x[:cut], 3 * x[cut:]]))
-    assert list(found) == ["last value", "last season", "linear, 9 values"]
-    for name, q in found.items():
-        assert q.shape == (100, 4, 3)
-        np.testing.assert_allclose(q[:cut], other[name][:cut], err_msg=name)
-    np.testing.assert_array_equal(found["last value"][:, :, 1], np.repeat(x[:, None], 4, axis=1))
-    np.testing.assert_array_equal(found["last season"][10, :, 1], x[7:11])
-
-
-def test_the_quantiles_of_a_simple_forecast_hold() -> None:
-    x = np.random.default_rng(0).normal(size=2000).cumsum()
-    q = simple_forecasts(x, 2, 1000, [0.1, 0.5, 0.9])["linear, 9 values"]
-    inside = (q[1000:-1, 0, 0] <= x[1001:]) & (x[1001:] <= q[1000:-1, 0, 2])
-    assert 0.75 < inside.mean() < 0.85
-
-
-def test_a_series_that_is_too_short_to_forecast() -> None:
-    with pytest.raises(InputError, match="12 values are too few to learn from for 4 steps ahead and 9 values back"):
-        simple_forecasts(np.arange(20.0), 4, 12, [0.5])

@@ -20,7 +20,7 @@ from tinygrad_rnn.errors import CheckpointError, InputError, NonFiniteError, Tin
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tinygrad_rnn.data.text import Vocabulary
+    from tinygrad_rnn.data.vocabularies import Vocabulary
     from tinygrad_rnn.language.baselines import Baseline
     from tinygrad_rnn.language.corpus import Corpus
     from tinygrad_rnn.language.model import CharModel

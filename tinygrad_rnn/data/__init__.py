@@ -1,4 +1,4 @@
-"""Files as arrays, text as ids, examples as batches."""
+"""Read files as arrays, turn texts into ids, and put examples together in batches."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tinygrad_rnn.data.readers import (
     read_waveforms,
 )
 from tinygrad_rnn.data.sequences import Chunk, Passage, Streams, passage
-from tinygrad_rnn.data.sound import log_mel, mel_filters, shape_spectrum
-from tinygrad_rnn.data.text import Ids, Vocabulary, default_text, read_blocks, read_text, read_texts, split_held_out
-from tinygrad_rnn.data.tokens import BEGIN, END, PAD, UNKNOWN, Tokens, words
+from tinygrad_rnn.data.sound import log_mel, mel_filters
+from tinygrad_rnn.data.text import default_text, read_blocks, read_text, read_texts, split_held_out
+from tinygrad_rnn.data.vocabularies import BEGIN, END, PAD, UNKNOWN, Ids, Vocabulary, WordVocabulary, words
 
 __all__ = [
     "BEGIN",
@@ -32,13 +32,13 @@ __all__ = [
     "Labelled",
     "PAD",
     "Passage",
-    "Waveform",
     "SETS",
     "Streams",
     "Table",
-    "Tokens",
     "UNKNOWN",
     "Vocabulary",
+    "Waveform",
+    "WordVocabulary",
     "default_text",
     "fetch",
     "folds",
@@ -52,12 +52,11 @@ __all__ = [
     "read_idx",
     "read_labelled",
     "read_parts",
-    "read_waveforms",
     "read_text",
     "read_texts",
     "read_tsv",
     "read_wav",
-    "shape_spectrum",
+    "read_waveforms",
     "split_at_random",
     "split_held_out",
     "split_in_time",

@@ -257,7 +257,7 @@ def _download(data_set: DataSet, folder: Path, progress: bool, console: Console 
                     line = f"downloading {url} ({_bytes(file.size)}) into {folder}"
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
                 bar = _Bar(bars, bars.add_task(file.name, total=file.size)) if live else False
-                by_hand = f"put it into {folder} by hand and try again, or give its data with --data"
+                by_hand = f"put it into {folder} by hand and try again"
                 try:
                     pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=timeout)(url, target, None)
                 except OSError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygrad_rnn.data.text import Ids
+from tinygrad_rnn.data.vocabularies import Ids
 from tinygrad_rnn.errors import InputError
 
 
@@ -49,7 +49,7 @@ class Streams:
         if self.epoch_length < 1:
             raise InputError(
                 f"the text is too short: {len(ids):,} characters to train on, and {batch} sequences of "
-                f"{steps} need at least {batch * steps + 1:,} (choose a smaller --batch or --seq-len)"
+                f"{steps} need at least {batch * steps + 1:,} (choose fewer sequences, or shorter ones)"
             )
 
     def __getitem__(self, n: int) -> Chunk:
@@ -65,8 +65,8 @@ class Streams:
 
 @dataclass(frozen=True)
 class Passage:
-    """A held-out text for measuring: `x`, `y` of shape (T, B); `counted`, a mask of the targets that are
-    measured.
+    """A held-out text for measuring: ids `x` and `y` of shape (T, B), and `counted`, the mask of the targets that are
+    measured, (T, B).
     """
 
     x: Ids
@@ -75,12 +75,10 @@ class Passage:
 
 
 def passage(before: Ids, held_out: Ids, batch: int, warm_up: int = 128) -> Passage:
-    """`held_out` in `batch` parallel streams, each led by the `warm_up` ids that stand before it, which don't
-    count.
+    """The text `held_out` in `batch` parallel streams, each led by the `warm_up` ids before it, which do not count.
 
-    Every held-out id is a counted target exactly once, and is predicted from what really stands before it:
-    the state a stream starts from is no longer zero when the counting starts. `before` is the text before
-    `held_out`.
+    `before` is the text that stands before `held_out`. Every held-out id is a counted target exactly once, and is
+    predicted from what really stands before it: when the counting starts, the state of a stream is no longer zero.
 
         >>> p = passage(np.arange(4, dtype=np.int32), np.arange(4, 10, dtype=np.int32), batch=2, warm_up=1)
         >>> p.y.T.tolist(), p.counted.T.astype(int).tolist()

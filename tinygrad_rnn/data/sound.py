@@ -1,6 +1,6 @@
-"""Sound as a network hears it: the energy in some bands of pitch, many times a second; and sound shaped by a spectrum.
+"""Sound as a network hears it: the energy in some bands of pitch, many times a second.
 
-Samples are (N,) floats in [-1, 1]. All of it is short pieces under a Hann window, their spectra by FFT.
+Samples are (N,) floats in [-1, 1]. They are cut into short pieces under a Hann window, whose spectra the FFT gives.
 """
 
 from __future__ import annotations
@@ -67,32 +67,6 @@ def mel_filters(bands: int, size: int, rate: int) -> npt.NDArray[np.float64]:
     return np.asarray(filters)
 
 
-def shape_spectrum(samples: npt.ArrayLike, gains: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """The samples (N,) with the spectrum of each moment multiplied by that moment's `gains` (T, size // 2 + 1), (N,).
-
-    Row t of `gains`, one for each frequency from 0 to half the rate, is what holds around sample t * size / 2; between
-    two rows one fades into the other. Gains of 1 return the samples. Raises ShapeError unless size is even and there
-    are T = 1 + ⌈N / (size / 2)⌉ rows.
-
-        >>> noise = np.random.default_rng(0).normal(size=1000)
-        >>> np.allclose(shape_spectrum(noise, np.ones((9, 129))), noise)
-        True
-    """
-    x, g = _samples("shape_spectrum", samples), np.asarray(gains, np.float64)
-    hop = (g.shape[-1] if g.ndim else 1) - 1
-    size, rows = 2 * hop, 1 + -(-len(x) // hop) if hop else 0
-    if hop < 1 or g.shape != (rows, hop + 1):
-        raise ShapeError(f"shape_spectrum: {len(x)} samples need gains ({rows}, {hop + 1}), got {g.shape}")
-    padded = np.pad(x, (hop, rows * hop - len(x)))
-    pieces = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
-    shaped = np.fft.irfft(np.fft.rfft(pieces * _hann(size)) * g, size)
-    out = np.zeros(len(padded))
-    for half in (0, 1):  # every second piece, side by side without overlap
-        part = shaped[half::2].reshape(-1)
-        out[half * hop :][: len(part)] += part
-    return out[hop : hop + len(x)]
-
-
 def _hann(size: int) -> npt.NDArray[np.float64]:
     """A window whose copies, half a window apart, add up to 1."""
     return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size))
@@ -103,5 +77,5 @@ def _samples(name: str, samples: npt.ArrayLike) -> npt.NDArray[np.float64]:
     if x.ndim != 1:
         raise ShapeError(f"{name}: samples must be (N,), got shape {x.shape}")
     if not len(x):
-        raise InputError("there is no sound in a recording of 0 samples")
+        raise InputError("there is no sound in a waveform of 0 samples")
     return x

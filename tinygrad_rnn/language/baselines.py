@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tinygrad_rnn.data.text import Ids, Vocabulary
+from tinygrad_rnn.data.vocabularies import Ids, Vocabulary
 from tinygrad_rnn.errors import InputError
 
 Codes = npt.NDArray[np.int64]

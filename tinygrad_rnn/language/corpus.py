@@ -18,7 +18,8 @@ from time import perf_counter
 
 import numpy as np
 
-from tinygrad_rnn.data.text import Ids, Vocabulary, code_points, read_blocks, read_text
+from tinygrad_rnn.data.text import read_blocks, read_text
+from tinygrad_rnn.data.vocabularies import Ids, Vocabulary, code_points
 from tinygrad_rnn.errors import InputError
 
 IN_MEMORY = 2**24

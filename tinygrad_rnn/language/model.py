@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_rnn import nn
-from tinygrad_rnn.data.text import Vocabulary
+from tinygrad_rnn.data.vocabularies import Vocabulary
 from tinygrad_rnn.errors import CheckpointError, InputError, TinygradRnnError
 from tinygrad_rnn.tensor.tensor import Tensor
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.data.sequences import Passage, Streams, passage
-from tinygrad_rnn.data.text import Vocabulary, read_blocks
+from tinygrad_rnn.data.text import read_blocks
+from tinygrad_rnn.data.vocabularies import Vocabulary
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.tensor.backend import to_host
 from tinygrad_rnn.tensor.mode import no_grad

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,18 @@ def test_wrong_options_are_one_line(
     shown = capsys.readouterr()
     assert shown.err.startswith(f"test_experiment: {message}") and shown.err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_data_set_that_cannot_be_fetched_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(data_set: str) -> Path:
+        raise InputError(f"{data_set}: cannot be downloaded")
+
+    monkeypatch.setattr(importlib.import_module("tinygrad_rnn.data.fetch"), "fetch", unreachable)
+    assert go("--out", str(tmp_path / "run"), "--fetch", data="a CSV file", fetch="mnist") == 2
+    said = capsys.readouterr().err
+    assert said == "test_experiment: mnist: cannot be downloaded; or give your own data with --data\n"
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

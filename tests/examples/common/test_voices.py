@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from examples.common.voices import DIGITS, RATE, Voice, speak
-from tinygrad_rnn.errors import InputError
+from examples.common.voices import DIGITS, RATE, Voice, shape_spectrum, speak
+from tinygrad_rnn.errors import InputError, ShapeError
 
 
 @settings(max_examples=20)
@@ -59,3 +59,27 @@ def test_words_that_cannot_be_spoken() -> None:
         speak(["one", "ten"], Voice(), np.random.default_rng(0))
     with pytest.raises(InputError, match="nothing to say"):
         speak([], Voice(), np.random.default_rng(0))
+
+
+@given(count=st.integers(1, 500), hop=st.integers(1, 40), seed=st.integers(0, 99))
+def test_gains_shape_each_moment(count: int, hop: int, seed: int) -> None:
+    x = np.random.default_rng(seed).normal(size=count)
+    rows = 1 + -(-count // hop)
+    assert np.allclose(shape_spectrum(x, np.ones((rows, hop + 1))), x)
+    loud = np.linspace(0, rows - 1, rows)[:, None] * np.ones(hop + 1)
+    fade = 0.5 - 0.5 * np.cos(np.pi * (np.arange(count) % hop) / hop)  # of the row that comes
+    assert np.allclose(shape_spectrum(x, loud), x * (np.arange(count) // hop + fade))
+
+
+def test_gains_take_frequencies_away() -> None:
+    low, high = (np.sin(2 * np.pi * f * np.arange(RATE // 2) / RATE) for f in (500, 3000))
+    gains = np.ones((1 + -(-len(low) // 64), 65))
+    gains[:, 33:] = 0  # from 2062 Hz
+    shaped = shape_spectrum(low + high, gains)
+    assert np.abs(shaped - low)[128:-128].max() < 0.01
+
+
+def test_gains_of_another_shape() -> None:
+    for wrong in (np.ones((3, 5)), np.ones(5), np.ones((4, 1))):
+        with pytest.raises(ShapeError, match="shape_spectrum: 12 samples need gains"):
+            shape_spectrum(np.ones(12), wrong)

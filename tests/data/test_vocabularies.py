@@ -9,8 +9,47 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_rnn.data import BEGIN, END, PAD, UNKNOWN, Tokens, words
+from tinygrad_rnn.data import BEGIN, END, PAD, UNKNOWN, Vocabulary, WordVocabulary, words
 from tinygrad_rnn.errors import InputError
+
+# --- characters ---------------------------------------------------------------------------------------------
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+@given(TEXTS)
+def test_decode_undoes_encode(text: str) -> None:
+    vocabulary = Vocabulary.of(text)
+    ids = vocabulary.encode(text)
+    assert ids.dtype == np.int32 and ids.shape == (len(text),)
+    assert vocabulary.decode(ids) == text
+    assert list(vocabulary.characters) == sorted(set(text))
+
+
+@given(TEXTS, TEXTS)
+def test_an_unseen_character_is_named_with_its_place(known: str, text: str) -> None:
+    vocabulary = Vocabulary.of(known)
+    unseen = [i for i, c in enumerate(text) if c not in known]
+    if not unseen:
+        assert vocabulary.decode(vocabulary.encode(text)) == text
+        return
+    with pytest.raises(InputError) as error:
+        vocabulary.encode(text)
+    assert repr(text[unseen[0]]) in str(error.value) and f"position {unseen[0]} " in str(error.value)
+
+
+def test_empty_texts_and_bad_ids() -> None:
+    vocabulary = Vocabulary("abc")
+    assert vocabulary.encode("").tolist() == [] and vocabulary.decode([]) == "" and len(vocabulary) == 3
+    for ids in ([3], [-1], [0, 99]):
+        with pytest.raises(IndexError):
+            vocabulary.decode(ids)
+    for characters in ("", "ba", "aa"):
+        with pytest.raises(InputError):
+            Vocabulary(characters)
+
+
+# --- words --------------------------------------------------------------------------------------------------
 
 SENTENCES = st.lists(
     st.lists(st.sampled_from(["a", "b", "c", "dog", "Dog", "é", "<pad>", "7"]), max_size=6), max_size=6
@@ -20,7 +59,7 @@ SENTENCES = st.lists(
 @given(SENTENCES, st.integers(1, 3), st.none() | st.integers(4, 8))
 def test_frequent_tokens_come_first(sentences: list[list[str]], min_count: int, max_size: int | None) -> None:
     special = (PAD, UNKNOWN, BEGIN, END)
-    vocabulary = Tokens.of(sentences, min_count=min_count, max_size=max_size, special=special)
+    vocabulary = WordVocabulary.of(sentences, min_count=min_count, max_size=max_size, special=special)
     counts = Counter(token for sentence in sentences for token in sentence)
     assert vocabulary.tokens[:4] == special and len(vocabulary) == len(vocabulary.tokens)
     kept = vocabulary.tokens[4:]
@@ -30,7 +69,7 @@ def test_frequent_tokens_come_first(sentences: list[list[str]], min_count: int, 
     assert not left_out or len(vocabulary) == max_size
     assert all(counts[t] <= counts[kept[-1]] for t in left_out if kept)
     assert all(counts[t] >= min_count for t in kept)
-    assert vocabulary == Tokens.of(reversed(sentences), min_count=min_count, max_size=max_size, special=special)
+    assert vocabulary == WordVocabulary.of(reversed(sentences), min_count=min_count, max_size=max_size, special=special)
 
 
 @given(
@@ -39,7 +78,7 @@ def test_frequent_tokens_come_first(sentences: list[list[str]], min_count: int, 
 def test_decode_undoes_encode_but_for_the_unknown(
     sentences: list[list[str]], given_: list[str], begin: bool, end: bool
 ) -> None:
-    vocabulary = Tokens.of(sentences, special=(PAD, UNKNOWN, BEGIN, END))
+    vocabulary = WordVocabulary.of(sentences, special=(PAD, UNKNOWN, BEGIN, END))
     ids = vocabulary.encode(given_, begin=begin, end=end)
     assert ids.dtype == np.int32 and ids.shape == (len(given_) + begin + end,)
     assert vocabulary.decode(ids) == [token if token in vocabulary else UNKNOWN for token in given_]
@@ -50,7 +89,7 @@ def test_decode_undoes_encode_but_for_the_unknown(
 
 
 def test_characters_are_tokens_too() -> None:
-    vocabulary = Tokens.of(["2024-01-31", "31 January"], special=(PAD, BEGIN, END))
+    vocabulary = WordVocabulary.of(["2024-01-31", "31 January"], special=(PAD, BEGIN, END))
     ids = vocabulary.encode("2024", begin=True, end=True)
     assert ids[0] == vocabulary[BEGIN] and "".join(vocabulary.decode(ids)) == "2024"
     with pytest.raises(InputError, match=r"token 'x' at position 1 is none of the \d+ in the vocabulary"):
@@ -60,8 +99,8 @@ def test_characters_are_tokens_too() -> None:
 def test_wrong_tokens() -> None:
     for tokens in ((), ("a", "b", "a")):
         with pytest.raises(InputError, match="different tokens"):
-            Tokens(tokens)
-    vocabulary = Tokens(("a", "b"))
+            WordVocabulary(tokens)
+    vocabulary = WordVocabulary(("a", "b"))
     assert "c" not in vocabulary and vocabulary["b"] == 1
     with pytest.raises(KeyError, match="'<bos>' is none of the 2 tokens"):
         vocabulary.encode("ab", begin=True)

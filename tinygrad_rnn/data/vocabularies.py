@@ -1,8 +1,17 @@
-"""Words, or characters, as ids: a vocabulary with places for padding, for what is unknown, and for the two ends.
+"""Vocabularies: characters or words as ids, and back.
 
-`text.Vocabulary` is for one long text of which every character is known; this one is for sentences, lists of tokens.
+`Vocabulary` is for one long text of which every character is known. `WordVocabulary` is for sentences, lists of tokens:
+it has places for padding, for what is unknown, and for the two ends.
 
->>> vocabulary = Tokens.of([words("Good, very good."), words("Not good.")], min_count=2)
+>>> vocabulary = Vocabulary.of("to be or not to be")
+>>> vocabulary.characters
+' benort'
+>>> vocabulary.encode("bet").tolist()
+[1, 2, 6]
+>>> vocabulary.decode([1, 2, 6])
+'bet'
+
+>>> vocabulary = WordVocabulary.of([words("Good, very good."), words("Not good.")], min_count=2)
 >>> vocabulary.tokens
 ('<pad>', '<unk>', 'good', '.')
 >>> vocabulary.encode(words("Good grief.")).tolist()
@@ -24,6 +33,72 @@ import numpy.typing as npt
 
 from tinygrad_rnn.errors import InputError
 
+Ids = npt.NDArray[np.integer[Any]]  # int32, or as small as the vocabulary allows
+
+# --- characters ---------------------------------------------------------------------------------------------
+
+
+def code_points(text: str) -> npt.NDArray[np.uint32]:
+    """The Unicode numbers of a text, uint32 of shape (len(text),)."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The characters a model knows, sorted; the place of a character is its id.
+
+    `characters` is a string without repetitions. Use `Vocabulary.of(text)` to collect them from a text.
+    """
+
+    characters: str
+    _table: Ids = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.characters or "".join(sorted(set(self.characters))) != self.characters:
+            raise InputError("a vocabulary is a string of sorted, different characters, at least one")
+        points = code_points(self.characters)
+        table = np.full(int(points[-1]) + 1, -1, dtype=np.int32)
+        table[points] = np.arange(len(points), dtype=np.int32)
+        object.__setattr__(self, "_table", table)
+
+    @classmethod
+    def of(cls, text: str) -> Vocabulary:
+        """The vocabulary of a text."""
+        return cls("".join(sorted(set(text))))
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def encode(self, text: str) -> Ids:
+        """The ids of a text, int32 of shape (len(text),).
+
+        Raises InputError naming the first character that is not in the vocabulary, and where it stands.
+
+            >>> Vocabulary("ab").encode("abc")
+            Traceback (most recent call last):
+            ...
+            tinygrad_rnn.errors.InputError: character 'c' at position 2 is none of the 2 in the vocabulary
+        """
+        points = code_points(text)
+        ids = self._table[np.minimum(points, len(self._table) - 1)]
+        unseen = (ids < 0) | (points >= len(self._table))
+        if unseen.any():
+            where = int(unseen.argmax())
+            raise InputError(
+                f"character {text[where]!r} at position {where} is none of the {len(self)} in the vocabulary"
+            )
+        return ids
+
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> str:
+        """The text of some ids; an id outside the vocabulary is an IndexError."""
+        at = np.asarray(ids, dtype=np.int64)
+        if at.size and not 0 <= at.min() <= at.max() < len(self):
+            raise IndexError(f"an id outside 0 ... {len(self) - 1}")
+        return code_points(self.characters)[at].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+
+
+# --- words --------------------------------------------------------------------------------------------------
+
 PAD, UNKNOWN, BEGIN, END = "<pad>", "<unk>", "<bos>", "<eos>"
 """Tokens that no text has: what fills a sequence up, what the vocabulary lacks, before the first, after the last."""
 
@@ -42,8 +117,8 @@ def words(text: str, lower: bool = True) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """A vocabulary: the place of a token in `tokens` is its id. Use `Tokens.of` to collect one.
+class WordVocabulary:
+    """A vocabulary: the place of a token in `tokens` is its id. Use `WordVocabulary.of` to collect one.
 
     Raises InputError for a token that occurs twice, and for none at all.
     """
@@ -65,7 +140,7 @@ class Tokens:
         min_count: int = 1,
         max_size: int | None = None,
         special: Sequence[str] = (PAD, UNKNOWN),
-    ) -> Tokens:
+    ) -> WordVocabulary:
         """The tokens of some sequences: `special` ones first, then the frequent before the rare, equals sorted.
 
         Those that occur less than `min_count` times are left out, and the rarest where there are more than `max_size`
@@ -95,7 +170,7 @@ class Tokens:
         A token that is not in the vocabulary becomes `UNKNOWN`; InputError names it and its place if there is no
         such token either.
 
-            >>> Tokens(("a", "b")).encode("abc")
+            >>> WordVocabulary(("a", "b")).encode("abc")
             Traceback (most recent call last):
             ...
             tinygrad_rnn.errors.InputError: token 'c' at position 2 is none of the 2 in the vocabulary
