@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -75,24 +76,54 @@ def overview(ended: dict[str, tuple[int, float]], out: Path, console: Console) -
 
 
 def write_page(page: Path, chosen: list[str], out: Path) -> None:
-    """The gallery: a table of contents, then story, command, results and pictures of each example."""
-    found = {name: results for name in chosen if (results := results_of(name, out))}
+    """The gallery: a table of contents, then story, command, results and pictures of each example.
+
+    Of an example that has no results in `out` the page keeps what it says already.
+    """
     folder = page.with_suffix("")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    total = sum(results["seconds"] for results in found.values())
-    rows = [f"| [`{name}`](#{name}) | {first_line(r['about'])} | {r['seconds']:.0f} |" for name, r in found.items()]
-    runs = f"All of them took {total / 60:.0f} minutes, one after the other, each on one core."
-    parts = [HEAD.format(runs=runs) + "\n".join(rows)]
-    for name, results in found.items():
-        parts += section(name, results)
+    folder.mkdir(parents=True, exist_ok=True)
+    before = said_before(page)
+    entries: dict[str, Entry] = {}
+    for name in chosen:
+        if results := results_of(name, out):
+            row = f"| [`{name}`](#{name}) | {results['about'].splitlines()[0]} | {results['seconds']:.0f} |"
+            entries[name] = Entry(row, "\n\n".join(section(name, results)), int(f"{results['seconds']:.0f}"))
+        elif name in before:
+            entries[name] = before[name]
+    for picture in folder.iterdir():
+        if picture.name.partition("-")[0] not in entries:
+            picture.unlink()
+    for name in entries:
+        copy_pictures(name, out, folder)
+    minutes = sum(entry.seconds for entry in entries.values()) / 60
+    runs = f"All of them take {minutes:.0f} minutes of one core, one after the other."
+    contents = HEAD.format(runs=runs) + "\n".join(entry.row for entry in entries.values())
+    page.write_text("\n\n".join([contents, *(entry.section for entry in entries.values())]) + "\n", encoding="utf-8")
+
+
+class Entry(NamedTuple):
+    """What the page says of one example: its row in the table of contents, its section, and its seconds."""
+
+    row: str
+    section: str
+    seconds: int
+
+
+def said_before(page: Path) -> dict[str, Entry]:
+    """What a page says of each example."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    rows = {match[1]: match for match in re.finditer(r"^\| \[`(\w+)`\].* \| (\d+) \|$", text, re.MULTILINE)}
+    sections = {match[1]: match[0].rstrip() for match in re.finditer(r"^## (\w+)\n.*?(?=^## |\Z)", text, re.M | re.S)}
+    return {name: Entry(row[0], sections[name], int(row[2])) for name, row in rows.items() if name in sections}
+
+
+def copy_pictures(name: str, out: Path, folder: Path) -> None:
+    """Put the pictures of an example that has run beside the page, in place of those it had."""
+    if results := results_of(name, out):
+        for picture in folder.glob(f"{name}-*"):
+            picture.unlink()
         for picture in results["pictures"]:
             shutil.copyfile(out / name / picture["file"], folder / f"{name}-{picture['file']}")
-    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-
-
-def first_line(about: str) -> str:
-    return about.splitlines()[0]
 
 
 def section(name: str, results: dict[str, Any]) -> list[str]:
@@ -117,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(names())} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a glance at each")
     parser.add_argument("--out", type=Path, default=Path("runs/examples"), help="a folder for theirs (%(default)s)")
-    parser.add_argument("--page", type=Path, help="write the gallery here, from what their folders hold afterwards")
+    parser.add_argument("--page", type=Path, help="write the gallery here, from the results there are then")
     parser.add_argument("--only-page", action="store_true", help="with --page: run nothing")
     options = parser.parse_args(argv)
     if unknown := [name for name in options.names if name not in names()]:

@@ -201,6 +201,25 @@ def test_the_gallery_is_written_from_the_results(tmp_path: Path) -> None:
     assert (page.parent / "gallery" / "line-errors.png").exists()
 
 
+def test_the_gallery_keeps_what_it_says_of_an_example_that_has_not_run_again(tmp_path: Path) -> None:
+    from examples.__main__ import write_page
+
+    page, pictures = tmp_path / "gallery.md", tmp_path / "gallery"
+    for name in ("first", "second"):
+        assert go("--out", str(tmp_path / "runs" / name)) == 0
+    write_page(page, ["first", "second"], tmp_path / "runs")
+    said = page.read_text()
+    (pictures / "gone-old.png").write_text("of an example that is no more")
+    (pictures / "second-errors.png").write_text("as it was")
+    assert go("--quick", "--seed", "9", "--out", str(tmp_path / "again" / "first")) == 1
+    write_page(page, ["first", "second"], tmp_path / "again")
+    again = page.read_text()
+    assert again.split("## second")[1] == said.split("## second")[1]
+    assert "--quick --seed 9" in again.split("## first")[1].split("## second")[0]
+    assert sorted(path.name for path in pictures.iterdir()) == ["first-errors.png", "second-errors.png"]
+    assert (pictures / "second-errors.png").read_text() == "as it was"
+
+
 def test_an_unknown_example_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     from examples.__main__ import main
 
