@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import reference_page
+from tests import files_page, reference_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md") if path.exists()]
@@ -134,3 +134,15 @@ def test_the_reference_is_up_to_date():
     assert reference_page.PAGE.read_text(encoding="utf-8") == reference_page.page(), (
         "run: python -m tests.reference_page"
     )
+
+
+def test_the_list_of_files_is_up_to_date():
+    assert files_page.PAGE.read_text(encoding="utf-8") == files_page.page(), "run: python -m tests.files_page"
+
+
+def test_the_list_of_files_names_every_file_of_the_package_and_no_other():
+    listed = re.findall(r"^\| \**`([\w/.]+)`\** \|", files_page.PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    package = ROOT / "tinygrad_rnn"
+    files = [path.relative_to(package).as_posix() for path in package.rglob("*.py")]
+    rooms = {name: name.removesuffix("__init__.py") or name for name in files}
+    assert sorted(listed) == sorted(rooms.values())
