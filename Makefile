@@ -26,13 +26,13 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/.demo ## train a character LSTM for about a minute, show what it writes; leaves runs/demo/
+demo: $(VENV)/.demo ## train a character LSTM for about a minute, show what it writes
 	@$(BIN)/tinygrad-rnn train --out runs/demo --replace
 
 examples: $(VENV)/.examples ## run every example for some seconds (--quick), beside its baseline
 	@$(BIN)/python -m examples --quick
 
-gallery: $(VENV)/.examples ## run every example in full, about half an hour, and write docs/gallery.md from what they find
+gallery: $(VENV)/.examples ## run every example in full, half an hour, and write docs/gallery.md
 	@$(BIN)/python -m examples --page docs/gallery.md
 
 test: $(VENV)/.test ## run all the tests and the doctests
@@ -44,7 +44,7 @@ test-numba: $(VENV)/.numba ## run the tests of layers and optimisers with the ke
 test-thorough: $(VENV)/.test ## run them with many more Hypothesis examples
 	@HYPOTHESIS_PROFILE=thorough $(PYTEST)
 
-witness: ## compare with PyTorch's sample inputs, in an environment of its own
+witness: ## compare with PyTorch's own sample inputs
 	@$(MAKE) --no-print-directory VENV=$(WITNESS) $(WITNESS)/.witness
 	@$(WITNESS)/bin/python -m tests.witness.report
 
@@ -60,7 +60,7 @@ lint: $(VENV)/.test ## ruff, mypy --strict, and the code lines of the core
 	@$(BIN)/mypy
 	@$(BIN)/python -m tests.code_lines tinygrad_rnn/tensor
 
-bench: ## measure beside the peers, in an environment of its own, and write docs/performance.md; under 15 minutes
+bench: ## measure beside the peers and write docs/performance.md; under 15 minutes
 	@$(MAKE) --no-print-directory VENV=$(BENCH) $(BENCH)/.bench
 	@$(MAKE) --no-print-directory VENV=$(BENCH) $(BENCH)/.torch 2>/dev/null || \
 		echo "make: no $(TORCH) in the package index, so PyTorch is left out; CONTRIBUTING.md says what to do"
@@ -69,7 +69,7 @@ bench: ## measure beside the peers, in an environment of its own, and write docs
 gpu-check: $(VENV)/.test ## run the tests and the benchmark that need a GPU
 	@$(BIN)/python -m benchmarks.gpu
 
-clean: ## remove .venv, .venv-witness and .venv-bench, caches and build outputs; runs/ stays
+clean: ## remove the environments, caches and build outputs; runs/ stays
 	rm -rf $(VENV) $(WITNESS) $(BENCH) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -79,3 +79,9 @@ def test_make_help_names_every_target() -> None:
     targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE).group(1).split()
     for target in targets:
         assert re.search(rf"^{target}:.* ## \S", makefile, re.MULTILINE), target
+
+
+def test_make_help_fits_a_screen() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    lines = [f"make {target:16} {text}" for target, text in re.findall(r"^([a-z-]+):.*## (.*)$", makefile, re.M)]
+    assert 10 < len(lines) <= 24 and max(map(len, lines)) <= 100, max(lines, key=len)
