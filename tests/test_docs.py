@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import doctest
+import operator
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+import tinygrad_rnn as tr
 from tests import files_page, reference_page
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +105,8 @@ def test_commands_of_the_page_exist(page: Path) -> None:
             assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets), words
         if Path(words[0]).name == "tinygrad-rnn":
             check_command(words[1:])
+    for target in re.findall(r"`make ([a-z][a-z-]*)", prose(page)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
 def check_command(words: list[str]) -> None:
@@ -127,14 +131,24 @@ def test_links_of_the_page_lead_somewhere(page: Path) -> None:
 
 
 def prose(page: Path) -> str:
-    """The text of a page without its fenced blocks."""
-    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    """The text of a page without its fenced blocks, and without what the changelog's table says was typed before."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^\| .*? \|", "|", text, flags=re.MULTILINE) if page.name == "CHANGELOG.md" else text
 
 
 def anchors(page: Path) -> set[str]:
     """What links may name after a `#`: the headings, in small letters, without punctuation, with hyphens for blanks."""
     headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_names_on_the_page_exist(page: Path) -> None:
+    for names in set(re.findall(r"`tr((?:\.[a-zA-Z_]\w*)+)", prose(page))):
+        try:
+            operator.attrgetter(names[1:])(tr)
+        except AttributeError as error:
+            raise AssertionError(f"tr{names}: {error}") from None
 
 
 def test_every_block_says_its_language() -> None:
