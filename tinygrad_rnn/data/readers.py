@@ -195,8 +195,8 @@ _MISSING = {"", "-", ".", "?", "na", "n/a", "nan", "null", "none"}
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of numbers: their `names`, their `values`, float64 of shape (rows, columns), and the `lines` of the file on
-    which the rows stand, int64 of shape (rows,).
+    """Columns of numbers: their `names`, their `values`, float64 of shape (rows, columns), and the `lines` of the file
+    that the rows stand on, int64 of shape (rows,).
     """
 
     names: tuple[str, ...]

@@ -23,7 +23,7 @@ def log_mel(
     """The natural logarithm of the power in `bands` bands, (T, bands) float32: the usual input of speech recognisers.
 
     `rate` is the number of samples in a second, `window` how long a piece is, in seconds, `hop` the time between the
-    beginnings of two pieces. T is 1 + the number of hops that fit; what is shorter than a window is padded with silence.
+    beginnings of two pieces. T is 1 + the number of hops that fit; what is shorter than a window ends in silence.
     The power is relative to a square wave from -1 to 1, and no less than `QUIET`. Raises ShapeError unless the samples
     are (N,), and InputError for no samples, or times or bands that make no sense at this rate.
 
