@@ -172,13 +172,15 @@ def panels(found: list[Cell]) -> tuple[Any, dict[str, tuple[Any, list[Cell]]]]:
     """A figure with a panel for each layer, its rows the sizes, the smallest on top: the axes and the cells of each."""
     from matplotlib.figure import Figure
 
+    from examples.common.plots import CELLS
+
     kinds = [kind for kind in GATES if any(cell["kind"] == kind for cell in found)]
     sizes = sorted({size_of(cell) for cell in found}, key=work)
     figure = Figure(figsize=(11, 1.3 + 0.48 * len(sizes)), layout="constrained")
     all_axes = figure.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
     parts = {}
     for kind, axes in zip(kinds, all_axes, strict=True):
-        axes.set_title(kind, fontsize=11, fontweight="bold")
+        axes.set_title(kind, fontsize=11, fontweight="bold", color=CELLS[kind])
         axes.set(xscale="log", ylim=(len(sizes) - 0.5, -0.5))
         axes.set_yticks(range(len(sizes)), ["B {}  T {}  H {}".format(*size) for size in sizes])
         axes.tick_params(length=0)

@@ -289,15 +289,17 @@ def draw(found: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    from examples.common.plots import CELLS, tones
+
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     many = len(found["layers"]) > 1
     lines = []
-    for layer, style in zip(found["layers"], ["-", "--", ":"], strict=False):
-        cells = layer["cells"]
+    for layer in found["layers"]:
+        cells, colours = layer["cells"], tones(CELLS[layer["kind"]], len(NAMES))
         lengths = [cell["T"] for cell in cells]
         for i, (name, marker) in enumerate(zip(NAMES, "so^", strict=True)):
             label = f"{layer['kind']}, {name}" if many else name
-            look = {"color": f"C{i}", "marker": marker, "linestyle": style, "alpha": 0.8, "label": label}
+            look = {"color": colours[i], "marker": marker, "label": label}
             lines += left.plot(lengths, [1e6 * per_step(cell, name) for cell in cells], **look)
             right.plot(lengths, [cell["bytes"][name] / 1e6 for cell in cells], **look)
         if not many:  # the law's slope, from the last point back

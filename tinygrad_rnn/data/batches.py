@@ -20,7 +20,7 @@ Numbers = npt.NDArray[np.int64]
 def pad_sequences(
     sequences: Sequence[npt.ArrayLike], value: float = 0, *, batch_first: bool = False
 ) -> tuple[npt.NDArray[Any], Numbers]:
-    """Sequences (T_i, ...) as one array (T, B, ...), or (B, T, ...) with `batch_first`, and their lengths (B,).
+    """Sequences (T_i, ...) padded to one array (T, B, ...), or (B, T, ...) with `batch_first`, and their lengths (B,).
 
     T is the length of the longest; past the end of a shorter one stands `value`. The lengths are what the recurrent
     layers and `sequence_mask` take. Raises InputError if there is no sequence, one is empty, or the axes after the
@@ -107,9 +107,11 @@ def split_at_random(count: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), se
 
 
 def split_in_time(count: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), gap: int = 0) -> list[Numbers]:
-    """As `split_at_random`, but in order: what is tested comes after what was trained on, as it does in life.
+    """The numbers 0 ... count - 1 in consecutive parts that have these fractions of them: what is tested comes last.
 
-    The first `gap` of every part but the first are left out: windows of so many steps + 1 then have no step in common.
+    The first `gap` of every part but the first are left out, so that windows of up to `gap` + 1 steps that end in
+    different parts have no step in common. Raises InputError as `split_at_random` does, and for a gap that leaves
+    nothing of a part.
 
         >>> [part.tolist() for part in split_in_time(10, (0.5, 0.5), gap=2)]
         [[0, 1, 2, 3, 4], [7, 8, 9]]
@@ -122,8 +124,10 @@ def split_in_time(count: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), gap:
 
 
 def folds(count: int, k: int = 5, seed: int = 0) -> list[tuple[Numbers, Numbers]]:
-    """The pairs (train, test) of k-fold cross-validation: every number is in one of the tests, which are equally large
-    to within one. Raises InputError unless k is from 2 to `count`.
+    """The pairs (train, test) of k-fold cross-validation, of the numbers 0 ... count - 1.
+
+    Every number is in one of the tests, which are equally large to within one. Raises InputError unless k is from 2 to
+    `count`.
 
         >>> [(len(train), len(test)) for train, test in folds(5, 2)]
         [(2, 3), (3, 2)]
@@ -135,10 +139,10 @@ def folds(count: int, k: int = 5, seed: int = 0) -> list[tuple[Numbers, Numbers]
 
 
 def last_values(x: npt.ArrayLike, count: int, *, mode: Literal["constant", "edge"] = "constant") -> npt.NDArray[Any]:
-    """The last `count` values at each step of `x` (T, ...), the newest last: (T, ..., count), a view of one copy.
+    """A window at each step of `x` (T, ...): its value there and the `count` - 1 before it, (T, ..., count).
 
-    Before the first step stand zeros or, with the `mode` "edge", the first value, as in `np.pad`. Raises InputError if
-    there are no steps, and ValueError for a `count` below 1.
+    The newest value is the last. Before the first step stand zeros or, with the `mode` "edge", the first value, as in
+    `np.pad`. A view of one copy. Raises InputError if there are no steps, and ValueError for a `count` below 1.
 
         >>> last_values([5, 6, 7], 2).tolist()
         [[0, 5], [5, 6], [6, 7]]

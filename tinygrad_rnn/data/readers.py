@@ -103,7 +103,7 @@ def read_tsv(
 
 @dataclass(frozen=True)
 class Labelled:
-    """`texts`, and for each the id of its label in `names`: `labels`, int64 of shape (N,)."""
+    """Texts with labels: `texts`, their `labels`, ids as int64 of shape (N,), and the `names` of the labels, by id."""
 
     texts: list[str]
     labels: npt.NDArray[np.int64]
@@ -134,11 +134,11 @@ def read_labelled(
 def read_parts(
     path: Name, read: Callable[[Path], Sequence[Row]], names: Sequence[str] = ("train", "val", "test"), seed: int = 0
 ) -> list[list[Row]]:
-    r"""Rows in three parts: to train on, to choose by, to test with.
+    r"""The rows of a file or folder in three parts: to train on, to choose by, to test with.
 
-    `read` returns the rows of one file. A file is split at random, 80 : 10 : 10, and a folder has a file NAME.tsv for
-    each of the three `names`; of only two, the first is split 95 : 5 and the second is the test. Raises InputError as
-    `read` and `split_at_random` do.
+    `read` returns the rows of one file. A file is split at random, 80 : 10 : 10. A folder has a file NAME.tsv for each
+    of the `names`: three are the three parts; of two, the first is split 95 : 5, and the second is the test. Raises
+    InputError as `read` and `split_at_random` do.
 
         >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()
@@ -195,7 +195,9 @@ _MISSING = {"", "-", ".", "?", "na", "n/a", "nan", "null", "none"}
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of numbers: their `names`, `values` float64 of shape (rows, columns), and the `lines` of the rows."""
+    """Columns of numbers: their `names`, their `values`, float64 of shape (rows, columns), and the `lines` of the file
+    that the rows stand on, int64 of shape (rows,).
+    """
 
     names: tuple[str, ...]
     values: Floats
@@ -317,7 +319,7 @@ def read_wav(path: Name) -> tuple[npt.NDArray[np.float32], int]:
 
 @dataclass(frozen=True)
 class Waveform:
-    """What somebody said: the `label`, the `samples` (N,), their `rate` in Hz, and the `path` they come from."""
+    """A labelled sound: its `label`, its `samples` (N,), their `rate` in Hz, and the `path` of its file."""
 
     label: str
     samples: npt.NDArray[np.float32]
@@ -326,11 +328,10 @@ class Waveform:
 
 
 def read_waveforms(folder: Name) -> list[Waveform]:
-    """Every WAV file of a folder, sorted by name, where names are LABEL_ANYTHING.wav: so the Free Spoken Digit Dataset
-    names its files, 7_jackson_32.wav.
+    """The sounds in a folder of WAV files, sorted by name, each labelled by the beginning of its name.
 
-    Raises InputError as `read_wav` does, and for a folder without such files, for another name, and for a rate that
-    is not that of the file before.
+    Names are LABEL_ANYTHING.wav, as in the Free Spoken Digit Dataset, 7_jackson_32.wav. Raises InputError as `read_wav`
+    does, and for a folder without such files, for another name, and for a rate that is not that of the file before.
     """
     try:
         paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() == ".wav")

@@ -20,12 +20,12 @@ QUIET = 1e-8
 def log_mel(
     samples: npt.ArrayLike, rate: int, *, bands: int = 40, window: float = 0.032, hop: float = 0.016
 ) -> npt.NDArray[np.float32]:
-    """The natural logarithm of the power in `bands` bands, (T, bands) float32: what speech recognisers get to hear.
+    """The natural logarithm of the power in `bands` bands, (T, bands) float32: the usual input of speech recognisers.
 
-    `rate` is the number of samples in a second, `window` how long a piece is, in seconds, `hop` how much later the next
-    one begins. T is 1 + the number of hops that fit; what is shorter than a window has silence after it. The power is
-    relative to a square wave from -1 to 1, and no less than `QUIET`. Raises ShapeError unless the samples are (N,), and
-    InputError for no samples, or times or bands that make no sense at this rate.
+    `rate` is the number of samples in a second, `window` how long a piece is, in seconds, `hop` the time between the
+    beginnings of two pieces. T is 1 + the number of hops that fit; what is shorter than a window ends in silence.
+    The power is relative to a square wave from -1 to 1, and no less than `QUIET`. Raises ShapeError unless the samples
+    are (N,), and InputError for no samples, or times or bands that make no sense at this rate.
 
         >>> tone = np.sin(2 * np.pi * 1000 * np.arange(8000) / 8000)
         >>> features = log_mel(tone, 8000, bands=10)
@@ -46,8 +46,8 @@ def log_mel(
 def mel_filters(bands: int, size: int, rate: int) -> npt.NDArray[np.float64]:
     """Triangles that sum up a spectrum of `size` samples at `rate` Hz in `bands` bands: (bands, size // 2 + 1).
 
-    Each begins in the middle of the one before, and ends in the middle of the next. The middles are equally far apart,
-    from 0 Hz to rate / 2, in mel, 2595 log10(1 + f / 700): about as far as the ear tells pitches apart
+    Each triangle reaches from the middle of its lower neighbour to the middle of its upper one. The middles are equally
+    far apart, from 0 Hz to rate / 2, in mel, 2595 log10(1 + f / 700), a scale on which the ear hears equal steps
     (D. O'Shaughnessy, Speech Communication, 1987). Raises InputError for fewer than one band, or a band so narrow that
     no frequency of the spectrum falls into it.
 

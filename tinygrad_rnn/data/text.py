@@ -12,7 +12,7 @@ from tinygrad_rnn.errors import InputError
 
 
 def default_text() -> str:
-    """The text that every Python has: the pages behind `help("topics")`, in the order of the file.
+    """The text that comes with every Python: the pages behind `help("topics")`, in the order of the file.
 
     About 465,000 characters of English and Python; the exact text depends on the version of Python.
 
@@ -109,10 +109,9 @@ def read_texts(paths: Iterable[str | PathLike[str]], encoding: str = "utf-8") ->
 
 
 def split_held_out(ids: Ids, fraction: float = 0.1) -> tuple[Ids, Ids]:
-    """The first part, to train on, and the last `fraction`, never trained on: (train, held_out), views of
-    `ids`.
+    """A text in two parts, (train, held_out), views of `ids`: the last `fraction` is held out, never trained on.
 
-    In order and not at random, because neighbouring characters would tell a random choice away.
+    They are cut in order, not at random: single characters taken out of a text are told by their neighbours.
 
         >>> import numpy as np
         >>> [part.tolist() for part in split_held_out(np.arange(10, dtype=np.int32), 0.2)]
