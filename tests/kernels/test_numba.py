@@ -20,7 +20,7 @@ def stages():
     before = backend.stages
     tr.enable_numba()
     yield backend.stages
-    backend.stages = before
+    backend.use_stages(before)
 
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -43,11 +43,11 @@ def both(forward, vjp, arrays, g, metadata):
     results = []
     compiled = backend.stages
     for stages in (None, compiled):
-        backend.stages = stages
+        backend.use_stages(stages)
         y = forward(*arrays, **metadata)
         contributions = vjp(g, y, (True,) * len(arrays), *arrays, **metadata)
         results.append([y, *(a for d in contributions if d is not None for a in parts(d))])
-    backend.stages = compiled
+    backend.use_stages(compiled)
     return results
 
 
@@ -85,7 +85,7 @@ def test_what_is_not_contiguous_goes_to_numpy(stages):
     state = normal("float32", 2, 3, 2)
     assert kernels.numba_stages(x, state) is None
     y = kernels.lstm_forward(x, state, normal("float32", 8, 2), None)
-    backend.stages = None
+    backend.use_stages(None)
     near(y, kernels.lstm_forward(x, state, normal("float32", 8, 2), None))
 
 
@@ -106,7 +106,7 @@ def test_compiled_rows_are_added_as_numpy_adds_them(stages, dtype, n):
 def test_a_compiled_step_of_adam_is_adams(stages, dtype, kind, decay):
     results = []
     for used in (stages, None):
-        backend.stages = used
+        backend.use_stages(used)
         p = tr.nn.Parameter(normal(dtype, 3, 50))
         optimizer = getattr(tr.optim, kind)([p], lr=0.1, betas=(0.8, 0.95), weight_decay=decay)
         for k in range(4):

@@ -1,22 +1,36 @@
 """The pointwise stages of a training step, compiled by numba: one pass over memory each.
 
-Imported by `enable_numba` only, since numba takes a while to import. Each function does what its caller in
-`kernels`, `backend` or `optim` does with a dozen NumPy calls, for C-contiguous arrays of float32 or float64; a test
-ties the two together.
-Compiled code is kept on disk (beside this file, or where NUMBA_CACHE_DIR says), so a machine compiles once.
+Imported by `enable_numba` only, since numba takes a while to import. Each stage does what its caller does with a dozen
+NumPy calls, for C-contiguous arrays of float32 or float64: the recurrent kernels, the gradient of an embedding in
+`backend.scatter_add`, and `optim.Adam`. Tests tie the two together. What numba has compiled is kept on disk (beside
+this file, or where NUMBA_CACHE_DIR says), so a machine compiles once.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-Array = Any
-stage = njit(cache=True, error_model="numpy", nogil=True)
+from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.effects import effects
+
+
+def stage(
+    *, writes: Sequence[str] = (), updates: Sequence[str] = (), last_rows: Mapping[str, int] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Compile a function by numba, with its `effects`: what it writes, what it updates; all else it reads."""
+
+    def compiled(f: Callable[..., None]) -> Callable[..., None]:
+        declared = effects(writes=writes, updates=updates, last_rows=last_rows)(f)
+        return njit(cache=True, error_model="numpy", nogil=True)(declared)  # type: ignore[no-any-return]
+
+    return compiled
+
 
 # tanh(x) = x P(x²) / Q(x²) for |x| <= 7.9, beyond which float32 has no number between tanh and 1. The coefficients are
 # those of `python -m benchmarks.tanh_fit`; their relative error, 2e-8, is below float32's rounding.
@@ -26,7 +40,7 @@ Q = (1.0, 4.631824413e-01, 2.405316567e-02, 2.380892116e-04)
 
 
 def tanh(x: Any) -> Any:
-    """tanh of a number in compiled code: of float32 by a fraction, which the compiler can vectorise."""
+    """tanh of a number inside of a stage: of float32 by a fraction, which the compiler can vectorise."""
     raise NotImplementedError
 
 
@@ -47,7 +61,10 @@ def _tanh_of(x: Any) -> Any:
     return fraction
 
 
-@stage
+# --- recurrent layers -------------------------------------------------------------------------------------------------
+
+
+@stage(updates=["y"])
 def rnn_tanh(y: Array, x: Array) -> None:
     """y = tanh(y + x) for y, x (B, H)."""
     for b in range(y.shape[0]):
@@ -55,7 +72,7 @@ def rnn_tanh(y: Array, x: Array) -> None:
             y[b, k] = tanh(y[b, k] + x[b, k])
 
 
-@stage
+@stage(writes=["d"])
 def rnn_tanh_slope(g: Array, y: Array, d: Array) -> None:
     """d = g (1 - y²)."""
     one = y.dtype.type(1)
@@ -64,7 +81,7 @@ def rnn_tanh_slope(g: Array, y: Array, d: Array) -> None:
             d[b, k] = g[b, k] * (one - y[b, k] * y[b, k])
 
 
-@stage
+@stage(writes=["y"])
 def lstm_gates(z: Array, x: Array, c: Array, y: Array) -> None:
     """The rows i, f, o, g, h', c' (6, B, H) from z = h Wᵀ and x (B, 4H), in the order i, f, g, o, and c (B, H)."""
     half = y.dtype.type(0.5)
@@ -80,7 +97,7 @@ def lstm_gates(z: Array, x: Array, c: Array, y: Array) -> None:
             y[4, b, k], y[5, b, k] = o * tanh(new), new
 
 
-@stage
+@stage(writes=["dz", "dc"], last_rows={"g": 2})
 def lstm_slopes(g: Array, y: Array, c: Array, dz: Array, dc: Array) -> None:
     """dz (B, 4H) and the gradient dc (B, H) of c, from that of all rows, g (6, B, H), or of h and c alone (2, B, H)."""
     one = y.dtype.type(1)
@@ -102,7 +119,7 @@ def lstm_slopes(g: Array, y: Array, c: Array, dz: Array, dc: Array) -> None:
             dc[b, k] *= y[1, b, k]
 
 
-@stage
+@stage(writes=["y"])
 def gru_gates(a: Array, x: Array, bias: Array, h: Array, y: Array) -> None:
     """The rows r, z, n, m, h' (5, B, H) from a = h Wᵀ and x (B, 3H), h (B, H) and the bias (H,) of m, or (0,)."""
     half = y.dtype.type(0.5)
@@ -119,7 +136,7 @@ def gru_gates(a: Array, x: Array, bias: Array, h: Array, y: Array) -> None:
             y[4, b, k] = n + z * (h[b, k] - n)
 
 
-@stage
+@stage(writes=["inward", "across", "rest"], last_rows={"g": 1})
 def gru_slopes(g: Array, y: Array, h: Array, inward: Array, across: Array, rest: Array) -> None:
     """The gradients of x and of h Wᵀ (B, 3H), and what h gets beside the product, from that of all rows, g (5, B, H),
     or of h' alone (1, B, H).
@@ -146,7 +163,10 @@ def gru_slopes(g: Array, y: Array, h: Array, inward: Array, across: Array, rest:
             rest[b, k] = g[-1, b, k] * y[1, b, k]
 
 
-@stage
+# --- embeddings and optimisers ----------------------------------------------------------------------------------------
+
+
+@stage(updates=["buffer"])
 def add_rows(buffer: Array, ids: Array, g: Array) -> None:
     """buffer[ids[n]] += g[n] for each n in turn; buffer (V, H), ids (N,) in range, g (N, H)."""
     for n in range(g.shape[0]):
@@ -155,7 +175,7 @@ def add_rows(buffer: Array, ids: Array, g: Array) -> None:
             buffer[row, k] += g[n, k]
 
 
-@stage
+@stage(writes=["new"], updates=["m", "v"])
 def adam(p: Array, g: Array, m: Array, v: Array, new: Array, numbers: Array) -> None:
     """One step of Adam or AdamW, as `optim.Adam.update` has it: m and v are written, and `new` is p after it.
 

@@ -1,4 +1,4 @@
-"""`enable_numba`: kernels whose pointwise stages numba has compiled, for the CPU. The extra `numba` brings numba."""
+"""`enable_numba`: have numba run the pointwise stages of kernels on the CPU. The extra `numba` brings it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tinygrad_rnn.tensor import backend
 
 
 def enable_numba(on: bool = True) -> float:
-    """Use compiled kernels for recurrent layers on NumPy arrays, or no longer; returns the seconds it took.
+    """Have numba run the pointwise stages of kernels on NumPy arrays, or NumPy again; returns the seconds it took.
 
-    It is a switch for the whole process. A step of an LSTM is then its matrix product and one compiled pass over
-    memory, where NumPy takes a dozen: small layers gain most. In float32 tanh is within 6 units in the last place.
-    The first time on a machine numba compiles for some seconds; what it made is kept on disk.
+    It is a switch for the whole process. A step of an LSTM is then its matrix product and one pass over memory, where
+    NumPy takes a dozen: small layers gain most. So do embeddings and Adam. In float32 tanh is within 6 units in the
+    last place. The first time on a machine numba compiles for some seconds; what it made is kept on disk.
 
     Raises `ModuleNotFoundError` where numba is not installed, saying what to install.
 
@@ -23,17 +23,17 @@ def enable_numba(on: bool = True) -> float:
     """
     begin = time.perf_counter()
     if not on:
-        backend.stages = None
+        backend.use_stages(None)
         return 0.0
     try:
-        compiled = import_module("tinygrad_rnn.kernels.numba_stages")
+        stages = import_module("tinygrad_rnn.kernels.numba_stages")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error.name} is not installed: pip install 'tinygrad_rnn[numba]'") from None
-    compiled.warm_up()
-    backend.stages = compiled
+    stages.warm_up()
+    backend.use_stages(stages)
     return time.perf_counter() - begin
 
 
 def numba_enabled() -> bool:
-    """Whether compiled kernels are used."""
+    """Whether numba runs the pointwise stages of kernels."""
     return backend.stages is not None

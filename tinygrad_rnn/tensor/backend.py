@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ShapeError
+from tinygrad_rnn.tensor.effects import effects
 from tinygrad_rnn.tensor.mode import replayed
 
 DType: TypeAlias = Any
@@ -428,6 +429,7 @@ def gather(x: Array, index: Any) -> Array:
 
 
 @replayed
+@effects(updates=["buffer"])
 def scatter_add(buffer: AnyArray, index: Any, g: Any) -> AnyArray:
     """`buffer[index] += g` where an index that occurs twice adds twice. Use the array returned.
 
