@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tests.profiles import examples
-from tinygrad_rnn.compiler import program, tape
+from tinygrad_rnn.compiler import arrays, leaves, memory, program, traced
 from tinygrad_rnn.compiler.program import Program
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.testing import DOMAINS
@@ -236,22 +236,23 @@ def test_a_forgotten_entry_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_buffer_reused_too_early_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    by_entry = program._by_entry
+    lifetimes = memory.lifetimes
     calls = []
 
-    def early(at: dict[int, int]) -> dict[int, list[int]]:
-        calls.append(at)
-        return by_entry(at if len(calls) % 2 else {root: calls[-2][root] for root in at})  # free after the first use
+    def early(*args: Any) -> Any:
+        first, last = lifetimes(*args)
+        calls.append(last)
+        return first, first  # free after the first use
 
     layer, x = tr.nn.LSTM(2, 4), tr.randn(3, 2, 2)  # no ids, which would point anywhere
     step = lambda x: tr.grad(tr.square(layer(x)[0]).sum(), layer.weight_hh_l0)
-    monkeypatch.setattr(program, "_by_entry", early)
+    monkeypatch.setattr(memory, "lifetimes", early)
     compiled = tr.compile(step)
     assert [compiled(x).tolist() for _ in range(3)][-1] != step(x).tolist() and calls
 
 
 def test_leaves_that_are_not_refreshed_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program.Leaves, "refresh", lambda self: None)
+    monkeypatch.setattr(leaves.Leaves, "refresh", lambda self: None)
     assert run(True, "GRU", 3, 2, 4) != run(False, "GRU", 3, 2, 4)
 
 
@@ -631,7 +632,7 @@ def test_memory_is_reused_and_given_back() -> None:
         step(ids, targets)
     (found,) = step.compiled.found.values()
     calls = [c for _, segment in found.segments for c in segment]
-    every = {id(tape.root_of(a)): a for _, args in calls for a in program.arrays_in(args)}
+    every = {id(arrays.root_of(a)): a for _, args in calls for a in traced.arrays_in(args)}
     assert len(every) < 60  # one block, inputs, leaves, gradients and constants
     gone = [weakref.ref(x) for x in (model, found.leaves)]
     gc.collect()

@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.profiles import examples
-from tinygrad_rnn.compiler.passes import Spans, simplified
+from tinygrad_rnn.compiler.passes import simplified
 from tinygrad_rnn.compiler.tape import Entry
+from tinygrad_rnn.compiler.uses import Spans
 
 ROWS = {"a": 2, "b": 2, "c": 2, "d": 2, "home": 8, "other": 8, "kept": 8}  # buffers and their rows of 3 numbers
 

@@ -1,32 +1,35 @@
-"""What a recording need not repeat: adding to zeros, adding zeros, filling what is overwritten, copying.
+"""The passes over a recording: what need not be repeated goes.
 
 The engine pulls the gradient of a slice back into an array of zeros, adds there, and joins what the steps have left
-behind. In a recording all of that is in sight, and much of it comes down to where an array lies. A few passes over the
-entries, in this order; each leaves the results as they are, but for the sign of a zero.
+behind. In a recording all of that is in sight, and much of it comes down to where an array lies. The passes, in this
+order, leave the results as they are, but for the sign of a zero:
+
+- `without_zeros`: adding to zeros becomes copying, adding zeros goes.
+- `live`: filling what is overwritten goes.
+- `coalesced`: what is copied to a place, or joined, is made there.
+- `merged`: what lies side by side is not joined.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from tinygrad_rnn.compiler.tape import PURE, Entry, address, assign, choose, flat, rebuilt, root_of, same_place
-from tinygrad_rnn.tensor.backend import AnyArray as Array
-
-# Of the compiled stages: from which argument on they write.
-WRITTEN = {"lstm_gates": 3, "lstm_slopes": 3, "gru_gates": 4, "gru_slopes": 3, "rnn_tanh_slope": 2}
-# Those that take a gradient of all rows, and of how many when the others are zeros.
-STATE_ROWS = {"lstm_slopes": 2, "gru_slopes": 1}
+from tinygrad_rnn.compiler.arrays import address, rebuilt, root_of, same_place
+from tinygrad_rnn.compiler.tape import Entry
+from tinygrad_rnn.compiler.uses import Spans, Uses, effects_of, solid, touched
+from tinygrad_rnn.tensor.backend import Array
 
 
 def simplified(entries: Sequence[Entry], buffers: Iterable[int], kept: Iterable[int]) -> list[Entry]:
-    """The entries that do the same with less. `buffers` are the ids of the arrays that the recording owns, whose values
-    are others each time, and `kept` of those that somebody else may read or write.
+    """The entries that do the same with less.
+
+    `buffers` are the ids of the arrays that the recording owns, whose values differ at each replay, and `kept` of those
+    that somebody else may read or write.
     """
     free = frozenset(buffers) - frozenset(kept)
     constant = frozenset(buffers).isdisjoint
@@ -35,90 +38,7 @@ def simplified(entries: Sequence[Entry], buffers: Iterable[int], kept: Iterable[
     return merged(coalesced(found, free), free)
 
 
-# --- which memory an entry touches ------------------------------------------------------------------------------------
-
-
-def effects(e: Entry) -> tuple[list[Array], list[Array]]:
-    """The arrays that an entry reads, and those that it writes. One that is not understood does both with all."""
-    name = name_of(e)
-    written: list[Array] = []
-    if e.state:
-        written = read = [e.args, e.kwargs]
-    elif e.f in PURE:
-        written, read = [e.args[0]], list(e.args)
-    elif e.f is np.copyto:
-        written, read = [e.args[0]], [e.args[1]]
-    elif e.f is assign:
-        written, read = [e.args[1]], [e.args[2], e.args[3]]
-    elif e.f is choose:
-        written, read = [e.args[3]], list(e.args[:3])
-    elif name in WRITTEN:
-        written, read = list(e.args[WRITTEN[name] :]), list(e.args[: WRITTEN[name]])
-    elif "out" in e.kwargs:
-        written, read = [e.kwargs["out"]], [e.args, *(v for k, v in e.kwargs.items() if k != "out")]
-    elif isinstance(e.f, np.ufunc) and len(e.args) == e.f.nargs:
-        written, read = [e.args[-1]], list(e.args[:-1])
-    elif isinstance(getattr(e.f, "__self__", None), np.ufunc) and len(e.args) == 5:  # add.reduce(x, axis, None, out, _)
-        written, read = [e.args[3]], [e.args[0]]
-    elif e.f is np.concatenate and len(e.args) == 3:
-        written, read = [e.args[2]], [e.args[0]]
-    else:
-        written = read = [e.args, e.kwargs]
-    return list(arrays(read)), list(arrays(written))
-
-
-def name_of(e: Entry) -> str:
-    """What the function of an entry is called."""
-    return getattr(e.f, "__name__", "")
-
-
-def arrays(x: Any) -> Iterator[Array]:
-    """The NumPy arrays among arguments."""
-    return (v for v in flat(x) if isinstance(v, np.ndarray))
-
-
-class Spans:
-    """Disjoint stretches of bytes, in order.
-
-    >>> spans = Spans([(0, 8)])
-    >>> spans.remove(2, 4)
-    >>> spans.parts, spans.covers(4, 8), spans.meets(2, 4)
-    ([(0, 2), (4, 8)], True, False)
-    """
-
-    def __init__(self, parts: Iterable[tuple[int, int]] = ()) -> None:
-        self.parts = list(parts)
-
-    def remove(self, low: int, high: int) -> None:
-        self.parts = [
-            (a, b) for x, y in self.parts for a, b in ((x, min(y, low)), (max(x, high), y)) if a < b
-        ]  # fmt: skip
-
-    def add(self, low: int, high: int) -> None:
-        self.remove(low, high)
-        self.parts = sorted([*self.parts, (low, high)])
-        joined: list[tuple[int, int]] = []
-        for a, b in self.parts:
-            if joined and joined[-1][1] == a:
-                joined[-1] = joined[-1][0], b
-            else:
-                joined.append((a, b))
-        self.parts = joined
-
-    def covers(self, low: int, high: int) -> bool:
-        return any(a <= low and high <= b for a, b in self.parts)
-
-    def meets(self, low: int, high: int) -> bool:
-        return any(a < high and low < b for a, b in self.parts)
-
-    def within(self, low: int, high: int) -> list[tuple[int, int]]:
-        """What of them lies in a stretch."""
-        return [(max(a, low), min(b, high)) for a, b in self.parts if a < high and low < b]
-
-
-def solid(x: Array) -> bool:
-    """Whether an array is every byte of its stretch, in order."""
-    return bool(x.flags.c_contiguous) and x.size > 0
+# --- what an entry does -----------------------------------------------------------------------------------------------
 
 
 def is_sum(e: Entry) -> bool:
@@ -131,15 +51,7 @@ def is_sum(e: Entry) -> bool:
 
 def is_fill(e: Entry) -> bool:
     """An array filled with one value."""
-    return e.f is np.copyto and len(e.args) == 2 and solid(e.args[0]) and not e.args[1].ndim
-
-
-def changed(e: Entry, f: Any, args: tuple[Any, ...]) -> Entry:
-    """An entry that does something else in the place of `e`."""
-    new = object.__new__(Entry)
-    new.f, new.args, new.kwargs, new.signature, new.state = f, args, {}, None, False
-    new.place, new.quiet = e.place, e.quiet
-    return new
+    return e.f is np.copyto and len(e.args) == 2 and solid(e.args[0]) and not np.ndim(e.args[1])
 
 
 # --- the passes -------------------------------------------------------------------------------------------------------
@@ -148,7 +60,7 @@ def changed(e: Entry, f: Any, args: tuple[Any, ...]) -> Entry:
 def without_zeros(
     entries: Sequence[Entry], fills: Sequence[bool], free: frozenset[int]
 ) -> tuple[list[Entry], list[bool]]:
-    """Adding to zeros becomes copying; adding zeros goes; of a gradient of all rows those that are not zeros stay."""
+    """Have zeros that are added to overwritten, add no zeros, and give a stage the rows that are not zeros alone."""
     zeros: dict[int, Spans] = {}
     found = []
     for e, fill in zip(entries, fills, strict=True):
@@ -157,10 +69,10 @@ def without_zeros(
             if _covered(zeros, d):
                 continue
             if _covered(zeros, a):
-                e = changed(e, np.copyto, (a, d))
-        elif (rows := STATE_ROWS.get(name_of(e), 0)) and _covered(zeros, e.args[0][:-rows]):
-            e = changed(e, e.f, (e.args[0][-rows:], *e.args[1:]))
-        for w in effects(e)[1]:
+                e = e.changed(np.copyto, (a, d))
+        else:
+            e = _with_last_rows(e, zeros)
+        for w in touched(e)[1]:
             if (held := zeros.get(id(root_of(w)))) is not None and w.size:
                 held.remove(*byte_bounds(w))
         if fill and not e.args[1] and id(root_of(e.args[0])) in free:
@@ -169,24 +81,33 @@ def without_zeros(
     return [e for e, _ in found], [fill for _, fill in found]
 
 
+def _with_last_rows(e: Entry, zeros: dict[int, Spans]) -> Entry:
+    """The entry with the last rows alone of an argument whose other rows are zeros, where its function takes that."""
+    known = effects_of(e)
+    for k, rows in known.last_rows.items() if known else ():
+        if _covered(zeros, e.args[k][:-rows]):
+            e = e.changed(e.f, (*e.args[:k], e.args[k][-rows:], *e.args[k + 1 :]))
+    return e
+
+
 def _covered(zeros: dict[int, Spans], x: Array) -> bool:
     """Whether all of an array is known to be zeros."""
     return x.size > 0 and id(root_of(x)) in zeros and zeros[id(root_of(x))].covers(*byte_bounds(x))
 
 
 def live(entries: Sequence[Entry], fills: Sequence[bool], free: frozenset[int]) -> list[Entry]:
-    """Fills of what is written before it is read go, or shrink to what is read."""
+    """Fill nothing that is written before it is read, and of the rest what is read."""
     read_later: dict[int, Spans] = {}
     found: list[Entry] = []
     for e, fill in zip(reversed(entries), reversed(fills), strict=True):
-        read, written = effects(e)
+        read, written = touched(e)
         if fill and id(root_of(e.args[0])) in free:
             a, value = e.args
             low, high = byte_bounds(a)
             parts = read_later.get(id(root_of(a)), Spans()).within(low, high)
             cells = a.reshape(-1)
             at = [((x - low) // a.itemsize, (y - low) // a.itemsize) for x, y in parts]
-            found.extend(changed(e, np.copyto, (cells[x:y] if (x, y) != (0, a.size) else a, value)) for x, y in at)
+            found.extend(e.changed(np.copyto, (cells[x:y] if (x, y) != (0, a.size) else a, value)) for x, y in at)
         else:
             found.append(e)
         for w in written:
@@ -198,35 +119,6 @@ def live(entries: Sequence[Entry], fills: Sequence[bool], free: frozenset[int]) 
     return found[::-1]
 
 
-class Uses:
-    """When which bytes of which buffer are read and written."""
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        # by the id of the buffer, in order: number of the entry, first byte, end, whether written
-        self.of: dict[int, list[tuple[int, int, int, bool]]] = {}
-        for k, e in enumerate(entries):
-            for some, written in zip(effects(e), (False, True), strict=True):
-                for a in some:
-                    low, high = byte_bounds(a) if a.size else (0, 0)
-                    self.of.setdefault(id(root_of(a)), []).append((k, low, high, written))
-
-    def last(self, root: Array) -> int:
-        """The last entry that uses a buffer."""
-        return self.of[id(root)][-1][0]
-
-    def disturbed(self, a: Array, first: int, last: int, by_reading: bool) -> bool:
-        """Whether one of the entries `first` ... `last` writes an array, or also `by_reading` it."""
-        uses, (low, high) = self.of.get(id(root_of(a)), []), byte_bounds(a)
-        some = uses[bisect_left(uses, (first,)) : bisect_left(uses, (last + 1,))]
-        return any((written or by_reading) and x < high and low < y for _, x, y, written in some)
-
-    def move(self, root: Array, place: Array) -> None:
-        """The uses of a buffer are now uses of a place in another one."""
-        shift, home = address(place) - address(root), self.of.setdefault(id(root_of(place)), [])
-        for k, low, high, written in self.of[id(root)]:
-            insort(home, (k, low + shift, high + shift, written))
-
-
 def joins_rows(e: Entry) -> bool:
     """Whether arrays are joined along their first axis, into an array of the same dtype."""
     if e.f is not np.concatenate or (e.args[1] if len(e.args) > 1 else e.kwargs.get("axis", 0)) != 0:
@@ -236,12 +128,12 @@ def joins_rows(e: Entry) -> bool:
 
 
 def joined_into(e: Entry) -> Array:
-    """What `np.concatenate` writes."""
+    """The array that `np.concatenate` writes."""
     return e.args[2] if len(e.args) == 3 else e.kwargs["out"]
 
 
 def coalesced(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
-    """Buffers that are copied to their places, or joined, are made there: the copy goes."""
+    """Make buffers that are copied to a place, or joined, at that place: the copy goes."""
     uses = Uses(entries)
     moves = Moves()
     gone = set()
@@ -257,7 +149,7 @@ def coalesced(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
 
 
 def copies(e: Entry) -> list[tuple[Array, Array]]:
-    """What an entry copies: places, and what comes there."""
+    """The copies that an entry makes: pairs of a place and what is copied there."""
     if e.f is np.copyto and len(e.args) == 2 and e.args[0].shape == e.args[1].shape:
         return [e.args]
     if not joins_rows(e):
@@ -280,7 +172,7 @@ def can_be_made_there(a: Array, d: Array, k: int, uses: Uses, moves: Moves, free
 
 
 def merged(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
-    """Arrays that are joined, and lie side by side already, are not copied."""
+    """Join no arrays that lie side by side already."""
     uses = Uses(entries)
     moves = Moves()
     gone = set()
@@ -314,7 +206,7 @@ class Moves:
         self.homes: set[int] = set()
 
     def possible(self, root: Array, home: Array, free: frozenset[int]) -> bool:
-        """Whether one buffer may become a part of another: both are ours alone, and a move ends where none begins."""
+        """Whether one buffer may become a part of another: both are free, and a move ends where none begins."""
         if root is home or id(root) in self.places or id(root) in self.homes:
             return False
         return bool(id(root) in free and id(home) in free and home.flags.c_contiguous)
@@ -324,7 +216,7 @@ class Moves:
         self.homes.add(id(root_of(place)))
 
     def done(self, entries: list[Entry]) -> list[Entry]:
-        """The entries with every array at its place."""
+        """The entries, with every array at its place."""
         made: dict[int, Array] = {}
 
         def moved(x: Any) -> Any:

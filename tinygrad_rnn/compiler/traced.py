@@ -1,4 +1,4 @@
-"""The arrays of a recording: each call on them is computed, and written down on a tape.
+"""`Traced` arrays: while a step is recorded, each call on one of them is computed, and written down on a tape.
 
 A `Traced` is no `ndarray`: what wants the values of one cannot have them unnoticed, and is an error with its line.
 """
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from tinygrad_rnn.compiler.arrays import flat, rebuilt
 from tinygrad_rnn.errors import CompileError
-from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.mode import active_tape
 from tinygrad_rnn.tensor.tensor import Tensor
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class Traced(NDArrayOperatorsMixin):
-    """A NumPy array whose uses are recorded. `number` is the type of a number that is kept as an array (), or None."""
+    """A NumPy array, `raw`, whose uses are written down on `tape`.
+
+    `number` is the type of a Python number that is kept as an array of shape (), or None.
+    """
 
     __slots__ = ("raw", "tape", "number")
 
@@ -66,13 +69,10 @@ class Traced(NDArrayOperatorsMixin):
         return self.tape.function(function, args, kwargs)
 
     def __matmul__(self, other: Any) -> Any:
-        # as `backend.dot` multiplies matrices
-        two = self.ndim == 2 and getattr(other, "ndim", 0) == 2
-        return self.tape.function(np.dot if two else np.matmul, (self, other), {})
+        return self.tape.function(product_of(self, other), (self, other), {})
 
     def __rmatmul__(self, other: Any) -> Any:
-        two = self.ndim == 2 and getattr(other, "ndim", 0) == 2
-        return self.tape.function(np.dot if two else np.matmul, (other, self), {})
+        return self.tape.function(product_of(self, other), (other, self), {})
 
     def __pow__(self, other: Any) -> Any:
         return self.tape.function(np.ndarray.__pow__, (self, other), {})  # which knows squares, where the ufunc doesn't
@@ -121,8 +121,35 @@ class Traced(NDArrayOperatorsMixin):
         return f"<array {self.shape} {self.dtype} of a recording>"
 
 
+def product_of(a: Any, b: Any) -> Any:
+    """The function that multiplies as `backend.dot` does: `np.dot` for two matrices."""
+    return np.dot if a.ndim == 2 and getattr(b, "ndim", 0) == 2 else np.matmul
+
+
+def untraced(x: Any) -> Any:
+    """`x` with NumPy arrays in the place of traced ones."""
+    return rebuilt(x, lambda v: v.raw if isinstance(v, Traced) else v)
+
+
+def arrays_in(x: Any) -> Iterator[Array]:
+    """The NumPy arrays among arguments or results, those of tensors included."""
+    for v in flat(x):
+        array = v._array if isinstance(v, Tensor) else v
+        array = array.raw if isinstance(array, Traced) else array
+        if isinstance(array, np.ndarray):
+            yield array
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+STALE = (
+    "a tensor that was computed while tr.compile recorded is used outside of the function: return what is wanted "
+    "later, a state to carry on, say, and pass it as an argument"
+)
+
+
 def refuse(what: str) -> NoReturn:
-    """Raise for what asks for values that are other ones at each replay."""
+    """Raise `CompileError` for what asks for values, which differ at each replay."""
     raise CompileError(
         f"{users_place()}: {what} of a value that is computed from the arguments or the parameters, in a function that "
         f"tr.compile records: the recording would repeat this one value. Return the tensor and look at it outside; "
@@ -132,7 +159,7 @@ def refuse(what: str) -> NoReturn:
 
 
 def place(depth: int = 2) -> tuple[str, int]:
-    """File and line of the innermost frame of the user's."""
+    """The file and the line of the innermost frame outside of this package and NumPy."""
     frame = sys._getframe(depth)
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("tinygrad_rnn", "numpy"):
         frame = frame.f_back
@@ -140,15 +167,18 @@ def place(depth: int = 2) -> tuple[str, int]:
 
 
 def users_place() -> str:
-    """The same in words."""
+    """The file and the line where the user called, in words."""
     file, line = place()
     return f"{file}, line {line}"
+
+
+# --- the namespace ----------------------------------------------------------------------------------------------------
 
 
 class Namespace:
     """NumPy for traced arrays: new arrays are traced, too, since what is written into them must be seen."""
 
-    of = np
+    of = np  # the library whose arrays it takes as well
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
@@ -180,9 +210,4 @@ def _tape() -> Tape:
     return tape
 
 
-STALE = (
-    "a tensor that was computed while tr.compile recorded is used outside of the function: return what is wanted "
-    "later, a state to carry on, say, and pass it as an argument"
-)
 NAMESPACE = Namespace()
-backend._NAMESPACES[Traced] = NAMESPACE
