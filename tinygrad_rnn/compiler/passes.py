@@ -51,7 +51,12 @@ def is_sum(e: Entry) -> bool:
 
 def is_fill(e: Entry) -> bool:
     """An array filled with one value."""
-    return e.f is np.copyto and len(e.args) == 2 and solid(e.args[0]) and not np.ndim(e.args[1])
+    return is_copy(e) and solid(e.args[0]) and not e.args[1].ndim
+
+
+def is_copy(e: Entry) -> bool:
+    """`np.copyto` of a whole array, without options."""
+    return e.f is np.copyto and len(e.args) == 2 and not e.kwargs and isinstance(e.args[1], np.ndarray)
 
 
 # --- the passes -------------------------------------------------------------------------------------------------------
@@ -150,7 +155,7 @@ def coalesced(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
 
 def copies(e: Entry) -> list[tuple[Array, Array]]:
     """The copies that an entry makes: pairs of a place and what is copied there."""
-    if e.f is np.copyto and len(e.args) == 2 and e.args[0].shape == e.args[1].shape:
+    if is_copy(e) and e.args[0].shape == e.args[1].shape:
         return [e.args]
     if not joins_rows(e):
         return []

@@ -41,7 +41,7 @@ def touched(e: Entry) -> tuple[list[Array], list[Array]]:
     if known is not None:
         written: Any = [e.args[k] for k in (*known.writes, *known.updates)]
         read: Any = [a for k, a in enumerate(e.args) if k not in known.writes]
-    elif "out" in e.kwargs and not e.state:
+    elif "out" in e.kwargs and "where" not in e.kwargs and not e.state:  # all of `out`
         written, read = e.kwargs["out"], [e.args, [v for k, v in e.kwargs.items() if k != "out"]]
     else:
         written = read = [e.args, e.kwargs]

@@ -1,4 +1,4 @@
-"""What a function does to the arrays that it is given: declared beside it, and read by the passes of `tr.compile`."""
+"""What a function does to its arguments: declared beside it, read by the passes of `tr.compile`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Effects:
     """Which arguments a function touches, by their positions. It touches nothing else.
 
-    `writes` are overwritten as a whole and not read, `updates` are read and written, all others are read. `last_rows`
-    has arguments of which the last rows alone may be given where all rows before them are zeros, and how many.
+    `writes` are overwritten as a whole and not read, `updates` are read and written, all others are
+    read. `last_rows` has arguments of which the last rows alone may be given where all rows before
+    them are zeros, and how many.
     """
 
     writes: tuple[int, ...] = ()
@@ -29,7 +30,9 @@ def effects(
     updates: Sequence[str] = (),
     last_rows: Mapping[str, int] | None = None,
 ) -> Callable[[F], F]:
-    """Declare the `Effects` of a function by the names of its parameters; a name that it lacks is a `TypeError`.
+    """Declare the `Effects` of a function by the names of its parameters.
+
+    A name that it lacks is a `TypeError`.
 
     >>> @effects(writes=["y"])
     ... def double(x, y):
@@ -42,7 +45,8 @@ def effects(
         position = {name: k for k, name in enumerate(inspect.signature(f).parameters)}
         rows = last_rows or {}
         if unknown := {*writes, *updates, *rows} - set(position):
-            raise TypeError(f"effects of {f.__name__}: it has no parameter {', '.join(sorted(unknown))}")
+            names = ", ".join(sorted(unknown))
+            raise TypeError(f"effects of {f.__name__}: it has no parameter {names}")
         f.effects = Effects(  # type: ignore[attr-defined]
             tuple(position[name] for name in writes),
             tuple(position[name] for name in updates),
