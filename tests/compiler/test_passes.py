@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tests.profiles import examples
 from tinygrad_rnn.compiler.passes import simplified
 from tinygrad_rnn.compiler.tape import Entry
-from tinygrad_rnn.compiler.uses import Spans
 
 ROWS = {"a": 2, "b": 2, "c": 2, "d": 2, "home": 8, "other": 8, "kept": 8}  # buffers and their rows of 3 numbers
 
@@ -132,14 +131,3 @@ def test_what_is_superfluous_goes(program: list[tuple[Any, ...]], superfluous: i
     (expected, calls), (found, fewer) = run(program, False), run(program, True)
     assert calls - fewer == superfluous
     np.testing.assert_array_equal(found, expected)
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 20), st.integers(1, 8)), max_size=12))
-def test_spans_are_sets_of_bytes(changes: list[tuple[bool, int, int]]) -> None:
-    spans, expected = Spans(), set()
-    for add, low, size in changes:
-        (spans.add if add else spans.remove)(low, low + size)
-        expected = (expected.union if add else expected.difference)(range(low, low + size))
-    assert {x for a, b in spans.parts for x in range(a, b)} == expected
-    assert all(a < b < c for (a, b), (c, _) in zip(spans.parts, spans.parts[1:], strict=False))
-    assert [spans.covers(k, k + 1) for k in range(30)] == [k in expected for k in range(30)]

@@ -1,4 +1,4 @@
-"""Compiled stages do what NumPy's do. `pytest --numba` runs every other test of the layers with them."""
+"""Stages that numba compiles do what NumPy does. `pytest --numba` runs every other test of the layers with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinygrad_rnn.tensor import backend
 
 @pytest.fixture
 def stages():
-    """The compiled stages, enabled; afterwards as before."""
+    """The stages that numba compiles, enabled; afterwards as before."""
     pytest.importorskip("numba")
     before = backend.stages
     tr.enable_numba()
@@ -25,7 +25,7 @@ def stages():
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 SIZES = pytest.mark.parametrize("size", [(1, 1), (1, 100), (3, 7), (5, 64), (0, 4)])
-ULPS = 32  # of float32, where compiled code may also add in another order
+ULPS = 32  # of float32, where numba's code may also add in another order
 
 
 def near(found, expected):
@@ -39,7 +39,7 @@ def normal(dtype, *shape):
 
 
 def both(forward, vjp, arrays, g, metadata):
-    """Output and gradients of a kernel, by NumPy and compiled."""
+    """Output and gradients of a kernel, by NumPy and by numba."""
     results = []
     compiled = backend.stages
     for stages in (None, compiled):
@@ -59,7 +59,7 @@ def parts(d):
 @SIZES
 @pytest.mark.parametrize("t", [None, 1])
 @pytest.mark.parametrize("kind", ["rnn tanh", "rnn relu", "rnn sigmoid", "lstm", "gru", "gru without bias"])
-def test_a_compiled_kernel_is_the_kernel(stages, kind, t, size, dtype):
+def test_a_kernel_with_numba_is_the_kernel(stages, kind, t, size, dtype):
     B, H = size
     name, *more = kind.split()
     gates, rows = {"rnn": (1, 0), "lstm": (4, 6), "gru": (3, 5)}[name]
@@ -91,7 +91,7 @@ def test_what_is_not_contiguous_goes_to_numpy(stages):
 
 @DTYPES
 @pytest.mark.parametrize("n", [0, 1, 100])
-def test_compiled_rows_are_added_as_numpy_adds_them(stages, dtype, n):
+def test_rows_are_added_as_numpy_adds_them(stages, dtype, n):
     ids, g = np.random.default_rng(n).integers(0, 7, n), normal(dtype, n, 5)
     compiled, plain = backend.scatter_add(normal(dtype, 7, 5), ids, g), normal(dtype, 7, 5)
     np.add.at(plain, ids, g)
@@ -103,7 +103,7 @@ def test_compiled_rows_are_added_as_numpy_adds_them(stages, dtype, n):
 @DTYPES
 @pytest.mark.parametrize("kind", ["Adam", "AdamW"])
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_a_compiled_step_of_adam_is_adams(stages, dtype, kind, decay):
+def test_a_step_of_adam_with_numba_is_adams(stages, dtype, kind, decay):
     results = []
     for used in (stages, None):
         backend.use_stages(used)
@@ -133,7 +133,7 @@ def test_the_fraction_for_tanh(stages):
     assert np.isnan(y[0, 4])
 
 
-def test_it_is_a_switch(stages):
+def test_enable_numba_is_a_switch(stages):
     assert tr.numba_enabled()
     assert tr.enable_numba(False) == 0
     assert not tr.numba_enabled()
@@ -149,3 +149,64 @@ def test_without_numba_it_says_what_to_install(monkeypatch):
 def test_numba_is_not_imported_unless_asked_for():
     code = "import sys, tinygrad_rnn as tr; tr.nn.LSTM(1, 1); sys.exit('numba' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- what the passes of `tr.compile` read -------------------------------------------------------------------------
+
+
+def arguments(dtype):
+    """Arguments of every stage, by its name."""
+    B, H = 3, 5
+    x, x3, x4 = (normal(dtype, B, n * H) for n in (1, 3, 4))
+    y5, y6 = normal(dtype, 5, B, H), normal(dtype, 6, B, H)
+    ids, numbers = np.array([1, 0, 1]), np.linspace(0.1, 0.9, 9).astype(dtype)
+    p, g, m = (normal(dtype, 7) + k for k in range(3))
+    return {
+        "rnn_tanh": [x, x3[:, :H].copy()],
+        "rnn_tanh_slope": [x, x3[:, :H].copy(), x4[:, :H].copy()],
+        "lstm_gates": [x4, x4[::-1].copy(), x, y6],
+        "lstm_slopes": [y6, y6[::-1].copy(), x, x4, x3[:, :H].copy()],
+        "gru_gates": [x3, x3[::-1].copy(), normal(dtype, H), x, y5],
+        "gru_slopes": [y5, y5[::-1].copy(), x, x3, x3[::-1].copy(), x4[:, :H].copy()],
+        "add_rows": [normal(dtype, 2, H), ids, x],
+        "adam": [p, g, m, abs(m), p + 1, numbers],
+    }
+
+
+NAMES = pytest.mark.parametrize("name", arguments("float32"))
+
+
+def test_every_stage_declares_its_effects(stages):
+    found = {name for name, f in vars(stages).items() if hasattr(f, "py_func")}
+    assert found == set(arguments("float32"))
+    assert all(hasattr(getattr(stages, name), "effects") for name in found)
+    assert {name for name in found if getattr(stages, name).effects.last_rows} == {"lstm_slopes", "gru_slopes"}
+
+
+@DTYPES
+@NAMES
+def test_a_stage_writes_what_it_declares_and_reads_the_rest(stages, name, dtype):
+    stage, given = getattr(stages, name), arguments(dtype)[name]
+    once, again = [a.copy() for a in given], [a.copy() for a in given]
+    for k in stage.effects.writes:
+        again[k][...] = np.nan  # what is there does not matter
+    stage(*once)
+    stage(*again)
+    for k, (a, b, before) in enumerate(zip(once, again, given, strict=True)):
+        np.testing.assert_array_equal(a, b, err_msg=f"argument {k}")
+        written = k in stage.effects.writes or k in stage.effects.updates
+        assert np.array_equal(a, before) == (not written), f"argument {k}"
+
+
+@DTYPES
+@pytest.mark.parametrize("name", ["lstm_slopes", "gru_slopes"])
+def test_last_rows_stand_for_zeros_before_them(stages, name, dtype):
+    stage, whole = getattr(stages, name), arguments(dtype)[name]
+    for k, count in stage.effects.last_rows.items():
+        whole[k][:-count] = 0
+        last = [a.copy() for a in whole]
+        last[k] = last[k][-count:]
+        stage(*whole)
+        stage(*last)
+        for j in stage.effects.writes:
+            np.testing.assert_array_equal(whole[j], last[j])

@@ -1,0 +1,110 @@
+"""What crosses the boundary of a compiled step: signatures of arguments, copies of results, no graphs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+from tests.compiler.steps import Model, batches, counted
+from tinygrad_rnn.errors import CompileError
+
+
+def test_other_shapes_dtypes_and_structures_are_recorded_anew() -> None:
+    step, ran = counted(lambda x, k=1, extra=(): x * k + sum(extra))
+    cases = [
+        (np.ones((2, 3)),),
+        (np.ones(3),),
+        (np.ones(3, np.float32),),
+        (np.ones(3), 2),
+        (np.ones(3), 2.0),
+        (np.ones(3), 2, [np.ones(3)]),
+        (tr.ones(3),),
+    ]
+    for n, case in enumerate(cases, 1):
+        for _ in range(4):
+            step(*case)
+        assert len(ran) == 2 * n
+    for case in cases:
+        step(*case)
+    assert len(ran) == 2 * len(cases)
+
+
+def test_arguments_are_read_at_each_call() -> None:
+    x = np.zeros(2)
+    step = tr.compile(lambda x: x + 1)
+    for k in range(5):
+        x[:] = k
+        assert step(x).tolist() == [k + 1, k + 1]
+
+
+def test_a_state_is_carried_through_the_arguments() -> None:
+    def losses(compiled: bool) -> list[float]:
+        model = Model("LSTM", 4)
+        optimizer = tr.optim.Adam(model.parameters(), lr=0.01)
+
+        def step(ids: Any, targets: Any, state: Any) -> Any:
+            output, state = model.rnn(model.embed(ids), state)
+            loss = tr.nn.functional.cross_entropy(model.head(output), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss, tuple(s.detach() for s in state)
+
+        f = tr.compile(step) if compiled else step
+        state, found = (tr.zeros(1, 2, 4), tr.zeros(1, 2, 4)), []
+        for ids, targets in batches(3, 2):
+            loss, state = f(ids, targets, state)
+            found.append(loss.item())
+        return found
+
+    assert losses(True) == losses(False)
+
+
+def test_results_and_gradients_are_not_written_again() -> None:
+    w = tr.nn.Parameter([1.0, 2.0])
+
+    def step(x: Any) -> Any:
+        w.grad = None
+        y = w * x
+        y.sum().backward()
+        return y.detach(), [x * 2, w.data]
+
+    compiled = tr.compile(step)
+    seen = []
+    for k in range(5):
+        w.assign_([k, 1.0])
+        y, (double, held) = compiled(np.float32([k, 1]))
+        seen.append((y, double, held, w.grad, w.grad.numpy()))
+    for k, (y, double, held, grad, array) in enumerate(seen):
+        assert y.tolist() == [k * k, 1] and double.tolist() == [2 * k, 2] and held.tolist() == [k, 1]
+        assert grad.tolist() == array.tolist() == [k, 1]
+
+
+def test_graphs_do_not_cross_the_boundary() -> None:
+    w = tr.nn.Parameter([2.0])
+    with pytest.raises(CompileError, match="whose graph is still there"):
+        tr.compile(lambda x: x * w)(tr.ones(1))
+    with pytest.raises(CompileError, match=r"pass it as \.detach"):
+        tr.compile(lambda x: x)(w * 2)
+    kept: list[Any] = []
+    tr.compile(lambda x: kept.append(x * 2))(tr.ones(1))
+    with pytest.raises(CompileError, match="return what is wanted"):
+        kept[0] + 1
+
+
+def test_arrays_on_a_gpu_and_lengths_in_an_array_are_refused() -> None:
+    on_gpu = type("ndarray", (), {"__module__": "cupy"})()
+    with pytest.raises(CompileError, match="on the CPU only"):
+        tr.compile(lambda x: x)(on_gpu)
+    layer = tr.nn.RNN(2, 2)
+    step = tr.compile(lambda x, lengths: layer(x, lengths=lengths)[0].detach())
+    with pytest.raises(CompileError, match="lengths"):
+        step(tr.ones(3, 2, 2), np.array([3, 1]))
+    for lengths in ([3, 1], [1, 2], [3, 1], [3, 1]):
+        expected = layer(tr.ones(3, 2, 2), lengths=lengths)[0]
+        assert step(tr.ones(3, 2, 2), lengths).tolist() == expected.tolist()
+    with pytest.raises(TypeError, match="takes a function"):
+        tr.compile(3)

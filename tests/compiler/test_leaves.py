@@ -1,0 +1,72 @@
+"""Leaves keep their identity; their values and gradients are those of each call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+from tests.compiler.steps import counted, run
+from tinygrad_rnn.compiler import leaves
+
+
+def test_values_of_leaves_are_those_of_the_call() -> None:
+    w, c = tr.nn.Parameter([2.0]), tr.Tensor([1.0])
+    step, ran = counted(lambda x: (w * x + c).detach())
+    assert [step(np.float32([k])).item() for k in range(4)] == [1, 3, 5, 7]
+    w.assign_([10.0])
+    c.assign_([5.0])
+    assert step(np.float32([1])).item() == 15
+    assert len(ran) == 2
+    w.requires_grad = False
+    assert step(np.float32([1])).item() == 15
+    assert len(ran) == 3
+
+
+def test_parameters_that_move_are_recorded_anew() -> None:
+    layer = tr.nn.Linear(2, 1)
+    step = tr.compile(lambda x: layer(x).detach())
+    for _ in range(3):
+        step(tr.ones(1, 2))
+    layer.to("float64")
+    for _ in range(3):
+        assert step(tr.ones(1, 2, dtype="float64")).dtype == np.float64
+
+
+def test_buffers_of_modules_that_move_are_recorded_anew() -> None:
+    norm = tr.nn.BatchNorm1d(2, affine=False).eval()
+    step = tr.compile(lambda x: norm(x))
+    x = tr.Tensor([[0.1, 0.2]], dtype="float64")
+    for _ in range(3):
+        assert step(x).tolist() == norm(x).tolist()
+    norm.to("float64")
+    assert norm.running_mean is not None
+    norm.running_mean.assign_([0.1, 0.2])
+    assert step(x).tolist() == [[0, 0]]
+
+
+def test_gradients_add_up() -> None:
+    def total(compiled: bool) -> list[float]:
+        w = tr.nn.Parameter([1.0])
+
+        def step(x: Any) -> None:
+            (w * w * x).sum().backward()
+
+        f = tr.compile(step) if compiled else step
+        sums = []
+        for k in range(6):
+            f(np.float32([k]))
+            assert w.grad is not None
+            sums.append(w.grad.item())
+            if k == 3:
+                w.grad = None
+        return sums
+
+    assert total(True) == total(False)
+
+
+def test_leaves_that_are_not_refreshed_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaves.Leaves, "refresh", lambda self: None)
+    assert run(True, "GRU", 3, 2, 4) != run(False, "GRU", 3, 2, 4)
