@@ -49,10 +49,10 @@ def test_modules_are_found_with_their_parameters_in_order() -> None:
 
 
 def test_recordings_of_another_compiled_function_are_not_searched() -> None:
-    w = tr.nn.Parameter([2.0])
+    w, v = tr.nn.Parameter([2.0]), tr.nn.Parameter([3.0])
     inner = tr.compile(lambda x: (w * x).detach())
     for _ in range(3):
-        inner(tr.ones(1))
+        inner(v)
     assert leaves_of(lambda x: inner(x)) == [id(w)]
 
 
