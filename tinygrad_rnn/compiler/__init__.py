@@ -1,17 +1,16 @@
-"""`tr.compile`: record what a step does to arrays, then repeat that without the step. A call goes one way:
+"""`tr.compile`: write down what a step does to arrays, then repeat that without the step. The way of a call:
 
-    call ── signature of its arguments ──┬── known twice ── replay its Program
-                                         └── else: record a Tape ── compare with the one before ── passes ── memory
-                                                                                          └── a Program for next time
-
-- `compile.py`: when a step is recorded, and when its recording is repeated.
-- `boundary.py`: the signature of arguments, their traced copies, the copies of results.
-- `search.py`: which leaves and modules a step can get at; `leaves.py`: the buffers that stand for leaves.
-- `traced.py`: the arrays that notice what is done to them.
-- `tape.py`: what was done to them; `numpy_calls.py`: as which calls; `compare.py`: whether twice the same.
-- `passes.py`: what need not be repeated; `uses.py`: which memory an entry reads and writes.
-- `memory.py`: where the buffers lie.
-- `program.py`: how the calls are run again.
+    step(inputs, targets)                                    compile.py
+    │  signature of the arguments                            boundary.py
+    ├─ a Program is known for it: replay that                program.py, leaves.py
+    └─ none is: record a Tape                                tape.py
+       │  the leaves that the step can get at                search.py, leaves.py
+       │  arrays that notice what is done to them            traced.py, numpy_calls.py
+       ├─ it is the first tape: keep it
+       └─ it is the second: compare the two                  compare.py
+          │  passes: leave out what need not be repeated     passes.py, uses.py
+          │  memory: give each buffer its place              memory.py
+          └─ keep a Program, for the calls to come           program.py
 """
 
 from tinygrad_rnn.compiler.compile import compile as compile

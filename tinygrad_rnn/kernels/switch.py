@@ -11,9 +11,10 @@ from tinygrad_rnn.tensor import backend
 def enable_numba(on: bool = True) -> float:
     """Have numba run the pointwise stages of kernels on NumPy arrays, or NumPy again; returns the seconds it took.
 
-    It is a switch for the whole process. A step of an LSTM is then its matrix product and one pass over memory, where
-    NumPy takes a dozen: small layers gain most. So do embeddings and Adam. In float32 tanh is within 6 units in the
-    last place. The first time on a machine numba compiles for some seconds; what it made is kept on disk.
+    It is a switch for the whole process, for recurrent layers, the gradient of an embedding, and Adam. A step of an
+    LSTM is then its matrix product and one pass over memory, where NumPy takes a dozen: small layers gain most. In
+    float32 tanh is within 6 units in the last place. The first time on a machine numba compiles for some seconds; what
+    it made is kept on disk.
 
     Raises `ModuleNotFoundError` where numba is not installed, saying what to install.
 
