@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import HostArray
 
 
-def root_of(x: Array) -> Array:
+def root_of(x: HostArray) -> HostArray:
     """The array that owns the memory of `x`.
 
     >>> x = np.zeros((2, 3))
@@ -22,17 +22,17 @@ def root_of(x: Array) -> Array:
     return x
 
 
-def address(x: Array) -> int:
+def address(x: HostArray) -> int:
     """Where the first element lies in memory."""
     return int(x.__array_interface__["data"][0])
 
 
-def shares_memory(y: Array, args: Any) -> bool:
+def shares_memory(y: HostArray, args: Any) -> bool:
     """Whether `y` may lie in the memory of an array among `args`."""
     return any(isinstance(a, np.ndarray) and (y is a or np.may_share_memory(y, a)) for a in flat(args))
 
 
-def same_place(a: Array, b: Array) -> bool:
+def same_place(a: HostArray, b: HostArray) -> bool:
     """Whether two arrays are the same view of the same memory."""
     return address(a) == address(b) and a.shape == b.shape and a.strides == b.strides and a.dtype == b.dtype
 

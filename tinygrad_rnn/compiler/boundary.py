@@ -10,13 +10,13 @@ from tinygrad_rnn.compiler.arrays import rebuilt
 from tinygrad_rnn.compiler.tape import Tape
 from tinygrad_rnn.compiler.traced import Traced, users_place
 from tinygrad_rnn.errors import CompileError
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import AnyArray
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def signature_of(x: Any, arrays: list[Array], fixed: list[bool]) -> Any:
+def signature_of(x: Any, arrays: list[AnyArray], fixed: list[bool]) -> Any:
     """What must be equal in the arguments of two calls for one recording to hold for both.
 
     The arrays in `x` are appended to `arrays`, and whether nobody can write into them to `fixed`.

@@ -12,7 +12,7 @@ import numpy as np
 from tinygrad_rnn.compiler.arrays import address, root_of
 from tinygrad_rnn.compiler.traced import Traced
 from tinygrad_rnn.errors import CompileError
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def signature(x: Any, buffers: Mapping[int, int]) -> Any:
     return type(x).__name__
 
 
-def _array_signature(x: Array, buffers: Mapping[int, int]) -> Any:
+def _array_signature(x: HostArray, buffers: Mapping[int, int]) -> Any:
     """A view of a buffer by where it lies, a constant by its values."""
     root = root_of(x)
     if (number := buffers.get(id(root))) is not None:

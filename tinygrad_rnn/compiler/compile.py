@@ -15,7 +15,7 @@ from tinygrad_rnn.compiler.search import reachable
 from tinygrad_rnn.compiler.tape import Tape, returned
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor import backend
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import AnyArray
 from tinygrad_rnn.tensor.fused import fused_enabled
 from tinygrad_rnn.tensor.mode import ANOMALY, active_tape, grad_mode
 
@@ -97,7 +97,7 @@ class Compiled:
         if active_tape.get() is not None or mode == ANOMALY:
             return self.step(*args, **kwargs)
         with self.lock:
-            arrays: list[Array] = []
+            arrays: list[AnyArray] = []
             fixed: list[bool] = []
             signature = signature_of(args, arrays, fixed), signature_of(kwargs, arrays, fixed) if kwargs else None
             key = (signature, mode, fused_enabled(), backend.stages, self.modes())

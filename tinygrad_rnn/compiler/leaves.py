@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_rnn.compiler.arrays import root_of
 from tinygrad_rnn.compiler.traced import Traced
 from tinygrad_rnn.errors import CompileError
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.graph import Node, Watch
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -29,8 +29,8 @@ class LentLeaves:
         self.buffers = [tape.adopt(array.copy()) for array in self.real]
         self.traced = [Traced(buffer, tape) for buffer in self.buffers]
         watches = [node.watch for node in self.nodes if node is not None and node.watch is not None]
-        self.watches: dict[Watch, Array] = {watch: watch.grad for watch in watches}  # the gradients before the step
-        self.grads: dict[Watch, tuple[Array, Array]] = {}  # the real gradient, and the buffer that stands for it
+        self.watches: dict[Watch, HostArray | None] = {watch: watch.grad for watch in watches}  # gradients before it
+        self.grads: dict[Watch, tuple[HostArray, HostArray]] = {}  # real gradients, and buffers that stand for them
 
     def lend(self) -> bool:
         """Have the leaves hold traced arrays; whether one of them has got another array since the last time."""
@@ -74,9 +74,9 @@ class LentLeaves:
 class Leaves:
     """The leaves of a program, and the buffers that it reads in the place of their arrays."""
 
-    def __init__(self, tensors: Sequence[Tensor], nodes: Sequence[Node | None], buffers: Sequence[Array]) -> None:
+    def __init__(self, tensors: Sequence[Tensor], nodes: Sequence[Node | None], buffers: Sequence[HostArray]) -> None:
         self.tensors, self.nodes, self.buffers = tensors, nodes, buffers
-        self.held: list[Array] = [None] * len(tensors)  # the arrays whose values the buffers hold
+        self.held: list[HostArray | None] = [None] * len(tensors)  # the arrays whose values the buffers hold
 
     def fits(self) -> bool:
         """Whether the leaves are those that were recorded: neither moved nor frozen."""
@@ -97,7 +97,7 @@ class Leaves:
                 np.copyto(self.buffers[k], a)
                 held[k] = a
 
-    def settle(self, owned: Mapping[int, Array]) -> None:
+    def settle(self, owned: Mapping[int, HostArray]) -> None:
         """Copy the gradients that lie in buffers, `owned` by id: what somebody can hold is never written again."""
         for node in self.nodes:
             if node is not None and node.watch is not None:

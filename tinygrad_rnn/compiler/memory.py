@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_rnn.compiler.arrays import address, root_of
 from tinygrad_rnn.compiler.tape import Entry
 from tinygrad_rnn.compiler.traced import arrays_in
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import HostArray
 
 ALIGNMENT = 64  # bytes: a cache line
 
@@ -21,12 +21,12 @@ class Block:
     That is less memory, and more of it in the cache.
     """
 
-    def __init__(self, entries: Sequence[Entry], buffers: Iterable[Array]) -> None:
+    def __init__(self, entries: Sequence[Entry], buffers: Iterable[HostArray]) -> None:
         self.offsets, self.nbytes = offsets_of(entries, buffers)
         block = np.empty(self.nbytes + ALIGNMENT, np.uint8)
         start = -address(block) % ALIGNMENT
         self.bytes = block[start : start + self.nbytes]
-        self.placed: dict[int, Array] = {}
+        self.placed: dict[int, HostArray] = {}
 
     def place(self, a: Any) -> Any:
         """An array in a buffer as the same view of the block; anything else as it is."""
@@ -41,7 +41,7 @@ class Block:
         return self.placed[id(a)]
 
 
-def offsets_of(entries: Sequence[Entry], buffers: Iterable[Array]) -> tuple[dict[int, int], int]:
+def offsets_of(entries: Sequence[Entry], buffers: Iterable[HostArray]) -> tuple[dict[int, int], int]:
     """The first byte in the block of each buffer that is used, by its id, and the size of the block."""
     sizes = {id(a): -(-a.nbytes // ALIGNMENT) * ALIGNMENT for a in buffers}
     first, last = lifetimes(entries, sizes)

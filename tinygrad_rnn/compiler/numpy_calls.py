@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_rnn.errors import CompileError
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.effects import effects
 
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]  # f(*args, **kwargs)
@@ -42,7 +42,7 @@ ARITHMETIC = {np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimu
 ARITHMETIC |= {np.less, np.less_equal, np.greater, np.greater_equal}
 
 
-def into(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Array) -> Call:
+def into(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: HostArray) -> Call:
     """The call that computes `f(*args, **kwargs)` into `out`, in the fastest way that gives the same bits."""
     given = kwargs.keys()
     if f in REDUCTIONS and _is_plain_reduction(f, args, given):
@@ -85,7 +85,7 @@ def as_arrays(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 @effects(writes=["out"])
-def assign(f: Callable[..., Any], out: Array, args: Any, kwargs: Any) -> None:
+def assign(f: Callable[..., Any], out: HostArray, args: Any, kwargs: Any) -> None:
     """out[...] = f(*args, **kwargs)."""
     y = f(*args, **kwargs)
     if np.shape(y) != out.shape:
@@ -97,7 +97,7 @@ def assign(f: Callable[..., Any], out: Array, args: Any, kwargs: Any) -> None:
 
 
 @effects(writes=["out"])
-def choose(condition: Array, a: Any, b: Any, out: Array) -> None:
+def choose(condition: HostArray, a: Any, b: Any, out: HostArray) -> None:
     """out = where(condition, a, b), without another array."""
     if condition.all():  # targets that all count
         np.copyto(out, a)

@@ -22,7 +22,7 @@ from numpy.lib.array_utils import byte_bounds
 from tinygrad_rnn.compiler.arrays import address, rebuilt, root_of, same_place
 from tinygrad_rnn.compiler.tape import Entry
 from tinygrad_rnn.compiler.uses import Spans, Uses, effects_of, solid, touched
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import HostArray
 
 
 def simplified(entries: Sequence[Entry], buffers: Iterable[int], kept: Iterable[int]) -> list[Entry]:
@@ -95,7 +95,7 @@ def _with_last_rows(e: Entry, zeros: dict[int, Spans]) -> Entry:
     return e
 
 
-def _covered(zeros: dict[int, Spans], x: Array) -> bool:
+def _covered(zeros: dict[int, Spans], x: HostArray) -> bool:
     """Whether all of an array is known to be zeros."""
     return x.size > 0 and id(root_of(x)) in zeros and zeros[id(root_of(x))].covers(*byte_bounds(x))
 
@@ -132,9 +132,10 @@ def joins_rows(e: Entry) -> bool:
     return solid(out) and all(solid(p) and p.dtype == out.dtype for p in e.args[0])
 
 
-def joined_into(e: Entry) -> Array:
+def joined_into(e: Entry) -> HostArray:
     """The array that `np.concatenate` writes."""
-    return e.args[2] if len(e.args) == 3 else e.kwargs["out"]
+    out: HostArray = e.args[2] if len(e.args) == 3 else e.kwargs["out"]
+    return out
 
 
 def coalesced(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
@@ -153,7 +154,7 @@ def coalesced(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
     return moves.done([e for k, e in enumerate(entries) if k not in gone])
 
 
-def copies(e: Entry) -> list[tuple[Array, Array]]:
+def copies(e: Entry) -> list[tuple[HostArray, HostArray]]:
     """The copies that an entry makes: pairs of a place and what is copied there."""
     if is_copy(e) and e.args[0].shape == e.args[1].shape:
         return [e.args]
@@ -163,7 +164,7 @@ def copies(e: Entry) -> list[tuple[Array, Array]]:
     return [(joined_into(e)[n : n + len(p)], p) for n, p in zip(starts, e.args[0], strict=False)]
 
 
-def can_be_made_there(a: Array, d: Array, k: int, uses: Uses, moves: Moves, free: frozenset[int]) -> bool:
+def can_be_made_there(a: HostArray, d: HostArray, k: int, uses: Uses, moves: Moves, free: frozenset[int]) -> bool:
     """Whether `d`, which entry k copies to `a`, is a whole buffer and has nothing in its way there while it is used."""
     source = root_of(d)
     if not moves.possible(source, root_of(a), free) or a.dtype != d.dtype or d.nbytes != source.nbytes:
@@ -207,22 +208,22 @@ class Moves:
     """Buffers that become parts of others."""
 
     def __init__(self) -> None:
-        self.places: dict[int, Array] = {}
+        self.places: dict[int, HostArray] = {}
         self.homes: set[int] = set()
 
-    def possible(self, root: Array, home: Array, free: frozenset[int]) -> bool:
+    def possible(self, root: HostArray, home: HostArray, free: frozenset[int]) -> bool:
         """Whether one buffer may become a part of another: both are free, and a move ends where none begins."""
         if root is home or id(root) in self.places or id(root) in self.homes:
             return False
         return bool(id(root) in free and id(home) in free and home.flags.c_contiguous)
 
-    def add(self, root: Array, place: Array) -> None:
+    def add(self, root: HostArray, place: HostArray) -> None:
         self.places[id(root)] = place
         self.homes.add(id(root_of(place)))
 
     def done(self, entries: list[Entry]) -> list[Entry]:
         """The entries, with every array at its place."""
-        made: dict[int, Array] = {}
+        made: dict[int, HostArray] = {}
 
         def moved(x: Any) -> Any:
             if not isinstance(x, np.ndarray) or (place := self.places.get(id(root := root_of(x)))) is None:

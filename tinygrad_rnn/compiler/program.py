@@ -15,7 +15,7 @@ from tinygrad_rnn.compiler.memory import Block
 from tinygrad_rnn.compiler.passes import simplified
 from tinygrad_rnn.compiler.tape import Entry, Tape, refresh, refresh_grad, returned
 from tinygrad_rnn.compiler.traced import arrays_in
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import AnyArray, HostArray
 
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -38,10 +38,10 @@ class Program:
     captured as one graph.
     """
 
-    def __init__(self, tape: Tape, entries: Sequence[Entry], block: Block, kept: dict[int, Array]) -> None:
+    def __init__(self, tape: Tape, entries: Sequence[Entry], block: Block, kept: dict[int, HostArray]) -> None:
         self.leaves = Leaves(tape.leaves.tensors, tape.leaves.nodes, tape.leaves.buffers)
         self.inputs = list(tape.inputs)
-        self.held: list[Array] = [None] * len(self.inputs)  # arguments whose values the buffers hold
+        self.held: list[AnyArray] = [None] * len(self.inputs)  # arguments whose values the buffers hold
         self.result = tape.result
         self.kept = kept
         self.nbytes = block.nbytes
@@ -53,7 +53,7 @@ class Program:
                 self.segments.append((e.quiet, []))
             self.segments[-1][1].append((partial(f, **kwargs) if kwargs else f, args))
 
-    def replay(self, arrays: Sequence[Array], fixed: Sequence[bool]) -> Any:
+    def replay(self, arrays: Sequence[AnyArray], fixed: Sequence[bool]) -> Any:
         """Run the calls on new arguments; `fixed` tells which of them cannot have changed if they are the same."""
         self.leaves.refresh()
         for k, a in enumerate(arrays):

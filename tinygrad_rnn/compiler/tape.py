@@ -21,7 +21,7 @@ from tinygrad_rnn.compiler.numpy_calls import BY_VALUE, LIKES, METHODS, STATIC, 
 from tinygrad_rnn.compiler.traced import NAMESPACE, STALE, Traced, place, untraced, users_place
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor import backend, random
-from tinygrad_rnn.tensor.backend import AnyArray as Array
+from tinygrad_rnn.tensor.backend import AnyArray, HostArray
 from tinygrad_rnn.tensor.graph import Node, Watch
 from tinygrad_rnn.tensor.mode import active_tape
 from tinygrad_rnn.tensor.tensor import Tensor, box
@@ -53,8 +53,8 @@ class Tape:
     def __init__(self, leaves: list[Tensor]) -> None:
         self.entries: list[Entry] = []
         self.numbers: dict[int, int] = {}  # of the buffers, by their ids
-        self.buffers: list[Array] = []
-        self.inputs: list[Array] = []  # the buffers that the arguments are copied into
+        self.buffers: list[HostArray] = []
+        self.inputs: list[HostArray] = []  # the buffers that the arguments are copied into
         self.result: Any = None
         self.leaves = LentLeaves(leaves, self)
         self.generator = random.used_generator()
@@ -81,7 +81,7 @@ class Tape:
 
     # --- buffers ------------------------------------------------------------------------------------------------------
 
-    def adopt(self, raw: Array) -> Array:
+    def adopt(self, raw: HostArray) -> HostArray:
         """Make `raw` a buffer of this recording."""
         root = root_of(raw)
         if id(root) not in self.numbers:
@@ -89,18 +89,18 @@ class Tape:
             self.buffers.append(root)
         return raw
 
-    def owns(self, raw: Array) -> bool:
+    def owns(self, raw: HostArray) -> bool:
         """Whether `raw` lies in a buffer of this recording."""
         return id(root_of(raw)) in self.numbers
 
-    def fresh(self, raw: Array, value: Any) -> Traced:
+    def fresh(self, raw: HostArray, value: Any) -> Traced:
         """A new buffer, filled with `value` at each replay, or with nothing if that is None."""
         self.adopt(raw)
         if value is not None:
             self.log(np.copyto, (raw, np.asarray(value, raw.dtype)))
         return Traced(raw, self)
 
-    def input(self, array: Array) -> Traced:
+    def input(self, array: AnyArray) -> Traced:
         """A buffer for an argument, with its values."""
         self.inputs.append(self.adopt(np.array(array)))
         return Traced(self.inputs[-1], self)
@@ -295,7 +295,7 @@ def refresh() -> None:
     """Stand for `Leaves.refresh` of the program, which is not there yet."""
 
 
-def refresh_grad(watch: Watch, buffer: Array) -> None:
+def refresh_grad(watch: Watch, buffer: HostArray) -> None:
     """Copy a gradient into the buffer that stands for it."""
     if watch.grad is None:
         raise CompileError("a .grad that a compiled function reads is None now, and was not when it was recorded")

@@ -14,7 +14,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from tinygrad_rnn.compiler.arrays import flat, rebuilt
 from tinygrad_rnn.errors import CompileError
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.mode import active_tape
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -131,7 +131,7 @@ def untraced(x: Any) -> Any:
     return rebuilt(x, lambda v: v.raw if isinstance(v, Traced) else v)
 
 
-def arrays_in(x: Any) -> Iterator[Array]:
+def arrays_in(x: Any) -> Iterator[HostArray]:
     """The NumPy arrays among arguments or results, those of tensors included."""
     for v in flat(x):
         array = v._array if isinstance(v, Tensor) else v
@@ -175,7 +175,7 @@ def users_place() -> str:
 # --- the namespace ----------------------------------------------------------------------------------------------------
 
 
-class Namespace:
+class TracedNamespace:
     """NumPy for traced arrays: new arrays are traced, too, since what is written into them must be seen."""
 
     of = np  # the library whose arrays it takes as well
@@ -183,13 +183,13 @@ class Namespace:
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
 
-    def empty(self, shape: Any, dtype: Any = None) -> Array:
+    def empty(self, shape: Any, dtype: Any = None) -> Traced:
         return _tape().fresh(np.empty(shape, dtype), None)
 
-    def zeros(self, shape: Any, dtype: Any = None) -> Array:
+    def zeros(self, shape: Any, dtype: Any = None) -> Traced:
         return _tape().fresh(np.zeros(shape, dtype), 0)
 
-    def ones(self, shape: Any, dtype: Any = None) -> Array:
+    def ones(self, shape: Any, dtype: Any = None) -> Traced:
         return _tape().fresh(np.ones(shape, dtype), 1)
 
     def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Any:
@@ -199,7 +199,7 @@ class Namespace:
             return _tape().function(np.ndarray.astype, (x, x.dtype if dtype is None else dtype), {})
         return x
 
-    def einsum(self, subscripts: str, *xs: Array) -> Any:
+    def einsum(self, subscripts: str, *xs: Any) -> Any:
         return _tape().function(np.einsum, (subscripts, *xs), {"optimize": len(xs) > 1})  # as `backend.einsum`
 
 
@@ -210,4 +210,4 @@ def _tape() -> Tape:
     return tape
 
 
-NAMESPACE = Namespace()
+NAMESPACE = TracedNamespace()

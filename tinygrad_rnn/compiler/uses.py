@@ -12,7 +12,7 @@ from numpy.lib.array_utils import byte_bounds
 from tinygrad_rnn.compiler.arrays import address, root_of
 from tinygrad_rnn.compiler.tape import Entry
 from tinygrad_rnn.compiler.traced import arrays_in
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.effects import Effects
 
 REDUCES_INTO = Effects(writes=(3,))  # of add.reduce(x, axis, dtype, out, keepdims)
@@ -35,7 +35,7 @@ def effects_of(e: Entry) -> Effects | None:
     return JOINS_INTO if e.f is np.concatenate and len(e.args) == 3 else None
 
 
-def touched(e: Entry) -> tuple[list[Array], list[Array]]:
+def touched(e: Entry) -> tuple[list[HostArray], list[HostArray]]:
     """The arrays that an entry reads, and those that it writes. One whose effects are unknown does both with all."""
     known = effects_of(e)
     if known is not None:
@@ -48,7 +48,7 @@ def touched(e: Entry) -> tuple[list[Array], list[Array]]:
     return list(arrays_in(read)), list(arrays_in(written))
 
 
-def solid(x: Array) -> bool:
+def solid(x: HostArray) -> bool:
     """Whether an array is every byte of its stretch, in order."""
     return bool(x.flags.c_contiguous) and x.size > 0
 
@@ -103,17 +103,17 @@ class Uses:
                     low, high = byte_bounds(a) if a.size else (0, 0)
                     self.of.setdefault(id(root_of(a)), []).append((k, low, high, written))
 
-    def last(self, root: Array) -> int:
+    def last(self, root: HostArray) -> int:
         """The last entry that uses a buffer."""
         return self.of[id(root)][-1][0]
 
-    def disturbed(self, a: Array, first: int, last: int, by_reading: bool) -> bool:
+    def disturbed(self, a: HostArray, first: int, last: int, by_reading: bool) -> bool:
         """Whether one of the entries `first` ... `last` writes an array, or also `by_reading` it."""
         uses, (low, high) = self.of.get(id(root_of(a)), []), byte_bounds(a)
         some = uses[bisect_left(uses, (first,)) : bisect_left(uses, (last + 1,))]
         return any((written or by_reading) and x < high and low < y for _, x, y, written in some)
 
-    def move(self, root: Array, place: Array) -> None:
+    def move(self, root: HostArray, place: HostArray) -> None:
         """Make the uses of a buffer those of a place in another one."""
         shift, home = address(place) - address(root), self.of.setdefault(id(root_of(place)), [])
         for k, low, high, written in self.of[id(root)]:

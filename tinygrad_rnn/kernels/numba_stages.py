@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.effects import effects
 
 
@@ -65,7 +65,7 @@ def _tanh_of(x: Any) -> Any:
 
 
 @stage(updates=["y"])
-def rnn_tanh(y: Array, x: Array) -> None:
+def rnn_tanh(y: HostArray, x: HostArray) -> None:
     """y = tanh(y + x) for y, x (B, H)."""
     for b in range(y.shape[0]):
         for k in range(y.shape[1]):
@@ -73,7 +73,7 @@ def rnn_tanh(y: Array, x: Array) -> None:
 
 
 @stage(writes=["d"])
-def rnn_tanh_slope(g: Array, y: Array, d: Array) -> None:
+def rnn_tanh_slope(g: HostArray, y: HostArray, d: HostArray) -> None:
     """d = g (1 - y²)."""
     one = y.dtype.type(1)
     for b in range(y.shape[0]):
@@ -82,7 +82,7 @@ def rnn_tanh_slope(g: Array, y: Array, d: Array) -> None:
 
 
 @stage(writes=["y"])
-def lstm_gates(z: Array, x: Array, c: Array, y: Array) -> None:
+def lstm_gates(z: HostArray, x: HostArray, c: HostArray, y: HostArray) -> None:
     """The rows i, f, o, g, h', c' (6, B, H) from z = h Wᵀ and x (B, 4H), in the order i, f, g, o, and c (B, H)."""
     half = y.dtype.type(0.5)
     B, H = c.shape
@@ -98,7 +98,7 @@ def lstm_gates(z: Array, x: Array, c: Array, y: Array) -> None:
 
 
 @stage(writes=["dz", "dc"], last_rows={"g": 2})
-def lstm_slopes(g: Array, y: Array, c: Array, dz: Array, dc: Array) -> None:
+def lstm_slopes(g: HostArray, y: HostArray, c: HostArray, dz: HostArray, dc: HostArray) -> None:
     """dz (B, 4H) and the gradient dc (B, H) of c, from that of all rows, g (6, B, H), or of h and c alone (2, B, H)."""
     one = y.dtype.type(1)
     B, H = c.shape
@@ -120,7 +120,7 @@ def lstm_slopes(g: Array, y: Array, c: Array, dz: Array, dc: Array) -> None:
 
 
 @stage(writes=["y"])
-def gru_gates(a: Array, x: Array, bias: Array, h: Array, y: Array) -> None:
+def gru_gates(a: HostArray, x: HostArray, bias: HostArray, h: HostArray, y: HostArray) -> None:
     """The rows r, z, n, m, h' (5, B, H) from a = h Wᵀ and x (B, 3H), h (B, H) and the bias (H,) of m, or (0,)."""
     half = y.dtype.type(0.5)
     zero = y.dtype.type(0)
@@ -137,7 +137,7 @@ def gru_gates(a: Array, x: Array, bias: Array, h: Array, y: Array) -> None:
 
 
 @stage(writes=["inward", "across", "rest"], last_rows={"g": 1})
-def gru_slopes(g: Array, y: Array, h: Array, inward: Array, across: Array, rest: Array) -> None:
+def gru_slopes(g: HostArray, y: HostArray, h: HostArray, inward: HostArray, across: HostArray, rest: HostArray) -> None:
     """The gradients of x and of h Wᵀ (B, 3H), and what h gets beside the product, from that of all rows, g (5, B, H),
     or of h' alone (1, B, H).
     """
@@ -167,7 +167,7 @@ def gru_slopes(g: Array, y: Array, h: Array, inward: Array, across: Array, rest:
 
 
 @stage(updates=["buffer"])
-def add_rows(buffer: Array, ids: Array, g: Array) -> None:
+def add_rows(buffer: HostArray, ids: HostArray, g: HostArray) -> None:
     """buffer[ids[n]] += g[n] for each n in turn; buffer (V, H), ids (N,) in range, g (N, H)."""
     for n in range(g.shape[0]):
         row = ids[n]
@@ -176,7 +176,7 @@ def add_rows(buffer: Array, ids: Array, g: Array) -> None:
 
 
 @stage(writes=["new"], updates=["m", "v"])
-def adam(p: Array, g: Array, m: Array, v: Array, new: Array, numbers: Array) -> None:
+def adam(p: HostArray, g: HostArray, m: HostArray, v: HostArray, new: HostArray, numbers: HostArray) -> None:
     """One step of Adam or AdamW, as `optim.Adam.update` has it: m and v are written, and `new` is p after it.
 
     `numbers` are β₁, 1 - β₁, β₂, 1 - β₂, 1 / √(1 - β₂ᵗ), ε, -lr / (1 - β₁ᵗ), what is added to g as a part of p, and
