@@ -67,6 +67,29 @@ def test_gradients_add_up() -> None:
     assert total(True) == total(False)
 
 
+def test_a_graph_keeps_the_values_that_it_saw() -> None:
+    def outcome(compiled: bool) -> Any:
+        w = tr.nn.Parameter([1.0, 2.0])
+
+        def step(x: Any) -> Any:
+            w.grad = None
+            before = w.data
+            loss = (w * w * x).sum()
+            w.assign_(w.data * 2)
+            loss.backward()  # by the weight that the loss was computed with
+            return before, w.grad, w.data, (w * x).detach()
+
+        f = tr.compile(step) if compiled else step
+        found = []
+        for k in range(5):
+            found.append([v.tolist() for v in f(np.float32([1, k]))])
+            if k == 3:
+                w.assign_([5.0, 7.0])
+        return found, w.tolist()
+
+    assert outcome(True) == outcome(False)
+
+
 def test_leaves_that_are_not_refreshed_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaves.Leaves, "refresh", lambda self: None)
     assert run(True, "GRU", 3, 2, 4) != run(False, "GRU", 3, 2, 4)

@@ -26,20 +26,23 @@ class LentLeaves:
         self.tensors = tensors
         self.nodes = [leaf._node for leaf in tensors]
         self.real = [leaf._array for leaf in tensors]
-        self.buffers = [tape.adopt(array.copy()) for array in self.real]
+        self.buffers = [tape.adopt(array.copy()) for array in self.real]  # of the arrays at the start
         self.traced = [Traced(buffer, tape) for buffer in self.buffers]
         watches = [node.watch for node in self.nodes if node is not None and node.watch is not None]
         self.watches: dict[Watch, HostArray | None] = {watch: watch.grad for watch in watches}  # gradients before it
         self.grads: dict[Watch, tuple[HostArray, HostArray]] = {}  # real gradients, and buffers that stand for them
 
-    def lend(self) -> bool:
-        """Have the leaves hold traced arrays; whether one of them has got another array since the last time."""
-        changed = False
+    def lend(self) -> list[tuple[Tensor, HostArray]]:
+        """Have the leaves hold traced arrays. Returns those that have got another array, each with a buffer for it.
+
+        The buffer of the array before stays as it is: a graph that was built with it keeps the values that it saw.
+        """
+        changed = []
         for k, leaf in enumerate(self.tensors):
             if leaf._array is not self.real[k]:
                 self.real[k] = leaf._array
-                np.copyto(self.buffers[k], leaf._array)
-                changed = True
+                self.traced[k] = Traced(self.tape.adopt(leaf._array.copy()), self.tape)
+                changed.append((leaf, self.traced[k].raw))
             leaf._array = self.traced[k]
         for watch, before in self.watches.items():
             if watch.grad is not None and watch.grad is not before:
@@ -72,7 +75,7 @@ class LentLeaves:
 
 
 class Leaves:
-    """The leaves of a program, and the buffers that it reads in the place of their arrays."""
+    """The leaves of a program, and the buffers that it reads in the place of the arrays that they start with."""
 
     def __init__(self, tensors: Sequence[Tensor], nodes: Sequence[Node | None], buffers: Sequence[HostArray]) -> None:
         self.tensors, self.nodes, self.buffers = tensors, nodes, buffers

@@ -86,7 +86,7 @@ def as_arrays(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 @effects(writes=["out"])
 def assign(f: Callable[..., Any], out: HostArray, args: Any, kwargs: Any) -> None:
-    """out[...] = f(*args, **kwargs)."""
+    """Compute `out[...] = f(*args, **kwargs)`."""
     y = f(*args, **kwargs)
     if np.shape(y) != out.shape:
         raise CompileError(
@@ -98,7 +98,7 @@ def assign(f: Callable[..., Any], out: HostArray, args: Any, kwargs: Any) -> Non
 
 @effects(writes=["out"])
 def choose(condition: HostArray, a: Any, b: Any, out: HostArray) -> None:
-    """out = where(condition, a, b), without another array."""
+    """Compute `out = where(condition, a, b)` without another array."""
     if condition.all():  # targets that all count
         np.copyto(out, a)
     else:

@@ -13,7 +13,7 @@ from tinygrad_rnn.compiler.boundary import outside
 from tinygrad_rnn.compiler.leaves import Leaves
 from tinygrad_rnn.compiler.memory import Block
 from tinygrad_rnn.compiler.passes import simplified
-from tinygrad_rnn.compiler.tape import Entry, Tape, refresh, refresh_grad, returned
+from tinygrad_rnn.compiler.tape import Entry, Tape, refresh_grad, refresh_leaf, returned
 from tinygrad_rnn.compiler.traced import arrays_in
 from tinygrad_rnn.tensor.backend import AnyArray, HostArray
 
@@ -47,11 +47,10 @@ class Program:
         self.nbytes = block.nbytes
         self.segments: list[tuple[bool, list[Call]]] = []  # calls with warnings off, or on, in turns
         for e in entries:
-            f = self.leaves.refresh if e.f is refresh else e.f
             args, kwargs = (e.args, e.kwargs) if e.state else rebuilt((e.args, e.kwargs), block.place)
             if not self.segments or self.segments[-1][0] != e.quiet:
                 self.segments.append((e.quiet, []))
-            self.segments[-1][1].append((partial(f, **kwargs) if kwargs else f, args))
+            self.segments[-1][1].append((partial(e.f, **kwargs) if kwargs else e.f, args))
 
     def replay(self, arrays: Sequence[AnyArray], fixed: Sequence[bool]) -> Any:
         """Run the calls on new arguments; `fixed` tells which of them cannot have changed if they are the same."""
@@ -75,9 +74,10 @@ class Program:
 
 
 def needed(entries: Sequence[Entry], result: Any) -> list[Entry]:
-    """The entries without copies of gradients that nothing reads."""
+    """The entries without copies of leaves and gradients that nothing reads."""
+    copies = (refresh_leaf, refresh_grad)
     read = {id(root_of(a)) for a in arrays_in(result)}
     for e in entries:
-        if e.f is not refresh_grad:
+        if e.f not in copies:
             read.update(id(root_of(a)) for a in arrays_in((e.args, e.kwargs)))
-    return [e for e in entries if e.f is not refresh_grad or id(root_of(e.args[1])) in read]
+    return [e for e in entries if e.f not in copies or id(root_of(e.args[1])) in read]

@@ -22,6 +22,7 @@ from tinygrad_rnn.compiler.traced import NAMESPACE, STALE, Traced, place, untrac
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.backend import AnyArray, HostArray
+from tinygrad_rnn.tensor.effects import effects
 from tinygrad_rnn.tensor.graph import Node, Watch
 from tinygrad_rnn.tensor.mode import active_tape
 from tinygrad_rnn.tensor.tensor import Tensor, box
@@ -145,7 +146,7 @@ class Tape:
         return y if y is None or f in STATIC else self._result(y, f, args, kwargs)
 
     def _result(self, y: Any, f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """`y`, which `f` has returned, as views of what it lies in, or as a buffer that the call is to fill."""
+        """The traced form of a result `y`: views of what the call was given, or a buffer that the call fills."""
         given = (*args[1:], *kwargs.values())
         still = f in VIEWS and not any(self.owns(a) for a in given if isinstance(a, np.ndarray))
         if isinstance(y, tuple | list):
@@ -166,7 +167,7 @@ class Tape:
         return Traced(y, self)
 
     def getitem(self, x: Traced, key: Any) -> Traced:
-        """`x[key]`: a view, or a buffer that is filled at each replay."""
+        """Compute `x[key]`: a view, or a buffer that is filled at each replay."""
         key = untraced(key)
         y = x.raw[key]
         if not isinstance(y, np.ndarray):  # a scalar: the same entry as a view
@@ -186,7 +187,7 @@ class Tape:
         return Traced(y, self)
 
     def setitem(self, x: Traced, key: Any, value: Any) -> None:
-        """`x[key] = value`."""
+        """Do `x[key] = value`, and write it down."""
         self.check_active()
         key, value = untraced(key), untraced(value)
         target = x.raw[key] if not has_arrays(key) else None
@@ -231,8 +232,8 @@ class Tape:
                 result = Traced(self.adopt(np.array(y)), self, number)
                 f, args, kwargs, pure = assign, (f, result.raw, args, kwargs), {}, False
         self.log(f, args, kwargs, state=not pure)
-        if changed:
-            self.log(refresh, ())
+        for leaf, buffer in changed:
+            self.log(refresh_leaf, (leaf, buffer))
         for watch, (_, buffer) in self.leaves.grads.items():
             self.log(refresh_grad, (watch, buffer))
         return result
@@ -291,10 +292,13 @@ def draw(name: str, *args: Any, **kwargs: Any) -> Any:
     return getattr(random.generator(), name)(*args, **kwargs)
 
 
-def refresh() -> None:
-    """Stand for `Leaves.refresh` of the program, which is not there yet."""
+@effects(writes=["buffer"])
+def refresh_leaf(leaf: Tensor, buffer: HostArray) -> None:
+    """Copy the array that a leaf has been given within the step into the buffer that stands for it."""
+    np.copyto(buffer, leaf._array)
 
 
+@effects(writes=["buffer"])
 def refresh_grad(watch: Watch, buffer: HostArray) -> None:
     """Copy a gradient into the buffer that stands for it."""
     if watch.grad is None:

@@ -28,7 +28,7 @@ class Traced(NDArrayOperatorsMixin):
     `number` is the type of a Python number that is kept as an array of shape (), or None.
     """
 
-    __slots__ = ("raw", "tape", "number")
+    __slots__ = ("raw", "tape", "number", "__weakref__")
 
     def __init__(self, raw: np.ndarray[Any, Any], tape: Tape, number: type | None = None) -> None:
         self.raw, self.tape, self.number = raw, tape, number
