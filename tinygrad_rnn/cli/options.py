@@ -17,7 +17,6 @@ FLAGS = {
     "replace it": "--replace",
     "smaller batch": "--batch",
     "shorter sequences": "--seq-len",
-    "a copy of your own": "--data",
 }
 
 

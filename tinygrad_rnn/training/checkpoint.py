@@ -80,7 +80,7 @@ def save_checkpoint(
 
 
 def rename_checkpoint(folder: str | os.PathLike[str], name: str, new: str) -> None:
-    """Let the checkpoint `name` be `new` from now on, in the place of one that has that name already."""
+    """Call the checkpoint `name` by the name `new`, replacing one that has it."""
     path = Path(folder) / f"{name}.json"
     write_atomically(path.with_name(f"{new}.json"), path.read_bytes())
     path.unlink()

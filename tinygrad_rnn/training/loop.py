@@ -1,6 +1,6 @@
 """The one training loop: what the command and the examples share.
 
-A `Task` says what is trained and how it is measured; `train` turns the crank:
+A `Task` says what is trained and how it is measured; `train` repeats:
 
     loss of the next batch -> backward -> clip -> optimiser step -> now and then: evaluate, keep the best, save
 

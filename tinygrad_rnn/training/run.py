@@ -3,7 +3,7 @@
 config.json      what was asked for, and on what
 metrics.jsonl    a line a step
 loss.png         the learning curve
-checkpoints/     best.json, last.json and previous.json (the one before the last), and their weights
+checkpoints/     best.json, last.json and previous.json (which `last.json` has replaced), and their weights
 """
 
 from __future__ import annotations
