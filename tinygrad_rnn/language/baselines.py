@@ -24,6 +24,7 @@ from tinygrad_rnn.errors import InputError
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+
 def _windows(ids: Ids, n: int, size: int) -> Codes:
     """Every string of n neighbouring ids as one integer, in base `size`, oldest id first; shape (len(ids) - n
     + 1,).
