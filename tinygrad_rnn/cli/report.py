@@ -108,17 +108,17 @@ def _table(console: Console, kind: str, bits: float, baselines: list[Baseline]) 
     beaten = [b.name for b in baselines if b.bits_per_char > bits]
     winners = [b.name for b in baselines if b.bits_per_char <= bits]
     if beaten:
-        console.print(f"The network beats {and_(beaten)}.")
+        console.print(f"The network beats {listed(beaten)}.")
     if winners:
-        console.print(f"[bold]{and_(winners)}[/] {'wins' if len(winners) == 1 else 'win'} against the network here.")
+        console.print(f"[bold]{listed(winners)}[/] {'wins' if len(winners) == 1 else 'win'} against the network here.")
     if any("lzma" in name for name in winners):
         console.print("[dim](lzma copies passages word for word that the text repeats; the network cannot.)[/]")
 
 
-def and_(names: list[str]) -> str:
-    """The names in a sentence.
+def listed(names: list[str]) -> str:
+    """Names as a sentence lists them.
 
-    >>> and_(["a"]), and_(["a", "b", "c"])
+    >>> listed(["a"]), listed(["a", "b", "c"])
     ('a', 'a, b and c')
     """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(settings: argparse.Namespace) -> int:
+    """Check and read everything, then train: until the folder is made nothing is written."""
     check_device(settings.device)
     folder = _folder(settings)
     text = _read(settings)
@@ -99,7 +100,7 @@ def _resumed(given: dict[str, Any]) -> argparse.Namespace:
     folder = given.pop("resume")
     config = RunFolder(folder).config()
     if fixed := [_flag(key) for key in given if key not in CHANGEABLE]:
-        raise InputError(f"{report.and_(fixed)} cannot be changed when a run is resumed")
+        raise InputError(f"{report.listed(fixed)} cannot be changed when a run is resumed")
     try:
         asked = {**config["text"], **config["model"], **config["training"], "model": config["model"]["cell"]}
         asked = {k: v for k, v in asked.items() if k in DEFAULTS and v is not None and v is not False}
