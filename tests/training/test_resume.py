@@ -30,8 +30,8 @@ def without_the_ending(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run ends with a picture and a sample of text, which take longer than all its steps and leave nothing that is
     compared here; `tests/cli` looks at them.
     """
-    monkeypatch.setattr("tinygrad_rnn.language.picture.plot_loss", lambda *_, **__: None)
-    monkeypatch.setattr("tinygrad_rnn.decoding.generate", lambda *_, **__: iter(()))
+    monkeypatch.setattr("tinygrad_rnn.cli.report.plot_loss", lambda *_, **__: None)
+    monkeypatch.setattr("tinygrad_rnn.cli.report.generate", lambda *_, **__: iter(()))
 
 
 @pytest.fixture
