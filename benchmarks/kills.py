@@ -24,8 +24,9 @@ from pathlib import Path
 from tests.training.test_resume import TEXT, everything
 from tinygrad_rnn import data, decoding, language, optim, training
 from tinygrad_rnn.cli import main as cli
+from tinygrad_rnn.cli import train as train_command
 
-IMPORTED = (data, decoding, language, optim, training)  # once, before all forks
+IMPORTED = (data, decoding, language, optim, training, train_command)  # once, before all forks
 OPTIONS = ["--hidden=24", "--embedding=8", "--seq-len=12", "--batch=3", "--threads=1", "--layers=2", "--dropout=0.2"]
 OPTIONS += ["--steps=60", "--save-every=2"]
 

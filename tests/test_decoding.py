@@ -15,12 +15,12 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.decoding import (
     beam_search,
-    choose,
     ctc_beam_search,
     ctc_best_path,
     generate,
     greedy_search,
     one_step,
+    sample,
 )
 from tinygrad_rnn.errors import InputError, ShapeError
 from tinygrad_rnn.language.model import CharModel, CharModelConfig
@@ -30,10 +30,10 @@ SCORES = st.lists(st.floats(-30, 30), min_size=1, max_size=12).map(np.array)
 
 @given(SCORES, st.integers(0, 9), st.floats(0.01, 5), st.integers(1, 15))
 def test_only_the_top_k_are_chosen(scores: np.ndarray, seed: int, temperature: float, k: int) -> None:
-    chosen = choose(scores, np.random.default_rng(seed), temperature, k)
+    chosen = sample(scores, np.random.default_rng(seed), temperature, k)
     assert scores[chosen] >= np.sort(scores)[::-1][min(k, len(scores)) - 1]
-    assert scores[choose(scores, np.random.default_rng(seed), 0)] == scores.max()
-    assert choose(scores, np.random.default_rng(seed), temperature, 1) == scores.argmax()
+    assert scores[sample(scores, np.random.default_rng(seed), 0)] == scores.max()
+    assert sample(scores, np.random.default_rng(seed), temperature, 1) == scores.argmax()
 
 
 @pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (0.5, None), (2.0, 2)])
@@ -44,14 +44,14 @@ def test_the_frequencies_are_those_of_the_softmax(temperature: float, top_k: int
         p[np.argsort(scores)[:-top_k]] = 0
     p /= p.sum()
     generator = np.random.default_rng(0)
-    counts = np.bincount([choose(scores, generator, temperature, top_k) for _ in range(20_000)], minlength=4)
+    counts = np.bincount([sample(scores, generator, temperature, top_k) for _ in range(20_000)], minlength=4)
     assert np.allclose(counts / 20_000, p, atol=4 * np.sqrt(0.25 / 20_000))
 
 
 @pytest.mark.parametrize(("temperature", "top_k"), [(-0.1, None), (float("nan"), None), (float("inf"), 3), (1, 0)])
 def test_numbers_out_of_range(temperature: float, top_k: int | None) -> None:
     with pytest.raises(InputError):
-        choose(np.zeros(3), np.random.default_rng(0), temperature, top_k)
+        sample(np.zeros(3), np.random.default_rng(0), temperature, top_k)
 
 
 def model(cell: str = "lstm") -> tuple[CharModel, Vocabulary]:

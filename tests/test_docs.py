@@ -7,7 +7,6 @@ part of what the page's program prints.
 
 from __future__ import annotations
 
-import argparse
 import doctest
 import operator
 import os
@@ -111,11 +110,10 @@ def test_commands_of_the_page_exist(page: Path) -> None:
 
 def check_command(words: list[str]) -> None:
     """The command line accepts these words; nothing is run."""
-    from tinygrad_rnn.cli import main as cli
+    from tinygrad_rnn.cli.parser import parser
 
-    parser: argparse.ArgumentParser = cli.parser()
     try:
-        parser.parse_args(words)
+        parser().parse_args(words)
     except SystemExit as done:
         assert done.code == 0, f"tinygrad-rnn {shlex.join(words)}"
 

@@ -1,4 +1,4 @@
-"""What a model has to say: writing with it, character by character, and reading the labels that it has heard."""
+"""Decoding: sampling text, greedy and beam search for sequences of tokens, and the labels of a CTC network."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from tinygrad_rnn.tensor.mode import no_grad
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
-def choose(
+def sample(
     scores: np.ndarray, generator: np.random.Generator, temperature: float = 1.0, top_k: int | None = None
 ) -> int:
-    """An id drawn with probability softmax(scores / temperature), among the `top_k` highest scores; scores is
-    (V,).
+    """Draw an id with probability softmax(scores / temperature), among the `top_k` highest of the scores (V,).
 
     Temperature 0 takes the highest score. Raises InputError for a temperature below 0 or a `top_k` below 1.
 
-        >>> choose(np.array([0.1, 2.0, 0.3]), np.random.default_rng(0), temperature=0)
+        >>> sample(np.array([0.1, 2.0, 0.3]), np.random.default_rng(0), temperature=0)
         1
     """
     if not 0 <= temperature < float("inf"):
@@ -53,8 +52,7 @@ def generate(
     top_k: int | None = None,
     seed: int = 0,
 ) -> Iterator[str]:
-    """Characters, one at a time as they come: `length` of them that follow `prompt`. The same seed, the same
-    text.
+    """Yield `length` characters that follow `prompt`, each as soon as it is drawn. The same seed gives the same text.
 
     `model(ids (T, B), state)` returns scores (T, B, V) and a state, as CharModel does; put it into evaluation
     mode first. Without a prompt it writes as if a new line had just begun. Raises InputError for a prompt
@@ -69,14 +67,14 @@ def generate(
     x, state = ids[:, None], None
     for _ in range(length):
         scores, state = model(x, state)
-        chosen = choose(to_host(scores.data)[-1, 0], generator, temperature, top_k)
+        chosen = sample(to_host(scores.data)[-1, 0], generator, temperature, top_k)
         x = np.array([[chosen]], dtype=np.int32)
         yield vocabulary.characters[chosen]
 
 
 def one_step(model: Callable[[np.ndarray, Any], tuple[Any, Any]]) -> Callable[[np.ndarray, Any], tuple[Any, Any]]:
-    """What the searches take, of a model that reads whole pieces: `model(ids (T, B), state)` returns scores (T, B, V)
-    and a state, the step is given the last ids (B,) and returns scores (B, V).
+    """Make the step function that the searches take of a model that reads sequences: `model(ids (T, B), state)` returns
+    scores (T, B, V) and a state, the step takes the last ids (B,) and a state and returns scores (B, V) and a state.
 
         >>> step = one_step(lambda ids, state: (np.eye(3)[(ids + 1) % 3], state))
         >>> greedy_search(step, None, begin=0, end=0, count=1)
@@ -100,12 +98,11 @@ def greedy_search(
     count: int,
     length: int = 100,
 ) -> list[list[int]]:
-    """For each of `count` sequences side by side: the token that the model finds likeliest, then the likeliest after
-    it, and so on until `end`, which is not among the ids, or for `length` steps. A beam of width 1, many at once.
+    """Take the likeliest token at each step, for `count` sequences at once, until `end`, which is not among the ids, or
+    for `length` steps.
 
-    `step`, `state`, `begin` and `end` are those of `beam_search`, but that the rows of the state are those of the
-    sequences and stay so; a sequence that has ended runs on unread. Raises ValueError for a `count` below 0 or a
-    `length` below 1.
+    `step`, `state`, `begin` and `end` are those of `beam_search`, but that the state has a row for each sequence.
+    Raises ValueError for a `count` below 0 or a `length` below 1.
 
         >>> bigram = np.log([[0.1, 0.6, 0.3], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]])
         >>> greedy_search(lambda ids, state: (bigram[ids], state), None, begin=0, end=2, count=2)
@@ -136,7 +133,7 @@ def beam_search(
     length: int = 100,
     penalty: float = 0.0,
 ) -> list[tuple[list[int], float]]:
-    """The likeliest continuations that a model has for one sequence, each with its log-probability, best first.
+    """Find the likeliest continuations of one sequence, each with its log-probability, best first.
 
     After each step the `width` likeliest beginnings go on. Those that reach `end` are finished (it is not among their
     ids, but in their probability); those that do not within `length` steps are returned as they are. With a `width` of
@@ -190,15 +187,15 @@ def beam_search(
 
 
 def _rows(state: Any, rows: np.ndarray) -> Any:
-    """The state of some of the beginnings, which may repeat."""
+    """The rows of a state, which may repeat."""
     if isinstance(state, tuple):
         return tuple(_rows(part, rows) for part in state)
     return None if state is None else state[..., rows, :]
 
 
 def ctc_best_path(log_probs: Any, lengths: Any = None, blank: int = 0) -> list[list[int]]:
-    """What a network trained with `ctc_loss` says, taking the likeliest class of each step: the ids of the labels, with
-    repeats joined and blanks dropped, for each entry of the batch.
+    """Take the likeliest class of each step of a network trained with `ctc_loss`, join repeats and drop blanks: the ids
+    of the labels for each entry of the batch.
 
     `log_probs` (T, B, C), logits do as well; `lengths` (B,) from 0 to T, T if omitted. Of one labelling it is the
     likeliest alignment; another may be likelier in all, which `ctc_beam_search` finds. Raises ShapeError or ValueError
@@ -217,15 +214,15 @@ def ctc_best_path(log_probs: Any, lengths: Any = None, blank: int = 0) -> list[l
 def ctc_beam_search(
     log_probs: Any, lengths: Any = None, blank: int = 0, width: int = 10
 ) -> list[list[tuple[list[int], float]]]:
-    """The likeliest labellings of a network trained with `ctc_loss`, each with its log-probability, best first, at most
-    `width` of them, for each entry of the batch.
+    """Find the likeliest labellings of a network trained with `ctc_loss`, each with its log-probability, best first, at
+    most `width` of them, for each entry of the batch.
 
     `log_probs` (T, B, C) is what `log_softmax` returned; `lengths` (B,) from 0 to T, T if omitted. A prefix beam search
     (Hannun et al. 2014, arXiv:1408.2873): after each step the `width` likeliest beginnings go on, every one with the
     sum over the alignments that were followed; with a `width` of no less than there are, it is exact. A labelling
     that is impossible is left out. Raises ShapeError or ValueError for what does not fit.
 
-        >>> log_probs = np.log([[[0.6, 0.4]], [[0.6, 0.4]]])  # twice rather silent, and yet there was something
+        >>> log_probs = np.log([[[0.6, 0.4]], [[0.6, 0.4]]])  # a blank is likelier at each step, a label in all
         >>> [(labels, round(float(np.exp(p)), 2)) for labels, p in ctc_beam_search(log_probs)[0]]
         [([1], 0.64), ([], 0.36)]
     """
@@ -250,7 +247,7 @@ def _frames(name: str, log_probs: Any, lengths: Any, blank: int) -> tuple[np.nda
 
 
 def _prefix_search(frames: np.ndarray, blank: int, width: int) -> list[tuple[list[int], float]]:
-    """The beam of one sequence of frames (T, C)."""
+    """A prefix beam search over one sequence of frames (T, C)."""
     # Prefixes are the nodes of a tree: each has a parent, which lacks its last label. Node 0 is the empty one.
     parents, labels, children = [-1], [blank], {}
     nodes = [0]

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 
 class TinygradRnnError(Exception):
-    """The base of every error this library raises on purpose."""
+    """The base of every error this library raises on purpose.
+
+    `hint` is the end of the message that says what helps, "" if there is none: a command finds there which of its
+    options to name.
+
+    >>> error = InputError("the text is too short", hint="choose a smaller batch")
+    >>> str(error), error.hint
+    ('the text is too short: choose a smaller batch', 'choose a smaller batch')
+    """
+
+    def __init__(self, *args: object, hint: str = "") -> None:
+        super().__init__(*((f"{args[0]}: {hint}", *args[1:]) if hint else args))
+        self.hint = hint
 
 
 class ShapeError(TinygradRnnError, ValueError):
@@ -40,4 +52,4 @@ class CompileError(TinygradRnnError, RuntimeError):
 
 
 class InputError(TinygradRnnError, ValueError):
-    """Wrong input from a user of the command: shown as one line, exit status 2."""
+    """Wrong input from a user: a file that cannot be read, a number out of range, a folder that is in use."""

@@ -161,7 +161,7 @@ class Experiment:
         in `out/checkpoints`, the records as `out/name.jsonl`. Raises KeyboardInterrupt after Ctrl-C, with the best
         weights saved.
         """
-        from tinygrad_rnn.optim import AdamW
+        from tinygrad_rnn.optim import AdamW, BudgetLR, warmup_cosine
         from tinygrad_rnn.training import (
             Budget,
             LoopState,
@@ -172,7 +172,6 @@ class Experiment:
             save_checkpoint,
             train,
         )
-        from tinygrad_rnn.training.loop import warmup_cosine
         from tinygrad_rnn.training.resume import weights
 
         slug = name.lower().replace(" ", "-")
@@ -191,13 +190,14 @@ class Experiment:
             save_checkpoint(self.out / "checkpoints", slug, best["weights"], manifest)
 
         steps = steps or (None if minutes else self.steps)
+        adam = AdamW(parameters, lr=lr, weight_decay=weight_decay)
         with MetricsLog(log) as metrics:
             outcome = train(
                 _Problem(model, loss, evaluate, unit),
-                AdamW(parameters, lr=lr, weight_decay=weight_decay),
+                adam,
                 parameters,
                 Budget(steps, minutes),
-                schedule=schedule or warmup_cosine,
+                schedule=BudgetLR(adam, schedule or warmup_cosine),
                 clip=clip,
                 evaluations=evaluations,
                 patience=patience,
@@ -301,6 +301,8 @@ def experiment(
     """
     from threadpoolctl import threadpool_limits
 
+    from tinygrad_rnn.cli.options import with_flags
+
     module = sys.modules[main.__module__]
     name, about = Path(str(module.__file__)).stem, (module.__doc__ or "").strip()
     parser = _parser(name, about, steps, quick, data, fetch)
@@ -317,7 +319,7 @@ def experiment(
     except NonFiniteError as error:
         return _fail(name, str(error), 1)
     except TinygradRnnError as error:
-        return _fail(name, str(error), 2)
+        return _fail(name, with_flags(error, {f"--{key}" for key in vars(args)}), 2)
     except ImportError as error:  # a library of an extra, such as scikit-learn
         extra = "" if "pip install" in str(error) else ' (pip install "tinygrad-rnn[viz,data]")'
         return _fail(name, f"{error}{extra}", 2)

@@ -38,7 +38,7 @@ def test_what_cannot_be_decoded_is_said_with_its_place_in_the_file(tmp_path: Pat
     path = tmp_path / "text"
     path.write_bytes(mark + "ä".encode() * 10 + b"\xe4 and more")
     for size in (1, 2, 3, 7, 100):
-        with pytest.raises(InputError, match=f"not utf-8: invalid continuation byte at byte {20 + len(mark)} "):
+        with pytest.raises(InputError, match=f"not utf-8: invalid continuation byte at byte {20 + len(mark)}: "):
             list(read_blocks(path, "utf-8", size))
     path.write_bytes(b"abc" + b"\0")
     with pytest.raises(InputError, match="character 3 is zero"):

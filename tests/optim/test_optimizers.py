@@ -293,6 +293,20 @@ def test_wrong_use_is_refused_by_name() -> None:
         tr.optim.Adam([{"params": [p], "speed": 1}])
 
 
+def test_a_state_is_a_copy_unless_views_are_asked_for() -> None:
+    ps = parameters()
+    optimiser = tr.optim.Adam([(f"p{i}", p) for i, p in enumerate(ps)])
+    for _ in range(2):
+        give_gradients(ps, np.random.default_rng(0))
+        optimiser.step()
+    copied, seen = (optimiser.state_dict(copy=copy)["state"]["p0"]["exp_avg"] for copy in (True, False))
+    before = copied.numpy().copy()
+    assert np.array_equal(seen.numpy(), before)
+    give_gradients(ps, np.random.default_rng(1))
+    optimiser.step()
+    assert np.array_equal(copied.numpy(), before) and not np.array_equal(seen.numpy(), before)
+
+
 def test_loading_lists_what_does_not_fit() -> None:
     ps = parameters()
     optimiser = tr.optim.Adam([(f"p{i}", p) for i, p in enumerate(ps)])

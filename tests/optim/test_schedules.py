@@ -127,6 +127,66 @@ def test_plateau_by_hand() -> None:
     assert seen == pytest.approx([1 / 3, 2 / 3, 1, 1, 0.5, 0.25])
 
 
+SHAPES = {
+    "warmup_cosine": tr.optim.warmup_cosine,
+    "warmup_linear": tr.optim.warmup_linear,
+    "warmup_constant": tr.optim.warmup_constant,
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_shapes_of_a_budget_start_at_0_reach_1_and_stay_between(name: str) -> None:
+    factors = [SHAPES[name](k / 100) for k in range(101)]
+    assert factors[0] == 0 and max(factors) == pytest.approx(1) and min(factors) >= 0
+    assert factors[3] == pytest.approx(1) and (factors[-1] == pytest.approx(0)) == (name != "warmup_constant")
+
+
+def test_the_cosine_of_a_budget_rises_then_falls() -> None:
+    factors = [tr.optim.warmup_cosine(k / 100) for k in range(101)]
+    top = factors.index(max(factors))
+    assert factors[0] == 0 and factors[-1] == pytest.approx(0) and max(factors) == 1 and top == 3
+    assert factors[:4] == sorted(factors[:4]) and factors[3:] == sorted(factors[3:], reverse=True)
+
+
+def test_a_budget_moves_the_rates_of_a_step_and_gives_them_back() -> None:
+    o = optimiser(0.5, 0.25)
+    schedule = tr.optim.BudgetLR(o, lambda used: 1 - used)
+    with schedule.at(0.75):
+        assert schedule.last_lr == [0.125, 0.0625]
+    assert schedule.last_lr == [0.5, 0.25] and schedule.state_dict() == {}
+    with pytest.raises(ZeroDivisionError), schedule.at(0.5):
+        raise ZeroDivisionError
+    assert schedule.last_lr == [0.5, 0.25]
+    o.param_groups[1]["lr"] = 4.0  # a rate set by hand is the whole of what follows
+    schedule.evaluated(1.0)
+    with schedule.at(0.5):
+        assert schedule.last_lr == [0.25, 2.0]
+    schedule.load_state_dict({})
+    with pytest.raises(ValueError, match="load_state_dict of BudgetLR: this is the state of StepLR"):
+        schedule.load_state_dict(tr.optim.StepLR(o, 2).state_dict())
+    assert repr(tr.optim.BudgetLR(o)) == "BudgetLR(warmup_cosine)"
+
+
+def test_a_loop_calls_all_of_them_in_one_way() -> None:
+    """A step counts where steps count, and only once it has been made; a figure counts for a plateau alone."""
+
+    def rates_of(schedule: Any) -> list[float]:
+        found = []
+        for k in range(4):
+            with schedule.at(k / 4):
+                found += schedule.last_lr
+            schedule.evaluated(1.0)
+        return found
+
+    assert rates_of(tr.optim.StepLR(optimiser(1.0), 2, 0.5)) == [1, 1, 0.5, 0.5]
+    assert rates_of(tr.optim.ReduceLROnPlateau(optimiser(1.0), factor=0.5, patience=1)) == [1, 1, 1, 0.5]
+    assert rates_of(tr.optim.BudgetLR(optimiser(1.0), lambda used: 1 - used)) == [1, 0.75, 0.5, 0.25]
+    schedule = tr.optim.StepLR(optimiser(1.0), 1)
+    with pytest.raises(ZeroDivisionError), schedule.at(0.0):
+        raise ZeroDivisionError
+    assert schedule.steps == 0
+
+
 MAKERS: list[Any] = [
     lambda o: tr.optim.ConstantLR(o, warmup=3),
     lambda o: tr.optim.StepLR(o, 2, 0.7, warmup=2),
@@ -188,8 +248,9 @@ def test_wrong_use_is_refused_by_name() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             make()
-    with pytest.raises(TypeError, match="an optimiser is needed, got Linear"):
-        tr.optim.ConstantLR(tr.nn.Linear(1, 1))  # type: ignore[arg-type]
+    for schedule in (tr.optim.ConstantLR, tr.optim.BudgetLR):
+        with pytest.raises(TypeError, match="an optimiser is needed, got Linear"):
+            schedule(tr.nn.Linear(1, 1))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="needs the metric"):
         tr.optim.ReduceLROnPlateau(o).step()
     schedule = tr.optim.ConstantLR(o)

@@ -13,20 +13,9 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tinygrad_rnn import data, nn, optim
+from tinygrad_rnn import nn, optim
 from tinygrad_rnn.errors import InputError, NonFiniteError
-from tinygrad_rnn.language.model import CharModel, CharModelConfig
-from tinygrad_rnn.language.task import NextCharacter, bits_per_char
-from tinygrad_rnn.training import (
-    SCHEDULES,
-    Budget,
-    LoopState,
-    MetricsLog,
-    interruptible,
-    read_metrics,
-    train,
-    warmup_cosine,
-)
+from tinygrad_rnn.training import Budget, LoopState, MetricsLog, interruptible, read_metrics, train
 
 
 class Line:
@@ -156,13 +145,6 @@ def test_patience_ends_a_run_that_learns_nothing() -> None:
     assert again.early and again.state.step == 8  # patience does not come back with a resumed run
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_schedules_start_at_0_reach_1_and_stay_between(name: str) -> None:
-    factors = [SCHEDULES[name](k / 100) for k in range(101)]
-    assert factors[0] == 0 and max(factors) == pytest.approx(1) and min(factors) >= 0
-    assert factors[3] == pytest.approx(1) and (factors[-1] == pytest.approx(0)) == (name != "constant")
-
-
 def test_a_second_ctrl_c_is_obeyed_at_once() -> None:
     with pytest.raises(KeyboardInterrupt), interruptible() as interruption:
         os.kill(os.getpid(), signal.SIGINT)
@@ -208,19 +190,12 @@ def test_the_rate_is_the_schedules_and_comes_back() -> None:
         rates.append(used)
         return 0.0
 
-    train(task, optimizer, [("w", task.w)], Budget(steps=4), schedule=schedule)
+    train(task, optimizer, [("w", task.w)], Budget(steps=4), schedule=optim.BudgetLR(optimizer, schedule))
     assert rates == [0.125, 0.375, 0.625, 0.875]
     assert task.w.item() == 0 and optimizer.param_groups[0]["lr"] == 0.5
 
 
-def test_the_schedule_rises_then_falls() -> None:
-    factors = [warmup_cosine(k / 100) for k in range(101)]
-    top = factors.index(max(factors))
-    assert factors[0] == 0 and factors[-1] == pytest.approx(0) and max(factors) == 1 and top == 3
-    assert factors[:4] == sorted(factors[:4]) and factors[3:] == sorted(factors[3:], reverse=True)
-
-
-def test_schedules_of_optim_count_steps_or_evaluations() -> None:
+def test_other_schedules_count_steps_or_evaluations() -> None:
     def rates(make: Callable[[optim.SGD], optim.Schedule], **options) -> list[float]:
         task, found = Line(**options), []
         optimizer = optim.SGD([task.w], lr=1.0)
@@ -232,50 +207,6 @@ def test_schedules_of_optim_count_steps_or_evaluations() -> None:
     assert rates(lambda sgd: optim.StepLR(sgd, 2, 0.5)) == [1, 1, 0.5, 0.5, 0.25, 0.25]
     plateau = rates(lambda sgd: optim.ReduceLROnPlateau(sgd, factor=0.5, patience=0), held_out=[3.0, 3.0, 1.0])
     assert plateau == [1, 1, 1, 1, 0.5, 0.5]
-
-
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_state_is_carried_and_cut(cell: str) -> None:
-    """A chunk's loss is that within the whole text; its graph reaches back to the chunk's beginning only."""
-    tr.manual_seed(0)
-    ids = np.random.default_rng(0).integers(5, size=41).astype(np.int32)
-    model = CharModel(CharModelConfig(5, cell, embedding=4, hidden=6)).to("float64")
-    streams = data.Streams(ids, batch=2, steps=5)
-    task = NextCharacter(model, streams, data.passage(ids[:30], ids[30:], 1))
-    losses = [task.loss(n)[0] for n in range(4)]
-    x = np.concatenate([streams[n].x for n in range(4)])
-    y = np.concatenate([streams[n].y for n in range(4)])
-    scores, _ = model(x, None)
-    for n in range(4):
-        part = scores[5 * n : 5 * n + 5].reshape(-1, 5)
-        whole = nn.functional.cross_entropy(part, y[5 * n : 5 * n + 5].reshape(-1))
-        assert losses[n].item() == pytest.approx(whole.item(), rel=1e-12)
-    for loss in losses:  # none needs the graph of another
-        loss.backward()
-
-
-def test_bits_per_char_is_the_mean_over_the_counted_targets() -> None:
-    tr.manual_seed(1)
-    ids = np.random.default_rng(1).integers(5, size=60).astype(np.int32)
-    model = CharModel(CharModelConfig(5, "lstm", embedding=4, hidden=6)).to("float64")
-    one = data.passage(ids[:40], ids[40:], batch=1, warm_up=39)
-    scores, _ = model(ids[:-1, None], None)
-    p = tr.softmax(scores, axis=-1).numpy()[np.arange(59), 0, ids[1:]]
-    assert bits_per_char(model, one) == pytest.approx(-np.log2(p[39:]).mean(), rel=1e-12)
-    assert bits_per_char(model, one, chunk=7) == pytest.approx(bits_per_char(model, one), rel=1e-12)
-    # Streams that are led by all that stands before them measure the same.
-    several = data.passage(ids[:40], ids[40:], batch=4, warm_up=59)
-    assert several.counted.sum() == 20
-
-
-def test_dropout_acts_in_training_only() -> None:
-    ids = np.random.default_rng(2).integers(5, size=100).astype(np.int32)
-    model = CharModel(CharModelConfig(5, "gru", embedding=4, hidden=6, dropout=0.5))
-    task = NextCharacter(model, data.Streams(ids, 2, 10), data.passage(ids[:80], ids[80:], 2))
-    assert task.evaluate() == task.evaluate()
-    assert model.training
-    first, second = (NextCharacter(model, task.streams, task.held_out).loss(0)[0].item() for _ in range(2))
-    assert first != second
 
 
 def test_an_evaluation_does_not_overwrite_a_figure_of_the_training() -> None:

@@ -17,7 +17,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.errors import CheckpointError, InputError
 from tinygrad_rnn.language.task import NextCharacter
-from tinygrad_rnn.training import RunFolder, load_checkpoint, read_metrics, truncate_metrics
+from tinygrad_rnn.training import RunFolder, load_checkpoint, read_metrics
 
 TEXT = "".join(f"the {a} of the {b} is {(7 * i) % 11}.\n" for i in range(12) for a in "abc" for b in ("sun", "moon"))
 SMALL = ["--hidden=12", "--embedding=6", "--seq-len=12", "--batch=3", "--threads=1", "--layers=2", "--dropout=0.3"]
@@ -30,8 +30,8 @@ def without_the_ending(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run ends with a picture and a sample of text, which take longer than all its steps and leave nothing that is
     compared here; `tests/cli` looks at them.
     """
-    monkeypatch.setattr("tinygrad_rnn.language.picture.plot_loss", lambda *_, **__: None)
-    monkeypatch.setattr("tinygrad_rnn.decoding.generate", lambda *_, **__: iter(()))
+    monkeypatch.setattr("tinygrad_rnn.cli.report.plot_loss", lambda *_, **__: None)
+    monkeypatch.setattr("tinygrad_rnn.cli.report.generate", lambda *_, **__: iter(()))
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_longer_run_goes_on_to_the_new_total(text: Path, tmp_path: Path, capsy
 KILLS = """
 import os, sys
 from tinygrad_rnn import data, decoding, language, optim, training
-from tinygrad_rnn.cli import main as cli
+from tinygrad_rnn.cli import main as cli, train
 from tinygrad_rnn.training import checkpoint
 
 def dying(real, counter):
@@ -235,19 +235,6 @@ def test_a_run_in_use_is_not_replaced(text: Path, tmp_path: Path, capsys: pytest
         assert train("--text", text, "--steps", 3, "--out", run, "--replace", *SMALL) == 2
     assert "another process is training here" in capsys.readouterr().err
     assert everything(run) == before
-
-
-def test_metrics_are_cut_behind_a_step(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    truncate_metrics(path, 3)
-    assert not path.exists()
-    lines = [f'{{"step": {n}}}\n' for n in range(1, 6)]
-    for rest in ("", '{"step": 6, "lo', "\x00\x00\n"):
-        path.write_text("".join(lines) + rest)
-        truncate_metrics(path, 9)
-        assert path.read_text() == "".join(lines)
-    truncate_metrics(path, 3)
-    assert path.read_text() == "".join(lines[:3])
 
 
 def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path: Path) -> None:

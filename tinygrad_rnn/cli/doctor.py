@@ -1,7 +1,9 @@
-"""What a computer has for training, and what slows it down: the lines of `tinygrad-rnn doctor`."""
+"""`tinygrad-rnn doctor`: what a computer has for training, and what slows it down."""
 
 from __future__ import annotations
 
+import argparse
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -10,6 +12,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_info
 
 # Variables that choose the threads and the kernels of a BLAS, or of NumPy itself.
 PREFIXES = ("OPENBLAS_", "GOTO_", "OMP_", "MKL_", "BLIS_", "VECLIB_", "NPY_")
@@ -29,10 +34,15 @@ print(2 * 384**3 / best / 1e9)
 """
 
 
+def run(args: argparse.Namespace) -> int:
+    """Print the report; returns the exit status."""
+    for line in examine():
+        print(line, flush=True)
+    return 0
+
+
 def examine() -> Iterator[str]:
     """The report, line by line as it is found out."""
-    import numpy as np
-
     yield f"Python       {platform.python_version()}, {platform.system()} {platform.machine()}, {sys.executable}"
     yield f"NumPy        {np.__version__}"
     blas = _blas()
@@ -55,9 +65,6 @@ def _plural(count: int, what: str) -> str:
 
 
 def _blas() -> list[dict[str, Any]]:
-    import numpy  # noqa: F401  (its BLAS is what is asked for)
-    from threadpoolctl import threadpool_info
-
     return [entry for entry in threadpool_info() if entry.get("user_api") == "blas"]
 
 
@@ -128,8 +135,6 @@ def _gpus() -> Iterator[str]:
 
 def _driver() -> int | None:
     """The newest CUDA version that the NVIDIA driver runs, as 1000 major + 10 minor; None without a driver."""
-    import ctypes
-
     for name in ("libcuda.so.1", "nvcuda.dll"):
         try:
             version = ctypes.c_int()

@@ -49,7 +49,8 @@ class Streams:
         if self.epoch_length < 1:
             raise InputError(
                 f"the text is too short: {len(ids):,} characters to train on, and {batch} sequences of "
-                f"{steps} need at least {batch * steps + 1:,} (choose fewer sequences, or shorter ones)"
+                f"{steps} need at least {batch * steps + 1:,}",
+                hint="choose a smaller batch or shorter sequences",
             )
 
     def __getitem__(self, n: int) -> Chunk:

@@ -89,7 +89,7 @@ def _undecodable(
         return InputError(f"{path}: a binary file, not a text")
     at = fed - len(error.object) + error.start  # what the decoder was looking at ends with what it was fed
     why = f"not {encoding}: {error.reason} at byte {at:,}"
-    return InputError(f"{path}: {why} (a text in another encoding? latin-1, say)")
+    return InputError(f"{path}: {why}", hint="choose another encoding, such as latin-1, if it is a text")
 
 
 def unreadable(path: str | PathLike[str], error: OSError) -> InputError:

@@ -1,5 +1,4 @@
-"""What a network has to beat: n-gram models and a file compressor for text; and something simple for tags, sentences,
-sounds and series.
+"""What a language model has to beat: n-gram models and a file compressor.
 
 The n-gram models are interpolated Kneser-Ney (Chen and Goodman, "An empirical study of smoothing techniques
 for language modeling", 1998, section 4.1.6, a discount per order). With N(s) how often the string s was seen,
@@ -24,8 +23,6 @@ from tinygrad_rnn.errors import InputError
 
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-
-# --- characters: n-gram models and lzma ---------------------------------------------------------------------
 
 
 def _windows(ids: Ids, n: int, size: int) -> Codes:

@@ -106,4 +106,7 @@ def _blocks(paths: Iterable[str | PathLike[str]], encoding: str) -> Iterator[str
 
 
 def _smallest(vocabulary: Vocabulary) -> type[np.integer]:
-    return np.uint8 if len(vocabulary) <= 2**8 else np.uint16 if len(vocabulary) <= 2**16 else np.int32
+    """The smallest type that holds every id."""
+    if len(vocabulary) <= 2**8:
+        return np.uint8
+    return np.uint16 if len(vocabulary) <= 2**16 else np.int32

@@ -1,4 +1,4 @@
-"""The character model: what `tinygrad-rnn train` trains and `tinygrad-rnn generate` writes with."""
+"""The character model: its network, and how it is saved and loaded."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.data.vocabularies import Vocabulary
 from tinygrad_rnn.errors import CheckpointError, InputError, TinygradRnnError
 from tinygrad_rnn.tensor.tensor import Tensor
+from tinygrad_rnn.training.checkpoint import load_checkpoint, save_checkpoint
+from tinygrad_rnn.training.resume import weights
+from tinygrad_rnn.training.run import RunFolder
 
 State = Tensor | tuple[Tensor, ...]
 
@@ -71,6 +74,11 @@ class CharModel(nn.Module):
         return self.output(self.dropout(y)), state
 
 
+def describe_model(model: CharModel, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What the manifest of a checkpoint must say for `load_model` to build the model again."""
+    return {"model": model.config.as_dict(), "vocabulary": vocabulary.characters}
+
+
 def save_model(
     folder: str | os.PathLike[str],
     name: str,
@@ -78,24 +86,12 @@ def save_model(
     vocabulary: Vocabulary,
     step: int,
     extra: Mapping[str, Any] | None = None,
-    tensors: Mapping[str, Any] | None = None,
-    previous: str | None = None,
 ) -> Path:
     """Write a model as the checkpoint `name` in `folder` (see `training.checkpoint`); returns the manifest's
-    path.
-
-    `extra` goes into the manifest, further `tensors` (with a slash in each name) beside the weights.
+    path. `extra` goes into the manifest.
     """
-    from tinygrad_rnn.training.checkpoint import save_checkpoint
-    from tinygrad_rnn.training.resume import weights
-
-    manifest = {
-        "step": step,
-        "model": model.config.as_dict(),
-        "vocabulary": vocabulary.characters,
-        **(extra or {}),
-    }
-    return save_checkpoint(folder, name, {**weights(model), **(tensors or {})}, manifest, previous)
+    manifest = {"step": step, **describe_model(model, vocabulary), **(extra or {})}
+    return save_checkpoint(folder, name, weights(model), manifest)
 
 
 def load_model(folder: str | os.PathLike[str], name: str = "best") -> tuple[CharModel, Vocabulary, dict[str, Any]]:
@@ -104,8 +100,6 @@ def load_model(folder: str | os.PathLike[str], name: str = "best") -> tuple[Char
     Raises CheckpointError, naming the file and the reason, if the checkpoint is damaged or holds no such
     model.
     """
-    from tinygrad_rnn.training.checkpoint import load_checkpoint
-
     checkpoint = load_checkpoint(folder, name)
     manifest = checkpoint.manifest
     try:
@@ -119,3 +113,17 @@ def load_model(folder: str | os.PathLike[str], name: str = "best") -> tuple[Char
         raise CheckpointError(f"{Path(folder) / name}.json: not a character model: {why}") from None
     model.eval()
     return model, vocabulary, manifest
+
+
+def load_run(folder: str | os.PathLike[str], name: str | None = None) -> tuple[CharModel, Vocabulary, dict[str, Any]]:
+    """What `load_model` returns for the checkpoint `name` of a run's folder: the best one unless given, the last one
+    where no best one is known yet.
+
+    Raises InputError if the folder is no run, and what `load_model` does.
+    """
+    run = RunFolder(folder)
+    run.config()
+    if name is None:
+        only_last = (run.checkpoints / "last.json").exists() and not (run.checkpoints / "best.json").exists()
+        name = "last" if only_last else "best"
+    return load_model(run.checkpoints, name)

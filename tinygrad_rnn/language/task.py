@@ -19,7 +19,7 @@ from tinygrad_rnn.tensor.tensor import Tensor
 
 
 class NextCharacter:
-    """The task of `tinygrad-rnn train`: a model that maps (ids (T, B), state) to (scores (T, B, V), state).
+    """The `training.Task` of a language model, which maps (ids (T, B), state) to (scores (T, B, V), state).
 
     Each training step is one chunk of the streams. The state that a chunk ends in begins the next one, but
     detached: its values are carried over, its graph is not, so gradients reach back to the beginning of their
@@ -49,7 +49,7 @@ class NextCharacter:
         """Go on with the state of a `state_dict`."""
         device = next(iter(self.model.parameters())).device
         parts = [Tensor(state[str(k)], device=device) for k in range(len(state))]
-        self.state = tuple(parts) if len(parts) > 1 else parts[0] if parts else None
+        self.state = tuple(parts) if len(parts) > 1 else next(iter(parts), None)
 
     def describe(self, loss: float) -> dict[str, float]:
         """Bits per character: the loss in nats over ln 2."""

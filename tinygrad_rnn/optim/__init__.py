@@ -6,12 +6,17 @@ from tinygrad_rnn.optim.clip import clip_grad_norm_, clip_grad_value_
 from tinygrad_rnn.optim.optimizer import Optimizer
 from tinygrad_rnn.optim.optimizers import SGD, Adam, AdamW, RMSprop
 from tinygrad_rnn.optim.schedules import (
+    BudgetLR,
     ConstantLR,
     CosineAnnealingLR,
+    CountedSchedule,
     LambdaLR,
     ReduceLROnPlateau,
     Schedule,
     StepLR,
+    warmup_constant,
+    warmup_cosine,
+    warmup_linear,
 )
 
 __all__ = [
@@ -21,11 +26,16 @@ __all__ = [
     "Adam",
     "AdamW",
     "Schedule",
+    "CountedSchedule",
     "ConstantLR",
     "StepLR",
     "CosineAnnealingLR",
     "LambdaLR",
     "ReduceLROnPlateau",
+    "BudgetLR",
+    "warmup_cosine",
+    "warmup_linear",
+    "warmup_constant",
     "clip_grad_norm_",
     "clip_grad_value_",
 ]

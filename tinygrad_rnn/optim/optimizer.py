@@ -15,7 +15,7 @@ from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
 from tinygrad_rnn.tensor.mode import replayed
-from tinygrad_rnn.tensor.tensor import Tensor
+from tinygrad_rnn.tensor.tensor import Tensor, box
 
 
 class _Flat:
@@ -173,23 +173,20 @@ class Optimizer:
 
     # --- saving and loading -----------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
         """{"groups": options of each group and the names of its parameters, "state": step and moments by
         name}.
 
-        Copies: later steps do not change it.
+        Copies, which later steps do not change; `copy=False` for who reads the moments before the next step.
         """
         state: dict[str, dict[str, Any]] = {}
         for i, name in enumerate(self._names):
             if self._steps[i]:
                 state[name] = {"step": self._steps[i]}
-                state[name] |= {m: Tensor(self._moment(i, m)) for m in self.moments}
-        groups, first = [], 0
-        for group in self.param_groups:
-            count = len(group["params"])
-            groups.append({**group, "params": self._names[first : first + count]})
-            first += count
-        return {"groups": groups, "state": state}
+                for m in self.moments:
+                    moment = self._moment(i, m)
+                    state[name][m] = Tensor(moment) if copy else box(moment, None)
+        return {"groups": self._named_groups(), "state": state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`: options, step counts and moments. All or nothing.
@@ -197,13 +194,38 @@ class Optimizer:
         Raises `KeyError` listing the names of parameters that only one side has, `ShapeError` listing
         moments that do not fit, `ValueError` for another number of groups, other options, or one out of its range.
         """
-        kind = type(self).__name__
         groups, entries = state["groups"], state["state"]
+        self._check_names(groups, entries)
+        before = [dict(group) for group in self.param_groups]
+        try:
+            for mine, theirs in zip(self.param_groups, groups, strict=True):
+                mine.update({k: v for k, v in theirs.items() if k != "params"})
+                self.check({k: v for k, v in mine.items() if k != "params"})
+            self._check_moments(entries)  # which there are follows from the options
+        except (ValueError, TypeError):
+            for mine, old in zip(self.param_groups, before, strict=True):
+                mine.update(old)
+            raise
+        self._flats = {}
+        for i, name in enumerate(self._names):
+            self._load(i, entries.get(name))
+
+    def _named_groups(self) -> list[dict[str, Any]]:
+        """The parameter groups with the names of their parameters in the place of these."""
+        groups, first = [], 0
+        for group in self.param_groups:
+            count = len(group["params"])
+            groups.append({**group, "params": self._names[first : first + count]})
+            first += count
+        return groups
+
+    def _check_names(self, groups: list[Mapping[str, Any]], entries: Mapping[str, Any]) -> None:
+        """Raise `ValueError` or `KeyError` unless groups and entries of a state have the names of these here."""
+        kind = type(self).__name__
         if len(groups) != len(self.param_groups):
             raise ValueError(f"{kind}: {len(groups)} parameter groups given, {len(self.param_groups)} here")
-        own = self.state_dict()["groups"]
         problems = []
-        for mine, theirs in zip(own, groups, strict=True):
+        for mine, theirs in zip(self._named_groups(), groups, strict=True):
             if mine["params"] != list(theirs["params"]):
                 missing = [n for n in mine["params"] if n not in theirs["params"]]
                 unexpected = [n for n in theirs["params"] if n not in mine["params"]]
@@ -213,34 +235,30 @@ class Optimizer:
         if problems or not set(entries) <= set(self._names):
             problems = problems or [f"unexpected: {sorted(set(entries) - set(self._names))}"]
             raise KeyError(f"load_state_dict of {kind}: parameters {'; '.join(problems)}")
-        before = [dict(group) for group in self.param_groups]
-        try:  # which moments there are follows from the options
-            for mine, theirs in zip(self.param_groups, groups, strict=True):
-                mine.update({k: v for k, v in theirs.items() if k != "params"})
-                self.check({k: v for k, v in mine.items() if k != "params"})
-            misshapen = [
-                f"{name}.{m}"
-                for name, entry in entries.items()
-                for m in self.moments
-                if m not in entry or tuple(entry[m].shape) != self._parameters[self._names.index(name)].shape
-            ]
-            if misshapen:
-                raise ShapeError(f"load_state_dict of {kind}: missing or of another shape: {', '.join(misshapen)}")
-        except (ValueError, TypeError):
-            for mine, old in zip(self.param_groups, before, strict=True):
-                mine.update(old)
-            raise
-        self._flats = {}
-        for i, name in enumerate(self._names):
-            p, entry = self._parameters[i], entries.get(name)
-            self._steps[i], self._owner[i] = 0, None
-            if entry is not None:
-                self._steps[i] = int(entry["step"])
-                owner = _Flat((i,), [p.shape])
-                for m in self.moments:
-                    value = entry[m]._array if isinstance(entry[m], Tensor) else entry[m]
-                    owner.moments[m] = backend.asarray(value, p.dtype, p.device).reshape(-1)
-                self._owner[i] = owner
+
+    def _check_moments(self, entries: Mapping[str, Any]) -> None:
+        """Raise `ShapeError` unless the entries of a state hold every moment in the shape of its parameter."""
+        misshapen = [
+            f"{name}.{m}"
+            for name, entry in entries.items()
+            for m in self.moments
+            if m not in entry or tuple(entry[m].shape) != self._parameters[self._names.index(name)].shape
+        ]
+        if misshapen:
+            kind = type(self).__name__
+            raise ShapeError(f"load_state_dict of {kind}: missing or of another shape: {', '.join(misshapen)}")
+
+    def _load(self, i: int, entry: Mapping[str, Any] | None) -> None:
+        """Take step count and moments of one parameter from a state, or forget them if it has none."""
+        p = self._parameters[i]
+        self._steps[i], self._owner[i] = 0, None
+        if entry is not None:
+            self._steps[i] = int(entry["step"])
+            owner = _Flat((i,), [p.shape])
+            for m in self.moments:
+                value = entry[m]._array if isinstance(entry[m], Tensor) else entry[m]
+                owner.moments[m] = backend.asarray(value, p.dtype, p.device).reshape(-1)
+            self._owner[i] = owner
 
     def __repr__(self) -> str:
         groups = [

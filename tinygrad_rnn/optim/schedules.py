@@ -1,4 +1,10 @@
-"""Learning rates that change: a schedule sets `lr` of every parameter group after each of its steps.
+"""Learning rates that change: one family of schedules, of three kinds.
+
+    counted         ConstantLR, StepLR, CosineAnnealingLR, LambdaLR: a formula of the number of steps
+    listening       ReduceLROnPlateau: a formula of the figures that evaluations give
+    of a budget     BudgetLR: a formula of the part of a training's steps or minutes that is used up
+
+The first two are used as in PyTorch, and `training.train` calls all of them in one way, `Schedule.at`:
 
     schedule = CosineAnnealingLR(optimiser, T_max=1000, warmup=100)
     for batch in batches:
@@ -6,14 +12,15 @@
         optimiser.step()
         schedule.step()
 
-The rate is a closed formula of the number of steps, never a product carried along, so a schedule that was saved and
-loaded goes on exactly as it would have. What a step is, a batch or an epoch, is up to the caller.
+A rate is a closed formula, never a product carried along, so a schedule that was saved and loaded goes on exactly as it
+would have. What a step is, a batch or an epoch, is up to the caller.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from tinygrad_rnn.optim.optimizer import Optimizer
@@ -21,7 +28,45 @@ from tinygrad_rnn.tensor.mode import replayed
 
 
 class Schedule:
-    """The base of the schedules: lr = (its value at the start) * `factor(k)` after k steps, for each group.
+    """The base of all schedules. This is what a training loop asks of one:
+
+        with schedule.at(used):  # the part of the budget, from 0 to 1
+            optimiser.step()
+        schedule.evaluated(loss)  # after an evaluation
+
+    A subclass defines `at`; `evaluated` and the state where it needs them. Raises `TypeError` for what is no
+    `Optimizer`.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"{type(self).__name__}: an optimiser is needed, got {type(optimizer).__name__}")
+        self.optimizer = optimizer
+
+    @property
+    def last_lr(self) -> list[float]:
+        """The rate of every group."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def at(self, used: float) -> AbstractContextManager[None]:
+        """A context in which the optimiser has the rates of a step at `used`, the part of the budget."""
+        raise NotImplementedError
+
+    def evaluated(self, figure: float) -> None:
+        """Take a figure of an evaluation, which is to become small."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the schedule needs to go on, fit for JSON; empty if that is nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`. Raises `ValueError` for the state of another kind of schedule."""
+        if state:
+            raise ValueError(f"load_state_dict of {type(self).__name__}: this is the state of {state.get('kind')}")
+
+
+class CountedSchedule(Schedule):
+    """The base of the schedules that count: lr = (its value at the start) * `factor(k)` after k steps, for each group.
 
     With `warmup` n the rate first rises in n equal parts: it is 1/n of the initial rate before the first step,
     2/n after it, and whole after n - 1; `factor` begins at step n. A rate that somebody sets in a group by hand
@@ -31,10 +76,9 @@ class Schedule:
     options: tuple[str, ...] = ()
 
     def __init__(self, optimizer: Optimizer, warmup: int = 0) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"{type(self).__name__}: an optimiser is needed, got {type(optimizer).__name__}")
+        super().__init__(optimizer)
         _check_count(self, "warmup", warmup, 0)
-        self.optimizer, self.warmup = optimizer, warmup
+        self.warmup = warmup
         self.steps = 0
         self.initial: list[float] = [float(group["lr"]) for group in optimizer.param_groups]
         self._set()
@@ -55,10 +99,11 @@ class Schedule:
         self.steps += 1
         self._set()
 
-    @property
-    def last_lr(self) -> list[float]:
-        """The rate of every group."""
-        return [group["lr"] for group in self.optimizer.param_groups]
+    @contextmanager
+    def at(self, used: float) -> Iterator[None]:
+        """Inside, the rates are those after so many steps, whatever the budget; then the step is counted."""
+        yield
+        self.step()
 
     def _set(self) -> None:
         groups = self.optimizer.param_groups
@@ -90,10 +135,6 @@ class Schedule:
         for key, value in state.items():
             if key != "kind":
                 setattr(self, key, list(value) if isinstance(value, list | tuple) else value)
-        self._restore()
-
-    def _restore(self) -> None:
-        """Set the rates that a loaded state stands for."""
         self._set()
 
     def __repr__(self) -> str:
@@ -101,7 +142,7 @@ class Schedule:
         return f"{type(self).__name__}({options}; {self.steps} steps)"
 
 
-class ConstantLR(Schedule):
+class ConstantLR(CountedSchedule):
     """The initial rate, after the warm-up.
 
     >>> import tinygrad_rnn as tr
@@ -120,7 +161,7 @@ class ConstantLR(Schedule):
         return 1.0
 
 
-class StepLR(Schedule):
+class StepLR(CountedSchedule):
     """The rate times `gamma` every `step_size` steps.
 
     >>> import tinygrad_rnn as tr
@@ -147,7 +188,7 @@ class StepLR(Schedule):
         return float(self.gamma ** (k // self.step_size))
 
 
-class CosineAnnealingLR(Schedule):
+class CosineAnnealingLR(CountedSchedule):
     """Half a cosine from the initial rate down to `eta_min` at step `T_max`, the warm-up included, where it stays:
     Loshchilov and Hutter (2017, arXiv:1608.03983), without restarts.
 
@@ -185,7 +226,7 @@ class CosineAnnealingLR(Schedule):
         return self.eta_min + (initial - self.eta_min) * self.factor(self.steps - self.warmup)
 
 
-class LambdaLR(Schedule):
+class LambdaLR(CountedSchedule):
     """The initial rate times `f(k)`, k the steps after the warm-up. `f` itself is not saved with the state.
 
     >>> import tinygrad_rnn as tr
@@ -205,13 +246,14 @@ class LambdaLR(Schedule):
         return float(self.f(k))
 
 
-class ReduceLROnPlateau(Schedule):
+class ReduceLROnPlateau(CountedSchedule):
     """The rate times `factor` when a metric, given to `step(metric)`, has not improved for more than `patience` steps.
 
     An improvement is a metric below (`mode="min"`) or above (`"max"`) the best so far by more than `threshold`:
     that part of the best (`threshold_mode="rel"`) or that amount (`"abs"`). After a reduction `cooldown` steps
-    are not counted. No rate falls below `min_lr`. A NaN is no improvement. `warmup` is that of `Schedule`; no
-    step within it is counted as bad.
+    are not counted. No rate falls below `min_lr`. A NaN is no improvement. `warmup` is that of
+    `CountedSchedule`; no step within it is counted as bad. In a training loop the metric is the goal of its
+    evaluations.
 
     >>> import tinygrad_rnn as tr
     >>> optimiser = tr.optim.SGD([tr.nn.Parameter([1.0])], lr=1.0)
@@ -276,6 +318,15 @@ class ReduceLROnPlateau(Schedule):
             self.reductions += 1
         super().step()
 
+    @contextmanager
+    def at(self, used: float) -> Iterator[None]:
+        """Inside, the rates are those after so many metrics; a step of the optimiser does not count."""
+        yield
+
+    def evaluated(self, figure: float) -> None:
+        """Count an evaluation: `step(figure)`."""
+        self.step(figure)
+
     def _better(self, value: float) -> bool:
         if math.isnan(value) or self.best is None:
             return not math.isnan(value)
@@ -288,7 +339,77 @@ class ReduceLROnPlateau(Schedule):
 
     def rate(self, initial: float) -> float:
         """The rate now of a group that began with `initial`."""
-        return max(super().rate(initial), min(initial, self.min_lr)) if self.reductions else super().rate(initial)
+        rate = super().rate(initial)
+        return max(rate, min(initial, self.min_lr)) if self.reductions else rate
+
+
+def warmup_cosine(used: float, warmup: float = 0.03) -> float:
+    """A factor for `BudgetLR`: from 0 to 1 over the first `warmup` of the budget, then half a cosine down to 0.
+
+    From "SGDR: Stochastic gradient descent with warm restarts" (Loshchilov and Hutter, 2017), without the
+    restarts.
+
+        >>> [round(warmup_cosine(used), 3) for used in (0.0, 0.015, 0.03, 0.515, 1.0)]
+        [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    if used < warmup:
+        return used / warmup
+    return 0.5 * (1 + math.cos(math.pi * (used - warmup) / (1 - warmup)))
+
+
+def warmup_linear(used: float, warmup: float = 0.03) -> float:
+    """A factor for `BudgetLR`: from 0 to 1 over the first `warmup` of the budget, then straight down to 0.
+
+    >>> [warmup_linear(used, warmup=0.5) for used in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    return min(used / warmup, (1 - used) / (1 - warmup))
+
+
+def warmup_constant(used: float, warmup: float = 0.03) -> float:
+    """A factor for `BudgetLR`: from 0 to 1 over the first `warmup` of the budget, then 1.
+
+    >>> [warmup_constant(used, warmup=0.5) for used in (0.0, 0.25, 0.5, 1.0)]
+    [0.0, 0.5, 1.0, 1.0]
+    """
+    return min(1.0, used / warmup)
+
+
+class BudgetLR(Schedule):
+    """The rate times `factor(used)` in a step at the part `used` of the budget: one of steps, of minutes, of both.
+
+    Between the steps each group keeps its own rate, which is the highest of a `factor` up to 1; changing it changes all
+    that follows. So there is nothing to save.
+
+    >>> import tinygrad_rnn as tr
+    >>> optimiser = tr.optim.SGD([tr.nn.Parameter([1.0])], lr=2.0)
+    >>> schedule = tr.optim.BudgetLR(optimiser, lambda used: 1 - used)
+    >>> with schedule.at(0.25):
+    ...     schedule.last_lr
+    [1.5]
+    >>> schedule.last_lr
+    [2.0]
+    """
+
+    def __init__(self, optimizer: Optimizer, factor: Callable[[float], float] = warmup_cosine) -> None:
+        super().__init__(optimizer)
+        self.factor = factor
+
+    @contextmanager
+    def at(self, used: float) -> Iterator[None]:
+        """Inside, the rates are those of the groups times `factor(used)`."""
+        groups, own = self.optimizer.param_groups, self.last_lr
+        factor = self.factor(used)
+        try:
+            for group, lr in zip(groups, own, strict=True):
+                group["lr"] = lr * factor
+            yield
+        finally:
+            for group, lr in zip(groups, own, strict=True):
+                group["lr"] = lr
+
+    def __repr__(self) -> str:
+        return f"BudgetLR({getattr(self.factor, '__name__', self.factor)})"
 
 
 def _check_count(schedule: Schedule, name: str, value: int, least: int) -> None:

@@ -1,6 +1,4 @@
-"""The training loop and what belongs to it: tasks, metrics, scores, progress, pictures, checkpoints, the run's
-folder.
-"""
+"""The training loop and what belongs to it: sessions, checkpoints, the run's folder and log, progress, metrics."""
 
 from __future__ import annotations
 
@@ -14,13 +12,13 @@ from tinygrad_rnn.training.checkpoint import (
 )
 from tinygrad_rnn.training.display import Display, LiveDisplay, PlainDisplay, Silent, display_for
 from tinygrad_rnn.training.log import MetricsLog, read_metrics, truncate_metrics
-from tinygrad_rnn.training.loop import SCHEDULES, Budget, LoopState, Outcome, Task, interruptible, train, warmup_cosine
+from tinygrad_rnn.training.loop import Budget, LoopState, Outcome, Task, interruptible, train
 from tinygrad_rnn.training.metrics import accuracy, edit_distance, error_rate, perplexity
-from tinygrad_rnn.training.resume import Carrying, restore, snapshot
+from tinygrad_rnn.training.resume import Carrying, newest_checkpoint, restore, snapshot
 from tinygrad_rnn.training.run import RunFolder, free_run
+from tinygrad_rnn.training.session import Session
 
 __all__ = [
-    "SCHEDULES",
     "Budget",
     "Carrying",
     "Checkpoint",
@@ -31,6 +29,7 @@ __all__ = [
     "Outcome",
     "PlainDisplay",
     "RunFolder",
+    "Session",
     "Silent",
     "Task",
     "accuracy",
@@ -41,6 +40,7 @@ __all__ = [
     "free_run",
     "interruptible",
     "load_checkpoint",
+    "newest_checkpoint",
     "perplexity",
     "read_metrics",
     "rename_checkpoint",
@@ -50,5 +50,4 @@ __all__ = [
     "tbptt",
     "train",
     "truncate_metrics",
-    "warmup_cosine",
 ]

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from tinygrad_rnn.errors import CheckpointError
 
@@ -51,12 +53,10 @@ def save_checkpoint(
     step, stays under the name `previous`, if one is given. An OSError (no space, no permission) leaves the
     checkpoint that was there before as it was.
     """
-    from safetensors.numpy import save
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {key: np.asarray(array, order="C") for key, array in tensors.items()}
-    data = save(arrays)
+    data = save(arrays)  # the one copy that writing needs
     step = int(manifest.get("step", 0))
     weights = f"{name}-{step:06d}-{hashlib.sha256(data).hexdigest()[:8]}.safetensors"
     content = {
@@ -80,7 +80,7 @@ def save_checkpoint(
 
 
 def rename_checkpoint(folder: str | os.PathLike[str], name: str, new: str) -> None:
-    """Let the checkpoint `name` be `new` from now on, in the place of one that has that name already."""
+    """Call the checkpoint `name` by the name `new`, replacing one that has it."""
     path = Path(folder) / f"{name}.json"
     write_atomically(path.with_name(f"{new}.json"), path.read_bytes())
     path.unlink()
@@ -104,8 +104,6 @@ def load_checkpoint(folder: str | os.PathLike[str], name: str) -> Checkpoint:
     Raises CheckpointError, naming the file, the tensor and the reason, for a checkpoint that is missing,
     damaged, truncated, not ours or of a newer format.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(folder) / f"{name}.json"
     content = _read_manifest(path)
     weights = path.parent / content["weights"]
@@ -182,7 +180,8 @@ def _names(path: Path) -> _Names:
 
 
 def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(array.tobytes()).hexdigest()
+    """The SHA-256 of the bytes of a contiguous array, which are not copied."""
+    return hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def _manifest_digest(content: Mapping[str, Any]) -> str:

@@ -64,7 +64,8 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def truncate_metrics(path: str | os.PathLike[str], step: int) -> None:
-    """Forget what a `metrics.jsonl` says of the steps after `step`: a run that goes on from there writes it again.
+    """Remove the records of the steps after `step` from a `metrics.jsonl`: a run that goes on from there writes them
+    again.
 
     A line that a killed process left half written goes, too; a file that is missing stays so.
     """

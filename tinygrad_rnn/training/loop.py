@@ -1,6 +1,6 @@
 """The one training loop: what the command and the examples share.
 
-A `Task` says what is trained and how it is measured; `train` turns the crank:
+A `Task` says what is trained and how it is measured; `train` repeats:
 
     loss of the next batch -> backward -> clip -> optimiser step -> now and then: evaluate, keep the best, save
 
@@ -14,14 +14,14 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import FrameType
 from typing import Any, Protocol
 
 from tinygrad_rnn.errors import InputError, NonFiniteError
-from tinygrad_rnn.optim import ReduceLROnPlateau, Schedule, clip_grad_norm_
+from tinygrad_rnn.optim import BudgetLR, Optimizer, Schedule, clip_grad_norm_
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.training.display import Display, Silent
 from tinygrad_rnn.training.log import MetricsLog
@@ -45,17 +45,6 @@ class Task(Protocol):
 
     def evaluate(self) -> dict[str, float]:
         """Figures of what was not trained on, `goal` among them."""
-
-
-class Optimizer(Protocol):
-    """What training asks of an optimiser of `tr.optim`."""
-
-    param_groups: list[dict[str, Any]]
-
-    def step(self) -> None: ...
-    def zero_grad(self) -> None: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -103,40 +92,13 @@ class Outcome:
     figures: dict[str, float] = field(default_factory=dict)
 
 
-def warmup_cosine(used: float, warmup: float = 0.03) -> float:
-    """A factor for the learning rate: from 0 to 1 over the first `warmup` of the budget, half a cosine to 0.
-
-    From "SGDR: Stochastic gradient descent with warm restarts" (Loshchilov and Hutter, 2017), without the
-    restarts.
-
-        >>> [round(warmup_cosine(used), 3) for used in (0.0, 0.015, 0.03, 0.515, 1.0)]
-        [0.0, 0.5, 1.0, 0.5, 0.0]
-    """
-    if used < warmup:
-        return used / warmup
-    return 0.5 * (1 + math.cos(math.pi * (used - warmup) / (1 - warmup)))
-
-
-def constant(used: float, warmup: float = 0.03) -> float:
-    """A factor for the learning rate: from 0 to 1 over the first `warmup` of the budget, then 1."""
-    return min(1.0, used / warmup)
-
-
-def linear(used: float, warmup: float = 0.03) -> float:
-    """A factor for the learning rate: from 0 to 1 over the first `warmup` of the budget, then straight down to 0."""
-    return min(used / warmup, (1 - used) / (1 - warmup))
-
-
-SCHEDULES: dict[str, Callable[[float], float]] = {"cosine": warmup_cosine, "linear": linear, "constant": constant}
-
-
 def train(
     task: Task,
     optimizer: Optimizer,
     parameters: Sequence[tuple[str, Tensor]],
     budget: Budget,
     *,
-    schedule: Callable[[float], float] | Schedule = warmup_cosine,
+    schedule: Schedule | None = None,
     clip: float | None = 1.0,
     evaluations: int = 10,
     patience: int | None = None,
@@ -152,10 +114,9 @@ def train(
     """Train until the budget is used up, `patience` evaluations in a row brought nothing better, or a signal asks
     to stop: Ctrl-C and SIGTERM let the step finish and be saved.
 
-    `parameters` are the (name, parameter) pairs that `optimizer` moves. The learning rate is the
-    optimiser's own times `schedule(part of the budget used)`; or it is that of a schedule of `tr.optim`, which counts
-    a step after each step, a `ReduceLROnPlateau` after each evaluation, with its goal. Gradients are clipped to the
-    norm `clip`. `evaluations` times, evenly spread over the budget, and at its end, the task is evaluated;
+    `parameters` are the (name, parameter) pairs that `optimizer` moves. The learning rate is that of `schedule`,
+    `BudgetLR(optimizer)` unless given: a warm-up, then half a cosine down to 0. Gradients are clipped to the norm
+    `clip`. `evaluations` times, evenly spread over the budget, and at its end, the task is evaluated;
     `keep_best` is called when its goal is better than ever before. `save` is called before the first step, every
     `save_every` steps and at the end, whatever ends it but an error. `note` gives a line to show at evaluations,
     such as a sample. Goes on from `state`, which it changes, if one is given.
@@ -165,70 +126,88 @@ def train(
     """
     display = display or Silent()
     state = state or LoopState()
-    started = perf_counter() - state.seconds
+    schedule = schedule or BudgetLR(optimizer)
+    clock, saver = _Clock(state.seconds), _Saver(state, save, save_every)
+    measured = int(budget.used(state.step, state.seconds) * evaluations)  # how many evaluations there have been
     figures: dict[str, float] = {}
-    reached = int(budget.used(state.step, state.seconds) * evaluations)
-    units, clock = 0, perf_counter()
-    saved = state.step or None
-    display.start(budget.steps, task.unit)
 
     def out_of_patience() -> bool:
         return patience is not None and state.unimproved >= patience
 
+    display.start(budget.steps, task.unit)
     try:
         with interruptible() as interruption:
-            if save and saved is None:
-                save(state)
-                saved = state.step
+            saver.save_new()
             while budget.used(state.step, state.seconds) < 1 and interruption.signal is None and not out_of_patience():
                 # The rate of a step is that at its middle, so that neither the first nor the last has rate 0.
-                factor = (
-                    1.0 if isinstance(schedule, Schedule) else schedule(budget.used(state.step + 0.5, state.seconds))
-                )
-                value, counted = _step(task, optimizer, parameters, clip, state.step, factor)
-                if isinstance(schedule, Schedule) and not isinstance(schedule, ReduceLROnPlateau):
-                    schedule.step()
+                middle = budget.used(state.step + 0.5, state.seconds)
+                value, counted = _step(task, optimizer, parameters, clip, state.step, schedule.at(middle))
                 state.step += 1
-                state.seconds = perf_counter() - started
-                units += counted
-
+                state.seconds = clock.count(counted)
                 used = budget.used(state.step, state.seconds)
-                due = used >= 1 or int(used * evaluations) > reached
+                due = used >= 1 or int(used * evaluations) > measured
                 if due or not state.step % log_every:
                     record = {"step": state.step, "loss": value, **task.describe(value)}
-                    record[f"{task.unit}_per_second"] = round(units / (perf_counter() - clock), 1)
-                    better = False
+                    record[f"{task.unit}_per_second"] = clock.rate()
                     if due:
-                        reached = int(used * evaluations)
-                        figures = task.evaluate()
-                        if taken := sorted(record.keys() & figures.keys()):
-                            raise ValueError(f"evaluate() returns {taken[0]!r}, which is a figure of the training")
+                        measured = int(used * evaluations)
+                        figures = _evaluate(task, record, state)
+                        schedule.evaluated(figures[task.goal])
                         record |= figures
-                        goal = figures[task.goal]
-                        if not math.isfinite(goal):
-                            raise NonFiniteError(f"{task.goal} is {goal} after step {state.step}: {_CURE}")
-                        if isinstance(schedule, ReduceLROnPlateau):
-                            schedule.step(goal)
-                        better = goal < state.best
-                        state.unimproved = 0 if better else state.unimproved + 1
-                        if better:
-                            state.best, state.best_step = goal, state.step
                     if metrics:
                         metrics.write(record)
-                    if better and keep_best:
+                    if due and keep_best and state.best_step == state.step:
                         keep_best(state, figures)
-                    display.show(record, figures if due else {}, used, state.seconds, note() if due and note else "")
-                    units, clock = 0, perf_counter()
-                    state.seconds = clock - started
-                if save and save_every and not state.step % save_every:
-                    save(state)
-                    saved = state.step
-            if save and saved != state.step:
-                save(state)
+                    line = note() if due and note else ""
+                    display.show(record, figures if due else {}, used, state.seconds, line)
+                    state.seconds = clock.restart()
+                saver.save_now_and_then()
+            saver.save_new()
     finally:
         display.stop()
     early = out_of_patience() and budget.used(state.step, state.seconds) < 1
     return Outcome(state, interruption.signal, early, figures)
+
+
+class _Clock:
+    """The seconds of a run, those before it went on included, and how much it counts in a second."""
+
+    def __init__(self, seconds: float) -> None:
+        self.since = perf_counter()
+        self.started, self.units = self.since - seconds, 0
+
+    def count(self, units: int) -> float:
+        """Take so many more; returns the seconds of the run."""
+        self.units += units
+        return perf_counter() - self.started
+
+    def rate(self) -> float:
+        """How many there were in a second since the last `restart`."""
+        return round(self.units / (perf_counter() - self.since), 1)
+
+    def restart(self) -> float:
+        """Begin a new rate; returns the seconds of the run."""
+        self.units, self.since = 0, perf_counter()
+        return self.since - self.started
+
+
+class _Saver:
+    """When a run is saved: before its first step, every so many steps, and at its end."""
+
+    def __init__(self, state: LoopState, save: Callable[[LoopState], None] | None, every: int | None) -> None:
+        self.state, self.save, self.every = state, save, every
+        self.saved = state.step or None  # the step of the last checkpoint; a run that goes on has one
+
+    def save_new(self) -> None:
+        """Save, unless this step is saved."""
+        if self.save and self.saved != self.state.step:
+            self.save(self.state)
+            self.saved = self.state.step
+
+    def save_now_and_then(self) -> None:
+        """Save if that is due."""
+        if self.every and not self.state.step % self.every:
+            self.save_new()
 
 
 def _step(
@@ -237,32 +216,42 @@ def _step(
     parameters: Sequence[tuple[str, Tensor]],
     clip: float | None,
     number: int,
-    factor: float,
+    rates: AbstractContextManager[None],
 ) -> tuple[float, int]:
-    """One step of training at `factor` times the optimiser's rates; returns its loss and what `Task.loss` counted."""
+    """One step of training at the given rates; returns its loss and what `Task.loss` counted."""
     loss, counted = task.loss(number)
     value = float(loss)
     if not math.isfinite(value):
-        raise NonFiniteError(f"the loss is {value} at step {number + 1}: {_CURE}")
+        raise NonFiniteError(f"the loss is {value} at step {number + 1}", hint=_CURE)
     optimizer.zero_grad()
     loss.backward()
     if clip is not None:
         try:
             clip_grad_norm_(parameters, clip)
         except NonFiniteError as error:
-            raise NonFiniteError(f"{error}, at step {number + 1}: {_CURE}") from None
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    try:
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak * factor
+            raise NonFiniteError(f"{error}, at step {number + 1}", hint=_CURE) from None
+    with rates:
         optimizer.step()
-    finally:
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak
     return value, counted
 
 
-_CURE = "try a smaller learning rate (--lr), or clip harder (--clip)"
+def _evaluate(task: Task, record: Mapping[str, float], state: LoopState) -> dict[str, float]:
+    """The figures of an evaluation, its goal taken into `state`. Raises ValueError for one that `record` has already,
+    NonFiniteError for a goal that is not finite.
+    """
+    figures = task.evaluate()
+    if taken := sorted(record.keys() & figures.keys()):
+        raise ValueError(f"evaluate() returns {taken[0]!r}, which is a figure of the training")
+    goal = figures[task.goal]
+    if not math.isfinite(goal):
+        raise NonFiniteError(f"{task.goal} is {goal} after step {state.step}", hint=_CURE)
+    state.unimproved += 1
+    if goal < state.best:
+        state.best, state.best_step, state.unimproved = goal, state.step, 0
+    return figures
+
+
+_CURE = "try a smaller learning rate, or clip harder"
 
 
 @dataclass

@@ -5,26 +5,27 @@
     carried/NAME               what the task carries from one step to the next: the recurrent state
     manifest                   the loop's numbers, the optimiser's options and step counts, the random generator
 
-The position in the data follows from the loop's step, and so does that in a schedule which is a function of the
-part of the budget used; a schedule of `tr.optim` is in the manifest. What the parameters are called has no
-slash in it, so the rest can be told apart.
+The position in the data follows from the loop's step, and so does that in a `BudgetLR`; other schedules are in the
+manifest. What the parameters are called has no slash in it, so the rest can be told apart.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from tinygrad_rnn.errors import CheckpointError, TinygradRnnError
 from tinygrad_rnn.nn import Module
-from tinygrad_rnn.optim import Schedule
+from tinygrad_rnn.optim import Optimizer, Schedule
 from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.tensor import Tensor
-from tinygrad_rnn.training.checkpoint import Checkpoint
-from tinygrad_rnn.training.loop import LoopState, Optimizer
+from tinygrad_rnn.training.checkpoint import Checkpoint, load_checkpoint
+from tinygrad_rnn.training.loop import LoopState
 
 
 @runtime_checkable
@@ -39,17 +40,26 @@ class Carrying(Protocol):
 
 
 def snapshot(
-    model: Module, optimizer: Optimizer, task: object, state: LoopState, schedule: object = None
+    model: Module,
+    optimizer: Optimizer,
+    task: object,
+    state: LoopState,
+    schedule: Schedule | None = None,
+    *,
+    copy: bool = True,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The tensors, by name, and the entries of the manifest that `restore` needs."""
+    """The tensors, by name, and the entries of the manifest that `restore` needs.
+
+    With `copy=False` the tensors on the host are views, which the next step of the optimiser changes.
+    """
     tensors = weights(model)
-    found = optimizer.state_dict()
+    found = optimizer.state_dict(copy=copy)
     for name, entry in found["state"].items():
         for moment, value in entry.items():
             if isinstance(value, Tensor):
-                tensors[f"optimizer/{moment}/{name}"] = backend.to_host(value.data)
+                tensors[f"optimizer/{moment}/{name}"] = backend.to_host(value._array)
     if isinstance(task, Carrying):
-        tensors |= {f"carried/{name}": backend.to_host(x.data) for name, x in task.state_dict().items()}
+        tensors |= {f"carried/{name}": backend.to_host(x._array) for name, x in task.state_dict().items()}
     loop = asdict(state)
     loop["best"] = state.best if math.isfinite(state.best) else None
     manifest = {
@@ -60,14 +70,14 @@ def snapshot(
             "groups": found["groups"],
             "steps": {name: entry["step"] for name, entry in found["state"].items()},
         },
-        "schedule": schedule.state_dict() if isinstance(schedule, Schedule) else None,
+        "schedule": (schedule.state_dict() or None) if schedule else None,
         "random": random.generator().bit_generator.state,
     }
     return tensors, manifest
 
 
 def restore(
-    checkpoint: Checkpoint, model: Module, optimizer: Optimizer, task: object, schedule: object = None
+    checkpoint: Checkpoint, model: Module, optimizer: Optimizer, task: object, schedule: Schedule | None = None
 ) -> LoopState:
     """Put everything back as it was when `checkpoint` was written; returns where the loop stands.
 
@@ -96,7 +106,7 @@ def restore(
         state.best = math.inf if state.best is None else state.best
         model.load_state_dict({key: array for key, array in tensors.items() if "/" not in key})
         optimizer.load_state_dict({"groups": groups, "state": moments})
-        if isinstance(schedule, Schedule):
+        if schedule:
             schedule.load_state_dict(manifest["schedule"] or {})
         if isinstance(task, Carrying):
             task.load_state_dict(carried)
@@ -109,4 +119,22 @@ def restore(
 
 def weights(model: Module) -> dict[str, np.ndarray]:
     """The parameters and buffers of a model as arrays on the host, by name."""
-    return {name: backend.to_host(value.data) for name, value in model.state_dict().items()}
+    return {name: backend.to_host(value._array) for name, value in model.state_dict().items()}
+
+
+def newest_checkpoint(folder: str | os.PathLike[str]) -> tuple[Checkpoint | None, str]:
+    """The checkpoint of a folder to go on from, and what is wrong with a newer one, "" if nothing is.
+
+    It is `last`, or `previous` where that is damaged, or None where neither is there. Raises CheckpointError if
+    both are damaged.
+    """
+    if not any((Path(folder) / f"{name}.json").exists() for name in ("last", "previous")):
+        return None, ""
+    try:
+        return load_checkpoint(folder, "last"), ""
+    except CheckpointError as error:
+        try:
+            found = load_checkpoint(folder, "previous")
+        except CheckpointError:
+            raise error from None
+        return found, f"{error}; going on from the one before, that of step {found.manifest['step']:,}"

@@ -3,7 +3,7 @@
 config.json      what was asked for, and on what
 metrics.jsonl    a line a step
 loss.png         the learning curve
-checkpoints/     best.json, last.json and previous.json (the one before the last), and their weights
+checkpoints/     best.json, last.json and previous.json (which `last.json` has replaced), and their weights
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_rnn.errors import InputError
-from tinygrad_rnn.training.checkpoint import write_atomically
+from tinygrad_rnn.training.checkpoint import clear_stale, rename_checkpoint, write_atomically
+from tinygrad_rnn.training.log import truncate_metrics
 
 FORMAT = "tinygrad-rnn run"
 
@@ -35,7 +36,7 @@ class RunFolder:
     >>> run.check(replace=False)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    tinygrad_rnn.errors.InputError: ... holds a run already: choose another --out, or --replace it
+    tinygrad_rnn.errors.InputError: ... holds a run already: choose another folder, or replace it
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -78,9 +79,9 @@ class RunFolder:
         self.check_writable()
         if self.is_run():
             if not replace:
-                raise InputError(f"{self.path}: holds a run already: choose another --out, or --replace it")
+                raise InputError(f"{self.path}: holds a run already", hint="choose another folder, or replace it")
         elif any(path.name != "config.json.tmp" for path in self.path.iterdir()):  # that of a process that was killed
-            raise InputError(f"{self.path}: is not empty and holds no run: not touched, choose another --out")
+            raise InputError(f"{self.path}: is not empty and holds no run: not touched", hint="choose another folder")
 
     def check_writable(self) -> None:
         """Raise InputError if nothing can be written here."""
@@ -98,6 +99,17 @@ class RunFolder:
             self.picture.unlink(missing_ok=True)
         self._created = True
         self.configure(config)
+
+    def reopen(self, config: Mapping[str, Any], step: int, damaged: bool = False) -> None:
+        """Write `config.json` for a run that goes on after `step`, and remove what it left of later steps. If its last
+        checkpoint is `damaged`, the previous one becomes the last.
+        """
+        self.configure(config)
+        truncate_metrics(self.metrics, step)
+        if damaged:  # or else the damaged one would become the previous one
+            rename_checkpoint(self.checkpoints, "previous", "last")
+        if self.checkpoints.exists():
+            clear_stale(self.checkpoints)
 
     def make(self) -> None:
         """Make the folder and those above it, unless they exist."""

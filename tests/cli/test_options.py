@@ -1,0 +1,78 @@
+"""What an error says of the options: those which advise what helps, and only those that there are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.command import SMALL, TEXT, Trained
+from tinygrad_rnn.cli.main import main
+from tinygrad_rnn.cli.options import FLAGS, with_flags
+from tinygrad_rnn.cli.parser import parser
+from tinygrad_rnn.data import Streams, read_text
+from tinygrad_rnn.errors import InputError, NonFiniteError
+from tinygrad_rnn.training import RunFolder
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_only_options_that_there_are_get_named() -> None:
+    error = NonFiniteError("the loss is nan", hint="try a smaller learning rate, or clip harder")
+    assert str(error) == "the loss is nan: try a smaller learning rate, or clip harder"
+    assert with_flags(error, {"--lr"}) == "the loss is nan: try a smaller learning rate (--lr), or clip harder"
+    assert with_flags(error, {"--out"}) == str(error)
+    plain = InputError("a learning rate that is too high")
+    assert with_flags(plain, set(FLAGS.values())) == str(plain)
+
+
+def test_the_command_names_the_options_of_the_subcommand(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(TEXT)
+    Path("latin.txt").write_bytes("café ".encode("latin-1") * 2000)
+    Path("full").mkdir()
+    Path("full", "notes.txt").write_text("mine")
+    RunFolder("run").create({"seed": 0})
+
+    def said(*args: str) -> str:
+        assert main(["train", *SMALL, *args]) == 2
+        return capsys.readouterr().err
+
+    assert "choose another encoding (--encoding), such as latin-1, if it is a text" in said("--text", "latin.txt")
+    assert "not touched: choose another folder (--out)\n" in said("--text", "text.txt", "--out", "full")
+    holds = said("--text", "text.txt", "--out", "run")
+    assert "choose another folder (--out), or replace it (--replace)\n" in holds
+    short = said("--text", "text.txt", "--seq-len", "5000")
+    assert "choose a smaller batch (--batch) or shorter sequences (--seq-len)\n" in short
+    assert main(["evaluate", str(trained[0] / "run"), "--text", "latin.txt"]) == 2
+    assert "choose another encoding (--encoding), such as latin-1" in capsys.readouterr().err
+
+
+def test_the_library_names_no_option_of_the_command(tmp_path: Path) -> None:
+    of_the_command = re.compile(r"(?<![\w-])--[a-z]")
+    package = ROOT / "tinygrad_rnn"
+    for path in package.rglob("*.py"):
+        if path.parent != package / "cli":
+            found = [line for line in path.read_text(encoding="utf-8").splitlines() if of_the_command.search(line)]
+            assert not found, path
+    RunFolder(tmp_path / "run").create({})
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
+    for call, hint in (
+        (lambda: Streams(np.zeros(9, np.int32), 2, 5), "choose a smaller batch or shorter sequences"),
+        (lambda: read_text(tmp_path / "latin.txt"), "choose another encoding, such as latin-1, if it is a text"),
+        (lambda: RunFolder(tmp_path / "run").check(replace=False), "choose another folder, or replace it"),
+    ):
+        with pytest.raises(InputError, match=f": {hint}$") as found:
+            call()
+        assert found.value.hint == hint
+
+
+def test_every_advice_is_given_somewhere_and_every_option_is_one() -> None:
+    texts = [p.read_text(encoding="utf-8") for p in (ROOT / "tinygrad_rnn").rglob("*.py") if p.parent.name != "cli"]
+    for advice in FLAGS:
+        assert any(advice in text for text in texts), advice
+    assert set(FLAGS.values()) <= parser().parse_args(["train"]).flags

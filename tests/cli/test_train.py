@@ -1,0 +1,194 @@
+"""`tinygrad-rnn train`: what it leaves behind and says, and how it ends when it is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+from tests.cli.command import SMALL, TEXT, Trained, command
+from tinygrad_rnn import language
+from tinygrad_rnn.cli.main import main
+from tinygrad_rnn.language.task import NextCharacter
+from tinygrad_rnn.training import read_metrics
+
+
+def test_train_leaves_a_run(trained: Trained) -> None:
+    pytest.importorskip("matplotlib")
+    run = trained[0] / "run"
+    assert sorted(p.name for p in run.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "loss.png",
+        "metrics.jsonl",
+    ]
+    config = json.loads((run / "config.json").read_text())
+    assert config["model"]["hidden"] == 16 and config["training"]["steps"] == 60
+    assert config["text"]["train"] + config["text"]["held_out"] == len(TEXT)
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records] == list(range(1, 61))
+    assert {"step", "loss", "bits_per_char", "chars_per_second"} <= records[0].keys()
+    assert "held_out_bits_per_char" in records[-1]
+    assert records[-1]["loss"] < records[0]["loss"]
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
+    manifest = json.loads((run / "checkpoints" / "best.json").read_text())
+    measured = {r["step"]: r["held_out_bits_per_char"] for r in records if "held_out_bits_per_char" in r}
+    assert manifest["step"] == min(measured, key=measured.__getitem__)
+
+
+def test_train_says_what_it_does(trained: Trained) -> None:
+    said = trained[1].stdout
+    assert trained[1].stderr == ""
+    for part in (
+        "LSTM, 16 hidden units",
+        "step 60/60",
+        "held-out",
+        "chars/s",
+        "A sample",
+        "3-gram",
+        "4-gram",
+        "lzma",
+    ):
+        assert part in said
+    assert " win" in said or "beats" in said
+    assert "\x1b" not in said  # no terminal, no colours
+
+
+def test_the_same_seed_trains_the_same_model(trained: Trained, tmp_path: Path, capsys) -> None:
+    text = str(trained[0] / "text.txt")
+    runs = []
+    for name in ("a", "b"):
+        out = tmp_path / name
+        assert main(["train", "--text", text, "--steps", "8", "--model", "gru", "--out", str(out), *SMALL]) == 0
+        times = {"chars_per_second"}
+        lines = (out / "metrics.jsonl").read_text().splitlines()
+        logged = [{k: v for k, v in json.loads(line).items() if k not in times} for line in lines]
+        weights = [path.name for path in sorted((out / "checkpoints").iterdir())]  # their names hold a digest
+        runs.append((logged, weights))
+    assert runs[0] == runs[1]
+    capsys.readouterr()
+
+
+def test_a_run_is_replaced_when_told_to(trained: Trained, tmp_path: Path) -> None:
+    text = trained[0] / "text.txt"
+    args = ["train", "--text", text, "--steps", 2, "--out", tmp_path / "run", *SMALL]
+    assert command(*args, cwd=tmp_path).returncode == 0
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    refused = command(*args, cwd=tmp_path)
+    assert refused.returncode == 2 and "holds a run already" in refused.stderr
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    assert command(*args, "--replace", "--model", "rnn", cwd=tmp_path).returncode == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["cell"] == "rnn"
+
+
+def test_without_out_the_run_gets_a_name_of_its_own(trained: Trained, tmp_path: Path) -> None:
+    for _ in range(2):
+        done = command("train", "--text", trained[0] / "text.txt", "--minutes", 0.001, *SMALL, cwd=tmp_path)
+        assert done.returncode == 0
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["lstm-1", "lstm-2"]
+
+
+def test_a_diverging_run_says_so(
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    real = NextCharacter.loss
+
+    def diverging(self: NextCharacter, step: int) -> tuple[tr.Tensor, int]:
+        loss, counted = real(self, step)
+        return (loss * float("nan") if step == 20 else loss), counted
+
+    monkeypatch.setattr(NextCharacter, "loss", diverging)
+    out = tmp_path / "run"
+    args = ["train", "--text", str(trained[0] / "text.txt"), "--out", str(out), "--steps", "50", *SMALL]
+    assert main(args) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "the loss is nan at step 21: try a smaller learning rate (--lr)" in said
+    assert f"the best model so far is kept in {out}" in said
+    assert main(["generate", str(out), "--length", "5"]) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_is_saved_and_says_how_to_go_on(
+    trained: Trained, tmp_path: Path, number: int, status: int
+) -> None:
+    args = ["train", "--text", trained[0] / "text.txt", "--out", "run", "--steps", 10**6, *SMALL]
+    root = str(Path(tr.__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tinygrad_rnn", *map(str, args)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root, "PYTHONUTF8": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    for _ in range(600):
+        if metrics.exists() and metrics.stat().st_size:
+            break
+        time.sleep(0.1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert err == "" and "Stopped after step" in out and re.search(r"To go on: .*train --resume run\n", out)
+    assert command("generate", "run", "--length", 5, cwd=tmp_path).returncode == 0  # with the last, as no best is known
+    step = json.loads((tmp_path / "run" / "checkpoints" / "last.json").read_text())["step"]
+    again = command("train", "--resume", "run", "--steps", step + 5, cwd=tmp_path)
+    assert again.returncode == 0 and f"Going on after step {step:,} of run" in again.stdout, again.stderr
+    assert json.loads(metrics.read_text().splitlines()[-1])["step"] == step + 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_stopped_before_it_trains_leaves_nothing(
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    status: int,
+) -> None:
+    if number == signal.SIGINT:  # a shell has the jobs in its background ignore it
+        signal.signal(number, signal.default_int_handler)
+    before = signal.getsignal(number)
+    monkeypatch.setattr(language, "measure_baselines", lambda *args: os.kill(os.getpid(), number))
+    out = tmp_path / "runs" / "new"
+    assert main(["train", "--text", str(trained[0] / "text.txt"), "--out", str(out), *SMALL]) == status
+    assert capsys.readouterr().err == "tinygrad-rnn: stopped\n"
+    assert not list(tmp_path.iterdir()) and signal.getsignal(number) is before
+
+
+def test_fast_without_numba_is_one_line(trained: Trained, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "tinygrad_rnn.kernels.numba_stages", raising=False)
+    text = str(trained[0] / "text.txt")
+    assert main(["train", "--text", text, "--out", str(tmp_path / "run"), "--steps", "3", "--numba", *SMALL]) == 2
+    assert "--numba: numba is not installed: pip install" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_fast_trains_about_the_same_and_resumes(trained: Trained, tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    train = "train", "--text", trained[0] / "text.txt", "--out", tmp_path / "run", "--numba", *SMALL
+    done = command(*train, "--steps", 60, cwd=tmp_path)
+    assert done.returncode == 0 and "Compiled kernels, ready in " in done.stdout, done.stderr
+    plain, fast = (
+        [r["loss"] for r in read_metrics(folder / "run" / "metrics.jsonl")] for folder in (trained[0], tmp_path)
+    )
+    assert np.allclose(plain, fast, rtol=1e-3)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["numba"] is True
+    more = command("train", "--resume", "run", "--steps", 70, cwd=tmp_path)
+    assert more.returncode == 0 and "Compiled kernels" in more.stdout, more.stderr

@@ -1,0 +1,55 @@
+"""Next characters: the state that is carried from chunk to chunk, and bits per character."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+from tinygrad_rnn import data, nn
+from tinygrad_rnn.language.model import CharModel, CharModelConfig
+from tinygrad_rnn.language.task import NextCharacter, bits_per_char
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_state_is_carried_and_cut(cell: str) -> None:
+    """A chunk's loss is that within the whole text; its graph reaches back to the chunk's beginning only."""
+    tr.manual_seed(0)
+    ids = np.random.default_rng(0).integers(5, size=41).astype(np.int32)
+    model = CharModel(CharModelConfig(5, cell, embedding=4, hidden=6)).to("float64")
+    streams = data.Streams(ids, batch=2, steps=5)
+    task = NextCharacter(model, streams, data.passage(ids[:30], ids[30:], 1))
+    losses = [task.loss(n)[0] for n in range(4)]
+    x = np.concatenate([streams[n].x for n in range(4)])
+    y = np.concatenate([streams[n].y for n in range(4)])
+    scores, _ = model(x, None)
+    for n in range(4):
+        part = scores[5 * n : 5 * n + 5].reshape(-1, 5)
+        whole = nn.functional.cross_entropy(part, y[5 * n : 5 * n + 5].reshape(-1))
+        assert losses[n].item() == pytest.approx(whole.item(), rel=1e-12)
+    for loss in losses:  # none needs the graph of another
+        loss.backward()
+
+
+def test_bits_per_char_is_the_mean_over_the_counted_targets() -> None:
+    tr.manual_seed(1)
+    ids = np.random.default_rng(1).integers(5, size=60).astype(np.int32)
+    model = CharModel(CharModelConfig(5, "lstm", embedding=4, hidden=6)).to("float64")
+    one = data.passage(ids[:40], ids[40:], batch=1, warm_up=39)
+    scores, _ = model(ids[:-1, None], None)
+    p = tr.softmax(scores, axis=-1).numpy()[np.arange(59), 0, ids[1:]]
+    assert bits_per_char(model, one) == pytest.approx(-np.log2(p[39:]).mean(), rel=1e-12)
+    assert bits_per_char(model, one, chunk=7) == pytest.approx(bits_per_char(model, one), rel=1e-12)
+    # Streams that are led by all that stands before them measure the same.
+    several = data.passage(ids[:40], ids[40:], batch=4, warm_up=59)
+    assert several.counted.sum() == 20
+
+
+def test_dropout_acts_in_training_only() -> None:
+    ids = np.random.default_rng(2).integers(5, size=100).astype(np.int32)
+    model = CharModel(CharModelConfig(5, "gru", embedding=4, hidden=6, dropout=0.5))
+    task = NextCharacter(model, data.Streams(ids, 2, 10), data.passage(ids[:80], ids[80:], 2))
+    assert task.evaluate() == task.evaluate()
+    assert model.training
+    first, second = (NextCharacter(model, task.streams, task.held_out).loss(0)[0].item() for _ in range(2))
+    assert first != second

@@ -1,0 +1,53 @@
+"""The progress on the screen: plain lines, and the live display of a terminal."""
+
+from __future__ import annotations
+
+import io
+
+from tinygrad_rnn.training import LiveDisplay, PlainDisplay, display_for
+
+RECORDS = [
+    {"step": n, "loss": 3.0 / n, "bits_per_char": 4.3 / n, "chars_per_second": 1000.0 * n}
+    | ({"held_out_bits_per_char": 4.4 / n} if n % 10 == 0 else {})
+    for n in range(1, 41)
+]
+
+
+def measured(record: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in record.items() if key.startswith("held_out")}
+
+
+def test_plain_lines_come_with_evaluations() -> None:
+    stream = io.StringIO()
+    display = PlainDisplay(every=1e9, stream=stream)
+    display.start(40, "chars")
+    for record in RECORDS:
+        display.show(record, measured(record), record["step"] / 40, record["step"] * 2.0, "")
+    display.stop()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 4
+    assert lines[1].startswith("step 20/40  loss 0.")
+    assert "held-out 0.220" in lines[1] and "chars/s" in lines[1] and lines[1].endswith("0:40 left")
+
+
+def test_the_live_display_shows_every_figure() -> None:
+    from rich.console import Console
+
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100, legacy_windows=False)
+    display = display_for(console)
+    assert isinstance(display, LiveDisplay)
+    display.start(40, "chars")
+    for record in RECORDS:
+        display.show(record, measured(record), record["step"] / 40, record["step"] * 2.0, "a [bold] sample")
+    console.print(display._picture())
+    display.stop()
+    shown = stream.getvalue()
+    for part in ("step", "40/40", "loss", "bits/char", "held-out", "0.110", "chars/s", "a [bold] sample"):
+        assert part in shown
+
+
+def test_without_a_terminal_lines_are_plain() -> None:
+    from rich.console import Console
+
+    assert isinstance(display_for(Console(file=io.StringIO())), PlainDisplay)

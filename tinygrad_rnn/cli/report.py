@@ -1,0 +1,124 @@
+"""What `tinygrad-rnn train` says when it is done: a sample, a comparison, and how to go on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from tinygrad_rnn.cli.parser import PROGRAM
+from tinygrad_rnn.data.vocabularies import Vocabulary
+from tinygrad_rnn.decoding import generate
+from tinygrad_rnn.language.baselines import Baseline
+from tinygrad_rnn.language.model import CharModel, load_model
+from tinygrad_rnn.language.picture import plot_loss
+from tinygrad_rnn.training import Outcome, RunFolder, read_metrics
+
+
+def say(console: Console, text: str) -> None:
+    """A line as it is, folded in a terminal only."""
+    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+
+
+def results(
+    console: Console,
+    kind: str,
+    seed: int,
+    vocabulary: Vocabulary,
+    folder: RunFolder,
+    outcome: Outcome,
+    baselines: list[Baseline],
+) -> None:
+    """Draw the learning curve and say how a training ended, and what can be done with it."""
+    state = outcome.state
+    if outcome.stopped_by is not None and not state.step:
+        say(console, "Stopped before the first step: nothing was learnt, nothing kept.")
+        return
+    picture = _picture(folder, kind, outcome, baselines)
+    kept = f"; the best model is that of step {state.best_step:,}" if state.best_step else ""
+    if outcome.stopped_by is not None:
+        say(console, f"Stopped after step {state.step:,} and saved in {folder.path}{kept}.")
+        say(console, f"To go on: {resume(folder)}")
+        return
+    if outcome.early:
+        say(console, f"Stopped early: {state.unimproved} evaluations in a row brought nothing better.")
+    best, _, _ = load_model(folder.checkpoints)
+    console.print("\n[bold]A sample[/] [dim](temperature 0.7)[/]")
+    console.rule(style="dim")
+    console.print(sample(best, vocabulary, 600, seed).strip(), markup=False)
+    console.rule(style="dim")
+    console.print()
+    _table(console, kind, state.best, baselines)
+    say(console, f"{state.step:,} steps in {state.seconds:.0f} s{kept}.")
+    say(console, f"Written to {folder.path}: config.json, metrics.jsonl, {picture}checkpoints")
+    say(console, f"More of it: {command()} generate {shlex.quote(str(folder.path))}")
+
+
+def sample(model: CharModel, vocabulary: Vocabulary, length: int, seed: int = 0) -> str:
+    """What the model writes, in evaluation mode; its mode is then what it was."""
+    training = model.training
+    model.eval()
+    try:
+        return "".join(generate(model, vocabulary, length=length, temperature=0.7, seed=seed))
+    finally:
+        model.train(training)
+
+
+def resume(folder: RunFolder) -> str:
+    """The command that goes on with a run."""
+    return f"{command()} train --resume {shlex.quote(str(folder.path))}"
+
+
+def command() -> str:
+    """How to call this command again from here: by its name if that is found, else by its path or its Python's."""
+    if shutil.which(PROGRAM):
+        return PROGRAM
+    started = sys.argv[0] if os.path.basename(sys.argv[0]) == PROGRAM else sys.executable
+    near = os.path.relpath(started)
+    path = shlex.quote(os.path.abspath(started) if near.startswith(os.pardir) else near)
+    return path if started == sys.argv[0] else f"{path} -m tinygrad_rnn"
+
+
+def _picture(folder: RunFolder, kind: str, outcome: Outcome, baselines: list[Baseline]) -> str:
+    """Draw the learning curve if that is possible; returns what to say of it in a list of files."""
+    best = f": {outcome.state.best:.3f} bits per held-out character" if outcome.state.best_step else ""
+    lines = {b.name: b.bits_per_char for b in baselines}
+    try:
+        plot_loss(folder.picture, read_metrics(folder.metrics), title=f"{kind}{best}", lines=lines)
+    except ImportError as error:
+        print(f"No loss.png: {error}")
+        return ""
+    return "loss.png, "
+
+
+def _table(console: Console, kind: str, bits: float, baselines: list[Baseline]) -> None:
+    """The comparison on the held-out text, best first, and in words who wins."""
+    table = Table(title="Bits per character of the held-out text", title_justify="left", title_style="bold")
+    table.add_column("model")
+    table.add_column("bits", justify="right")
+    table.add_column("how")
+    rows = [(b.bits_per_char, b.name, b.how, "") for b in baselines] + [(bits, kind, "this run", "bold cyan")]
+    for value, name, how, style in sorted(rows):
+        table.add_row(name, f"{value:.3f}", how, style=style)
+    console.print(table)
+    beaten = [b.name for b in baselines if b.bits_per_char > bits]
+    winners = [b.name for b in baselines if b.bits_per_char <= bits]
+    if beaten:
+        console.print(f"The network beats {listed(beaten)}.")
+    if winners:
+        console.print(f"[bold]{listed(winners)}[/] {'wins' if len(winners) == 1 else 'win'} against the network here.")
+    if any("lzma" in name for name in winners):
+        console.print("[dim](lzma copies passages word for word that the text repeats; the network cannot.)[/]")
+
+
+def listed(names: list[str]) -> str:
+    """Names as a sentence lists them.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

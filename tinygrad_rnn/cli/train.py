@@ -1,0 +1,343 @@
+"""`tinygrad-rnn train`: train a character model on a text.
+
+arguments -> settings -> folder and text -> session, made or restored -> training -> what is said of it
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from threadpoolctl import threadpool_limits
+
+from tinygrad_rnn import __version__, data, keep_freed_memory, language, manual_seed, optim
+from tinygrad_rnn.cli import report
+from tinygrad_rnn.cli.options import check_device, use_compiled_kernels
+from tinygrad_rnn.cli.parser import CHANGEABLE, DEFAULTS, PROGRAM, RATES, parser
+from tinygrad_rnn.data.vocabularies import Ids
+from tinygrad_rnn.errors import InputError, NonFiniteError
+from tinygrad_rnn.language.baselines import Baseline
+from tinygrad_rnn.language.corpus import IN_MEMORY, Corpus
+from tinygrad_rnn.language.model import CharModel, CharModelConfig, describe_model
+from tinygrad_rnn.language.task import NextCharacter
+from tinygrad_rnn.training import (
+    Budget,
+    LoopState,
+    MetricsLog,
+    Outcome,
+    RunFolder,
+    Session,
+    display_for,
+    free_run,
+    newest_checkpoint,
+)
+
+MEASURED = 250_000  # held-out characters that an evaluation reads: enough for three digits, and soon done
+SHAPES = {"cosine": optim.warmup_cosine, "linear": optim.warmup_linear, "constant": optim.warmup_constant}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train as the arguments say; returns the exit status: 0, or 128 + the signal that stopped it."""
+    try:
+        return _run(_settings(args))
+    except MemoryError as error:
+        advice = "choose a smaller --hidden, --batch or --seq-len"
+        raise MemoryError(f"{error}: {advice}" if str(error) else advice) from None
+
+
+def _run(settings: argparse.Namespace) -> int:
+    """Check and read everything, then train: until the folder is made nothing is written."""
+    check_device(settings.device)
+    folder = _folder(settings)
+    text = _read(settings)
+    keep_freed_memory()
+    if settings.numba:
+        print(use_compiled_kernels(), flush=True)
+    settings.threads = settings.threads or _threads(settings.batch, settings.hidden)
+    with threadpool_limits(settings.threads):
+        console = Console(highlight=False)
+        session = _session(settings, text)
+        folder.make()
+        with _kept(folder, session, settings), folder.occupied():
+            damage = _restore(session, folder, settings) if settings.config else ""
+            baselines = _announce(console, settings, text, session)
+            config = _config(settings, text, session, baselines)
+            if settings.config:
+                folder.reopen(config, session.state.step, damaged=bool(damage))
+            else:
+                folder.create(config)
+            outcome = _train(console, settings, config, folder, text, session)
+        vocabulary = text.corpus.vocabulary
+        report.results(console, _kind(settings), settings.seed, vocabulary, folder, outcome, baselines)
+    return 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
+
+
+# --- what is asked for ----------------------------------------------------------------------------------------
+
+
+def _settings(args: argparse.Namespace) -> argparse.Namespace:
+    """A value for every option of `DEFAULTS`, and `config`, what the `config.json` of a run says that is resumed."""
+    given = {key: value for key, value in vars(args).items() if key in DEFAULTS}
+    if "resume" in given:
+        return _resumed(given)
+    settings = argparse.Namespace(**{**DEFAULTS, **given}, config=None, another_lr=False)
+    settings.steps = settings.steps or (None if settings.minutes else 3000)
+    settings.lr = settings.lr or RATES[settings.model]
+    return settings
+
+
+def _resumed(given: dict[str, Any]) -> argparse.Namespace:
+    """The settings that a run was started with, and those given now in their place."""
+    folder = given.pop("resume")
+    config = RunFolder(folder).config()
+    if fixed := [_flag(key) for key in given if key not in CHANGEABLE]:
+        raise InputError(f"{report.listed(fixed)} cannot be changed when a run is resumed")
+    try:
+        asked = {**config["text"], **config["model"], **config["training"], "model": config["model"]["cell"]}
+        asked = {k: v for k, v in asked.items() if k in DEFAULTS and v is not None and v is not False}
+        if "steps" in given or "minutes" in given:
+            asked = {key: value for key, value in asked.items() if key not in ("steps", "minutes")}
+        text = ["--text", *config["text"]["files"]] if config["text"]["files"] else []
+        options = [part for key, value in asked.items() for part in _typed(key, value)]
+        args = parser().parse_args(["train", *text, *options])  # what was edited by hand is checked as what is typed
+        str(config["text"]["sha256"]), list(config["baselines"])
+    except (KeyError, TypeError, AttributeError, InputError) as error:
+        why = f"has no {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
+        raise InputError(f"{folder}: its config.json {why}") from None
+    own = {"resume": folder, "config": config, "another_lr": "lr" in given}
+    return argparse.Namespace(**{**DEFAULTS, **vars(args), **given, **own})
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def _typed(key: str, value: Any) -> tuple[str, ...]:
+    """An option as it is typed."""
+    return (_flag(key),) if value is True else (_flag(key), str(value))
+
+
+def _threads(batch: int, hidden: int) -> int | None:
+    """Threads for the matrix products where none are asked for: 1 for small ones, else None, all cores.
+
+    The threads of a BLAS wait for each other by spinning. For the small products of a time step they gain little
+    on an idle machine; beside one busy program two threads took 7 times as long as one (B = 16, H = 256).
+    """
+    return 1 if batch * hidden * hidden < 2**23 else None
+
+
+def _kind(settings: argparse.Namespace) -> str:
+    """The network in words."""
+    layers = f", {settings.layers} layers" if settings.layers > 1 else ""
+    return f"{settings.model.upper()}, {settings.hidden} hidden units{layers}"
+
+
+def _source(settings: argparse.Namespace) -> str:
+    """The text in words."""
+    return ", ".join(map(str, settings.text)) if settings.text else "Python's help pages (pydoc_data.topics)"
+
+
+# --- where it is written, and what is read --------------------------------------------------------------------
+
+
+def _folder(settings: argparse.Namespace) -> RunFolder:
+    """The run's folder, which can be written to."""
+    if settings.resume:
+        folder = RunFolder(settings.resume)
+        folder.check_writable()
+    else:
+        folder = RunFolder(settings.out if settings.out else free_run(Path("runs"), settings.model))
+        folder.check(settings.replace)
+    return folder
+
+
+@dataclass(frozen=True)
+class _Text:
+    """The text as it is trained on and measured with."""
+
+    corpus: Corpus
+    streams: data.Streams
+    held_out: Ids
+
+    @property
+    def measured(self) -> Ids:
+        """The part of what is held out that evaluations read."""
+        return self.held_out[:MEASURED]
+
+
+def _read(settings: argparse.Namespace) -> _Text:
+    """Read the text and split it. Raises InputError for one that is too short, or that a run was not begun with."""
+    corpus = _corpus(settings)
+    if settings.config and settings.config["text"]["sha256"] != corpus.sha256:
+        raise InputError(f"{settings.resume}: was trained on another text than {_source(settings)} is now")
+    train, held_out = data.split_held_out(corpus.ids)
+    streams = data.Streams(train, settings.batch, settings.seq_len, settings.seed)
+    if not len(held_out):
+        raise InputError(f"the text is too short: {len(corpus.ids)} characters leave none to hold out")
+    return _Text(corpus, streams, held_out)
+
+
+def _corpus(settings: argparse.Namespace) -> Corpus:
+    """The text to train on; says how long reading a large one takes."""
+    if not settings.text:
+        return Corpus.of(data.default_text())
+    large = language.size_of(settings.text) >= IN_MEMORY
+    if large:
+        print(f"Reading {language.size_of(settings.text) / 1e6:,.0f} MB", flush=True)
+    corpus = language.read_corpus(settings.text, settings.encoding)
+    if large:
+        print(f"Read in {corpus.seconds:.1f} s: {len(corpus.vocabulary)} different characters", flush=True)
+    return corpus
+
+
+# --- the session ----------------------------------------------------------------------------------------------
+
+
+def _session(settings: argparse.Namespace, text: _Text) -> Session[CharModel]:
+    """A session before its first step."""
+    manual_seed(settings.seed)
+    sizes = (settings.embedding, settings.hidden, settings.layers)
+    model = CharModel(CharModelConfig(len(text.corpus.vocabulary), settings.model, *sizes, settings.dropout))
+    if settings.device != "cpu":
+        model.to(settings.device)
+    adam = optim.Adam(model.named_parameters(), lr=settings.lr)
+    task = NextCharacter(model, text.streams, data.passage(text.streams.ids, text.measured, batch=64))
+    return Session(model, adam, task, _schedule(settings, adam))
+
+
+def _schedule(settings: argparse.Namespace, optimizer: optim.Optimizer) -> optim.Schedule:
+    if settings.schedule == "plateau":
+        return optim.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+    return optim.BudgetLR(optimizer, SHAPES[settings.schedule])
+
+
+def _restore(session: Session[CharModel], folder: RunFolder, settings: argparse.Namespace) -> str:
+    """Bring the session where a run stopped; returns what is wrong with its last checkpoint, "" if nothing is."""
+    checkpoint, damage = newest_checkpoint(folder.checkpoints)
+    if checkpoint is not None:
+        session.restore(checkpoint)
+    if settings.steps and session.state.step > settings.steps:
+        raise InputError(f"{folder.path}: has done {session.state.step:,} steps already, --steps is the total")
+    if settings.another_lr:
+        for group in session.optimizer.param_groups:
+            group["lr"] = settings.lr
+        session.schedule = _schedule(settings, session.optimizer)  # begins anew with that rate
+    if damage:
+        print(f"{PROGRAM}: {damage}", file=sys.stderr)
+    return damage
+
+
+@contextmanager
+def _kept(folder: RunFolder, session: Session[CharModel], settings: argparse.Namespace) -> Iterator[None]:
+    """Remove a new run that ends without a step; say with an error what is kept of another."""
+    try:
+        yield
+    except NonFiniteError as error:
+        if (folder.checkpoints / "best.json").exists():
+            error.args = (f"{error} (the best model so far is kept in {folder.path})",)
+        raise
+    except OSError as error:
+        if session.state.step and (folder.checkpoints / "last.json").exists():
+            why = f"{error.filename or folder.path}: {error.strerror or error}"
+            raise InputError(f"{why}; to go on from the last checkpoint: {report.resume(folder)}") from None
+        raise
+    finally:
+        if not settings.config and not session.state.step:
+            folder.undo()
+
+
+# --- the training ---------------------------------------------------------------------------------------------
+
+
+def _announce(
+    console: Console, settings: argparse.Namespace, text: _Text, session: Session[CharModel]
+) -> list[Baseline]:
+    """Say what is going to be trained, on what; returns what has to be beaten, measured or known from the config."""
+    size, ids, measured = _size(session), text.streams.ids, text.measured
+    console.print(f"[bold]{_kind(settings)}[/], {size:,} parameters")
+    part = "" if len(measured) == len(text.held_out) else f" ({len(measured):,} of them measured)"
+    counts = f"{len(ids):,} characters to learn from, {len(text.held_out):,} held out{part}"
+    report.say(console, f"{counts}: {_source(settings)}")
+    if settings.config:
+        baselines = [Baseline(**entry) for entry in settings.config["baselines"]]
+    else:
+        baselines = language.measure_baselines(text.corpus.vocabulary, ids, measured)
+    if baselines:
+        named = ", ".join(f"{b.name} {b.bits_per_char:.2f}" for b in baselines)
+        report.say(console, f"bits per character to beat on the held-out text: {named}")
+    if settings.config:
+        report.say(console, f"Going on after step {session.state.step:,} of {settings.resume}")
+    return baselines
+
+
+def _size(session: Session[CharModel]) -> int:
+    return sum(p.size for p in session.model.parameters())
+
+
+def _config(
+    settings: argparse.Namespace, text: _Text, session: Session[CharModel], baselines: list[Baseline]
+) -> dict[str, Any]:
+    """What `config.json` says of a run: enough to go on with it."""
+    training = "steps minutes seq_len batch lr schedule clip patience save_every seed device threads numba"
+    return {
+        "text": {
+            "source": _source(settings),
+            "files": [os.path.abspath(path) for path in settings.text] if settings.text else None,
+            "encoding": settings.encoding,
+            "sha256": text.corpus.sha256,
+            "train": len(text.streams.ids),
+            "held_out": len(text.held_out),
+        },
+        "model": {**describe_model(session.model, text.corpus.vocabulary)["model"], "parameters": _size(session)},
+        "training": {key: getattr(settings, key) for key in training.split()},  # as they were asked for
+        "baselines": [asdict(b) for b in baselines],
+        "versions": {PROGRAM: __version__, "python": platform.python_version(), "numpy": np.__version__},
+    }
+
+
+def _train(
+    console: Console,
+    settings: argparse.Namespace,
+    config: dict[str, Any],
+    folder: RunFolder,
+    text: _Text,
+    session: Session[CharModel],
+) -> Outcome:
+    """Train until the end, with a display, a log and checkpoints."""
+    vocabulary = text.corpus.vocabulary
+    described = {**describe_model(session.model, vocabulary), "training": config["training"]}
+
+    with MetricsLog(folder.metrics) as metrics:
+
+        def save(state: LoopState) -> None:
+            metrics.sync()  # a checkpoint must not know of steps that the log has lost
+            session.save(folder.checkpoints, "last", {**described, "figures": {}}, "previous")
+
+        def keep_best(state: LoopState, figures: dict[str, float]) -> None:
+            metrics.sync()
+            session.save(folder.checkpoints, "best", {**described, "figures": figures})
+
+        def note() -> str:
+            return " ".join(report.sample(session.model, vocabulary, 80).split())
+
+        return session.train(
+            Budget(settings.steps, settings.minutes),
+            clip=settings.clip,
+            patience=settings.patience,
+            log_every=max(1, (settings.steps or 0) // 5000),
+            display=display_for(console),
+            metrics=metrics,
+            keep_best=keep_best,
+            save=save,
+            save_every=settings.save_every,
+            note=note if console.is_terminal else None,
+        )
