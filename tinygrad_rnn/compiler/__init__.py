@@ -5,7 +5,7 @@ step(inputs, targets)                                    compile.py
 ├─ a Program is known for it: replay that                program.py, leaves.py
 └─ none is: record a Tape                                tape.py
    │  the leaves that the step can get at                search.py, leaves.py
-   │  arrays that notice what is done to them            traced.py, numpy_calls.py
+   │  arrays that notice what is done to them            traced.py, numpy_calls.py, engine.py
    ├─ it is the first tape: keep it
    └─ it is the second: compare the two                  compare.py
       │  passes: leave out what need not be repeated     passes.py, uses.py

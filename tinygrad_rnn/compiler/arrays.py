@@ -60,3 +60,8 @@ def flat(x: Any) -> Iterator[Any]:
             yield from flat(v)
     else:
         yield x
+
+
+def has_arrays(key: Any) -> bool:
+    """Whether an index is more than integers and slices."""
+    return any(isinstance(k, np.ndarray | list) for k in (key if isinstance(key, tuple) else (key,)))

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 from tinygrad_rnn.compiler.boundary import checked, outside, signature_of, traced_copy
 from tinygrad_rnn.compiler.compare import compare
+from tinygrad_rnn.compiler.engine import returned
 from tinygrad_rnn.compiler.program import Program, program_of
 from tinygrad_rnn.compiler.search import reachable
-from tinygrad_rnn.compiler.tape import Tape, returned
+from tinygrad_rnn.compiler.tape import Tape
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import AnyArray

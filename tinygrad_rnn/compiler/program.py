@@ -10,10 +10,11 @@ import numpy as np
 
 from tinygrad_rnn.compiler.arrays import rebuilt, root_of
 from tinygrad_rnn.compiler.boundary import outside
+from tinygrad_rnn.compiler.engine import refresh_grad, refresh_leaf, returned
 from tinygrad_rnn.compiler.leaves import Leaves
 from tinygrad_rnn.compiler.memory import Block
 from tinygrad_rnn.compiler.passes import simplified
-from tinygrad_rnn.compiler.tape import Entry, Tape, refresh_grad, refresh_leaf, returned
+from tinygrad_rnn.compiler.tape import Entry, Tape
 from tinygrad_rnn.compiler.traced import arrays_in
 from tinygrad_rnn.tensor.backend import AnyArray, HostArray
 

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.arrays import root_of, same_place, shares_memory
+from tinygrad_rnn.compiler.arrays import has_arrays, root_of, same_place, shares_memory
 from tinygrad_rnn.compiler.compare import signature
+from tinygrad_rnn.compiler.engine import Generator, Stages, forget, refresh_grad, refresh_leaf
 from tinygrad_rnn.compiler.leaves import LentLeaves
 from tinygrad_rnn.compiler.numpy_calls import BY_VALUE, LIKES, METHODS, STATIC, VIEWS, assign, into
 from tinygrad_rnn.compiler.traced import NAMESPACE, STALE, Traced, place, untraced, users_place
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.backend import AnyArray, HostArray
-from tinygrad_rnn.tensor.effects import effects
-from tinygrad_rnn.tensor.graph import Node, Watch
+from tinygrad_rnn.tensor.graph import Node
 from tinygrad_rnn.tensor.mode import active_tape
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -262,59 +262,3 @@ def _active(tape: Tape | None, generator: Any) -> Iterator[None]:
             yield
         finally:
             active_tape.reset(token)
-
-
-class Stages:
-    """The functions of a module, each written down when it is called."""
-
-    def __init__(self, tape: Tape, module: ModuleType) -> None:
-        self.tape, self.module = tape, module
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        f = getattr(self.module, name)
-        return lambda *args: self.tape.run(f, untraced(args), {})
-
-
-class Generator:
-    """What `random.generator()` returns while recording: each draw is an entry."""
-
-    def __init__(self, tape: Tape, real: Any) -> None:
-        self.tape, self.real = tape, real
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "bit_generator":
-            return self.real.bit_generator
-        return lambda *args, **kwargs: self.tape.call(draw, (name, *args), kwargs)
-
-
-def draw(name: str, *args: Any, **kwargs: Any) -> Any:
-    """A draw from the library's generator, as it is at the replay."""
-    return getattr(random.generator(), name)(*args, **kwargs)
-
-
-@effects(writes=["buffer"])
-def refresh_leaf(leaf: Tensor, buffer: HostArray) -> None:
-    """Copy the array that a leaf has been given within the step into the buffer that stands for it."""
-    np.copyto(buffer, leaf._array)
-
-
-@effects(writes=["buffer"])
-def refresh_grad(watch: Watch, buffer: HostArray) -> None:
-    """Copy a gradient into the buffer that stands for it."""
-    if watch.grad is None:
-        raise CompileError("a .grad that a compiled function reads is None now, and was not when it was recorded")
-    np.copyto(buffer, watch.grad)
-
-
-def forget(watch: Watch) -> None:
-    """Drop the gradient of a leaf that the step itself makes."""
-    watch.grad = None
-
-
-def returned(*constants: Any) -> None:
-    """Stand for the result of the step, so that constants in it are compared, too."""
-
-
-def has_arrays(key: Any) -> bool:
-    """Whether an index is more than integers and slices."""
-    return any(isinstance(k, np.ndarray | list) for k in (key if isinstance(key, tuple) else (key,)))
