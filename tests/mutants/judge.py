@@ -56,7 +56,7 @@ LAWS = {
     "second order": ("second_order",),
 }
 TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the last line
-    "kernels/arrays.py": "nn/test_cells.py nn/test_recurrent.py kernels/test_numba.py",
+    "kernels/recurrent.py": "nn/test_cells.py nn/test_recurrent.py kernels/test_numba.py",
     "layer_norm_vjp": "nn/test_layers.py",
     "_normalised": "nn/test_layers.py",
     "cross_entropy_vjp": "nn/test_functional.py",

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
-from tinygrad_rnn.kernels import arrays as kernels
+from tinygrad_rnn.kernels.cross_entropy import cross_entropy_forward, cross_entropy_vjp
+from tinygrad_rnn.kernels.normalisation import layer_norm_forward, layer_norm_vjp
 from tinygrad_rnn.nn import ctc
 from tinygrad_rnn.nn.windows import avg_pool1d, avg_pool2d, conv1d, conv2d, max_pool1d, max_pool2d
 from tinygrad_rnn.tensor import backend, ops, random
@@ -57,7 +58,7 @@ def _rows(x: Tensor, *, targets: Array, keep: Array, label_smoothing: float) -> 
     return ops.stack([ops.where(keep, loss, 0.0), ops.logsumexp(x, axis=-1)])
 
 
-cross_entropy_rows = fused("cross_entropy", _rows, kernels.cross_entropy_forward, kernels.cross_entropy_vjp)
+cross_entropy_rows = fused("cross_entropy", _rows, cross_entropy_forward, cross_entropy_vjp)
 
 
 def cross_entropy(
@@ -328,7 +329,7 @@ def _layer_norm(x: Tensor, w: Tensor | None, b: Tensor | None, *, eps: float) ->
     return y if b is None else y + b
 
 
-layer_norm_rows = fused("layer_norm", _layer_norm, kernels.layer_norm_forward, kernels.layer_norm_vjp)
+layer_norm_rows = fused("layer_norm", _layer_norm, layer_norm_forward, layer_norm_vjp)
 
 
 def layer_norm(
