@@ -37,8 +37,8 @@ EQUIVALENT: dict[str, list[str]] = {
     ],
     "NumPy takes any negative length for the rest": [
         "tensor/ops/indexing.py: place = xp.reshape(xp.arange(n), (-1,) + (1,) * (len(shape) - 1 - i))  ->  place = xp.reshape(xp.arange(n), (- 2,) + (1,) * (len(shape) - 1 - i))",
-        'nn/functional.py: flat = integer_ids(f"{name}: targets", ids).reshape(-1)  ->  flat = integer_ids(f"{name}: targets", ids).reshape(- 2)',
-        "nn/functional.py: keep = keep & backend.to_device(_mask(name, mask, ids.shape)._array.reshape(-1), backend.device_of(flat))  ->  keep = keep & backend.to_device(_mask(name, mask, ids.shape)._array.reshape(- 2), backend.device_of(flat))",
+        'nn/losses.py: flat = integer_ids(f"{name}: targets", ids).reshape(-1)  ->  flat = integer_ids(f"{name}: targets", ids).reshape(- 2)',
+        "nn/losses.py: keep = keep & backend.to_device(loss_mask(name, mask, ids.shape)._array.reshape(-1), backend.device_of(flat))  ->  keep = keep & backend.to_device(loss_mask(name, mask, ids.shape)._array.reshape(- 2), backend.device_of(flat))",
         "tensor/checkpoint.py: return outputs[0] if len(outputs) == 1 else ops.concatenate([ops.reshape(o, (-1,)) for o in outputs])  ->  return outputs[0] if len(outputs) == 1 else ops.concatenate([ops.reshape(o, (- 2,)) for o in outputs])",
     ],
     "another line computes the same product, more slowly: operands are folded to 2-D for speed alone": [
@@ -72,10 +72,10 @@ EQUIVALENT: dict[str, list[str]] = {
         "nn/cells.py: return h[0] if single else h  ->  return h[ -1] if single else h",
         "nn/cells.py: return (h[0], c[0]) if single else (h, c)  ->  return (h[ -1], c[0]) if single else (h, c)",
         "nn/cells.py: return (h[0], c[0]) if single else (h, c)  ->  return (h[0], c[ -1]) if single else (h, c)",
-        "nn/functional.py: loss = -ops.take_along_axis(log_p, targets[:, None], axis=-1)[:, 0]  ->  loss = -ops.take_along_axis(log_p, targets[:, None], axis=-1)[:, -1]",
-        "nn/functional.py: losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)  ->  losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, -1] if flat.shape[0] else ops.sum(x, axis=-1)",
-        "nn/functional.py: losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)  ->  losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[ -1] else ops.sum(x, axis=-1)",
-        "nn/functional.py: rows = ops.reshape(x, (flat.shape[0], C))  ->  rows = ops.reshape(x, (flat.shape[ -1], C))",
+        "nn/losses.py: loss = -ops.take_along_axis(log_p, targets[:, None], axis=-1)[:, 0]  ->  loss = -ops.take_along_axis(log_p, targets[:, None], axis=-1)[:, -1]",
+        "nn/losses.py: losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)  ->  losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, -1] if flat.shape[0] else ops.sum(x, axis=-1)",
+        "nn/losses.py: losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)  ->  losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[ -1] else ops.sum(x, axis=-1)",
+        "nn/losses.py: rows = ops.reshape(x, (flat.shape[0], C))  ->  rows = ops.reshape(x, (flat.shape[ -1], C))",
     ],
     "a mean of nothing has a gradient without elements": [
         "tensor/ops/reduction.py: @op(lambda g, x_shape, axis: spread(g * (1 / (count(x_shape, axis) or 1)), x_shape, axis))  ->  @op(lambda g, x_shape, axis: spread(g * (1 / (count(x_shape, axis) or 2)), x_shape, axis))",
@@ -111,12 +111,12 @@ EQUIVALENT: dict[str, list[str]] = {
     "the input of a cell has two axes": [
         "nn/cells.py: x_r, x_z, x_n = ops.split(x, 3, axis=-1)  ->  x_r, x_z, x_n = ops.split(x, 3, axis=1)",
         "nn/recurrent_options.py: x_r, x_z, x_n = ops.split(x, 3, axis=-1)  ->  x_r, x_z, x_n = ops.split(x, 3, axis=1)",
-        "nn/functional.py: return ops.stack([ops.where(keep, loss, 0.0), ops.logsumexp(x, axis=-1)])  ->  return ops.stack([ops.where(keep, loss, 0.0), ops.logsumexp(x, axis=1)])",
-        "nn/functional.py: loss = (1 - label_smoothing) * loss - label_smoothing * ops.mean(log_p, axis=-1)  ->  loss = (1 - label_smoothing) * loss - label_smoothing * ops.mean(log_p, axis=1)",
-        "nn/functional.py: loss = -ops.take_along_axis(log_p, targets[:, None], axis=-1)[:, 0]  ->  loss = -ops.take_along_axis(log_p, targets[:, None], axis=1)[:, 0]",
-        "nn/functional.py: log_p = ops.log_softmax(x, axis=-1)  ->  log_p = ops.log_softmax(x, axis=1)",
-        "nn/functional.py: losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)  ->  losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=1)",
-        "nn/functional.py: losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)  ->  losses = -ops.take_along_axis(x, flat[:, None], axis=1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)",
+        "nn/losses.py: return ops.stack([ops.where(keep, loss, 0.0), ops.logsumexp(x, axis=-1)])  ->  return ops.stack([ops.where(keep, loss, 0.0), ops.logsumexp(x, axis=1)])",
+        "nn/losses.py: loss = (1 - label_smoothing) * loss - label_smoothing * ops.mean(log_p, axis=-1)  ->  loss = (1 - label_smoothing) * loss - label_smoothing * ops.mean(log_p, axis=1)",
+        "nn/losses.py: loss = -ops.take_along_axis(log_p, targets[:, None], axis=-1)[:, 0]  ->  loss = -ops.take_along_axis(log_p, targets[:, None], axis=1)[:, 0]",
+        "nn/losses.py: log_p = ops.log_softmax(x, axis=-1)  ->  log_p = ops.log_softmax(x, axis=1)",
+        "nn/losses.py: losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)  ->  losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=1)",
+        "nn/losses.py: losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)  ->  losses = -ops.take_along_axis(x, flat[:, None], axis=1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)",
         "nn/cells.py: h_r, h_z, h_n = ops.split(h @ W.T, 3, axis=-1)  ->  h_r, h_z, h_n = ops.split(h @ W.T, 3, axis=1)",
         "nn/cells.py: i, f, g, o = ops.split(x + h @ W.T, 4, axis=-1)  ->  i, f, g, o = ops.split(x + h @ W.T, 4, axis=1)",
         "nn/recurrent_options.py: h_r, h_z, m = ops.split(options.product(h, W), 3, axis=-1)  ->  h_r, h_z, m = ops.split(options.product(h, W), 3, axis=1)",
@@ -131,7 +131,7 @@ EQUIVALENT: dict[str, list[str]] = {
         "nn/cells.py: return b_ih, None  ->  return None, b_ih",
     ],
     "a sum, a conjunction or a maximum does not depend on the order": [
-        "nn/functional.py: keep = keep & backend.to_device(_mask(name, mask, ids.shape)._array.reshape(-1), backend.device_of(flat))  ->  keep = backend.to_device(_mask(name, mask, ids.shape)._array.reshape(-1), backend.device_of(flat)) & keep",
+        "nn/losses.py: keep = keep & backend.to_device(loss_mask(name, mask, ids.shape)._array.reshape(-1), backend.device_of(flat))  ->  keep = backend.to_device(loss_mask(name, mask, ids.shape)._array.reshape(-1), backend.device_of(flat)) & keep",
         "tensor/graph.py: oldest = max(floor, min((node.serial + 1 for node in inputs), default=0))  ->  oldest = max(min((node.serial + 1 for node in inputs), default=0), floor)",
         "nn/cells.py: x = options.project(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))  ->  x = options.project(x, self.weight_ih, add_biases(self.bias_hh, self.bias_ih))",
         "tensor/sweep.py: x, g = (arrays[0] if len(arrays) == 1 else xp.concat(arrays[::-1]) for arrays in (pairs.xs, pairs.gs))  ->  x, g = (arrays[0] if len(arrays) == 1 else xp.concat(arrays[::1]) for arrays in (pairs.xs, pairs.gs))",
@@ -140,21 +140,21 @@ EQUIVALENT: dict[str, list[str]] = {
         'nn/cells.py: x, (h, c), single = self._enter(x, check_pair("LSTMCell", hx), 2)  ->  x, (h, c), single = self._enter(x, check_pair("LSTMCell", hx), 3)',
     ],
     "rows that do not count may hold anything finite": [
-        "nn/functional.py: return (rows if all_count else ops.where(keep[:, None], rows, 0.0)), flat, keep, ids.shape  ->  return (rows if all_count else ops.where(keep[:, None], rows, -1.0)), flat, keep, ids.shape",
-        "nn/functional.py: return (rows if all_count else ops.where(keep[:, None], rows, 0.0)), flat, keep, ids.shape  ->  return (rows if all_count else ops.where(keep[:, None], rows, 1.0)), flat, keep, ids.shape",
+        "nn/losses.py: return (rows if all_count else ops.where(keep[:, None], rows, 0.0)), flat, keep, ids.shape  ->  return (rows if all_count else ops.where(keep[:, None], rows, -1.0)), flat, keep, ids.shape",
+        "nn/losses.py: return (rows if all_count else ops.where(keep[:, None], rows, 0.0)), flat, keep, ids.shape  ->  return (rows if all_count else ops.where(keep[:, None], rows, 1.0)), flat, keep, ids.shape",
     ],
     "where everything counts, nothing is replaced": [
-        "nn/functional.py: return (rows if all_count else ops.where(keep[:, None], rows, 0.0)), flat, keep, ids.shape  ->  return ((ops.where(keep[:, None], rows, 0.0))), flat, keep, ids.shape",
+        "nn/losses.py: return (rows if all_count else ops.where(keep[:, None], rows, 0.0)), flat, keep, ids.shape  ->  return ((ops.where(keep[:, None], rows, 0.0))), flat, keep, ids.shape",
     ],
     "of no rows both are empty": [
-        "nn/functional.py: losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)  ->  losses = (-ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0])",
+        "nn/losses.py: losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)  ->  losses = (-ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0])",
     ],
     "a sum does not depend on the shape": [
-        'nn/functional.py: return _reduce(name, losses if reduction == "sum" else ops.reshape(losses, shape), reduction)  ->  return _reduce(name, (ops.reshape(losses, shape)), reduction)',
+        'nn/losses.py: return _reduce(name, losses if reduction == "sum" else ops.reshape(losses, shape), reduction)  ->  return _reduce(name, (ops.reshape(losses, shape)), reduction)',
     ],
     "a loss of a difference does not depend on its sign": [
-        "nn/functional.py: x, target, keep = _pair(name, x, target, mask)  ->  target, x, keep = _pair(name, x, target, mask)",
-        "nn/functional.py: return x - target, keep  ->  return target - x, keep",
+        "nn/losses.py: x, target, keep = _pair(name, x, target, mask)  ->  target, x, keep = _pair(name, x, target, mask)",
+        "nn/losses.py: return x - target, keep  ->  return target - x, keep",
     ],
     "the axis, or the list, has one entry": [
         'nn/functional.py: steps = check_lengths("sequence_mask", given, T, given.shape[0])  ->  steps = check_lengths("sequence_mask", given, T, given.shape[ -1])',
@@ -185,7 +185,7 @@ EQUIVALENT: dict[str, list[str]] = {
         "nn/functional.py: mask = box(backend.beside(x._array, (drawn >= p) * scale, x.dtype), None)  ->  mask = box(backend.beside(x._array, (drawn > p) * scale, x.dtype), None)",
     ],
     "there is nothing to sum": [
-        "nn/functional.py: return ops.sum(losses) / (1.0 if keep is None else _count(keep._array, losses))  ->  return ops.sum(losses) / ( 2.0 if keep is None else _count(keep._array, losses))",
+        "nn/losses.py: return ops.sum(losses) / (1.0 if keep is None else _count(keep._array, losses))  ->  return ops.sum(losses) / ( 2.0 if keep is None else _count(keep._array, losses))",
     ],
     "the same numbers by a longer way: what is left out saves time or memory alone": [
         "nn/recurrent.py: return outputs[0] if len(outputs) == 1 else ops.concatenate(outputs), state  ->  return outputs[0] if len(outputs) == 0 else ops.concatenate(outputs), state",

@@ -25,8 +25,10 @@ FUNCTIONS = {
     "RNNCell.forward LSTMCell.forward GRUCell.forward",
     "nn/recurrent_options.py": "RecurrentOptions.project RecurrentOptions.product RecurrentOptions.norm rnn_step "
     "lstm_step gru_step options_of",
-    "nn/functional.py": "_rows cross_entropy nll_loss _classes _reduce_kept mse_loss l1_loss huber_loss "
-    "binary_cross_entropy_with_logits _pair _difference _mask sequence_mask _layer_norm layer_norm dropout _reduce",
+    "nn/checks.py": "loss_mask",
+    "nn/losses.py": "_rows cross_entropy nll_loss _classes _reduce_kept mse_loss l1_loss huber_loss "
+    "binary_cross_entropy_with_logits _pair _difference _reduce",
+    "nn/functional.py": "sequence_mask _layer_norm layer_norm dropout",
     "nn/layers.py": "Linear.forward Embedding.forward LayerNorm.forward",
     "nn/recurrent.py": "_Recurrent._layers _Recurrent._direction _Recurrent._options RNN._unroll LSTM._unroll "
     "GRU._unroll spans_of permuted inverse in_time",

@@ -14,12 +14,10 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.kernels import recurrent as kernels
 from tinygrad_rnn.nn import init, recurrent_options
-from tinygrad_rnn.nn.functional import as_tensor, check_sizes
-from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.nn.parameter import Parameter
+from tinygrad_rnn.nn.checks import check_input, check_pair, check_sizes, check_state
+from tinygrad_rnn.nn.module import Module, Parameter
 from tinygrad_rnn.nn.recurrent_options import NO_OPTIONS, make_norms, options_of
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import Array, namespace, zeros_beside
@@ -173,38 +171,9 @@ def set_forget_bias(module: Module, tails: Iterable[str], value: float | None) -
         init.forget_bias_(b_ih, b_hh, value)
 
 
-def check_input(layer: str, given: Any, size: int, weight: Tensor, ndims: tuple[int, int], axes: str) -> Tensor:
-    """`given` as a Tensor fit for `layer`, or an error that names both sides of what does not fit."""
-    x = as_tensor(given)
-    if x.ndim not in ndims:
-        raise ShapeError(f"{layer}: the input must be {axes}, got shape {x.shape}")
-    if x.shape[-1] != size:
-        raise ShapeError(f"{layer}: input_size is {size}, but the input's last axis is {x.shape[-1]} (shape {x.shape})")
-    check_dtype(layer, "the input", x, weight)
-    return x
-
-
 def zeros_for(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """An initial state for input `x`: zeros of its dtype, on its device."""
     return box(zeros_beside(x._array, shape, x.dtype), None)
-
-
-def check_dtype(layer: str, what: str, x: Tensor, weight: Tensor) -> None:
-    """Raise `DTypeError` unless `x` has the dtype of the weights: nothing is cast silently."""
-    if x.dtype != weight.dtype:
-        raise DTypeError(
-            f"{layer}: {what} is {x.dtype}, but the weights are {weight.dtype}; "
-            f'use x.to("{weight.dtype}") or module.to("{x.dtype}")'
-        )
-
-
-def check_state(layer: str, name: str, given: Any, shape: tuple[int, ...], axes: str, weight: Tensor) -> Tensor:
-    """An initial state as a Tensor of `shape`."""
-    state = as_tensor(given)
-    if state.shape != shape:
-        raise ShapeError(f"{layer}: {name} must be {axes} = {shape}, got shape {state.shape}")
-    check_dtype(layer, name, state, weight)
-    return state
 
 
 class _Cell(Module):
@@ -442,12 +411,3 @@ def check_nonlinearity(layer: str, name: str) -> None:
     """Raise `ValueError` for a nonlinearity that a plain recurrent network does not have here."""
     if name not in NONLINEARITIES:
         raise ValueError(f"{layer}: nonlinearity must be one of {', '.join(NONLINEARITIES)}, got {name!r}")
-
-
-def check_pair(layer: str, hx: Any) -> tuple[Any, Any] | None:
-    """The two states of an LSTM, or an error that says that there are two."""
-    if hx is None:
-        return None
-    if not isinstance(hx, tuple | list) or len(hx) != 2:
-        raise ShapeError(f"{layer}: hx must be the pair (h_0, c_0), got {type(hx).__name__}")
-    return hx[0], hx[1]

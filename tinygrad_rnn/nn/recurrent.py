@@ -16,10 +16,7 @@ from tinygrad_rnn.nn import recurrent_options
 from tinygrad_rnn.nn.cells import (
     NONLINEARITIES,
     add_biases,
-    check_input,
     check_nonlinearity,
-    check_pair,
-    check_state,
     gru_biases,
     gru_cell,
     gru_step,
@@ -32,10 +29,19 @@ from tinygrad_rnn.nn.cells import (
     stack_rows,
     zeros_for,
 )
-from tinygrad_rnn.nn.functional import check_lengths, check_probability, check_sizes, dropout
+from tinygrad_rnn.nn.checks import (
+    check_input,
+    check_lengths,
+    check_pair,
+    check_probability,
+    check_recurrent_dropout,
+    check_sizes,
+    check_state,
+)
+from tinygrad_rnn.nn.functional import dropout
 from tinygrad_rnn.nn.layers import Embedding
 from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.nn.recurrent_options import RecurrentOptions, check_recurrent_dropout, make_norms, options_of
+from tinygrad_rnn.nn.recurrent_options import RecurrentOptions, make_norms, options_of
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import Array, asarray, namespace
 from tinygrad_rnn.tensor.op import op

@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinygrad_rnn.nn.functional import check_probability, layer_norm
-from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.nn.parameter import Parameter
+from tinygrad_rnn.nn.functional import layer_norm
+from tinygrad_rnn.nn.module import Module, Parameter
 from tinygrad_rnn.tensor import creation, ops
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -113,12 +112,3 @@ def options_of(module: Any, tail: str, mask: Tensor | None = None) -> RecurrentO
         gain, bias = (ops.split(getattr(module, f"norm_{what}_{name}{tail}"), cuts) for what in ("weight", "bias"))
         norms[name] = list(zip(gain, bias, strict=True))
     return RecurrentOptions(norms, mask)
-
-
-def check_recurrent_dropout(layer: str, p: float) -> None:
-    """Raise `ValueError` unless `p` lies in [0, 1): with 1 no state would be left to scale."""
-    check_probability(f"{layer}: recurrent_dropout", p)
-    if p == 1:
-        raise ValueError(
-            f"{layer}: recurrent_dropout must be less than 1, got {p!r}: nothing of the state would be left"
-        )
