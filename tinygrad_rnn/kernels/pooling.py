@@ -12,7 +12,7 @@ Lengths = tuple[int, ...]
 
 
 def taps(shape: Lengths, kernel: Lengths, stride: Lengths, dilation: Lengths) -> Iterator[tuple[slice, ...]]:
-    """For each place in a window, where all windows have it: an index of an array (C, *S, N)."""
+    """Yield for each place in a window the index of what all windows have there, in an array (C, *S, N)."""
     out = window_counts(shape[1:-1], kernel, stride, dilation)
     for place in product(*map(range, kernel)):
         starts = (d * p for d, p in zip(dilation, place, strict=True))

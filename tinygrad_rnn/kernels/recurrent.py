@@ -156,7 +156,7 @@ def lstm_vjp(
 
 
 def _lstm_slopes(g: Array, y: Array, before: Array, dz: Array, to_c: Array) -> None:
-    """The gradients of z and of c, which was `before`, from that of all rows."""
+    """Write the gradients of z and of the cell `before` the step, from `g`, that of all rows."""
     xp = namespace(g)
     B, H = y.shape[1:]
     _, one = _constants(y.dtype, device_of(y))
@@ -254,7 +254,7 @@ def gru_vjp(
 
 
 def _gru_slopes(g: Array, y: Array, h: Array, inward: Array, across: Array, beside: Array) -> None:
-    """The gradients of x, of h Wᵀ, and of h past the product, from that of all rows."""
+    """Write the gradients of x, of h Wᵀ, and of h `beside` the product, from `g`, that of all rows."""
     xp = namespace(g)
     B, H = y.shape[1:]
     _, one = _constants(y.dtype, device_of(y))

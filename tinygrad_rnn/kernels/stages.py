@@ -1,4 +1,4 @@
-"""Which kernels may use the stages that numba has compiled."""
+"""The choice between NumPy and the stages that numba has compiled."""
 
 from __future__ import annotations
 

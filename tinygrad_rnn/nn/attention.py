@@ -24,12 +24,12 @@ Memory = tuple[Tensor, Tensor, Tensor | None]
 
 
 class _Attention(Module):
-    """What additive and dot attention share: shapes, masks, the weighted mean. A subclass has the scores."""
+    """The base of additive and dot attention: shapes, masks, the weighted mean. A subclass has the scores."""
 
     batch_first: bool
 
     def _keys(self, keys: Tensor) -> Tensor:
-        """What can be computed of keys (B, S, K) before there is a query."""
+        """The part of the scores that keys (B, S, K) decide alone, before there is a query."""
         raise NotImplementedError
 
     def _scores(self, query: Tensor, keys: Tensor) -> Tensor:

@@ -161,7 +161,7 @@ def make_weights(
 
 
 def set_forget_bias(module: Module, tails: Iterable[str], value: float | None) -> None:
-    """`init.forget_bias_` for each direction of each layer; None leaves them as drawn."""
+    """Call `init.forget_bias_` for each direction of each layer; None leaves the biases as drawn."""
     if value is None:
         return
     for tail in tails:
@@ -177,7 +177,7 @@ def zeros_for(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 class _Cell(Module):
-    """What the three cells share: the weights, and the checks of the input and the state."""
+    """The base of the three cells: the weights, and the checks of the input and the state."""
 
     gates: ClassVar[int]
 

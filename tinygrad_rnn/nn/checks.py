@@ -1,6 +1,4 @@
-"""What layers and losses ask of their arguments: each is made a tensor, or an error names it and both sides of what
-does not fit.
-"""
+"""Checks of arguments, which layers and losses share: an error names what was given and what was wanted."""
 
 from __future__ import annotations
 
@@ -106,7 +104,7 @@ def check_lengths(name: str, lengths: Any, T: int, B: int) -> list[int]:
 
 
 def check_counts(what: str, counts: Array, B: int, most: int, why: str, name: str = "ctc_loss") -> None:
-    """Raise unless `counts` is (B,) of numbers from 0 to `most`, and say `why` that is the most."""
+    """Raise unless `counts` is (B,) of numbers from 0 to `most`; the error gives `why` as the reason."""
     if counts.shape != (B,):
         raise ShapeError(f"{name}: a batch of {B} needs {B} {what}, got shape {counts.shape}")
     for b, n in enumerate(counts.tolist()):

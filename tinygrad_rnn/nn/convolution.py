@@ -1,4 +1,4 @@
-"""Convolution and pooling: what looks at the windows of a sequence (1d) or of a picture (2d), as functions and layers.
+"""Convolution and pooling over the windows of a sequence (1d) or of a picture (2d), as functions and as layers.
 
 A convolution copies its windows side by side and is then one matrix product (Chellapilla, Puri and Simard, "High
 performance convolutional neural networks for document processing", 2006). Pooling is the mean or the maximum over
@@ -314,7 +314,7 @@ def pooling(
 
 
 class _Conv(Module):
-    """What convolutions along one and two axes share."""
+    """The base of Conv1d and Conv2d."""
 
     axes: ClassVar[int]
     function: ClassVar[Callable[..., Tensor]]
@@ -400,7 +400,7 @@ class Conv2d(_Conv):
 
 
 class _MaxPool(Module):
-    """What maxima along one and two axes share."""
+    """The base of MaxPool1d and MaxPool2d."""
 
     axes: ClassVar[int]
     function: ClassVar[Callable[..., Tensor]]
@@ -444,7 +444,7 @@ class MaxPool2d(_MaxPool):
 
 
 class _AvgPool(Module):
-    """What means along one and two axes share."""
+    """The base of AvgPool1d and AvgPool2d."""
 
     axes: ClassVar[int]
     function: ClassVar[Callable[..., Tensor]]

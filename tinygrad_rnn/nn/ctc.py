@@ -1,4 +1,4 @@
-"""Connectionist temporal classification: the loss of a sequence of labels of which nobody says when each is spoken.
+"""Connectionist temporal classification: the loss of a sequence of labels whose times are not given.
 
 At each of T steps a network says one of C classes: a label, or *blank*, which is silence. What it says is an alignment
 of a labelling if that is left when repeats are joined and blanks dropped: `aa-ab`, `a-ab-` and `-a-ab` all say `aab`.

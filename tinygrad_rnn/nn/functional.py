@@ -128,7 +128,7 @@ def batch_norm(
 
     In `training` the statistics are those of this batch, over all axes but that of the channels, and gradients
     flow through them. The running ones (C,), where given, then become (1 - momentum) running + momentum batch, with
-    the variance over n - 1; where a checkpointed segment is replayed, they stay. Otherwise the running statistics
+    the variance over n - 1; where `tr.checkpoint` computes a segment again, they stay. Otherwise the running statistics
     are taken.
 
     Raises `ShapeError` for shapes that do not fit, and in training for a batch with fewer than two values per channel,
@@ -177,7 +177,7 @@ def _update(running_mean: Tensor | None, running_var: Tensor | None, rows: Tenso
 
 
 def first_run() -> bool:
-    """False where a checkpointed segment is replayed: what counts its calls must not count this one."""
+    """Whether a checkpointed segment runs for the first time: when it is computed again, nothing is counted twice."""
     token = object()
     return recomputed(token) is token
 
@@ -186,7 +186,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """Inverted dropout: in training each element is 0 with probability `p`, else scaled by 1 / (1 - p).
 
     The mask is drawn on the host from the library's generator, so `tr.manual_seed` fixes it on any device,
-    and `tr.checkpoint` replays it. Raises `ValueError` for `p` outside [0, 1].
+    and `tr.checkpoint` draws it again. Raises `ValueError` for `p` outside [0, 1].
 
     >>> import tinygrad_rnn as tr
     >>> tr.nn.functional.dropout(tr.ones(4), 0.5, training=False).tolist()
@@ -245,7 +245,7 @@ def scaled_dot_product_attention(
 
 
 def masked_scores(name: str, scores: Tensor, mask: Any, *, seen: bool) -> Tensor:
-    """`scores` (..., L, S) plus a mask of floats; or -inf where one of booleans is not `seen`."""
+    """`scores` (..., L, S) plus a mask of floats; or -inf where a mask of booleans is not `seen`."""
     given = mask_beside(scores, mask)
     sizes = zip(reversed(given.shape), reversed(scores.shape), strict=False)
     if given.ndim > scores.ndim or any(n not in (1, m) for n, m in sizes):
@@ -264,9 +264,9 @@ def causal_scores(scores: Tensor) -> Tensor:
 
 
 def positional_encoding(T: int, d_model: int, *, dtype: Any = "float32", device: str | None = None) -> Tensor:
-    """Where in a sequence one is, as T rows of `d_model` numbers, to add to what a network without a memory reads:
-    sin(t / 10000^(i/d)) in the even columns i, the cosine of the same in the next (Vaswani et al. 2017,
-    arXiv:1706.03762, section 3.5).
+    """The positional encoding of Vaswani et al. (2017, arXiv:1706.03762, section 3.5): T rows of `d_model` numbers, to
+    add to the input of a network without a memory, which cannot know where in a sequence it is. Row t has
+    sin(t / 10000^(i/d)) in the even columns i, and the cosine of the same in the next.
 
     A constant (T, d_model); for a batch x (T, B, d_model) add `encoding[:, None]`.
 

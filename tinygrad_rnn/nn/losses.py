@@ -92,7 +92,7 @@ def nll_loss(
 def _classes(
     name: str, x: Tensor, targets: Any, ignore_index: int, mask: Any
 ) -> tuple[Tensor, Array, Array, tuple[int, ...]]:
-    """Rows (N, C) of what stands before the classes, targets (N,) in range, whether each counts, and their shape."""
+    """The input as rows (N, C), the targets (N,) in range, whether each counts (N,), and the shape of the targets."""
     if not x.ndim:
         raise ShapeError(f"{name}: the input must have an axis of classes, got a 0-d tensor")
     if not backend.is_floating(x.dtype):

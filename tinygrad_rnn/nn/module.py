@@ -212,13 +212,13 @@ class Module:
         return self.train(False)
 
     def is_training(self) -> bool:
-        """The mode to compute by: `training`, or what it was where a checkpointed segment is replayed."""
+        """The mode to compute by: `training`, or what it was, where a checkpointed segment is computed again."""
         return recomputed(self.training)
 
     # --- for people -------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """What stands between the parentheses of the module's line in `repr`."""
+        """The text between the parentheses of the module's line in `repr`."""
         return ""
 
     def __repr__(self) -> str:

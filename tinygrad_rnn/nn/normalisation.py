@@ -14,8 +14,9 @@ from tinygrad_rnn.tensor.tensor import Tensor
 
 
 class _BatchNorm(Module):
-    """What batch normalisation of sequences and of pictures shares. A call in train mode moves the buffers
-    `running_mean`, `running_var` and `num_batches_tracked`."""
+    """The base of BatchNorm1d and BatchNorm2d. A call in train mode moves the buffers `running_mean`, `running_var` and
+    `num_batches_tracked`.
+    """
 
     shapes: ClassVar[dict[int, str]]
     running_mean: Tensor | None

@@ -70,8 +70,11 @@ class _SharedWeight(Tensor):
 
 
 class _Recurrent(Module):
-    """What the three layers share: shapes, layers, directions, dropout. A subclass says how one direction is
-    unrolled.
+    """The base of RNN, LSTM and GRU: shapes, layers, directions, dropout. A subclass unrolls one direction.
+
+    The data goes one way: `_run` brings the input to (T, B, I), sorts a batch of unequal lengths, takes it through
+    `_layers`, layer by layer and `_direction` by `_direction`, which project it and `_unroll` the steps, and undoes
+    the sorting.
     """
 
     gates: ClassVar[int]
