@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_rnn.data.vocabularies import Vocabulary
 from tinygrad_rnn.errors import InputError, ShapeError
-from tinygrad_rnn.nn.ctc import check_counts
+from tinygrad_rnn.nn.checks import check_counts
 from tinygrad_rnn.tensor.backend import to_host
 from tinygrad_rnn.tensor.mode import no_grad
 from tinygrad_rnn.tensor.tensor import Tensor

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.kernels import arrays as kernels
+from tinygrad_rnn.kernels import recurrent as kernels
+from tinygrad_rnn.kernels.stages import numba_stages
 from tinygrad_rnn.tensor import backend
 
 
@@ -67,11 +68,11 @@ def test_a_kernel_with_numba_is_the_kernel(stages, kind, t, size, dtype):
     W = normal(dtype, gates * H, H)
     state = normal(dtype, rows, B, H)  # what the step before has put out
     if name == "rnn":
-        arrays, metadata = (x, normal(dtype, B, H), W, None), {"nonlinearity": more[0], "t": t}
+        arrays, metadata = (x, normal(dtype, B, H), W), {"nonlinearity": more[0], "t": t}
     elif name == "lstm":
-        arrays, metadata = (x, state, W, None), {"t": t}
+        arrays, metadata = (x, state, W), {"t": t}
     else:
-        arrays, metadata = (x, state, W, None if more else normal(dtype, H), None), {"t": t}
+        arrays, metadata = (x, state, W, None if more else normal(dtype, H)), {"t": t}
     forward, vjp = getattr(kernels, f"{name}_forward"), getattr(kernels, f"{name}_vjp")
     g = normal(dtype, *([rows] if rows else []), B, H)
     plain, compiled = both(forward, vjp, arrays, g, metadata)
@@ -83,10 +84,10 @@ def test_a_kernel_with_numba_is_the_kernel(stages, kind, t, size, dtype):
 def test_what_is_not_contiguous_goes_to_numpy(stages):
     x = np.asfortranarray(normal("float32", 3, 8))
     state = normal("float32", 2, 3, 2)
-    assert kernels.numba_stages(x, state) is None
-    y = kernels.lstm_forward(x, state, normal("float32", 8, 2), None)
+    assert numba_stages(x, state) is None
+    y = kernels.lstm_forward(x, state, normal("float32", 8, 2))
     backend.use_stages(None)
-    near(y, kernels.lstm_forward(x, state, normal("float32", 8, 2), None))
+    near(y, kernels.lstm_forward(x, state, normal("float32", 8, 2)))
 
 
 @DTYPES

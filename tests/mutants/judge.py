@@ -56,12 +56,14 @@ LAWS = {
     "second order": ("second_order",),
 }
 TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the last line
-    "kernels/arrays.py": "nn/test_cells.py nn/test_recurrent.py kernels/test_numba.py",
+    "kernels/recurrent.py": "nn/test_cells.py nn/test_recurrent.py kernels/test_numba.py",
     "layer_norm_vjp": "nn/test_layers.py",
     "_normalised": "nn/test_layers.py",
     "cross_entropy_vjp": "nn/test_functional.py",
     "nn/cells.py": "nn/test_cells.py nn/test_recurrent.py nn/test_recurrent_options.py",
     "nn/recurrent_options.py": "nn/test_recurrent_options.py",
+    "nn/checks.py": "nn/test_functional.py",
+    "nn/losses.py": "nn/test_functional.py compiler/test_compile.py",
     "nn/functional.py": "nn/test_functional.py compiler/test_compile.py",
     "_layer_norm": "nn/test_layers.py",
     "layer_norm": "nn/test_layers.py",

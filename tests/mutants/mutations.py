@@ -18,16 +18,20 @@ PACKAGE = ROOT / "tinygrad_rnn"
 
 # Functions mutated as a whole, besides every derivative given to `op` in tensor/ops/ and what it calls there.
 FUNCTIONS = {
-    "kernels/arrays.py": "rnn_vjp lstm_vjp _lstm_slopes gru_vjp _gru_slopes layer_norm_vjp _normalised "
-    "cross_entropy_vjp",
-    "nn/cells.py": "rnn_cell _lstm_rows lstm_cell _gru_rows gru_cell _rnn_plain _lstm_plain _gru_plain add_biases "
-    "gru_biases RNNCell.forward LSTMCell.forward GRUCell.forward",
-    "nn/recurrent_options.py": "Extras.project Extras.product Extras.norm extras_of",
-    "nn/functional.py": "_rows cross_entropy nll_loss _classes _reduce_kept mse_loss l1_loss huber_loss "
-    "binary_cross_entropy_with_logits _pair _difference _mask sequence_mask _layer_norm layer_norm dropout _reduce",
+    "kernels/recurrent.py": "rnn_vjp lstm_vjp _lstm_slopes gru_vjp _gru_slopes",
+    "kernels/normalisation.py": "layer_norm_vjp _normalised",
+    "kernels/cross_entropy.py": "cross_entropy_vjp",
+    "nn/cells.py": "rnn_cell lstm_cell gru_cell _rnn_plain _lstm_plain _gru_plain add_biases gru_biases "
+    "RNNCell.forward LSTMCell.forward GRUCell.forward",
+    "nn/recurrent_options.py": "RecurrentOptions.project RecurrentOptions.product RecurrentOptions.norm rnn_step "
+    "lstm_step gru_step options_of",
+    "nn/checks.py": "loss_mask",
+    "nn/losses.py": "_rows cross_entropy nll_loss _classes _reduce_kept mse_loss l1_loss huber_loss "
+    "binary_cross_entropy_with_logits _pair _difference _reduce",
+    "nn/functional.py": "sequence_mask _layer_norm layer_norm dropout",
     "nn/layers.py": "Linear.forward Embedding.forward LayerNorm.forward",
-    "nn/recurrent.py": "_Recurrent._direction _Recurrent._extras RNN._unroll LSTM._unroll GRU._unroll spans_of "
-    "permuted in_time",
+    "nn/recurrent.py": "_Recurrent._layers _Recurrent._direction _Recurrent._options RNN._unroll LSTM._unroll "
+    "GRU._unroll spans_of permuted inverse in_time",
 }
 # Files mutated statement by statement but for these: they check arguments and word messages.
 STATEMENTS = {
@@ -62,7 +66,7 @@ UNARY = {
 }  # fmt: skip
 NOT_SWAPPED = {"isinstance", "getattr", "hasattr", "range", "slice"}
 # Statements for speed alone: their mutants compute the same.
-SPEED_ALONE = ("V = transposed(W_hh)",)
+SPEED_ALONE = ("W = _SharedWeight(W_hh)",)
 COMMUTATIVE = {"multiply", "add", "equal", "minimum", "maximum", "swapaxes"}
 SHAPES = {"ndim", "shape", "dtype"}
 NOT_LOOKED_INTO = {"namespace", "_constants", "isinstance", "type", "device_of"}  # they ask for a kind only

@@ -20,7 +20,7 @@ def outcome(label: str, killers: dict[str, str], file: str = "tensor/ops/element
 
 KILLED = outcome("tanh", {"gradient": "gradient: wrong", "value": "value: wrong"})
 SURVIVOR = outcome("_power[0]", {})
-LAYER = outcome("lstm_vjp", {"gradient": "", "value": ""}, "kernels/arrays.py")
+LAYER = outcome("lstm_vjp", {"gradient": "", "value": ""}, "kernels/recurrent.py")
 ENGINE = outcome("sweep", {"gradient": "", "value": ""}, "tensor/graph.py")
 
 
@@ -29,7 +29,11 @@ def test_rows_count_expressions_mutants_kills_and_witnesses() -> None:
     assert columns == ["value", "gradient"]
     assert report.row("x", [KILLED, SURVIVOR], columns) == ["x", "2", "2", "1", "1", "1", "10"]
     assert report.row("x", [SURVIVOR], ["value", "backend"])[4:6] == ["0", "–"]
-    assert [report.group_of(o) for o in (KILLED, SURVIVOR, LAYER)] == ["tanh", "power", "kernels/arrays.py: lstm_vjp"]
+    assert [report.group_of(o) for o in (KILLED, SURVIVOR, LAYER)] == [
+        "tanh",
+        "power",
+        "kernels/recurrent.py: lstm_vjp",
+    ]
 
 
 def test_a_zero_is_red() -> None:

@@ -13,7 +13,7 @@ import tinygrad_rnn as tr
 from tests.profiles import examples
 from tests.reference import assert_close
 from tinygrad_rnn.errors import DTypeError, ShapeError
-from tinygrad_rnn.nn.functional import cross_entropy, cross_entropy_rows, mse_loss
+from tinygrad_rnn.nn.losses import cross_entropy, cross_entropy_rows, mse_loss
 from tinygrad_rnn.testing import check_gradients
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from collections.abc import Sequence
 from itertools import product
@@ -373,3 +374,13 @@ def test_on_a_gpu_everything_is_as_on_the_cpu(kind: str, options: dict[str, Any]
     assert_close(found[1].numpy(), found[0].numpy(), 1e-12)
     for p, q in zip(here.parameters(), there.parameters(), strict=True):
         assert_close(q.grad.numpy(), p.grad.numpy(), 1e-10)
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"])
+def test_a_misspelt_option_is_an_error_that_names_the_layer(name: str) -> None:
+    layer: Any = getattr(tr.nn, name)
+    with pytest.raises(TypeError, match=rf"\b{name}\b.*'hiden'"):
+        layer(3, 4, hiden=3)
+    options = inspect.signature(layer).parameters
+    assert {"bias", "fused", "layer_norm", "generator"} <= set(options)
+    assert not any(p.kind is p.VAR_KEYWORD for p in options.values())

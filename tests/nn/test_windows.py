@@ -17,7 +17,7 @@ from tests.profiles import examples
 from tests.reference import assert_close
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import functional as F
-from tinygrad_rnn.nn.windows import overlap_add, windows
+from tinygrad_rnn.nn.convolution import overlap_add, windows
 from tinygrad_rnn.testing import Distinct, Domain, Real, check_gradients, check_op
 
 FEW = examples(dev=15, ci=60, thorough=400).max_examples

@@ -22,9 +22,8 @@ from tinygrad_rnn.nn.layers import (
     Softplus,
     Tanh,
 )
-from tinygrad_rnn.nn.module import Module, ModuleList, Sequential
+from tinygrad_rnn.nn.module import Module, ModuleList, Parameter, Sequential
 from tinygrad_rnn.nn.normalisation import BatchNorm1d, BatchNorm2d
-from tinygrad_rnn.nn.parameter import Parameter
 from tinygrad_rnn.nn.recurrent import GRU, LSTM, RNN
 
 __all__ = [

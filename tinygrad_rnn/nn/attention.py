@@ -14,10 +14,9 @@ from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import functional, init
-from tinygrad_rnn.nn.cells import check_dtype
+from tinygrad_rnn.nn.checks import as_tensor, check_dtype, check_probability, check_sizes, mask_beside
 from tinygrad_rnn.nn.layers import Dropout, LayerNorm, Linear
-from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.nn.parameter import Parameter
+from tinygrad_rnn.nn.module import Module, Parameter
 from tinygrad_rnn.tensor import creation, ops
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -25,12 +24,12 @@ Memory = tuple[Tensor, Tensor, Tensor | None]
 
 
 class _Attention(Module):
-    """What additive and dot attention share: shapes, masks, the weighted mean. A subclass has the scores."""
+    """The base of additive and dot attention: shapes, masks, the weighted mean. A subclass has the scores."""
 
     batch_first: bool
 
     def _keys(self, keys: Tensor) -> Tensor:
-        """What can be computed of keys (B, S, K) before there is a query."""
+        """The part of the scores that keys (B, S, K) decide alone, before there is a query."""
         raise NotImplementedError
 
     def _scores(self, query: Tensor, keys: Tensor) -> Tensor:
@@ -40,13 +39,13 @@ class _Attention(Module):
     def prepare(self, keys: Any, values: Any = None, mask: Any = None) -> Memory:
         """The part that is the same for every query, to be computed once and given to `attend` at each step."""
         name = type(self).__name__
-        keys = functional.as_tensor(keys)
-        values = keys if values is None else functional.as_tensor(values)
+        keys = as_tensor(keys)
+        values = keys if values is None else as_tensor(values)
         axes = "(B, S, ...)" if self.batch_first else "(S, B, ...)"
         if keys.ndim != 3 or values.ndim != 3 or keys.shape[:2] != values.shape[:2]:
             raise ShapeError(f"{name}: keys and values must be {axes}, got {keys.shape} and {values.shape}")
         if mask is not None:
-            mask = functional.mask_beside(keys, mask)
+            mask = mask_beside(keys, mask)
             if "bool" not in str(mask.dtype):
                 raise DTypeError(f"{name}: mask must be booleans (True: to be seen), got {mask.dtype}")
             if mask.shape != keys.shape[:2]:
@@ -62,7 +61,7 @@ class _Attention(Module):
 
     def attend(self, query: Any, memory: Memory) -> tuple[Tensor, Tensor]:
         """`context, weights` of queries (L, B, Q) or of one step of them (B, Q), given what `prepare` returned."""
-        query = functional.as_tensor(query)
+        query = as_tensor(query)
         keys, values, mask = memory
         step, B, given = query.ndim == 2, values.shape[0], query.shape
         if step:
@@ -131,7 +130,7 @@ class AdditiveAttention(_Attention):
         generator: Any = None,
     ) -> None:
         options: dict[str, Any] = {"dtype": dtype, "device": device, "generator": generator}
-        functional.check_sizes("AdditiveAttention", query_size=query_size, key_size=key_size, hidden_size=hidden_size)
+        check_sizes("AdditiveAttention", query_size=query_size, key_size=key_size, hidden_size=hidden_size)
         self.batch_first = batch_first
         self.query_layer = Linear(query_size, hidden_size, bias=False, **options)
         self.key_layer = Linear(key_size, hidden_size, **options)
@@ -179,7 +178,7 @@ class DotAttention(_Attention):
         if (query_size is None) != (key_size is None):
             raise ValueError("DotAttention: give both sizes for a weight between queries and keys, or neither")
         if query_size is not None and key_size is not None:
-            functional.check_sizes("DotAttention", query_size=query_size, key_size=key_size)
+            check_sizes("DotAttention", query_size=query_size, key_size=key_size)
             self.key_layer = Linear(key_size, query_size, bias=False, dtype=dtype, device=device, generator=generator)
 
     def extra_repr(self) -> str:
@@ -248,8 +247,8 @@ class MultiheadAttention(Module):
         generator: Any = None,
     ) -> None:
         kdim, vdim = kdim or embed_dim, vdim or embed_dim
-        functional.check_sizes("MultiheadAttention", embed_dim=embed_dim, num_heads=num_heads, kdim=kdim, vdim=vdim)
-        functional.check_probability("MultiheadAttention: dropout", dropout)
+        check_sizes("MultiheadAttention", embed_dim=embed_dim, num_heads=num_heads, kdim=kdim, vdim=vdim)
+        check_probability("MultiheadAttention: dropout", dropout)
         if embed_dim % num_heads:
             raise ValueError(f"MultiheadAttention: {num_heads} heads do not divide embed_dim {embed_dim}")
         self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, float(dropout)
@@ -316,12 +315,12 @@ class MultiheadAttention(Module):
         name = "MultiheadAttention"
         B, H, L, S = scores.shape
         if key_padding_mask is not None:
-            mask = functional.as_tensor(key_padding_mask)
+            mask = as_tensor(key_padding_mask)
             if mask.shape != (one_each := (S,) if single else (B, S)):
                 raise ShapeError(f"{name}: key_padding_mask must be {one_each}, got {mask.shape}")
             scores = functional.masked_scores(name, scores, ops.reshape(mask, (B, 1, 1, S)), seen=False)
         if attn_mask is not None:
-            mask = functional.as_tensor(attn_mask)
+            mask = as_tensor(attn_mask)
             if mask.shape not in {(L, S), (B * H, L, S)}:
                 raise ShapeError(f"{name}: attn_mask must be {(L, S)} or {(B * H, L, S)}, got {mask.shape}")
             mask = mask if mask.ndim == 2 else ops.reshape(mask, (B, H, L, S))
@@ -330,9 +329,9 @@ class MultiheadAttention(Module):
 
     def _checked(self, query: Any, key: Any, value: Any) -> tuple[Tensor, Tensor, Tensor]:
         """The three as Tensors (one that is given thrice stays one), or an error that names what does not fit."""
-        q = functional.as_tensor(query)
-        k = q if key is query else functional.as_tensor(key)
-        v = k if value is key else functional.as_tensor(value)
+        q = as_tensor(query)
+        k = q if key is query else as_tensor(key)
+        v = k if value is key else as_tensor(value)
         batch = 0 if self.batch_first else 1
         sizes = self.embed_dim, self.kdim, self.vdim
         good = q.ndim in (2, 3) and q.ndim == k.ndim == v.ndim and k.shape[:-1] == v.shape[:-1]
@@ -429,7 +428,7 @@ class TransformerEncoderLayer(Module):
         def feed(x: Tensor) -> Any:
             return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
 
-        x: Tensor = functional.as_tensor(src)
+        x: Tensor = as_tensor(src)
         if self.norm_first:
             x = x + attend(self.norm1(x))
             x = x + feed(self.norm2(x))

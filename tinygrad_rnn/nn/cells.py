@@ -1,10 +1,9 @@
 """One step of a recurrent network: the equations, as pure functions of the input, the state and the weights.
 
-`rnn_cell`, `lstm_cell` and `gru_cell` say in ordinary ops what a step is. `rnn_step`, `lstm_step` and
-`gru_step` do the same as one node of the graph, with a kernel; what the kernel needs on its way back is part
-of the step's output. All of them take the *projected* input, `x_t W_ihᵀ` and what bias goes with it: a layer
-projects a whole sequence at once. What `extras` may add to the equations, layer normalisation and recurrent dropout,
-is in `nn/recurrent_options.py`.
+`rnn_cell`, `lstm_cell` and `gru_cell` are the equations. `rnn_step`, `lstm_step` and `gru_step` compute the same as one
+node of the graph, with a kernel; what the kernel needs on its way back is part of the step's output. All of them take
+the *projected* input, `x_t W_ihᵀ` and what bias goes with it: a layer projects a whole sequence at once. The steps with
+layer normalisation and recurrent dropout are in `nn/recurrent_options.py`.
 
 The modules `RNNCell`, `LSTMCell` and `GRUCell` add the weights, named and laid out as PyTorch does.
 """
@@ -15,13 +14,11 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from tinygrad_rnn.errors import DTypeError, ShapeError
-from tinygrad_rnn.kernels import arrays as kernels
-from tinygrad_rnn.nn import init
-from tinygrad_rnn.nn.functional import as_tensor, check_sizes
-from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.nn.parameter import Parameter
-from tinygrad_rnn.nn.recurrent_options import PLAIN, Extras, extras_of, make_norms
+from tinygrad_rnn.kernels import recurrent as kernels
+from tinygrad_rnn.nn import init, recurrent_options
+from tinygrad_rnn.nn.checks import check_input, check_pair, check_sizes, check_state
+from tinygrad_rnn.nn.module import Module, Parameter
+from tinygrad_rnn.nn.recurrent_options import NO_OPTIONS, make_norms, options_of
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import Array, namespace, zeros_beside
 from tinygrad_rnn.tensor.fused import fused
@@ -39,30 +36,23 @@ NONLINEARITIES: dict[str, Callable[[Any], Tensor]] = {
 # --- the equations --------------------------------------------------------------------------------
 
 
-def rnn_cell(
-    x: Tensor, h: Tensor, W: Tensor, V: Tensor | None = None, *, nonlinearity: str = "tanh", extras: Extras = PLAIN
-) -> Tensor:
+def rnn_cell(x: Tensor, h: Tensor, W: Tensor, *, nonlinearity: str = "tanh") -> Tensor:
     """One step of the network of Elman (1990): the new state h' (B, H).
 
-    h' = f(x + h Wᵀ), where f is tanh, relu or sigmoid, x (B, H) the projected input, h (B, H) and W (H, H). Here and
-    below two arguments are for layers: V, None or a copy of Wᵀ that makes the product faster, and `extras`, what their
-    options change in h Wᵀ.
+        h' = f(x + h Wᵀ)
+
+    f is tanh, relu or sigmoid; x (B, H) the projected input with both biases; h (B, H); W (H, H).
+
+    >>> import tinygrad_rnn as tr
+    >>> x, h, W = tr.zeros(1, 2), tr.Tensor([[1.0, 2.0]]), tr.Tensor([[0.0, 1.0], [1.0, 1.0]])
+    >>> tr.nn.rnn_cell(x, h, W, nonlinearity="relu").tolist()
+    [[2.0, 3.0]]
     """
-    return NONLINEARITIES[nonlinearity](extras.product(h, W, V, x))
+    f = NONLINEARITIES[nonlinearity]
+    return f(x + h @ W.T)
 
 
-def _lstm_rows(
-    x: Tensor, h: Tensor, c: Tensor, W: Tensor, V: Tensor | None = None, extras: Extras = PLAIN
-) -> tuple[Tensor, ...]:
-    i, f, u, o = ops.split(extras.product(h, W, V, x), 4, axis=-1)
-    i, f, u, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(u), ops.sigmoid(o)
-    c = f * c + i * u
-    return i, f, o, u, o * ops.tanh(extras.norm("c", c)), c
-
-
-def lstm_cell(
-    x: Tensor, h: Tensor, c: Tensor, W: Tensor, V: Tensor | None = None, extras: Extras = PLAIN
-) -> tuple[Tensor, Tensor]:
+def lstm_cell(x: Tensor, h: Tensor, c: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
     """One step of the LSTM of Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000):
     (h', c').
 
@@ -71,73 +61,73 @@ def lstm_cell(
         h' = σ(o) tanh(c')
 
     x (B, 4H) is the projected input with both biases; h, c (B, H); W (4H, H).
+
+    >>> import tinygrad_rnn as tr
+    >>> h, c = tr.nn.lstm_cell(tr.zeros(1, 4), tr.zeros(1, 1), tr.ones(1, 1), tr.ones(4, 1))
+    >>> c.tolist(), round(h.item(), 4)  # half of c is kept, half of its tanh is shown
+    ([[0.5]], 0.2311)
     """
-    *_, h, c = _lstm_rows(x, h, c, W, V, extras)
+    i, f, g, o = ops.split(x + h @ W.T, 4, axis=-1)
+    c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+    h = ops.sigmoid(o) * ops.tanh(c)
     return h, c
 
 
-def _gru_rows(
-    x: Tensor, h: Tensor, W: Tensor, b: Tensor | None, V: Tensor | None = None, extras: Extras = PLAIN
-) -> tuple[Tensor, ...]:
-    x_r, x_z, x_n = ops.split(x, 3, axis=-1)
-    h_r, h_z, m = ops.split(extras.product(h, W, V), 3, axis=-1)
-    if b is not None:
-        m = m + b
-    r, z = ops.sigmoid(x_r + h_r), ops.sigmoid(x_z + h_z)
-    n = ops.tanh(x_n + r * m)
-    return r, z, n, m, n + z * (h - n)
-
-
-def gru_cell(
-    x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None, V: Tensor | None = None, extras: Extras = PLAIN
-) -> Tensor:
+def gru_cell(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
     """One step of the GRU of Cho et al. (2014), with the reset after the product as cuDNN and PyTorch have it: h'.
 
         r, z = σ(x_r + h W_rᵀ), σ(x_z + h W_zᵀ)
         n    = tanh(x_n + r (h W_nᵀ + b))
         h'   = (1 - z) n + z h
 
-    x (B, 3H) is the projected input r, z, n with all biases but b (H,), which the reset gate scales; h (B,
-    H); W (3H, H).
+    x (B, 3H) is the projected input r, z, n with all biases but b (H,), which the reset gate scales; h (B, H);
+    W (3H, H), whose blocks are W_r, W_z and W_n.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.nn.gru_cell(tr.zeros(1, 3), tr.ones(1, 1), tr.zeros(3, 1)).tolist()  # z = 1/2, n = 0
+    [[0.5]]
     """
-    return _gru_rows(x, h, W, b, V, extras)[-1]
+    x_r, x_z, x_n = ops.split(x, 3, axis=-1)
+    h_r, h_z, h_n = ops.split(h @ W.T, 3, axis=-1)
+    if b is not None:
+        h_n = h_n + b
+    r, z = ops.sigmoid(x_r + h_r), ops.sigmoid(x_z + h_z)
+    n = ops.tanh(x_n + r * h_n)
+    return n + z * (h - n)  # (1 - z) n + z h
 
 
 # --- the same as one node -------------------------------------------------------------------------
 
 
-def _rnn_plain(x: Tensor, h: Tensor, W: Tensor, V: Tensor | None, *, nonlinearity: str, t: int | None = None) -> Tensor:
-    """`rnn_cell` as one node. With `t`, x is a projected sequence (T, B, H) and its step t is taken.
-
-    Here and below V is None or a copy of Wᵀ (`transposed`), which makes the kernel faster and means nothing.
-    """
-    return rnn_cell(x if t is None else x[t], h, W, nonlinearity=nonlinearity)
+def _rnn_plain(x: Tensor, h: Tensor, W: Tensor, *, nonlinearity: str, t: int | None = None) -> Tensor:
+    """`rnn_cell` as one node. With `t`, x is a projected sequence (T, B, H) and its step t is taken."""
+    x = x if t is None else x[t]
+    return recurrent_options.rnn_step(NO_OPTIONS, x, h, W, NONLINEARITIES[nonlinearity])
 
 
-def _lstm_plain(x: Tensor, state: Tensor, W: Tensor, V: Tensor | None, *, t: int | None = None) -> Tensor:
+def _lstm_plain(x: Tensor, state: Tensor, W: Tensor, *, t: int | None = None) -> Tensor:
     """`lstm_cell` as one node: the rows i, f, o, g, h', c' (6, B, H), the gates after their nonlinearities.
 
     `state` is any array whose last two rows are h and c: (2, B, H) at the start, then the output of the step
     before. With `t`, x is a projected sequence (T, B, 4H) and its step t is taken.
     """
-    return ops.stack(_lstm_rows(x if t is None else x[t], state[-2], state[-1], W))
+    x = x if t is None else x[t]
+    return ops.stack(recurrent_options.lstm_step(NO_OPTIONS, x, state[-2], state[-1], W))
 
 
-def _gru_plain(
-    x: Tensor, state: Tensor, W: Tensor, b: Tensor | None, V: Tensor | None, *, t: int | None = None
-) -> Tensor:
+def _gru_plain(x: Tensor, state: Tensor, W: Tensor, b: Tensor | None, *, t: int | None = None) -> Tensor:
     """`gru_cell` as one node: the rows r, z, n, m = h W_nᵀ + b, h' (5, B, H).
 
     `state` is any array whose last row is h: (1, B, H) at the start, then the output of the step before. With
     `t`, x is a projected sequence (T, B, 3H) and its step t is taken.
     """
-    return ops.stack(_gru_rows(x if t is None else x[t], state[-1], W, b))
+    x = x if t is None else x[t]
+    return ops.stack(recurrent_options.gru_step(NO_OPTIONS, x, state[-1], W, b))
 
 
 rnn_step = fused("rnn_step", _rnn_plain, kernels.rnn_forward, kernels.rnn_vjp)
 lstm_step = fused("lstm_step", _lstm_plain, kernels.lstm_forward, kernels.lstm_vjp)
 gru_step = fused("gru_step", _gru_plain, kernels.gru_forward, kernels.gru_vjp)
-transposed = op(None)(kernels.transposed)
 
 
 @op(joint=lambda g, row: [Part(g[t, ...], (row, ...), basic=True) for t in range(g.shape[0])])
@@ -171,7 +161,7 @@ def make_weights(
 
 
 def set_forget_bias(module: Module, tails: Iterable[str], value: float | None) -> None:
-    """`init.forget_bias_` for each direction of each layer; None leaves them as drawn."""
+    """Call `init.forget_bias_` for each direction of each layer; None leaves the biases as drawn."""
     if value is None:
         return
     for tail in tails:
@@ -181,42 +171,13 @@ def set_forget_bias(module: Module, tails: Iterable[str], value: float | None) -
         init.forget_bias_(b_ih, b_hh, value)
 
 
-def check_input(layer: str, given: Any, size: int, weight: Tensor, ndims: tuple[int, int], axes: str) -> Tensor:
-    """`given` as a Tensor fit for `layer`, or an error that names both sides of what does not fit."""
-    x = as_tensor(given)
-    if x.ndim not in ndims:
-        raise ShapeError(f"{layer}: the input must be {axes}, got shape {x.shape}")
-    if x.shape[-1] != size:
-        raise ShapeError(f"{layer}: input_size is {size}, but the input's last axis is {x.shape[-1]} (shape {x.shape})")
-    check_dtype(layer, "the input", x, weight)
-    return x
-
-
 def zeros_for(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """An initial state for input `x`: zeros of its dtype, on its device."""
     return box(zeros_beside(x._array, shape, x.dtype), None)
 
 
-def check_dtype(layer: str, what: str, x: Tensor, weight: Tensor) -> None:
-    """Raise `DTypeError` unless `x` has the dtype of the weights: nothing is cast silently."""
-    if x.dtype != weight.dtype:
-        raise DTypeError(
-            f"{layer}: {what} is {x.dtype}, but the weights are {weight.dtype}; "
-            f'use x.to("{weight.dtype}") or module.to("{x.dtype}")'
-        )
-
-
-def check_state(layer: str, name: str, given: Any, shape: tuple[int, ...], axes: str, weight: Tensor) -> Tensor:
-    """An initial state as a Tensor of `shape`."""
-    state = as_tensor(given)
-    if state.shape != shape:
-        raise ShapeError(f"{layer}: {name} must be {axes} = {shape}, got shape {state.shape}")
-    check_dtype(layer, name, state, weight)
-    return state
-
-
 class _Cell(Module):
-    """What the three cells share: the weights, and the checks of the input and the state."""
+    """The base of the three cells: the weights, and the checks of the input and the state."""
 
     gates: ClassVar[int]
 
@@ -296,21 +257,42 @@ class RNNCell(_Cell):
     gates = 1
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", **options: Any
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        *,
+        fused: bool = True,
+        layer_norm: bool = False,
+        dtype: Any = None,
+        device: str | None = None,
+        generator: Any = None,
     ) -> None:
         check_nonlinearity("RNNCell", nonlinearity)
-        super().__init__(input_size, hidden_size, bias, **options)
+        super().__init__(
+            input_size,
+            hidden_size,
+            bias,
+            fused=fused,
+            layer_norm=layer_norm,
+            dtype=dtype,
+            device=device,
+            generator=generator,
+        )
         self.nonlinearity = nonlinearity
 
     def forward(self, x: Any, hx: Any = None) -> Tensor:
         """The next state; see the class."""
         x, (h,), single = self._enter(x, None if hx is None else (hx,), 1)
-        extras = extras_of(self, "")
-        x = extras.project(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))
-        if self.fused and extras is PLAIN:
-            h = rnn_step(x, h, self.weight_hh, None, nonlinearity=self.nonlinearity)
+        W, options = self.weight_hh, options_of(self, "")
+        x = options.project(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))
+        if options:
+            h = recurrent_options.rnn_step(options, x, h, W, NONLINEARITIES[self.nonlinearity])
+        elif self.fused:
+            h = rnn_step(x, h, W, nonlinearity=self.nonlinearity)
         else:
-            h = rnn_cell(x, h, self.weight_hh, nonlinearity=self.nonlinearity, extras=extras)
+            h = rnn_cell(x, h, W, nonlinearity=self.nonlinearity)
         return h[0] if single else h
 
 
@@ -338,21 +320,36 @@ class LSTMCell(_Cell):
         bias: bool = True,
         *,
         forget_bias: float | None = None,
-        **options: Any,
+        fused: bool = True,
+        layer_norm: bool = False,
+        dtype: Any = None,
+        device: str | None = None,
+        generator: Any = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, **options)
+        super().__init__(
+            input_size,
+            hidden_size,
+            bias,
+            fused=fused,
+            layer_norm=layer_norm,
+            dtype=dtype,
+            device=device,
+            generator=generator,
+        )
         set_forget_bias(self, ("",), forget_bias)
 
     def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
         """The next state; see the class."""
         x, (h, c), single = self._enter(x, check_pair("LSTMCell", hx), 2)
-        extras = extras_of(self, "")
-        x = extras.project(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))
-        if self.fused and extras is PLAIN:
-            y = lstm_step(x, ops.stack([h, c]), self.weight_hh, None)
+        W, options = self.weight_hh, options_of(self, "")
+        x = options.project(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))
+        if options:
+            *_, h, c = recurrent_options.lstm_step(options, x, h, c, W)
+        elif self.fused:
+            y = lstm_step(x, ops.stack([h, c]), W)
             h, c = y[-2], y[-1]
         else:
-            h, c = lstm_cell(x, h, c, self.weight_hh, extras=extras)
+            h, c = lstm_cell(x, h, c, W)
         return (h[0], c[0]) if single else (h, c)
 
 
@@ -372,16 +369,41 @@ class GRUCell(_Cell):
 
     gates = 3
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        fused: bool = True,
+        layer_norm: bool = False,
+        dtype: Any = None,
+        device: str | None = None,
+        generator: Any = None,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            bias,
+            fused=fused,
+            layer_norm=layer_norm,
+            dtype=dtype,
+            device=device,
+            generator=generator,
+        )
+
     def forward(self, x: Any, hx: Any = None) -> Tensor:
         """The next state; see the class."""
         x, (h,), single = self._enter(x, None if hx is None else (hx,), 1)
         before, inside = gru_biases(self.bias_ih, self.bias_hh)
-        extras = extras_of(self, "")
-        x = extras.project(x, self.weight_ih, before)
-        if self.fused and extras is PLAIN:
-            h = gru_step(x, ops.expand_dims(h, 0), self.weight_hh, inside, None)[-1]
+        W, options = self.weight_hh, options_of(self, "")
+        x = options.project(x, self.weight_ih, before)
+        if options:
+            *_, h = recurrent_options.gru_step(options, x, h, W, inside)
+        elif self.fused:
+            h = gru_step(x, ops.expand_dims(h, 0), W, inside)[-1]
         else:
-            h = gru_cell(x, h, self.weight_hh, inside, extras=extras)
+            h = gru_cell(x, h, W, inside)
         return h[0] if single else h
 
 
@@ -389,12 +411,3 @@ def check_nonlinearity(layer: str, name: str) -> None:
     """Raise `ValueError` for a nonlinearity that a plain recurrent network does not have here."""
     if name not in NONLINEARITIES:
         raise ValueError(f"{layer}: nonlinearity must be one of {', '.join(NONLINEARITIES)}, got {name!r}")
-
-
-def check_pair(layer: str, hx: Any) -> tuple[Any, Any] | None:
-    """The two states of an LSTM, or an error that says that there are two."""
-    if hx is None:
-        return None
-    if not isinstance(hx, tuple | list) or len(hx) != 2:
-        raise ShapeError(f"{layer}: hx must be the pair (h_0, c_0), got {type(hx).__name__}")
-    return hx[0], hx[1]

@@ -1,4 +1,4 @@
-"""Connectionist temporal classification: the loss of a sequence of labels of which nobody says when each is spoken.
+"""Connectionist temporal classification: the loss of a sequence of labels whose times are not given.
 
 At each of T steps a network says one of C classes: a label, or *blank*, which is silence. What it says is an alignment
 of a labelling if that is left when repeats are joined and blanks dropped: `aa-ab`, `a-ab-` and `-a-ab` all say `aab`.
@@ -24,11 +24,12 @@ one loop over the steps, with all sequences and all states side by side.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.kernels.ctc import ctc_forward, ctc_vjp
+from tinygrad_rnn.nn.checks import beside, check_counts
 from tinygrad_rnn.tensor import ops
-from tinygrad_rnn.tensor.backend import Array, namespace, to_device, zeros_beside
+from tinygrad_rnn.tensor.backend import Array, namespace, zeros_beside
 from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -50,15 +51,6 @@ def labelling_losses(log_p: Tensor, labels: Array, steps: Array, counts: Array, 
     states, skips, stops, ends = (beside(log_p, a) for a in (states, skips, steps, ends))
     alpha = forward_variables(log_p, states=states, skips=skips, stops=stops, first=first)
     return -ops.logsumexp(ops.take_along_axis(alpha[-1], ends, axis=0), axis=0)
-
-
-def check_counts(what: str, counts: Array, B: int, most: int, why: str, name: str = "ctc_loss") -> None:
-    """Raise unless `counts` is (B,) of numbers from 0 to `most`, and say `why` that is the most."""
-    if counts.shape != (B,):
-        raise ShapeError(f"{name}: a batch of {B} needs {B} {what}, got shape {counts.shape}")
-    for b, n in enumerate(counts.tolist()):
-        if not 0 <= n <= most:
-            raise ValueError(f"{name}: {what}[{b}] is {n}, but {why}")
 
 
 def checked_labels(targets: Array, counts: Array, B: int, C: int, blank: int) -> Array:
@@ -108,94 +100,4 @@ def _forward_variables(log_p: Tensor, *, states: Array, skips: Array, stops: Arr
     return ops.stack(alphas)
 
 
-def _arrivals(alpha: Array, closed: Array, moves: Array) -> tuple[Array, Array]:
-    """For each state the best of three ways to it (U, B), and the sum of all relative to that, which is written to
-    `moves` (3, U, B): stay, go, skip. `closed` (U, B) is -inf where one may not skip. Where there is no way, the best
-    is -inf, the moves are 0 and the sum is 1.
-    """
-    xp = namespace(alpha)
-    moves[0] = alpha[2:]
-    moves[1] = alpha[1:-1]
-    xp.add(alpha[:-2], closed, out=moves[2])
-    best = xp.max(moves, axis=0)
-    moves -= xp.maximum(best, xp.finfo(best.dtype).min)
-    xp.exp(moves, out=moves)
-    return best, xp.maximum(xp.sum(moves, axis=0), 1)
-
-
-def _places(states: Array, C: int) -> Array:
-    """Where the classes (U, B) stand in a row of (T, B * C)."""
-    xp = namespace(states)
-    return (states + C * xp.arange(states.shape[1])).reshape(-1)
-
-
-def _prepared(log_p: Array, skips: Array) -> tuple[Array, Array]:
-    """`closed` and room for `moves`, as `_arrivals` wants them."""
-    xp = namespace(log_p)
-    closed = xp.where(skips, 0.0, -math.inf).astype(log_p.dtype)
-    return closed, xp.empty((3, *skips.shape), dtype=log_p.dtype)
-
-
-def _forward(log_p: Array, *, states: Array, skips: Array, stops: Array, first: int) -> Array:
-    """The kernel of `_forward_variables`. The batch stands last, so that a step to the next state keeps rows whole."""
-    xp = namespace(log_p)
-    T, B, C = log_p.shape
-    U = states.shape[0]
-    spoken = xp.take(log_p.reshape(T, B * C), _places(states, C), axis=1).reshape(T, U, B)
-    closed, moves = _prepared(log_p, skips)
-    y = xp.full((T + 1, U + 2, B), -math.inf, dtype=log_p.dtype)
-    y[0, 2] = 0
-    for t in range(T):
-        best, total = _arrivals(y[t], closed, moves)
-        xp.log(total, out=total)
-        total += best
-        total += spoken[t]
-        y[t + 1, 2:] = total if t < first else xp.where(stops > t, total, y[t, 2:])
-    return y
-
-
-def _vjp(
-    g: Array,
-    y: Array,
-    needs: tuple[bool, ...],
-    log_p: Array,
-    *,
-    states: Array,
-    skips: Array,
-    stops: Array,
-    first: int,
-) -> tuple[Array]:
-    """The gradient of log_p: backwards, each state passes what it was given on to those it was entered from."""
-    xp = namespace(log_p)
-    T, B, C = log_p.shape
-    U = states.shape[0]
-    closed, moves = _prepared(log_p, skips)
-    given = xp.empty((T, U, B), dtype=log_p.dtype)  # of a loss: minus the probability of being there at that step
-    d = g[T]
-    for t in range(T - 1, -1, -1):
-        here: Any = d[2:]
-        rest: Any = 0
-        if t >= first:
-            here, rest = xp.where(stops > t, here, 0), xp.where(stops > t, 0, d)
-        given[t] = here
-        _, total = _arrivals(y[t], closed, moves)
-        moves *= here / total
-        d = g[t] + rest
-        d[2:] += moves[0]
-        d[1:-1] += moves[1]
-        d[:-2] += moves[2]
-    # A class may have many states. Each of them gets the sum of all, so that writing twice to a place writes the same.
-    same = (states.T[:, :, None] == states.T[:, None, :]).astype(log_p.dtype)
-    rows = xp.permute_dims(given, (2, 0, 1)).reshape(B * T, U)  # a copy: BLAS wants whole rows
-    sums = xp.matmul(rows.reshape(B, T, U), same)
-    dx = xp.zeros((T, B * C), dtype=log_p.dtype)
-    dx[:, _places(states, C)] = xp.permute_dims(sums, (1, 2, 0)).reshape(T, U * B)
-    return (dx.reshape(T, B, C),)
-
-
-forward_variables = fused("ctc", _forward_variables, _forward, _vjp)
-
-
-def beside(x: Tensor, host: Array) -> Array:
-    """An array of the host in the library and on the device of `x`."""
-    return namespace(x._array).asarray(to_device(host, x.device) if "cuda" in x.device else host)
+forward_variables = fused("ctc", _forward_variables, ctc_forward, ctc_vjp)

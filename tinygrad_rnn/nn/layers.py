@@ -8,8 +8,8 @@ from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import functional, init
-from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.nn.parameter import Parameter
+from tinygrad_rnn.nn.checks import as_tensor, check_probability, check_range, check_sizes, integer_ids
+from tinygrad_rnn.nn.module import Module, Parameter
 from tinygrad_rnn.tensor import backend, creation, ops
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -36,7 +36,7 @@ class Linear(Module):
         device: str | None = None,
         generator: Any = None,
     ) -> None:
-        functional.check_sizes("Linear", in_features=in_features, out_features=out_features)
+        check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         bound = 1 / math.sqrt(in_features)
         dtype = dtype or "float32"
@@ -51,7 +51,7 @@ class Linear(Module):
 
     def forward(self, x: Any) -> Tensor:
         """The product; see the class."""
-        x = functional.as_tensor(x)
+        x = as_tensor(x)
         if not x.ndim or x.shape[-1] != self.in_features:
             raise ShapeError(f"Linear: in_features is {self.in_features}, but the input has shape {x.shape}")
         return ops.linear(x, self.weight, self.bias)
@@ -84,7 +84,7 @@ class Embedding(Module):
         device: str | None = None,
         generator: Any = None,
     ) -> None:
-        functional.check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         drawn = init.normal((num_embeddings, embedding_dim), generator=generator)
         if padding_idx is not None:
@@ -109,8 +109,8 @@ class Embedding(Module):
 
     def checked(self, ids: Any) -> Tensor:
         """`ids` as a Tensor beside the weight, if they are integers in range."""
-        array = functional.integer_ids("Embedding: ids", functional.as_tensor(ids))
-        functional.check_range("Embedding: id", array, self.num_embeddings)
+        array = integer_ids("Embedding: ids", as_tensor(ids))
+        check_range("Embedding: id", array, self.num_embeddings)
         return box(backend.to_device(array, self.weight.device), None)
 
     def table(self) -> Tensor:
@@ -148,7 +148,7 @@ class LayerNorm(Module):
         if not shape:
             raise ValueError("LayerNorm: normalized_shape must name at least one axis")
         for size in shape:
-            functional.check_sizes("LayerNorm", normalized_shape=size)
+            check_sizes("LayerNorm", normalized_shape=size)
         if not (eps >= 0 and math.isfinite(eps)):
             raise ValueError(f"LayerNorm: eps must be finite and at least 0, got {eps!r}")
         self.normalized_shape, self.eps = shape, eps
@@ -165,7 +165,7 @@ class LayerNorm(Module):
 
     def forward(self, x: Any) -> Tensor:
         """`x` normalised; see the class."""
-        x = functional.as_tensor(x)
+        x = as_tensor(x)
         if self.weight is not None and x.dtype != self.weight.dtype:
             raise DTypeError(f"LayerNorm: the input is {x.dtype}, but the weight is {self.weight.dtype}")
         return functional.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
@@ -180,7 +180,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        functional.check_probability("Dropout", p)
+        check_probability("Dropout", p)
         self.p = p
 
     def extra_repr(self) -> str:
@@ -201,7 +201,7 @@ class Tanh(Module):
 
     def forward(self, x: Any) -> Tensor:
         """tanh(x)."""
-        return ops.tanh(functional.as_tensor(x))
+        return ops.tanh(as_tensor(x))
 
 
 class Sigmoid(Module):
@@ -209,7 +209,7 @@ class Sigmoid(Module):
 
     def forward(self, x: Any) -> Tensor:
         """1 / (1 + exp(-x))."""
-        return ops.sigmoid(functional.as_tensor(x))
+        return ops.sigmoid(as_tensor(x))
 
 
 class ReLU(Module):
@@ -217,7 +217,7 @@ class ReLU(Module):
 
     def forward(self, x: Any) -> Tensor:
         """max(x, 0)."""
-        return ops.relu(functional.as_tensor(x))
+        return ops.relu(as_tensor(x))
 
 
 class LeakyReLU(Module):
@@ -236,7 +236,7 @@ class LeakyReLU(Module):
 
     def forward(self, x: Any) -> Tensor:
         """x, or negative_slope x below 0."""
-        return ops.leaky_relu(functional.as_tensor(x), negative_slope=self.negative_slope)
+        return ops.leaky_relu(as_tensor(x), negative_slope=self.negative_slope)
 
 
 class ELU(Module):
@@ -250,7 +250,7 @@ class ELU(Module):
 
     def forward(self, x: Any) -> Tensor:
         """x, or alpha (exp(x) - 1) below 0."""
-        return ops.elu(functional.as_tensor(x), alpha=self.alpha)
+        return ops.elu(as_tensor(x), alpha=self.alpha)
 
 
 class GELU(Module):
@@ -262,7 +262,7 @@ class GELU(Module):
 
     def forward(self, x: Any) -> Tensor:
         """x Φ(x), Φ approximated by tanh."""
-        return ops.gelu(functional.as_tensor(x), approximate=self.approximate)
+        return ops.gelu(as_tensor(x), approximate=self.approximate)
 
 
 class SiLU(Module):
@@ -270,7 +270,7 @@ class SiLU(Module):
 
     def forward(self, x: Any) -> Tensor:
         """x σ(x)."""
-        return ops.silu(functional.as_tensor(x))
+        return ops.silu(as_tensor(x))
 
 
 class Softplus(Module):
@@ -278,7 +278,7 @@ class Softplus(Module):
 
     def forward(self, x: Any) -> Tensor:
         """log(1 + exp(x))."""
-        return ops.softplus(functional.as_tensor(x))
+        return ops.softplus(as_tensor(x))
 
 
 class Softmax(Module):
@@ -297,7 +297,7 @@ class Softmax(Module):
 
     def forward(self, x: Any) -> Tensor:
         """exp(x) / Σ exp(x)."""
-        return ops.softmax(functional.as_tensor(x), axis=self.axis)
+        return ops.softmax(as_tensor(x), axis=self.axis)
 
 
 class LogSoftmax(Softmax):
@@ -305,4 +305,4 @@ class LogSoftmax(Softmax):
 
     def forward(self, x: Any) -> Tensor:
         """log softmax(x)."""
-        return ops.log_softmax(functional.as_tensor(x), axis=self.axis)
+        return ops.log_softmax(as_tensor(x), axis=self.axis)

@@ -1,4 +1,6 @@
-"""Module: a thing with parameters. Attributes are plain attributes; what a module holds is found by looking at them.
+"""Module, a thing with parameters, and Parameter, a tensor that is trained.
+
+Attributes of a module are plain attributes; what it holds is found by looking at them.
 
 A `Parameter`, a `Module`, or a list or tuple of them that is an attribute is part of the module, named by
 the path to it: `model.layers[0].weight` is `layers.0.weight`. Nothing is registered behind one's back, so a
@@ -11,11 +13,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self, overload
 
 from tinygrad_rnn.errors import ShapeError
-from tinygrad_rnn.nn.parameter import Parameter
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.checkpoint import recomputed
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A leaf that a `Module` lists among its parameters; it requires a gradient unless told otherwise (frozen).
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.nn.Parameter([1.0, 2.0]).requires_grad
+    True
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = True) -> None:
+        super().__init__(data, dtype, device, requires_grad)
+
+    def __repr__(self) -> str:
+        return "Parameter" + super().__repr__().removeprefix("Tensor")
 
 
 class Module:
@@ -194,13 +212,13 @@ class Module:
         return self.train(False)
 
     def is_training(self) -> bool:
-        """The mode to compute by: `training`, or what it was where a checkpointed segment is replayed."""
+        """The mode to compute by: `training`, or what it was, where a checkpointed segment is computed again."""
         return recomputed(self.training)
 
     # --- for people -------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """What stands between the parentheses of the module's line in `repr`."""
+        """The text between the parentheses of the module's line in `repr`."""
         return ""
 
     def __repr__(self) -> str:

@@ -7,15 +7,16 @@ from typing import Any, ClassVar
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import functional
-from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.nn.parameter import Parameter
+from tinygrad_rnn.nn.checks import as_tensor, check_sizes
+from tinygrad_rnn.nn.module import Module, Parameter
 from tinygrad_rnn.tensor import creation
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
 class _BatchNorm(Module):
-    """What batch normalisation of sequences and of pictures shares. A call in train mode moves the buffers
-    `running_mean`, `running_var` and `num_batches_tracked`."""
+    """The base of BatchNorm1d and BatchNorm2d. A call in train mode moves the buffers `running_mean`, `running_var` and
+    `num_batches_tracked`.
+    """
 
     shapes: ClassVar[dict[int, str]]
     running_mean: Tensor | None
@@ -34,7 +35,7 @@ class _BatchNorm(Module):
         device: str | None = None,
     ) -> None:
         name = type(self).__name__
-        functional.check_sizes(name, num_features=num_features)
+        check_sizes(name, num_features=num_features)
         if not (eps >= 0 and math.isfinite(eps)):
             raise ValueError(f"{name}: eps must be finite and at least 0, got {eps!r}")
         if momentum is not None and not 0 <= momentum <= 1:
@@ -62,7 +63,7 @@ class _BatchNorm(Module):
 
     def forward(self, x: Any) -> Tensor:
         """`x` normalised; see the class."""
-        name, x = type(self).__name__, functional.as_tensor(x)
+        name, x = type(self).__name__, as_tensor(x)
         if x.ndim not in self.shapes or x.shape[1] != self.num_features:
             wanted = " or ".join(self.shapes.values())
             raise ShapeError(f"{name}: the input must be {wanted} with C = {self.num_features}, got shape {x.shape}")

@@ -2,8 +2,8 @@
 
 What the unrolled steps record is an ordinary graph, so back-propagation through time is the ordinary
 backward. With `fused=True` a step is one node with a kernel, with `fused=False` it is the equations of
-`cells`, op by op; values and gradients are the same. `layer_norm` and `recurrent_dropout` (`extras`) are for the
-equations alone.
+`cells`, op by op; values and gradients are the same. With `layer_norm` or `recurrent_dropout` it is one of
+`recurrent_options`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.nn import recurrent_options
 from tinygrad_rnn.nn.cells import (
+    NONLINEARITIES,
     add_biases,
-    check_input,
     check_nonlinearity,
-    check_pair,
-    check_state,
     gru_biases,
     gru_cell,
     gru_step,
@@ -28,13 +27,21 @@ from tinygrad_rnn.nn.cells import (
     rnn_step,
     set_forget_bias,
     stack_rows,
-    transposed,
     zeros_for,
 )
-from tinygrad_rnn.nn.functional import check_lengths, check_probability, check_sizes, dropout
+from tinygrad_rnn.nn.checks import (
+    check_input,
+    check_lengths,
+    check_pair,
+    check_probability,
+    check_recurrent_dropout,
+    check_sizes,
+    check_state,
+)
+from tinygrad_rnn.nn.functional import dropout
 from tinygrad_rnn.nn.layers import Embedding
 from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.nn.recurrent_options import PLAIN, Extras, check_recurrent_dropout, extras_of, make_norms
+from tinygrad_rnn.nn.recurrent_options import RecurrentOptions, make_norms, options_of
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import Array, asarray, namespace
 from tinygrad_rnn.tensor.op import op
@@ -43,11 +50,31 @@ from tinygrad_rnn.tensor.tensor import Tensor
 States = tuple[Tensor, ...]
 Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 Span = tuple[int, int, int]  # first step, last + 1, and how many sequences run
+Order = list[int] | None  # of the sequences of a batch; None as they are
+
+
+class _SharedWeight(Tensor):
+    """The recurrent weight of many steps. Its transpose is taken once, and is one node of the graph for all of them."""
+
+    __slots__ = ("_transposed",)
+
+    def __init__(self, W: Tensor) -> None:
+        self._array, self._node = W._array, W._node
+        self._transposed: Tensor | None = None
+
+    @property
+    def T(self) -> Tensor:
+        if self._transposed is None:
+            self._transposed = super().T
+        return self._transposed
 
 
 class _Recurrent(Module):
-    """What the three layers share: shapes, layers, directions, dropout. A subclass says how one direction is
-    unrolled.
+    """The base of RNN, LSTM and GRU: shapes, layers, directions, dropout. A subclass unrolls one direction.
+
+    The data goes one way: `_run` brings the input to (T, B, I), sorts a batch of unequal lengths, takes it through
+    `_layers`, layer by layer and `_direction` by `_direction`, which project it and `_unroll` the steps, and undoes
+    the sorting.
     """
 
     gates: ClassVar[int]
@@ -97,11 +124,9 @@ class _Recurrent(Module):
         return add_biases(b_ih, b_hh), None
 
     def _unroll(
-        self, x: Tensor, order: range, state: States, W: Tensor, V: Tensor | None, b: Tensor | None, extras: Extras
+        self, x: Tensor, order: range, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
     ) -> tuple[Tensor, States]:
-        """Run the projected input x (T, B, G*H) in the given order: the outputs (T, B, H) and the final states. V is
-        a copy of Wᵀ for kernels, or None. Kernels run where `extras` are `PLAIN`.
-        """
+        """Run the projected input x (T, B, G*H) in the given order: the outputs (T, B, H) and the final states."""
         raise NotImplementedError
 
     def _run(
@@ -113,47 +138,79 @@ class _Recurrent(Module):
         embedding: Embedding | None,
     ) -> tuple[Tensor, States]:
         """Outputs and final states, one for each of `names`."""
-        layer_name = type(self).__name__
-        batch = "B, T" if self.batch_first else "T, B"
-        _, weight, _, _ = self._weights("_l0")
-        x, table = self._looked_up(x, embedding, weight, batch)
-        if table is None:
-            axes = f"({batch}, input_size), or (T, input_size) without a batch"
-            x = check_input(layer_name, x, self.input_size, weight, (2, 3), axes)
+        x, table = self._looked_up(x, embedding)
         single = x.ndim == (2 if table is None else 1)
-        if single:
-            x = ops.expand_dims(x, 1)
-        elif self.batch_first:
-            x = ops.swapaxes(x, 0, 1)
+        x = self._time_first(x, single)
         T, B = x.shape[:2]
-        D, H = len(self._tails), self.hidden_size
-        shape = (self.num_layers * D, H) if single else (self.num_layers * D, B, H)
-        if states is None:
-            initial = (zeros_for(weight, (self.num_layers * D, B, H)),) * len(names)
-        else:
-            axes = "(layers * directions, H)" if single else "(layers * directions, B, H)"
-            initial = tuple(
-                check_state(layer_name, n, s, shape, axes, weight) for n, s in zip(names, states, strict=True)
+        initial = self._initial(states, names, B, single)
+        order, spans = self._order(lengths, T, B, single)
+        x, initial = permuted(x, order), tuple(permuted(s, order) for s in initial)
+        x, last = self._layers(x, table, initial, spans)
+        back = inverse(order)
+        x, last = permuted(x, back), tuple(permuted(s, back) for s in last)
+        if single:
+            return x[:, 0], tuple(s[:, 0] for s in last)
+        return self._time_first(x, single), last
+
+    def _looked_up(self, x: Any, embedding: Embedding | None) -> tuple[Tensor, Tensor | None]:
+        """What the first layer reads: the input and None, or ids (T, B) and the table (V, I) of their rows."""
+        name, (_, weight, _, _) = type(self).__name__, self._weights("_l0")
+        batch = "B, T" if self.batch_first else "T, B"
+        axes = f"({batch}, input_size), or (T, input_size) without a batch"
+        if embedding is None:
+            return check_input(name, x, self.input_size, weight, (2, 3), axes), None
+        ids, table = embedding.checked(x), embedding.table()
+        if ids.ndim not in (1, 2):
+            raise ShapeError(
+                f"{name}: the ids for embedding= must be ({batch}), or (T,) without a batch, got {ids.shape}"
             )
-            if single:
-                initial = tuple(ops.expand_dims(s, 1) for s in initial)
-        spans, order = [(0, T, B)] if T else [], list(range(B))
-        if lengths is not None:
-            if single:
-                raise ShapeError(f"{layer_name}: lengths= is for a batch; of one sequence pass the steps that count")
-            steps = check_lengths(layer_name, lengths, T, B)
-            order.sort(key=lambda b: -steps[b])  # longest first: whoever still runs at a step is then a slice
-            spans = spans_of([steps[b] for b in order], T)
-        sort = order != list(range(B))
-        if sort:
-            x, initial = permuted(x, order), tuple(permuted(s, order) for s in initial)
-        finals: list[States] = []
+        check_input(f"{name}, embedding=", table, self.input_size, weight, (2, 2), "a table")
+        if ids.size >= len(table):
+            return ids, table
+        return check_input(name, embedding(ids), self.input_size, weight, (2, 3), axes), None  # row by row
+
+    def _time_first(self, x: Tensor, single: bool) -> Tensor:
+        """The input with its axes T, B, or an output with those of the input."""
+        if single:
+            return ops.expand_dims(x, 1)
+        return ops.swapaxes(x, 0, 1) if self.batch_first else x
+
+    def _initial(self, states: tuple[Any, ...] | None, names: tuple[str, ...], B: int, single: bool) -> States:
+        """The states to begin with, each (layers * directions, B, H): zeros, or those given."""
+        _, weight, _, _ = self._weights("_l0")
+        rows, H = self.num_layers * len(self._tails), self.hidden_size
+        if states is None:
+            return (zeros_for(weight, (rows, B, H)),) * len(names)
+        shape = (rows, H) if single else (rows, B, H)
+        axes = "(layers * directions, H)" if single else "(layers * directions, B, H)"
+        given = zip(names, states, strict=True)
+        initial = tuple(check_state(type(self).__name__, n, s, shape, axes, weight) for n, s in given)
+        return tuple(ops.expand_dims(s, 1) for s in initial) if single else initial
+
+    def _order(self, lengths: Any, T: int, B: int, single: bool) -> tuple[Order, list[Span]]:
+        """The order in which the sequences run, longest first: whoever still runs at a step is then a slice. And which
+        of them run at which steps.
+        """
+        name = type(self).__name__
+        if lengths is None:
+            return None, [(0, T, B)] if T else []
+        if single:
+            raise ShapeError(f"{name}: lengths= is for a batch; of one sequence pass the steps that count")
+        steps = check_lengths(name, lengths, T, B)
+        order = sorted(range(B), key=lambda b: -steps[b])
+        spans = spans_of([steps[b] for b in order], T)
+        return (None if order == list(range(B)) else order), spans
+
+    def _layers(self, x: Tensor, table: Tensor | None, initial: States, spans: Sequence[Span]) -> tuple[Tensor, States]:
+        """One layer after the other over x (T, B, I), or ids (T, B) into `table`: outputs and final states."""
+        D, finals = len(self._tails), []
         for layer in range(self.num_layers):
             outputs = []
             for d, tail in enumerate(self._tails):
                 start = tuple(s[layer * D + d] for s in initial)
                 name = f"_l{layer}{tail}"
-                y, end = self._direction(x, table, start, self._weights(name), spans, d == 1, self._extras(name, B))
+                options = self._options(name, x.shape[1])
+                y, end = self._direction(x, table, start, self._weights(name), spans, d == 1, options)
                 outputs.append(y)
                 finals.append(end)
             x, table = outputs[0] if D == 1 else ops.concatenate(outputs, axis=-1), None
@@ -163,24 +220,7 @@ class _Recurrent(Module):
             ops.expand_dims(of_layers[0], 0) if len(of_layers) == 1 else ops.stack(of_layers)
             for of_layers in zip(*finals, strict=True)
         )
-        if single:
-            return x[:, 0], tuple(s[:, 0] for s in last)
-        if sort:
-            back = sorted(range(B), key=order.__getitem__)
-            x, last = permuted(x, back), tuple(permuted(s, back) for s in last)
-        return (ops.swapaxes(x, 0, 1) if self.batch_first else x), last
-
-    def _looked_up(self, x: Any, embedding: Embedding | None, weight: Tensor, batch: str) -> tuple[Any, Tensor | None]:
-        """What is given to the first layer: the input and None, or ids (T, B) and the table (V, I) of their rows."""
-        if embedding is None:
-            return x, None
-        name, ids, table = type(self).__name__, embedding.checked(x), embedding.table()
-        if ids.ndim not in (1, 2):
-            raise ShapeError(
-                f"{name}: the ids for embedding= must be ({batch}), or (T,) without a batch, got {ids.shape}"
-            )
-        check_input(f"{name}, embedding=", table, self.input_size, weight, (2, 2), "a table")
-        return (ids, table) if ids.size >= len(table) else (embedding(ids), None)  # fewer ids than rows: one by one
+        return x, last
 
     def _direction(
         self,
@@ -190,7 +230,7 @@ class _Recurrent(Module):
         weights: Weights,
         spans: Sequence[Span],
         backward: bool,
-        extras: Extras,
+        options: RecurrentOptions,
     ) -> tuple[Tensor, States]:
         """One direction of one layer over x (T, B, I), or ids (T, B) into `table`: its outputs (T, B, H), final states.
 
@@ -201,16 +241,16 @@ class _Recurrent(Module):
         T, B = x.shape[:2]
         W_ih, W_hh, b_ih, b_hh = weights
         before, inside = self._biases(b_ih, b_hh)
-        rows = None if table is None else extras.project(table, W_ih, before)  # once each, however often they are used
-        V = transposed(W_hh) if T > 4 and B > 1 else None  # many steps share it, where it pays
+        rows = None if table is None else options.project(table, W_ih, before)  # once each, however often they are used
+        W = _SharedWeight(W_hh)
         outputs = []
         for first, stop, n in reversed(spans) if backward else spans:
             whole = n == B
             piece = x if whole and stop - first == T else x[first:stop, :n]
             order = range(stop - first - 1, -1, -1) if backward else range(stop - first)
             begin = state if whole else tuple(s[:n] for s in state)
-            piece = extras.project(piece, W_ih, before) if rows is None else ops.take(rows, piece, axis=0)
-            y, end = self._unroll(piece, order, begin, W_hh, V, inside, extras)
+            piece = options.project(piece, W_ih, before) if rows is None else ops.take(rows, piece, axis=0)
+            y, end = self._unroll(piece, order, begin, W, inside, options)
             state = end if whole else tuple(ops.concatenate([e, s[n:]]) for e, s in zip(end, state, strict=True))
             outputs.append(y if whole else ops.pad(y, ((0, 0), (0, B - n), (0, 0))))
         rest = T - (spans[-1][1] if spans else 0)
@@ -226,13 +266,13 @@ class _Recurrent(Module):
         W_ih, W_hh, b_ih, b_hh = (getattr(self, name + tail) for name in names)
         return W_ih, W_hh, b_ih, b_hh
 
-    def _extras(self, tail: str, B: int) -> Extras:
-        """What the options add to the steps of one direction of one layer; the mask is drawn here, for all steps."""
+    def _options(self, tail: str, B: int) -> RecurrentOptions:
+        """The options of one direction of one layer; the mask of recurrent dropout is drawn here, for all steps."""
         mask = None
         if self.recurrent_dropout and self.is_training():
             like, shape = self._weights("_l0")[1], (B, self.hidden_size)
             mask = dropout(zeros_for(like, shape) + 1, self.recurrent_dropout)
-        return extras_of(self, tail, mask)
+        return options_of(self, tail, mask)
 
 
 class RNN(_Recurrent):
@@ -312,11 +352,34 @@ class RNN(_Recurrent):
         num_layers: int = 1,
         *,
         nonlinearity: str = "tanh",
-        **options: Any,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        fused: bool = True,
+        layer_norm: bool = False,
+        recurrent_dropout: float = 0.0,
+        dtype: Any = None,
+        device: str | None = None,
+        generator: Any = None,
     ) -> None:
         check_nonlinearity("RNN", nonlinearity)
         self.nonlinearity = nonlinearity
-        super().__init__(input_size, hidden_size, num_layers, **options)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            fused=fused,
+            layer_norm=layer_norm,
+            recurrent_dropout=recurrent_dropout,
+            dtype=dtype,
+            device=device,
+            generator=generator,
+        )
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", nonlinearity={self.nonlinearity!r}" if self.nonlinearity != "tanh" else "")
@@ -329,15 +392,17 @@ class RNN(_Recurrent):
         return output, h_n
 
     def _unroll(
-        self, x: Tensor, order: range, state: States, W: Tensor, V: Tensor | None, b: Tensor | None, extras: Extras
+        self, x: Tensor, order: range, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
     ) -> tuple[Tensor, States]:
         (h,) = state
         outputs = []
         for t in order:
-            if self.fused and extras is PLAIN:
-                h = rnn_step(x, h, W, V, nonlinearity=self.nonlinearity, t=t)
+            if options:
+                h = recurrent_options.rnn_step(options, x[t], h, W, NONLINEARITIES[self.nonlinearity])
+            elif self.fused:
+                h = rnn_step(x, h, W, nonlinearity=self.nonlinearity, t=t)
             else:
-                h = rnn_cell(x[t], h, W, V, nonlinearity=self.nonlinearity, extras=extras)
+                h = rnn_cell(x[t], h, W, nonlinearity=self.nonlinearity)
             outputs.append(h)
         return ops.stack(in_time(outputs, order)), (h,)
 
@@ -382,9 +447,32 @@ class LSTM(_Recurrent):
         num_layers: int = 1,
         *,
         forget_bias: float | None = None,
-        **options: Any,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        fused: bool = True,
+        layer_norm: bool = False,
+        recurrent_dropout: float = 0.0,
+        dtype: Any = None,
+        device: str | None = None,
+        generator: Any = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, num_layers, **options)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            fused=fused,
+            layer_norm=layer_norm,
+            recurrent_dropout=recurrent_dropout,
+            dtype=dtype,
+            device=device,
+            generator=generator,
+        )
         set_forget_bias(self, (f"_l{k}{tail}" for k in range(num_layers) for tail in self._tails), forget_bias)
 
     def forward(
@@ -395,18 +483,21 @@ class LSTM(_Recurrent):
         return output, (h_n, c_n)
 
     def _unroll(
-        self, x: Tensor, order: range, state: States, W: Tensor, V: Tensor | None, b: Tensor | None, extras: Extras
+        self, x: Tensor, order: range, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
     ) -> tuple[Tensor, States]:
         outputs = []
-        if self.fused and extras is PLAIN:
+        if self.fused and not options:
             packed = ops.stack(state)
             for t in order:
-                packed = lstm_step(x, packed, W, V, t=t)
+                packed = lstm_step(x, packed, W, t=t)
                 outputs.append(packed)
             return stack_rows(*in_time(outputs, order), row=-2), (packed[-2], packed[-1])
         h, c = state
         for t in order:
-            h, c = lstm_cell(x[t], h, c, W, V, extras)
+            if options:
+                *_, h, c = recurrent_options.lstm_step(options, x[t], h, c, W)
+            else:
+                h, c = lstm_cell(x[t], h, c, W)
             outputs.append(h)
         return ops.stack(in_time(outputs, order)), (h, c)
 
@@ -440,6 +531,39 @@ class GRU(_Recurrent):
 
     gates = 3
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        fused: bool = True,
+        layer_norm: bool = False,
+        recurrent_dropout: float = 0.0,
+        dtype: Any = None,
+        device: str | None = None,
+        generator: Any = None,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            fused=fused,
+            layer_norm=layer_norm,
+            recurrent_dropout=recurrent_dropout,
+            dtype=dtype,
+            device=device,
+            generator=generator,
+        )
+
     def forward(
         self, x: Any, hx: Any = None, *, lengths: Any = None, embedding: Embedding | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -451,18 +575,21 @@ class GRU(_Recurrent):
         return gru_biases(b_ih, b_hh)
 
     def _unroll(
-        self, x: Tensor, order: range, state: States, W: Tensor, V: Tensor | None, b: Tensor | None, extras: Extras
+        self, x: Tensor, order: range, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
     ) -> tuple[Tensor, States]:
         outputs = []
         (h,) = state
-        if self.fused and extras is PLAIN:
+        if self.fused and not options:
             packed = ops.expand_dims(h, 0)
             for t in order:
-                packed = gru_step(x, packed, W, b, V, t=t)
+                packed = gru_step(x, packed, W, b, t=t)
                 outputs.append(packed)
             return stack_rows(*in_time(outputs, order), row=-1), (packed[-1],)
         for t in order:
-            h = gru_cell(x[t], h, W, b, V, extras)
+            if options:
+                *_, h = recurrent_options.gru_step(options, x[t], h, W, b)
+            else:
+                h = gru_cell(x[t], h, W, b)
             outputs.append(h)
         return ops.stack(in_time(outputs, order)), (h,)
 
@@ -492,14 +619,24 @@ def _permuted(x: Array, *, order: Array, back: Array) -> Array:
     return namespace(x).take(x, order, axis=1)
 
 
-def permuted(x: Tensor, order: Sequence[int]) -> Tensor:
+def permuted(x: Tensor, order: Order) -> Tensor:
     """`x` (T, B, ...) with the sequences of a batch in another order. That is undone by a permutation, where the
     gradient of `take` would have to sort: ids may repeat there.
     """
-    back = sorted(range(len(order)), key=order.__getitem__)
-    ids, inverse = (asarray(i, "int64", x.device if "cuda" in x.device else None) for i in (list(order), back))
+    if order is None:
+        return x
+    ids, back = (asarray(i, "int64", x.device if "cuda" in x.device else None) for i in (order, inverse(order)))
     xp = namespace(x._array)
-    return _permuted(x, order=xp.asarray(ids), back=xp.asarray(inverse))
+    return _permuted(x, order=xp.asarray(ids), back=xp.asarray(back))
+
+
+def inverse(order: Order) -> Order:
+    """The order that undoes another.
+
+    >>> inverse([2, 0, 1])
+    [1, 2, 0]
+    """
+    return None if order is None else sorted(range(len(order)), key=order.__getitem__)
 
 
 def in_time(outputs: list[Tensor], order: Sequence[int]) -> list[Tensor]:

@@ -1,23 +1,19 @@
-"""What the options `layer_norm` and `recurrent_dropout` add to a recurrent step.
+"""The recurrent steps with layer normalisation and recurrent dropout.
 
-The equations of `cells` say `extras.product(h, W, V)` where the state meets its weights, and `extras.norm("c", c)`
-where the LSTM reads its cell. Without the options that is h Wᵀ and c. The kernels do not know them: with an option on,
-the plain steps run.
+They are the equations of `cells` once more, with `options.product(h, W)` where those have h Wᵀ, and
+`options.norm("c", c)` where the LSTM reads its cell. The kernels know no options: with one of them these steps run.
+Without any (`NO_OPTIONS`) they are the plain definitions of the kernels, since they have every gate to show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinygrad_rnn.nn.functional import check_probability, layer_norm
-from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.nn.parameter import Parameter
+from tinygrad_rnn.nn.functional import layer_norm
+from tinygrad_rnn.nn.module import Module, Parameter
 from tinygrad_rnn.tensor import creation, ops
-from tinygrad_rnn.tensor.backend import Array, dot
-from tinygrad_rnn.tensor.graph import Product
-from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
 
 # What is normalised, by the number of gates: blocks of so many times H numbers, each with a mean and a variance of its
@@ -29,19 +25,9 @@ BLOCKS: dict[int, dict[str, tuple[int, ...]]] = {
 }
 
 
-@op(lambda g, W: g @ W, lambda g, h: Product(g, h), None)
-def _product(h: Array, W: Array, V: Array | None) -> Array:
-    return dot(h, W.T if V is None else V)
-
-
-@op(lambda g: g, lambda g, W: g @ W, lambda g, h: Product(g, h), None)
-def _add_product(x: Array, h: Array, W: Array, V: Array | None) -> Array:
-    return x + dot(h, W.T if V is None else V)
-
-
 @dataclass(frozen=True)
-class Extras:
-    """The additions of one direction of one layer; `PLAIN` is none.
+class RecurrentOptions:
+    """The options of one direction of one layer; False if there are none.
 
     Layer normalisation is that of Ba, Kiros and Hinton (2016, arXiv:1607.06450, equations 20 to 22 for the LSTM; the
     GRU is in the supplement, too): `norms` has for "ih" (the projected input), "hh" (the projected state) and "c" (the
@@ -55,6 +41,9 @@ class Extras:
     norms: Mapping[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
     mask: Tensor | None = None
 
+    def __bool__(self) -> bool:
+        return bool(self.norms) or self.mask is not None
+
     def project(self, x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
         """What the input gives to the steps: x Wᵀ, normalised, + b."""
         if "ih" not in self.norms:
@@ -62,17 +51,11 @@ class Extras:
         x = self.norm("ih", ops.linear(x, W))
         return x if b is None else x + b
 
-    def product(self, h: Tensor, W: Tensor, V: Tensor | None, x: Tensor | None = None) -> Tensor:
-        """What the state h (n, H) gives to a step: h Wᵀ of h under the mask, normalised; with `x`, x + that.
-
-        V is None or a copy of Wᵀ, which many steps share: it makes the product faster and means nothing.
-        """
+    def product(self, h: Tensor, W: Tensor) -> Tensor:
+        """What the state h (n, H) gives to a step: h Wᵀ of h under the mask, normalised."""
         if self.mask is not None:
             h = h * self.mask[: h.shape[0]]  # the sequences that still run come first
-        if x is not None and "hh" not in self.norms:
-            return _add_product(x, h, W, V)
-        y = self.norm("hh", _product(h, W, V))
-        return y if x is None else x + y
+        return self.norm("hh", ops.linear(h, W))
 
     def norm(self, name: str, x: Tensor) -> Tensor:
         """`x` normalised block by block, where there is such a norm."""
@@ -84,7 +67,31 @@ class Extras:
         return done[0] if len(done) == 1 else ops.concatenate(done, axis=-1)
 
 
-PLAIN = Extras()
+NO_OPTIONS = RecurrentOptions()
+
+
+def rnn_step(options: RecurrentOptions, x: Tensor, h: Tensor, W: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
+    """`rnn_cell` with options: h'."""
+    return f(x + options.product(h, W))
+
+
+def lstm_step(options: RecurrentOptions, x: Tensor, h: Tensor, c: Tensor, W: Tensor) -> tuple[Tensor, ...]:
+    """`lstm_cell` with options: the gates after their nonlinearities, and the new states, as i, f, o, g, h', c'."""
+    i, f, g, o = ops.split(x + options.product(h, W), 4, axis=-1)
+    i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
+    c = f * c + i * g
+    return i, f, o, g, o * ops.tanh(options.norm("c", c)), c
+
+
+def gru_step(options: RecurrentOptions, x: Tensor, h: Tensor, W: Tensor, b: Tensor | None) -> tuple[Tensor, ...]:
+    """`gru_cell` with options: the gates, the state's part m of the candidate, and the new state, as r, z, n, m, h'."""
+    x_r, x_z, x_n = ops.split(x, 3, axis=-1)
+    h_r, h_z, m = ops.split(options.product(h, W), 3, axis=-1)
+    if b is not None:
+        m = m + b
+    r, z = ops.sigmoid(x_r + h_r), ops.sigmoid(x_z + h_z)
+    n = ops.tanh(x_n + r * m)
+    return r, z, n, m, n + z * (h - n)
 
 
 def make_norms(module: Module, tail: str, gates: int, H: int, dtype: Any, device: str | None) -> None:
@@ -95,22 +102,13 @@ def make_norms(module: Module, tail: str, gates: int, H: int, dtype: Any, device
             setattr(module, f"norm_{what}_{name}{tail}", value)
 
 
-def extras_of(module: Any, tail: str, mask: Tensor | None = None) -> Extras:
-    """The additions of one direction of one layer, or of a cell: `PLAIN` without any."""
+def options_of(module: Any, tail: str, mask: Tensor | None = None) -> RecurrentOptions:
+    """The options of one direction of one layer, or of a cell; `mask` is that of recurrent dropout, where it is on."""
     if not module.layer_norm:
-        return PLAIN if mask is None else Extras(mask=mask)
+        return NO_OPTIONS if mask is None else RecurrentOptions(mask=mask)
     norms = {}
     for name, blocks in BLOCKS[module.gates].items():
         cuts = [n * module.hidden_size for n in blocks[:-1]]  # there are two blocks at most
         gain, bias = (ops.split(getattr(module, f"norm_{what}_{name}{tail}"), cuts) for what in ("weight", "bias"))
         norms[name] = list(zip(gain, bias, strict=True))
-    return Extras(norms, mask)
-
-
-def check_recurrent_dropout(layer: str, p: float) -> None:
-    """Raise `ValueError` unless `p` lies in [0, 1): with 1 no state would be left to scale."""
-    check_probability(f"{layer}: recurrent_dropout", p)
-    if p == 1:
-        raise ValueError(
-            f"{layer}: recurrent_dropout must be less than 1, got {p!r}: nothing of the state would be left"
-        )
+    return RecurrentOptions(norms, mask)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tinygrad_rnn.kernels.arrays import numba_stages
+from tinygrad_rnn.kernels.stages import numba_stages
 from tinygrad_rnn.optim.optimizer import Optimizer
 from tinygrad_rnn.tensor.backend import Array, namespace
 

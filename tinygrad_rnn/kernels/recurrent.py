@@ -1,14 +1,16 @@
-"""Fused kernels: one pass of array operations for what the plain definitions say in many ops.
+"""One step of an RNN, an LSTM and a GRU as kernels: one pass of array operations for what `cells` says in many ops.
 
-Each pair `*_forward`, `*_vjp` is how an op of `cells` or `functional` is fast; what it means stands there,
-in ops, and a test ties the two together. They run on NumPy and CuPy arrays, write only into arrays of their
-own, and see nothing but the inputs, the output and the metadata: what the way back needs of the way forth is
-a part of the output.
+Each pair `*_forward`, `*_vjp` is how an op of `nn/cells.py` is fast; what it means stands there, in ops, and a test
+ties the two together. They run on NumPy and CuPy arrays, write only into arrays of their own, and see nothing but the
+inputs, the output and the metadata: what the way back needs of the way forth is a part of the output.
 
 Three habits explain the code. Gates are kept as blocks (4, B, H) and not side by side (B, 4H), so that the
 work on one gate runs over contiguous memory. A sigmoid is a scaled tanh, `(1 + tanh(z / 2)) / 2`, so that
 all gates take one call. What goes to a weight is a lazy `Product`, so that the sum over time becomes a few
 large matrix products.
+
+`t` picks the step of a projected sequence x (T, B, G*H): one node less for each step than x[t] would be. Without `t`,
+x is the input of one step, (B, G*H).
 """
 
 from __future__ import annotations
@@ -17,23 +19,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.kernels.stages import numba_stages
+from tinygrad_rnn.kernels.transposed import transposed
 from tinygrad_rnn.tensor.backend import Array, DType, asarray, device_of, namespace
 from tinygrad_rnn.tensor.graph import Part, Product
-from tinygrad_rnn.tensor.mode import active_tape
 
 Needs = tuple[bool, ...]
-
-
-def numba_stages(*arrays: Array) -> Any:
-    """The compiled stages, if they are enabled and take these arrays, else None."""
-    if backend.stages is None or device_of(arrays[0]) != "cpu" or arrays[0].dtype.itemsize < 4:
-        return None
-    for a in arrays:
-        if not a.flags.c_contiguous:
-            return None
-    tape = active_tape.get()
-    return backend.stages if tape is None else tape.stages(backend.stages)
+SHORT = 4  # a sequence of at most so many steps does not repay a copy of Wᵀ
 
 
 @lru_cache(maxsize=64)
@@ -48,30 +40,19 @@ def _blocks(z: Array, count: int) -> Array:
     return z.reshape(B, count, width // count).swapaxes(0, 1)
 
 
-# `t` picks the step of a projected sequence x (T, B, G*H): one node less for each step than x[t] would be.
-# Without `t`, x is the input of one step, (B, G*H). `V` is a contiguous copy of Wᵀ, or None: many steps share one, and
-# OpenBLAS multiplies by it up to twice as fast as by a transposed view. It says nothing that W does not say.
-
-
-def transposed(W: Array) -> Array:
-    """A contiguous copy of Wᵀ."""
-    V = namespace(W).empty((W.shape[1], W.shape[0]), dtype=W.dtype)
-    V[...] = W.mT
-    return V
-
-
-def _across(h: Array, W: Array, V: Array | None) -> Array:
-    """h Wᵀ."""
-    return namespace(h).matmul(h, W.T if V is None else V)
+def _across(h: Array, W: Array, x: Array, t: int | None) -> Array:
+    """h Wᵀ, for one step of x: by a contiguous copy of Wᵀ where many steps share it and it pays."""
+    shared = t is not None and x.shape[0] > SHORT and h.shape[0] > 1
+    return namespace(h).matmul(h, transposed(W, x) if shared else W.T)
 
 
 # --- RNN ------------------------------------------------------------------------------------------
 
 
-def rnn_forward(x: Array, h: Array, W: Array, V: Array | None, *, nonlinearity: str, t: int | None = None) -> Array:
+def rnn_forward(x: Array, h: Array, W: Array, *, nonlinearity: str, t: int | None = None) -> Array:
     """y = f(x + h Wᵀ) for x, y (B, H)."""
     xp = namespace(x, h, W)
-    y = _across(h, W, V)
+    y = _across(h, W, x, t)
     x = x if t is None else x[t]
     if nonlinearity == "tanh" and (stages := numba_stages(y, x)):
         stages.rnn_tanh(y, x)
@@ -96,7 +77,6 @@ def rnn_vjp(
     x: Array,
     h: Array,
     W: Array,
-    V: Array | None,
     *,
     nonlinearity: str,
     t: int | None = None,
@@ -120,14 +100,13 @@ def rnn_vjp(
         d if t is None else Part(d, t, basic=True),
         xp.matmul(d, W) if needs[1] else None,
         Product(d, h) if needs[2] else None,
-        None,
     )
 
 
 # --- LSTM -----------------------------------------------------------------------------------------
 
 
-def lstm_forward(x: Array, state: Array, W: Array, V: Array | None, *, t: int | None = None) -> Array:
+def lstm_forward(x: Array, state: Array, W: Array, *, t: int | None = None) -> Array:
     """The rows i, f, o, g, h, c (6, B, H) of one step; x (B, 4H), `state` ends in the rows h, c.
 
     The sigmoids stand together: W and x have g before o, as PyTorch has.
@@ -135,7 +114,7 @@ def lstm_forward(x: Array, state: Array, W: Array, V: Array | None, *, t: int | 
     xp = namespace(x, state, W)
     B, H = state.shape[1:]
     half, _ = _constants(x.dtype, device_of(x))
-    z = _across(state[-2], W, V)
+    z = _across(state[-2], W, x, t)
     x = x if t is None else x[t]
     y = xp.empty((6, B, H), dtype=z.dtype)
     if stages := numba_stages(z, x, state):
@@ -158,7 +137,7 @@ def lstm_forward(x: Array, state: Array, W: Array, V: Array | None, *, t: int | 
 
 
 def lstm_vjp(
-    g: Array, y: Array, needs: Needs, x: Array, state: Array, W: Array, V: Array | None, *, t: int | None = None
+    g: Array, y: Array, needs: Needs, x: Array, state: Array, W: Array, *, t: int | None = None
 ) -> Sequence[Any]:
     """Gradients of x, state and W."""
     xp = namespace(g)
@@ -173,11 +152,11 @@ def lstm_vjp(
     if needs[1]:
         xp.matmul(dz, W, out=both[0])
         dstate = Part(both, slice(-2, None), basic=True)
-    return dz if t is None else Part(dz, t, basic=True), dstate, Product(dz, state[-2]) if needs[2] else None, None
+    return dz if t is None else Part(dz, t, basic=True), dstate, Product(dz, state[-2]) if needs[2] else None
 
 
 def _lstm_slopes(g: Array, y: Array, before: Array, dz: Array, to_c: Array) -> None:
-    """The gradients of z and of c, which was `before`, from that of all rows."""
+    """Write the gradients of z and of the cell `before` the step, from `g`, that of all rows."""
     xp = namespace(g)
     B, H = y.shape[1:]
     _, one = _constants(y.dtype, device_of(y))
@@ -208,14 +187,14 @@ def _lstm_slopes(g: Array, y: Array, before: Array, dz: Array, to_c: Array) -> N
 # --- GRU ------------------------------------------------------------------------------------------
 
 
-def gru_forward(x: Array, state: Array, W: Array, b: Array | None, V: Array | None, *, t: int | None = None) -> Array:
+def gru_forward(x: Array, state: Array, W: Array, b: Array | None, *, t: int | None = None) -> Array:
     """The rows r, z, n, m, h (5, B, H) of one step; x (B, 3H), `state` ends in the row h."""
     xp = namespace(x, state, W)
     B, H = state.shape[1:]
     half, _ = _constants(x.dtype, device_of(x))
-    x = x if t is None else x[t]
     h = state[-1]
-    a = _across(h, W, V)
+    a = _across(h, W, x, t)
+    x = x if t is None else x[t]
     y = xp.empty((5, B, H), dtype=a.dtype)
     if stages := numba_stages(a, x, h):
         stages.gru_gates(a, x, a.reshape(-1)[:0] if b is None else b, h, y)
@@ -248,7 +227,6 @@ def gru_vjp(
     state: Array,
     W: Array,
     b: Array | None,
-    V: Array | None,
     *,
     t: int | None = None,
 ) -> Sequence[Any]:
@@ -272,12 +250,11 @@ def gru_vjp(
         dstate,
         Product(across, state[-1]) if needs[2] else None,
         xp.sum(across[:, 2 * H :], axis=0) if needs[3] else None,
-        None,
     )
 
 
 def _gru_slopes(g: Array, y: Array, h: Array, inward: Array, across: Array, beside: Array) -> None:
-    """The gradients of x, of h Wᵀ, and of h past the product, from that of all rows."""
+    """Write the gradients of x, of h Wᵀ, and of h `beside` the product, from `g`, that of all rows."""
     xp = namespace(g)
     B, H = y.shape[1:]
     _, one = _constants(y.dtype, device_of(y))
@@ -305,82 +282,3 @@ def _gru_slopes(g: Array, y: Array, h: Array, inward: Array, across: Array, besi
     _blocks(inward[:, : 2 * H], 2)[...] = d
     across[:, : 2 * H] = inward[:, : 2 * H]
     xp.multiply(dh, z, out=beside)
-
-
-# --- layer normalisation ---------------------------------------------------------------------------
-
-
-def _normalised(x: Array, eps: float) -> tuple[Array, Array]:
-    """Rows (N, D) with mean 0 and variance 1, and the factors (N, 1) that made them so."""
-    xp = namespace(x)
-    z = x - xp.mean(x, axis=1, keepdims=True)
-    scale = 1 / xp.sqrt(xp.mean(z * z, axis=1, keepdims=True) + eps)
-    z *= scale
-    return z, scale
-
-
-def layer_norm_forward(x: Array, w: Array | None, b: Array | None, *, eps: float) -> Array:
-    """y (N, D) = w z + b, where z are the normalised rows of x (N, D)."""
-    z, _ = _normalised(x, eps)
-    if w is not None:
-        z *= w
-    if b is not None:
-        z += b
-    return z
-
-
-def layer_norm_vjp(
-    g: Array, y: Array, needs: Needs, x: Array, w: Array | None, b: Array | None, *, eps: float
-) -> Sequence[Any]:
-    """Gradients of x, w and b. Normalising takes from a gradient its mean, and its part along z."""
-    xp = namespace(g)
-    z, scale = _normalised(x, eps)
-    d = g if w is None else g * w
-    dw = xp.sum(g * z, axis=0) if needs[1] else None
-    dx = None
-    if needs[0]:
-        dx = d - xp.mean(d, axis=1, keepdims=True)
-        z *= xp.mean(d * z, axis=1, keepdims=True)
-        dx -= z
-        dx *= scale
-    return dx, dw, xp.sum(g, axis=0) if needs[2] else None
-
-
-# --- cross-entropy --------------------------------------------------------------------------------
-
-
-def cross_entropy_forward(x: Array, *, targets: Array, keep: Array, label_smoothing: float) -> Array:
-    """The rows loss, logsumexp (2, N) of logits x (N, C), targets (N,) in range and `keep` (N,) 1 or 0."""
-    xp = namespace(x)
-    N, C = x.shape
-    top = xp.max(x, axis=1, keepdims=True) if C else xp.zeros((N, 1), dtype=x.dtype)
-    top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
-    e = xp.exp(x - top)
-    y = xp.empty((2, N), dtype=x.dtype)
-    total = xp.sum(e, axis=1)
-    xp.log(xp.where(total == 0, xp.ones_like(total), total), out=y[1])
-    y[1] += top[:, 0]
-    y[0] = y[1]
-    chosen = x[xp.arange(N), targets]
-    if label_smoothing:
-        y[0] -= (1 - label_smoothing) * chosen + label_smoothing * xp.mean(x, axis=1)
-    else:
-        y[0] -= chosen
-    y[0] = xp.where(keep, y[0], xp.zeros_like(y[0]))
-    return y
-
-
-def cross_entropy_vjp(
-    g: Array, y: Array, needs: Needs, x: Array, *, targets: Array, keep: Array, label_smoothing: float
-) -> Sequence[Any]:
-    """Softmax minus one-hot, scaled: the gradient of x."""
-    xp = namespace(x)
-    N, C = x.shape
-    loss = g[0] * keep
-    d = x - y[1][:, None]
-    xp.exp(d, out=d)
-    d *= (loss + g[1])[:, None]
-    if label_smoothing:
-        d -= (label_smoothing / C * loss)[:, None]
-    d[xp.arange(N), targets] -= (1 - label_smoothing) * loss
-    return (d,)

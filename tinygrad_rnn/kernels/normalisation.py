@@ -1,0 +1,44 @@
+"""The kernel of layer normalisation, which batch normalisation uses, too; `nn/functional.py` says what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tinygrad_rnn.tensor.backend import Array, namespace
+
+
+def _normalised(x: Array, eps: float) -> tuple[Array, Array]:
+    """Rows (N, D) with mean 0 and variance 1, and the factors (N, 1) that made them so."""
+    xp = namespace(x)
+    z = x - xp.mean(x, axis=1, keepdims=True)
+    scale = 1 / xp.sqrt(xp.mean(z * z, axis=1, keepdims=True) + eps)
+    z *= scale
+    return z, scale
+
+
+def layer_norm_forward(x: Array, w: Array | None, b: Array | None, *, eps: float) -> Array:
+    """y (N, D) = w z + b, where z are the normalised rows of x (N, D)."""
+    z, _ = _normalised(x, eps)
+    if w is not None:
+        z *= w
+    if b is not None:
+        z += b
+    return z
+
+
+def layer_norm_vjp(
+    g: Array, y: Array, needs: tuple[bool, ...], x: Array, w: Array | None, b: Array | None, *, eps: float
+) -> Sequence[Any]:
+    """Gradients of x, w and b. Normalising takes from a gradient its mean, and its part along z."""
+    xp = namespace(g)
+    z, scale = _normalised(x, eps)
+    d = g if w is None else g * w
+    dw = xp.sum(g * z, axis=0) if needs[1] else None
+    dx = None
+    if needs[0]:
+        dx = d - xp.mean(d, axis=1, keepdims=True)
+        z *= xp.mean(d * z, axis=1, keepdims=True)
+        dx -= z
+        dx *= scale
+    return dx, dw, xp.sum(g, axis=0) if needs[2] else None

@@ -1,0 +1,20 @@
+"""The choice between NumPy and the stages that numba has compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor.backend import Array, device_of
+from tinygrad_rnn.tensor.mode import active_tape
+
+
+def numba_stages(*arrays: Array) -> Any:
+    """The compiled stages, if they are enabled and take these arrays, else None."""
+    if backend.stages is None or device_of(arrays[0]) != "cpu" or arrays[0].dtype.itemsize < 4:
+        return None
+    for a in arrays:
+        if not a.flags.c_contiguous:
+            return None
+    tape = active_tape.get()
+    return backend.stages if tape is None else tape.stages(backend.stages)

@@ -1,0 +1,281 @@
+"""Losses, as functions.
+
+Every loss has `reduction`, "mean", "sum" or "none", and `mask`: booleans, True where an element counts, of the shape of
+the unreduced losses or of its first axes: a mask (T, B) from `sequence_mask` fits losses (T, B) and (T, B, F). What the
+mask leaves out adds 0 and gets a gradient of exactly 0, even where the input or the target is NaN; "mean" is over what
+counts, and 0 if nothing does. Losses of class ids have `ignore_index`, too.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tinygrad_rnn.errors import DTypeError, ShapeError
+from tinygrad_rnn.kernels.cross_entropy import cross_entropy_forward, cross_entropy_vjp
+from tinygrad_rnn.nn import ctc
+from tinygrad_rnn.nn.checks import as_tensor, beside, check_counts, check_range, integer_ids, loss_mask
+from tinygrad_rnn.tensor import backend, ops
+from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.fused import fused
+from tinygrad_rnn.tensor.mode import active_tape
+from tinygrad_rnn.tensor.ops.arithmetic import multiply_no_nan
+from tinygrad_rnn.tensor.tensor import Tensor, box
+
+
+def _rows(x: Tensor, *, targets: Array, keep: Array, label_smoothing: float) -> Tensor:
+    """For each row of logits x (N, C): its loss (0 where `keep` is False) and its logsumexp, as one array (2, N)."""
+    log_p = ops.log_softmax(x, axis=-1)
+    loss = -ops.take_along_axis(log_p, targets[:, None], axis=-1)[:, 0]
+    if label_smoothing:
+        loss = (1 - label_smoothing) * loss - label_smoothing * ops.mean(log_p, axis=-1)
+    return ops.stack([ops.where(keep, loss, 0.0), ops.logsumexp(x, axis=-1)])
+
+
+cross_entropy_rows = fused("cross_entropy", _rows, cross_entropy_forward, cross_entropy_vjp)
+
+
+def cross_entropy(
+    logits: Tensor,
+    targets: Any,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    mask: Any = None,
+) -> Tensor:
+    """Minus the log of the probability that softmax(logits) gives to the targets.
+
+    `logits` (..., C) has the classes on its **last** axis, whatever stands before: (N, C), or (T, B, C) for
+    a sequence. `targets` (...) are the integer ids of the classes. (PyTorch wants the classes on axis 1: (N,
+    C, T). For (N, C) the two agree.) Positions whose target is `ignore_index`, or whose `mask` (...) is
+    False, count nothing and get no gradient, whatever the logits are there.
+
+    `reduction`: "mean" over the positions that count (0 if there is none), "sum", or "none" for a loss per
+    position, of the shape of `targets`. `label_smoothing` ε puts 1 - ε on the target and spreads ε over all
+    C classes.
+
+    Raises `ShapeError` if the shapes do not fit, `DTypeError` for targets that are no integers, `ValueError`
+    naming a target out of range.
+
+    >>> import tinygrad_rnn as tr
+    >>> logits = tr.zeros(3, 2, 4)
+    >>> loss = tr.nn.functional.cross_entropy(logits, [[0, 1], [2, 3], [-100, 0]])
+    >>> round(loss.item(), 4)  # log 4
+    1.3863
+    """
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing}")
+    x, flat, keep, shape = _classes("cross_entropy", as_tensor(logits), targets, ignore_index, mask)
+    losses = cross_entropy_rows(x, targets=flat, keep=keep, label_smoothing=float(label_smoothing))[0]
+    return _reduce_kept("cross_entropy", losses, keep, shape, reduction)
+
+
+def nll_loss(
+    log_p: Tensor, targets: Any, *, ignore_index: int = -100, reduction: str = "mean", mask: Any = None
+) -> Tensor:
+    """Minus the log-probability of the targets: `cross_entropy` of what `log_softmax` returned.
+
+    `log_p` (..., C) has the classes on its last axis; targets, `ignore_index`, `reduction`, `mask` and errors
+    are those of `cross_entropy`.
+
+    >>> import tinygrad_rnn as tr
+    >>> log_p = tr.log(tr.Tensor([[0.5, 0.5], [0.25, 0.75]]))
+    >>> [round(v, 4) for v in tr.nn.functional.nll_loss(log_p, [0, 1], reduction="none").tolist()]
+    [0.6931, 0.2877]
+    """
+    x, flat, keep, shape = _classes("nll_loss", as_tensor(log_p), targets, ignore_index, mask)
+    losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)
+    return _reduce_kept("nll_loss", ops.where(keep, losses, 0.0), keep, shape, reduction)
+
+
+def _classes(
+    name: str, x: Tensor, targets: Any, ignore_index: int, mask: Any
+) -> tuple[Tensor, Array, Array, tuple[int, ...]]:
+    """The input as rows (N, C), the targets (N,) in range, whether each counts (N,), and the shape of the targets."""
+    if not x.ndim:
+        raise ShapeError(f"{name}: the input must have an axis of classes, got a 0-d tensor")
+    if not backend.is_floating(x.dtype):
+        raise DTypeError(f"{name}: the input must be floats, got {x.dtype}")
+    ids = as_tensor(targets)
+    *lead, C = x.shape
+    if ids.shape != tuple(lead):
+        raise ShapeError(
+            f"{name}: an input {x.shape} needs targets of shape {tuple(lead)}, got {ids.shape} "
+            f"(the classes are on the last axis)"
+        )
+    flat = integer_ids(f"{name}: targets", ids).reshape(-1)
+    keep = flat != ignore_index
+    if mask is not None:
+        keep = keep & backend.to_device(loss_mask(name, mask, ids.shape)._array.reshape(-1), backend.device_of(flat))
+    xp = backend.namespace(flat)
+    flat = xp.where(keep, flat, xp.zeros_like(flat))
+    check_range(f"{name}: target", flat, C)
+    all_count = active_tape.get() is None and bool(xp.all(keep))  # a recording must hold for any targets
+    flat, keep = (backend.to_device(a, x.device) for a in (flat, keep))
+    rows = ops.reshape(x, (flat.shape[0], C))
+    return (rows if all_count else ops.where(keep[:, None], rows, 0.0)), flat, keep, ids.shape
+
+
+def _reduce_kept(name: str, losses: Tensor, keep: Array, shape: tuple[int, ...], reduction: str) -> Tensor:
+    if reduction == "mean":
+        return ops.sum(losses) / _count(keep, losses)
+    return _reduce(name, losses if reduction == "sum" else ops.reshape(losses, shape), reduction)
+
+
+def mse_loss(x: Tensor, target: Any, *, reduction: str = "mean", mask: Any = None) -> Tensor:
+    """The square of `x - target`, tensors of the same shape; `mask` and `reduction` as in the docstring of the module.
+
+    Raises `ShapeError` if the shapes differ: broadcasting here has hidden many a bug.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.nn.functional.mse_loss(tr.Tensor([1.0, 2.0]), [1.0, 4.0]).item()
+    2.0
+    """
+    d, keep = _difference("mse_loss", x, target, mask)
+    return _reduce("mse_loss", ops.square(d), reduction, keep)
+
+
+def l1_loss(x: Tensor, target: Any, *, reduction: str = "mean", mask: Any = None) -> Tensor:
+    """|x - target|, with a gradient of 0 where they are equal; otherwise as `mse_loss`.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.nn.functional.l1_loss(tr.Tensor([1.0, 2.0]), [1.0, 4.0]).item()
+    1.0
+    """
+    d, keep = _difference("l1_loss", x, target, mask)
+    return _reduce("l1_loss", ops.abs(d), reduction, keep)
+
+
+def huber_loss(x: Tensor, target: Any, *, delta: float = 1.0, reduction: str = "mean", mask: Any = None) -> Tensor:
+    """The loss of Huber (1964) of d = x - target: d²/2 where |d| <= `delta`, else delta (|d| - delta/2); otherwise as
+    `mse_loss`. Raises `ValueError` unless `delta` is above 0.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.nn.functional.huber_loss(tr.Tensor([0.5, 4.0]), [0.0, 0.0], reduction="none").tolist()
+    [0.125, 3.5]
+    """
+    if not delta > 0:
+        raise ValueError(f"huber_loss: delta must be above 0, got {delta!r}")
+    d, keep = _difference("huber_loss", x, target, mask)
+    near = ops.clip(d, -delta, delta)
+    return _reduce("huber_loss", near * (d - 0.5 * near), reduction, keep)
+
+
+def binary_cross_entropy_with_logits(x: Tensor, target: Any, *, reduction: str = "mean", mask: Any = None) -> Tensor:
+    """-p log σ(x) - (1 - p) log(1 - σ(x)) for logits x and targets p in [0, 1] (floats, booleans or 0 and 1) of the
+    same shape; otherwise as `mse_loss`.
+
+    Computed as p softplus(-x) + (1 - p) softplus(x), which neither overflows nor cancels: a confident right
+    answer has its tiny loss, not 0. A logit of ±inf is a certain answer: its loss is 0 or inf.
+
+    >>> import tinygrad_rnn as tr
+    >>> loss = tr.nn.functional.binary_cross_entropy_with_logits(tr.Tensor([0.0, 1000.0]), [1, 0], reduction="none")
+    >>> [round(v, 4) for v in loss.tolist()]
+    [0.6931, 1000.0]
+    """
+    name = "binary_cross_entropy_with_logits"
+    x, target, keep = _pair(name, x, target, mask)
+    p = ops.astype(target, x.dtype)
+    # certain and right is 0, not 0 * inf
+    losses = multiply_no_nan(p, ops.softplus(-x)) + multiply_no_nan(1 - p, ops.softplus(x))
+    return _reduce(name, losses if keep is None else ops.where(keep, losses, 0.0), reduction, keep)
+
+
+def ctc_loss(
+    log_probs: Tensor,
+    targets: Any,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> Tensor:
+    """Minus the log of the probability that a sequence of class probabilities says its targets, at whatever steps: the
+    loss of connectionist temporal classification (Graves et al., ICML 2006), which `nn/ctc.py` draws.
+
+        log_probs        (T, B, C)   what `log_softmax` returned; (T, C) without a batch
+        targets          (B, S)      ids of classes but `blank`; what stands past an end may be anything
+                         (N,)        or all of them one after the other, N in all
+        input_lengths    (B,)        how many of the T steps count, from 0 to T, in any order
+        target_lengths   (B,)        how many targets there are of each, from 0 up
+                                     (both a number without a batch)
+
+    `reduction`: "none" for the losses (B,), "sum", or "mean": each loss over its number of targets (at least 1), and
+    the mean of these over the batch. Where the steps are too few for the targets (every one takes a step, and two equal
+    ones a blank between them), the loss is `inf`, or 0 with `zero_infinity`, and its gradient is 0 in either case.
+
+    Minus the gradient of a sum of losses by `log_probs` tells how probable each class is at each step given the
+    targets: the alignment, to draw. Steps past an end are never read, NaN included, and get exactly 0.
+
+    Raises `ShapeError` or `ValueError` naming the entry of the batch whose lengths or targets do not fit, or a `blank`
+    that is no class; `DTypeError` for log_probs that are no floats, lengths or targets that are no integers.
+
+    >>> import tinygrad_rnn as tr
+    >>> log_p = tr.log(tr.Tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]))  # a blank and two labels, at two steps
+    >>> loss = tr.nn.functional.ctc_loss(log_p, [1], 2, 1)
+    >>> round(tr.exp(-loss).item(), 4)  # "1-", "-1" or "11"
+    0.3125
+    """
+    x = as_tensor(log_probs)
+    single = x.ndim == 2
+    x = ops.expand_dims(x, 1) if single else x
+    if x.ndim != 3:
+        raise ShapeError(f"ctc_loss: log_probs must be (T, B, C), or (T, C) without a batch, got shape {x.shape}")
+    if not backend.is_floating(x.dtype):
+        raise DTypeError(f"ctc_loss: log_probs must be floats, got {x.dtype}")
+    T, B, C = x.shape
+    if isinstance(blank, bool) or not isinstance(blank, int) or not 0 <= blank < C:
+        raise ValueError(f"ctc_loss: blank {blank!r} is out of range for {C} classes: 0 to {C - 1}")
+    given = {"targets": targets, "input_lengths": input_lengths, "target_lengths": target_lengths}
+    ids, steps, counts = (
+        backend.to_host(integer_ids(f"ctc_loss: {what}", as_tensor(value))) for what, value in given.items()
+    )
+    if single:
+        steps, counts = steps.reshape(-1), counts.reshape(-1)
+    check_counts("input_lengths", steps, B, T, f"log_probs has 0 to {T} steps")
+    labels = ctc.checked_labels(ids, counts, B, C, blank)
+    losses = ctc.labelling_losses(x, labels, steps, counts, blank)
+    if zero_infinity:
+        losses = ops.where(losses < math.inf, losses, 0.0)
+    if reduction == "mean":
+        losses = losses / beside(x, counts.clip(1))
+    return _reduce("ctc_loss", losses[0] if single else losses, reduction)
+
+
+def _pair(name: str, x: Any, target: Any, mask: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Input and target of the same shape, and the mask of that shape; both are 0 where it is False."""
+    x = as_tensor(x)
+    if not backend.is_floating(x.dtype):
+        raise DTypeError(f"{name}: the input must be floats, got {x.dtype}")
+    # What comes from a file or from NumPy is often float64: it must not make the loss so.
+    target = target if isinstance(target, Tensor) else Tensor(target, x.dtype, x.device)
+    if x.shape != target.shape:
+        raise ShapeError(f"{name}: the shapes must be equal, got {x.shape} and {target.shape}")
+    if mask is None:
+        return x, target, None
+    keep = loss_mask(name, mask, x.shape).to(x.device)
+    return ops.where(keep, x, 0.0), ops.where(keep, target, 0), keep
+
+
+def _difference(name: str, x: Any, target: Any, mask: Any) -> tuple[Tensor, Tensor | None]:
+    x, target, keep = _pair(name, x, target, mask)
+    return x - target, keep
+
+
+def _count(keep: Array, like: Tensor) -> Tensor:
+    """How many of the booleans `keep` are True, at least 1, as a constant beside `like`."""
+    xp = backend.namespace(keep)
+    return box(xp.astype(xp.maximum(xp.sum(xp.astype(keep, xp.int64)), 1), like.dtype), None)
+
+
+def _reduce(name: str, losses: Tensor, reduction: str, keep: Tensor | None = None) -> Tensor:
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return ops.sum(losses)
+    if reduction == "mean":
+        if keep is None and losses.size:
+            return ops.mean(losses)
+        return ops.sum(losses) / (1.0 if keep is None else _count(keep._array, losses))
+    raise ValueError(f'{name}: reduction must be "mean", "sum" or "none", got {reduction!r}')
