@@ -22,5 +22,5 @@ def test_axes_counted_from_both_ends(axes):
 
 @pytest.mark.parametrize("widths", [1, (1, 2), (0, 1), ((1, 2), (0, 0), (2, 1))])
 def test_one_width_for_all_axes(widths):
-    assert np.array_equal(tr.pad(X, widths, value=7), np.pad(X, widths, constant_values=7))
-    check_gradients(lambda x: tr.pad(x, widths, value=7), X)
+    assert np.array_equal(tr.pad(X, widths, constant_values=7), np.pad(X, widths, constant_values=7))
+    check_gradients(lambda x: tr.pad(x, widths, constant_values=7), X)

@@ -153,7 +153,7 @@ SPECIAL = {
         at([inf, 1.0], inf, [nan, 0]), at([nan, 1.0], nan, [nan, nan]), at([], -inf, []),
     ],
     "astype": [at([0.0, inf, nan], [0, inf, nan], [1, 1, 1], f=lambda x: tr.astype(x, "float32"))],
-    "pad": [at([nan], [inf, nan, inf], [1], f=lambda x: tr.pad(x, 1, value=inf))],
+    "pad": [at([nan], [inf, nan, inf], [1], f=lambda x: tr.pad(x, 1, constant_values=inf))],
     "tril": [at([[1.0, inf], [nan, 2.0]], [[1, 0], [nan, 2]], [[1, 0], [1, 1]])],  # cut off, not multiplied by 0
     "triu": [at([[1.0, inf], [nan, 2.0]], [[1, inf], [0, 2]], [[1, 1], [0, 1]])],
     "getitem": [at([inf, 1.0, nan], [inf, inf], [2, 0, 0], f=lambda x: x[[0, 0]])],  # NaN that is not taken is not seen

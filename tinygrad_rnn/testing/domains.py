@@ -472,7 +472,7 @@ def _flips(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
 
 def _widths(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
     widths = tuple((choose((0, 1, 2)), choose((0, 1))) for _ in shapes[0])
-    return {"widths": widths, "value": choose((0, 1.5))}
+    return {"pad_width": widths, "constant_values": choose((0, 1.5))}
 
 
 def _diagonal(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
@@ -499,7 +499,7 @@ def _pieces(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
     n = shapes[0][axis]
     cuts = sorted((choose(range(n + 1)), choose(range(n + 1))))
     return {
-        "sections": choose(([k for k in (1, n, 2) if k and n % k == 0] or [1]) + [tuple(cuts)]),
+        "indices_or_sections": choose(([k for k in (1, n, 2) if k and n % k == 0] or [1]) + [tuple(cuts)]),
         "axis": axis,
     }
 
@@ -600,12 +600,6 @@ def _linear(x: Array, W: Array, b: Any = 0.0) -> Array:
 
 def _squeeze(x: Array, axis: Any) -> Array:
     return x.reshape([n for n in x.shape if n != 1]) if axis is None else np.squeeze(x, axis)
-
-
-def _pad(x: Array, widths: Any, value: float) -> Array:
-    out = np.full([a + n + b for n, (a, b) in zip(x.shape, widths, strict=True)], value, x.dtype)
-    out[tuple(slice(a, a + n) for n, (a, b) in zip(x.shape, widths, strict=True))] = x
-    return out
 
 
 # --- the table ----------------------------------------------------------------------------------------------
@@ -732,12 +726,9 @@ DOMAINS: tuple[Domain, ...] = (
         ops.stack, "", lambda *xs, axis: np.stack(xs, axis), draw=_stacked, analytic=True,
         call=lambda op, *xs, axis: op(xs, axis=axis),
     ),
-    Domain(
-        ops.split, "*n", lambda x, sections, axis: np.split(x, sections, axis), metadata=_pieces,
-        analytic=True, call=lambda op, x, sections, axis: op(x, sections, axis=axis),
-    ),
+    Domain(ops.split, "*n", np.split, metadata=_pieces, analytic=True),
     Domain(ops.flip, "*n", np.flip, metadata=_flips, analytic=True),
-    Domain(ops.pad, "*n", _pad, metadata=_widths, analytic=True),
+    Domain(ops.pad, "*n", np.pad, metadata=_widths, analytic=True),
     Domain(ops.tril, "*mn", np.tril, metadata=_diagonal),
     Domain(ops.triu, "*mn", np.triu, metadata=_diagonal),
     # indexing
@@ -745,15 +736,8 @@ DOMAINS: tuple[Domain, ...] = (
         ops.getitem, "n | mn | kmn", lambda x, index: x[index], metadata=_keys, analytic=True,
         call=lambda op, x, index: op(x, index),
     ),
-    Domain(
-        ops.take, "*n", lambda x, indices, axis: np.take(x, indices, axis), metadata=_taken, analytic=True,
-        call=lambda op, x, indices, axis: op(x, indices, axis=axis),
-    ),
-    Domain(
-        ops.take_along_axis, "*n", lambda x, indices, axis: np.take_along_axis(x, indices, axis),
-        metadata=_taken_along, analytic=True,
-        call=lambda op, x, indices, axis: op(x, indices, axis=axis),
-    ),
+    Domain(ops.take, "*n", np.take, metadata=_taken, analytic=True),
+    Domain(ops.take_along_axis, "*n", np.take_along_axis, metadata=_taken_along, analytic=True),
     # linalg
     Domain(ops.matmul, "*mn, *np | mn, np | *mn, np | n, *np | *mn, n | n, n", np.matmul, analytic=True),
     Domain(
