@@ -140,9 +140,9 @@ BUGS = [
     ),
     *table(
         "tensor/ops/indexing.py",
-        ("take-first-axis", "(slice(None),) * axis + (_raw(ids),)", "(_raw(ids),)", "the first axis, whatever axis= is",
-         f"{OPS} take"),
-        ("gather-off-by-one", "_grid(_raw(ids), x_shape, axis)", "_grid(_raw(ids) - 1, x_shape, axis)",
+        ("take-first-axis", "(slice(None),) * axis + (_raw(indices),)", "(_raw(indices),)",
+         "the first axis, whatever axis= is", f"{OPS} take"),
+        ("gather-off-by-one", "_grid(_raw(indices), x_shape, axis)", "_grid(_raw(indices) - 1, x_shape, axis)",
          "an index is off by one in the backward", f"{OPS} take_along_axis"),
         ("gather-wrong-axis", "ids if i == axis else place", "ids if i == 0 else place",
          "the ids stand on another axis", f"{OPS} take_along_axis"),

@@ -16,6 +16,7 @@ import itertools
 import math
 import random
 import sys
+import warnings
 import weakref
 
 import numpy as np
@@ -1119,7 +1120,11 @@ class Graphs(RuleBasedStateMachine):
             assert real.is_leaf == (m.place is None or m.place.leaf)
             assert real.numpy().tobytes() == m.seen, "a value has changed"
             self.near(real.numpy(), [(c.value, c.size) for c in m.cells], "a value")
-            grad = real.grad
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                grad = real.grad
+            asked = m.place is None or m.place.leaf or m.place.keeps
+            assert bool(said) == (grad is None and not asked)
             assert (grad is None) == (m.place is None or m.place.grad is None), (grad, m.place and m.place.grad)
             if grad is not None:
                 assert grad.dtype == m.dtype and not grad.requires_grad

@@ -99,8 +99,8 @@ def cases_of_few(domain):
         if "indices" in options:
             ndim = len(shape) if "along" in str(domain) else 1
             options["indices"] = np.zeros((min(math.prod(shape), 1),) * ndim, np.int64)
-        if "sections" in options:
-            options["sections"] = 1
+        if "indices_or_sections" in options:
+            options["indices_or_sections"] = 1
         yield shape, options
 
 

@@ -546,8 +546,6 @@ OPS: dict[str, dict[str, Adapter]] = {
     "less_equal": {"le": tr.less_equal},
     "greater": {"gt": tr.greater},
     "greater_equal": {"ge": tr.greater_equal},
-    **{name: {name: getattr(tr, name)} for name in ("exp", "expm1", "log", "log1p", "sqrt", "square", "abs")},
-    **{name: {name: getattr(tr, name)} for name in ("sin", "cos", "tanh", "sigmoid")},
     "sign": {"sign": sign, "sgn": sign},
     "power": {
         "pow": tr.power,
@@ -691,6 +689,8 @@ OPS: dict[str, dict[str, Adapter]] = {
     "avg_pool1d": {"nn.functional.avg_pool1d": avg_pool(F.avg_pool1d)},
     "avg_pool2d": {"nn.functional.avg_pool2d": avg_pool(F.avg_pool2d)},
 }
+# An op without a row is PyTorch's of the same name.
+OPS |= {name: {name: getattr(tr, name)} for name in tr.tensor.ops.__all__ if name not in OPS}
 NOT_THERE = {"sequence_mask": "a helper of ours for `mask=`", "positional_encoding": "a table of constants"}
 
 

@@ -88,14 +88,14 @@ def _forward_variables(log_p: Tensor, *, states: Array, skips: Array, stops: Arr
     """
     T, B, _ = log_p.shape
     start = box(zeros_beside(log_p._array, (1, B), log_p.dtype), None)
-    alpha = ops.pad(start, ((2, states.shape[0] - 1), (0, 0)), value=-math.inf)
+    alpha = ops.pad(start, ((2, states.shape[0] - 1), (0, 0)), constant_values=-math.inf)
     spoken = ops.take_along_axis(ops.swapaxes(log_p, 1, 2), states[None, ...], axis=1)
     alphas = [alpha]
     for t in range(T):
         stay, go, skip = alpha[2:], alpha[1:-1], ops.where(skips, alpha[:-2], -math.inf)
         runs = stops > t
         here = spoken[t] + ops.logsumexp(ops.stack([stay, go, skip]), axis=0)
-        alpha = ops.where(runs, ops.pad(here, ((2, 0), (0, 0)), value=-math.inf), alpha)
+        alpha = ops.where(runs, ops.pad(here, ((2, 0), (0, 0)), constant_values=-math.inf), alpha)
         alphas.append(alpha)
     return ops.stack(alphas)
 

@@ -16,19 +16,19 @@ def _shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
 
 def full(
     shape: int | tuple[int, ...],
-    value: float,
+    fill_value: float,
     dtype: Any = None,
     device: str | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor of `shape` filled with `value`; float32 for a float, int64 for an integer.
+    """A tensor of `shape` filled with `fill_value`; float32 for a float, int64 for an integer.
 
     >>> import tinygrad_rnn as tr
     >>> tr.full((2,), 0.5)
     Tensor([0.5, 0.5], dtype=float32)
     """
     real = "float64" if backend.is_complex(dtype) else dtype
-    host = backend.filled((shape,) if isinstance(shape, int) else tuple(shape), value, real)
+    host = backend.filled((shape,) if isinstance(shape, int) else tuple(shape), fill_value, real)
     return Tensor(host, dtype, device=device, requires_grad=requires_grad)
 
 

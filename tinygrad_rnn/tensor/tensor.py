@@ -53,8 +53,8 @@ class Tensor:
         if isinstance(data, Tensor):
             if data.requires_grad:
                 raise TypeError(
-                    f"{type(self).__name__}(y) of a tensor y that requires a gradient would cut the "
-                    "graph silently: use y itself, or y.detach() if you want its values alone"
+                    f"{type(self).__name__}(y) of a tensor y that requires a gradient would cut "
+                    "the graph silently: use y itself, or y.detach() if you want its values alone"
                 )
             data = data._array
         self._array = backend.asarray(data, dtype, device)
@@ -136,8 +136,8 @@ class Tensor:
             return box(watch.grad, None)
         if not self.is_leaf and (watch is None or not watch.keeps):
             warnings.warn(
-                f".grad of the output of {self._maker()} is None: a backward keeps the gradients of "
-                "leaves only; call .retain_grad() on this tensor before the backward",
+                f".grad of the output of {self._maker()} is None: a backward keeps the "
+                "gradients of leaves only; call .retain_grad() on this tensor before the backward",
                 UserWarning,
                 stacklevel=2,
             )
@@ -604,9 +604,9 @@ class Tensor:
         """`tr.transpose(self, axes)`; without axes they are reversed."""
         return ops.transpose(self, _spread_out(axes) or None)
 
-    def swapaxes(self, a: int, b: int) -> Tensor:
-        """`tr.swapaxes(self, a, b)`."""
-        return ops.swapaxes(self, a, b)
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        """`tr.swapaxes(self, axis1, axis2)`."""
+        return ops.swapaxes(self, axis1, axis2)
 
     def squeeze(self, axis: Axis = None) -> Tensor:
         """`tr.squeeze(self, axis=axis)`."""
@@ -616,13 +616,13 @@ class Tensor:
         """This tensor with one axis."""
         return ops.reshape(self, (-1,))
 
-    def take(self, ids: Any, axis: int = 0) -> Tensor:
-        """`tr.take(self, ids, axis=axis)`."""
-        return ops.take(self, ids, axis=axis)
+    def take(self, indices: Any, axis: int = 0) -> Tensor:
+        """`tr.take(self, indices, axis=axis)`."""
+        return ops.take(self, indices, axis=axis)
 
-    def split(self, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
-        """`tr.split(self, sections, axis=axis)`, sections as NumPy has them."""
-        return ops.split(self, sections, axis=axis)
+    def split(self, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+        """`tr.split(self, indices_or_sections, axis=axis)`."""
+        return ops.split(self, indices_or_sections, axis=axis)
 
     @property
     def T(self) -> Tensor:

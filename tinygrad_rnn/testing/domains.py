@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from math import inf, nan
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,6 +35,8 @@ __all__ = [
     "Integer",
     "Real",
     "RandomChoose",
+    "Special",
+    "at",
     "broadcast_shapes",
     "laid_out",
     "loops_of",
@@ -325,6 +328,29 @@ def _nothing(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
 
 
 @dataclass(frozen=True)
+class Special:
+    """An op at special values: its value there, and what it pulls back to each argument, exactly."""
+
+    arguments: tuple[Any, ...]
+    value: Any
+    gradients: tuple[Any, ...]
+    call: Callable[..., Any] | None
+    cotangent: Any
+
+
+def at(x: Any, value: Any, *gradients: Any, f: Callable[..., Any] | None = None, u: Any = None) -> Special:
+    """A row's op, or `f`, at `x` (or at a tuple of arguments): its value, and the gradients of `u`, or else of ones.
+
+    >>> at([0.0, math.inf], [1.0, math.inf], [1.0, math.inf]).arguments
+    ([0.0, inf],)
+    """
+    arguments = x if isinstance(x, tuple) else (x,)
+    if len(gradients) != len(arguments):
+        raise ValueError(f"{len(arguments)} arguments, but {len(gradients)} gradients: one for each is needed")
+    return Special(arguments, value, gradients, f, u)
+
+
+@dataclass(frozen=True)
 class Domain:
     """Where an op is defined, smooth and worth testing, and what it should compute there.
 
@@ -343,6 +369,9 @@ class Domain:
         casts: its output has a floating dtype of its own, and not that of its arguments.
         call: how the op, arrays and options become a call, `op(*arrays, **options)` unless given.
         name: apart from the op's own, for a second row of the same op.
+        special: what happens at zeros, poles, ties, infinities and NaN, each `at(...)`; or why there is nothing to
+            say, in words.
+        zero_stays: a gradient of 0 stays 0 even where the derivative is infinite or NaN.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> domain = Domain(tr.tanh, "*", np.tanh, analytic=True)
@@ -363,6 +392,8 @@ class Domain:
     casts: bool = False
     call: Callable[..., Any] | None = None
     name: str = ""
+    special: tuple[Special, ...] | str = field(default=(), compare=False, repr=False)
+    zero_stays: bool = False
 
     def __str__(self) -> str:
         return self.name or str(self.op.__name__)
@@ -472,7 +503,7 @@ def _flips(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
 
 def _widths(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
     widths = tuple((choose((0, 1, 2)), choose((0, 1))) for _ in shapes[0])
-    return {"widths": widths, "value": choose((0, 1.5))}
+    return {"pad_width": widths, "constant_values": choose((0, 1.5))}
 
 
 def _diagonal(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
@@ -499,7 +530,7 @@ def _pieces(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
     n = shapes[0][axis]
     cuts = sorted((choose(range(n + 1)), choose(range(n + 1))))
     return {
-        "sections": choose(([k for k in (1, n, 2) if k and n % k == 0] or [1]) + [tuple(cuts)]),
+        "indices_or_sections": choose(([k for k in (1, n, 2) if k and n % k == 0] or [1]) + [tuple(cuts)]),
         "axis": axis,
     }
 
@@ -602,12 +633,6 @@ def _squeeze(x: Array, axis: Any) -> Array:
     return x.reshape([n for n in x.shape if n != 1]) if axis is None else np.squeeze(x, axis)
 
 
-def _pad(x: Array, widths: Any, value: float) -> Array:
-    out = np.full([a + n + b for n, (a, b) in zip(x.shape, widths, strict=True)], value, x.dtype)
-    out[tuple(slice(a, a + n) for n, (a, b) in zip(x.shape, widths, strict=True))] = x
-    return out
-
-
 # --- the table ----------------------------------------------------------------------------------------------
 
 _OFF_ZERO = (Real(-3.0, 3.0, kinks=(0.0,)),)
@@ -616,18 +641,66 @@ _APART = (Distinct(),)
 _COMPARED = (Integer(-2, 3, floating=True),)
 
 
-def _spread(op: Callable[..., Any], np_op: Callable[..., Any]) -> Domain:
+def _spread(op: Callable[..., Any], np_op: Callable[..., Any], *special: Special) -> Domain:
     """var and std: of at least two different values."""
-    return Domain(op, "3 | 2 | 23 | 322 | 13", np_op, _APART, _ddof, analytic=True, empty=False)
+    shapes = "3 | 2 | 23 | 322 | 13"
+    return Domain(op, shapes, np_op, _APART, _ddof, analytic=True, empty=False, special=special)
+
+
+_L2 = math.log(2)
+
+_COMPARES = "the result is boolean, without a derivative; tests/tensor/test_special_values.py has its values"
+_COUNTS = "the result is an integer, without a derivative; tests/tensor/test_special_values.py has its values"
+_MOVES = "it moves numbers and never looks at them"
 
 
 DOMAINS: tuple[Domain, ...] = (
     # arithmetic
-    Domain(ops.add, "*, *", np.add, analytic=True),
-    Domain(ops.subtract, "*, *", np.subtract, analytic=True),
-    Domain(ops.multiply, "*, *", np.multiply, analytic=True),
-    Domain(ops.divide, "*, *", np.divide, (Real(), *_OFF_ZERO), analytic=True),
-    Domain(ops.power, "*, *", np.power, (*_POSITIVE, Real()), analytic=True),
+    Domain(
+        ops.add, "*, *", np.add, analytic=True,
+        special=(
+            at(([inf, inf, nan, -0.0], [1.0, -inf, 1.0, -0.0]), [inf, nan, nan, -0.0], [1, 1, 1, 1], [1, 1, 1, 1]),
+        ),
+    ),
+    Domain(
+        ops.subtract, "*, *", np.subtract, analytic=True,
+        special=(at(([inf, -inf, 0.0], [1.0, -inf, 0.0]), [inf, nan, 0.0], [1, 1, 1], [-1, -1, -1]),),
+    ),
+    Domain(
+        ops.multiply, "*, *", np.multiply, analytic=True,
+        special=(
+            at(([0.0, inf, -0.0, 1.0, nan], [inf, 2.0, 1.0, -inf, 0.0]), [nan, inf, -0.0, -inf, nan],
+               [inf, 2, 1, -inf, 0], [0, inf, 0, 1, nan]),
+        ),
+    ),
+    Domain(
+        ops.divide, "*, *", np.divide, (Real(), *_OFF_ZERO), analytic=True, zero_stays=True,
+        special=(
+            at(([1.0, -1.0, 1.0, 0.0], [0.0, 0.0, -0.0, 0.0]), [inf, -inf, -inf, nan],
+               [inf, inf, -inf, inf], [-inf, inf, -inf, nan]),
+            at(([1.0, inf, inf], [inf, 1.0, inf]), [0, inf, nan], [0, 1, 0], [0, -inf, 0]),
+        ),
+    ),
+    Domain(
+        ops.power, "*, *", np.power, (*_POSITIVE, Real()), analytic=True, zero_stays=True,
+        special=(
+            at([0.0, -0.0, inf, nan], [1, 1, 1, 1], [0, 0, 0, 0], f=lambda x: x**0),
+            at([0.0, -0.0, inf, nan], [1, 1, 1, 1], [0, 0, 0, 0], f=lambda x: x**0.0),
+            at([0.0, -0.0, inf], [0, -0.0, inf], [1, 1, 1], f=lambda x: x**1),
+            at([0.0, inf, -inf], [0, inf, -inf], [0, inf, inf], f=lambda x: x**3),
+            at([0.0, inf, -1.0], [0, inf, nan], [inf, 0, nan], f=lambda x: x**0.5),
+            at([0.0, -0.0, inf], [inf, -inf, 0], [-inf, -inf, 0], f=lambda x: x**-1),
+            at([0.0, -0.0, inf], [inf, inf, 0], [-inf, inf, 0], f=lambda x: x**-2),
+            at([0.0, 2.0], [1, 0], [0, 0], f=lambda x: 0.0**x),
+            at([0.0, 5.0, -inf, inf], [1, 1, 1, 1], [0, 0, 0, 0], f=lambda x: 1**x),
+            at([0.0, inf, -inf], [1, inf, 0], [_L2, inf, 0], f=lambda x: 2**x),
+            at([-1.0, -inf], [0, 0], [0, 0], f=lambda x: inf**x),
+            at([1.0, 2.0], [-2, 4], [nan, nan], f=lambda x: (-2.0) ** x),  # defined at integers only: no derivative
+            at(([0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 2.0, 1.0, 0.5, -1.0]), [1, 0, 0, 0, inf],
+               [0, 0, 1, inf, -inf], [0, 0, 0, 0, -inf]),
+            at(([inf, inf, -1.0, 1.0], [2.0, -1.0, 2.0, 0.0]), [inf, 0, 1, 1], [inf, 0, -2, 0], [inf, 0, nan, 0]),
+        ),
+    ),
     Domain(
         ops.power,
         "*",
@@ -646,43 +719,125 @@ DOMAINS: tuple[Domain, ...] = (
         call=lambda op, x, base: op(base, x),
         name="power of a number",
     ),
-    Domain(ops.negative, "*", np.negative, analytic=True),
-    Domain(ops.maximum, "*, *", np.maximum, _APART),
-    Domain(ops.minimum, "*, *", np.minimum, _APART),
-    Domain(ops.where, "*, *, *", np.where, (Boolean(), Real())),
+    Domain(
+        ops.negative, "*", np.negative, analytic=True,
+        special=(at([0.0, -0.0, inf, nan], [-0.0, 0.0, -inf, nan], [-1, -1, -1, -1]),),
+    ),
+    Domain(
+        ops.maximum, "*, *", np.maximum, _APART,
+        special=(
+            at(([0.0, inf, -inf, inf, nan, 1.0], [-0.0, inf, -inf, 1.0, 1.0, nan]), [0, inf, -inf, inf, nan, nan],
+               [.5, .5, .5, 1, 0, 0], [.5, .5, .5, 0, 0, 0]),
+        ),
+    ),
+    Domain(
+        ops.minimum, "*, *", np.minimum, _APART,
+        special=(
+            at(([0.0, inf, -inf, inf, nan, 1.0], [-0.0, inf, -inf, 1.0, 1.0, nan]), [0, inf, -inf, 1, nan, nan],
+               [.5, .5, .5, 0, 0, 0], [.5, .5, .5, 1, 0, 0]),
+        ),
+    ),
+    Domain(
+        ops.where, "*, *, *", np.where, (Boolean(), Real()),
+        special=(
+            at(([1.0, inf, nan, 2.0], [nan, 3.0, 4.0, inf]), [1, 3, 4, 2], [1, 0, 0, 1], [0, 1, 1, 0],
+               f=lambda a, b: ops.where(np.array([True, False, False, True]), a, b)),
+            # the other branch has a pole
+            at([0.0, 4.0], [0, 2], [1, .25], f=lambda x: ops.where(x > 0, ops.sqrt(x), x)),
+            at([0.0, 4.0], [0, math.log(4)], [0, .25], f=lambda x: ops.where(x > 0, ops.log(x), 0.0)),
+            at([0.0, 4.0], [5, .25], [0, -1 / 16], f=lambda x: ops.where(x > 0, 1 / x, 5.0)),
+            at([inf, 0.0], [0, 1], [0, 1], f=lambda x: ops.where(x < 1, ops.exp(x), 0.0)),
+            # inf is no pole of x * x
+            at([inf, 2.0], [0, 4], [nan, 4], f=lambda x: ops.where(x < 3, ops.square(x), 0.0)),
+        ),
+    ),
     Domain(
         ops.clip,
         "*",
         lambda x, min, max: np.clip(x, min, max),
         _APART,
         lambda choose, _: {"min": choose((-0.125, None)), "max": choose((0.25, None))},
+        special=(
+            at([-inf, -1.0, -0.0, 1.0, inf, nan], [-1, -1, -0.0, 1, 1, nan], [0, 1, 1, 1, 0, 0],
+               f=lambda x: ops.clip(x, -1, 1)),
+            at([-inf, 0.0, inf], [-inf, 0, inf], [1, 1, 1], f=lambda x: ops.clip(x, -inf, inf)),
+        ),
     ),
-    Domain(ops.equal, "*, *", np.equal, _COMPARED, constant=True),
-    Domain(ops.not_equal, "*, *", np.not_equal, _COMPARED, constant=True),
-    Domain(ops.less, "*, *", np.less, _COMPARED, constant=True),
-    Domain(ops.less_equal, "*, *", np.less_equal, _COMPARED, constant=True),
-    Domain(ops.greater, "*, *", np.greater, _COMPARED, constant=True),
-    Domain(ops.greater_equal, "*, *", np.greater_equal, _COMPARED, constant=True),
+    Domain(ops.equal, "*, *", np.equal, _COMPARED, constant=True, special=_COMPARES),
+    Domain(ops.not_equal, "*, *", np.not_equal, _COMPARED, constant=True, special=_COMPARES),
+    Domain(ops.less, "*, *", np.less, _COMPARED, constant=True, special=_COMPARES),
+    Domain(ops.less_equal, "*, *", np.less_equal, _COMPARED, constant=True, special=_COMPARES),
+    Domain(ops.greater, "*, *", np.greater, _COMPARED, constant=True, special=_COMPARES),
+    Domain(ops.greater_equal, "*, *", np.greater_equal, _COMPARED, constant=True, special=_COMPARES),
     # elementwise
-    Domain(ops.exp, "*", np.exp, analytic=True),
-    Domain(ops.log, "*", np.log, _POSITIVE, analytic=True),
-    Domain(ops.log1p, "*", np.log1p, (Real(-0.5, 3.0),), analytic=True),
-    Domain(ops.expm1, "*", np.expm1, analytic=True),
-    Domain(ops.sqrt, "*", np.sqrt, _POSITIVE, analytic=True),
-    Domain(ops.square, "*", np.square, analytic=True),
-    Domain(ops.abs, "*", np.abs, _OFF_ZERO),
-    Domain(ops.sign, "*", np.sign, _OFF_ZERO, constant=True),
-    Domain(ops.sin, "*", np.sin, analytic=True),
-    Domain(ops.cos, "*", np.cos, analytic=True),
-    Domain(ops.tanh, "*", np.tanh, (Real(-3, 3),), analytic=True),
-    Domain(ops.sigmoid, "*", _sigmoid, (Real(-3, 3),), analytic=True),
-    Domain(ops.relu, "*", lambda x: x * (x > 0), _OFF_ZERO),
+    Domain(
+        ops.exp, "*", np.exp, analytic=True, zero_stays=True,
+        special=(
+            at([0.0, -0.0, inf, -inf, 1000.0, -1000.0, nan], [1, 1, inf, 0, inf, 0, nan], [1, 1, inf, 0, inf, 0, nan]),
+        ),
+    ),
+    Domain(
+        ops.log, "*", np.log, _POSITIVE, analytic=True, zero_stays=True,
+        special=(at([0.0, -0.0, inf, 1.0, nan], [-inf, -inf, inf, 0, nan], [inf, -inf, 0, 1, nan]),),
+    ),
+    Domain(
+        ops.log1p, "*", np.log1p, (Real(-0.5, 3.0),), analytic=True, zero_stays=True,
+        special=(at([-1.0, 0.0, inf, nan], [-inf, 0, inf, nan], [inf, 1, 0, nan]),),
+    ),
+    Domain(
+        ops.expm1, "*", np.expm1, analytic=True, zero_stays=True,
+        special=(
+            at([0.0, inf, -inf, 1000.0, -1000.0, nan], [0, inf, -1, inf, -1, nan], [1, inf, 0, inf, 0, nan]),
+        ),
+    ),
+    Domain(
+        ops.sqrt, "*", np.sqrt, _POSITIVE, analytic=True, zero_stays=True,
+        special=(at([0.0, -0.0, inf, -1.0, nan], [0, -0.0, inf, nan, nan], [inf, -inf, 0, nan, nan]),),
+    ),
+    Domain(
+        ops.square, "*", np.square, analytic=True,
+        special=(at([0.0, -0.0, inf, -inf, nan], [0, 0, inf, inf, nan], [0, 0, inf, -inf, nan]),),
+    ),
+    Domain(
+        ops.abs, "*", np.abs, _OFF_ZERO,
+        special=(at([0.0, -0.0, inf, -inf, nan], [0, 0, inf, inf, nan], [0, 0, 1, -1, nan]),),
+    ),
+    Domain(
+        ops.sign, "*", np.sign, _OFF_ZERO, constant=True,
+        special=(at([0.0, -0.0, inf, -inf, nan], [0, 0, 1, -1, nan], [0, 0, 0, 0, 0]),),
+    ),
+    Domain(
+        ops.sin, "*", np.sin, analytic=True,
+        special=(at([0.0, -0.0, nan], [0, -0.0, nan], [1, 1, nan]), at([inf, -inf], [nan, nan], [nan, nan]),),
+    ),
+    Domain(
+        ops.cos, "*", np.cos, analytic=True,
+        special=(at([0.0, -0.0, nan], [1, 1, nan], [0, 0, nan]), at([inf, -inf], [nan, nan], [nan, nan]),),
+    ),
+    Domain(
+        ops.tanh, "*", np.tanh, (Real(-3, 3),), analytic=True,
+        special=(
+            at([0.0, -0.0, 1000.0, -1000.0, inf, -inf, nan], [0, -0.0, 1, -1, 1, -1, nan], [1, 1, 0, 0, 0, 0, nan]),
+        ),
+    ),
+    Domain(
+        ops.sigmoid, "*", _sigmoid, (Real(-3, 3),), analytic=True,
+        special=(at([0.0, 1000.0, -1000.0, inf, -inf, nan], [.5, 1, 0, 1, 0, nan], [.25, 0, 0, 0, 0, nan]),),
+    ),
+    Domain(
+        ops.relu, "*", lambda x: x * (x > 0), _OFF_ZERO,
+        special=(at([0.0, -0.0, inf, -inf, nan], [0, 0, inf, 0, nan], [0, 0, 1, 0, 0]),),
+    ),
     Domain(
         ops.leaky_relu,
         "*",
         lambda x, negative_slope: np.where(x > 0, x, x * negative_slope),
         _OFF_ZERO,
         lambda choose, _: {"negative_slope": choose((0.01, 0.25))},
+        special=(
+            at([0.0, -0.0, inf, -inf, nan], [0, -0.0, inf, -inf, nan], [.25, .25, 1, .25, .25],
+               f=lambda x: ops.leaky_relu(x, 0.25)),
+        ),
     ),
     Domain(
         ops.elu,
@@ -690,76 +845,180 @@ DOMAINS: tuple[Domain, ...] = (
         lambda x, alpha: np.where(x > 0, x, alpha * (np.exp(x) - 1)),
         _OFF_ZERO,
         lambda choose, _: {"alpha": choose((1.0, 0.5))},
+        special=(at([0.0, 1000.0, -1000.0, inf, -inf, nan], [0, 1000, -1, inf, -1, nan], [1, 1, 0, 1, 0, nan]),),
     ),
-    Domain(ops.gelu, "*", _gelu, (Real(-3, 3),), analytic=True),
-    Domain(ops.silu, "*", lambda x: x * _sigmoid(x), (Real(-3, 3),), analytic=True),
-    Domain(ops.softplus, "*", lambda x: np.log(1 + np.exp(x)), (Real(-3, 3),)),
+    Domain(
+        ops.gelu, "*", _gelu, (Real(-3, 3),), analytic=True,
+        special=(
+            at([0.0, -0.0, 1000.0, -1000.0, inf, -inf, nan], [0, -0.0, 1000, 0, inf, 0, nan],
+               [.5, .5, 1, 0, 1, 0, nan]),
+        ),
+    ),
+    Domain(
+        ops.silu, "*", lambda x: x * _sigmoid(x), (Real(-3, 3),), analytic=True,
+        special=(
+            at([0.0, -0.0, 1000.0, -1000.0, inf, -inf, nan], [0, -0.0, 1000, 0, inf, 0, nan],
+               [.5, .5, 1, 0, 1, 0, nan]),
+        ),
+    ),
+    Domain(
+        ops.softplus, "*", lambda x: np.log(1 + np.exp(x)), (Real(-3, 3),),
+        special=(at([0.0, 1000.0, -1000.0, inf, -inf, nan], [_L2, 1000, 0, inf, 0, nan], [.5, 1, 0, 1, 0, nan]),),
+    ),
     Domain(
         ops.astype,
         "*",
         lambda x, dtype: x.astype(dtype),
         metadata=lambda choose, _: {"dtype": "float64"},
         casts=True,
+        special=(at([0.0, inf, nan], [0, inf, nan], [1, 1, 1], f=lambda x: ops.astype(x, "float32")),),
     ),
     # reduction
-    Domain(ops.sum, "*", np.sum, metadata=_axes, analytic=True),
-    Domain(ops.mean, "*", np.mean, metadata=_axes, analytic=True, empty=False),
-    Domain(ops.prod, "*", np.prod, (Real(-1.5, 1.5, kinks=(0.0,)),), _axes, analytic=True),
-    Domain(ops.max, "*", np.max, _APART, _axes, empty=False),
-    Domain(ops.min, "*", np.min, _APART, _axes, empty=False),
-    _spread(ops.var, np.var),
-    _spread(ops.std, np.std),
-    Domain(ops.cumsum, "*n", _cumsum, metadata=_axis, analytic=True),
-    Domain(ops.argmax, "*", np.argmax, _APART, _argument_axis, constant=True, empty=False),
-    Domain(ops.argmin, "*", np.argmin, _APART, _argument_axis, constant=True, empty=False),
-    Domain(ops.softmax, "*n", _softmax, metadata=_axis, analytic=True, empty=False),
-    Domain(ops.log_softmax, "*n", _log_softmax, metadata=_axis, analytic=True, empty=False),
-    Domain(ops.logsumexp, "*", _logsumexp, metadata=_axes, analytic=True, empty=False),
-    Domain(ops.norm, "*", _norm, _OFF_ZERO, _axes, empty=False),
+    Domain(
+        ops.sum, "*", np.sum, metadata=_axes, analytic=True,
+        special=(
+            at([inf, 1.0], inf, [1, 1]), at([inf, -inf], nan, [1, 1]), at([nan, 1.0], nan, [1, 1]), at([], 0, []),
+        ),
+    ),
+    Domain(
+        ops.mean, "*", np.mean, metadata=_axes, analytic=True, empty=False,
+        special=(at([inf, 1.0], inf, [.5, .5]), at([inf, -inf], nan, [.5, .5]), at([nan, 1.0], nan, [.5, .5]),),
+    ),
+    Domain(
+        ops.prod, "*", np.prod, (Real(-1.5, 1.5, kinks=(0.0,)),), _axes, analytic=True,
+        special=(
+            at([0.0, 2.0, 3.0], 0, [6, 0, 0]), at([0.0, 0.0, 3.0], 0, [0, 0, 0]), at([-0.0, 2.0], -0.0, [2, 0]),
+            at([inf, 2.0], inf, [2, inf]), at([inf, 0.0], nan, [0, inf]), at([nan, 2.0], nan, [2, nan]), at([], 1, []),
+        ),
+    ),
+    Domain(
+        ops.max, "*", np.max, _APART, _axes, empty=False,
+        special=(
+            at([0.0, -0.0], 0, [.5, .5]), at([inf, inf, 1.0], inf, [.5, .5, 0]), at([-inf, -inf], -inf, [.5, .5]),
+            at([1.0, nan], nan, [0, 0]),
+        ),
+    ),
+    Domain(
+        ops.min, "*", np.min, _APART, _axes, empty=False,
+        special=(
+            at([0.0, -0.0], 0, [.5, .5]), at([-inf, -inf, 1.0], -inf, [.5, .5, 0]), at([inf, inf], inf, [.5, .5]),
+            at([1.0, nan], nan, [0, 0]),
+        ),
+    ),
+    _spread(
+        ops.var, np.var,
+        at([2.0, 2.0], 0, [0, 0]), at([2.0], 0, [0]), at([inf, 1.0], nan, [nan, nan]),
+        at([2.0], nan, [nan], f=lambda x: ops.var(x, ddof=1)),
+    ),
+    _spread(
+        ops.std, np.std,
+        at([2.0, 2.0], 0, [0, 0]), at([2.0], 0, [0]), at([inf, 1.0], nan, [nan, nan]),
+        at([2.0, 2.0], 0, [0, 0], f=lambda x: ops.std(x, ddof=1)),
+        at([2.0], nan, [nan], f=lambda x: ops.std(x, ddof=1)),
+    ),
+    Domain(
+        ops.cumsum, "*n", _cumsum, metadata=_axis, analytic=True,
+        special=(
+            at([1.0, inf, 1.0], [1, inf, inf], [3, 2, 1]), at([inf, -inf, 1.0], [inf, nan, nan], [3, 2, 1]),
+        ),
+    ),
+    Domain(ops.argmax, "*", np.argmax, _APART, _argument_axis, constant=True, empty=False, special=_COUNTS),
+    Domain(ops.argmin, "*", np.argmin, _APART, _argument_axis, constant=True, empty=False, special=_COUNTS),
+    Domain(
+        ops.softmax, "*n", _softmax, metadata=_axis, analytic=True, empty=False,
+        special=(
+            at([0.0, -inf], [1, 0], [0, 0], u=[1, 3]), at([-inf, -inf], [0, 0], [0, 0], u=[1, 3]),
+            at([1000.0, 1000.0], [.5, .5], [-.5, .5], u=[1, 3]), at([1000.0, -1000.0], [1, 0], [0, 0], u=[1, 3]),
+            at([[-inf, -inf], [0.0, 0.0]], [[0, 0], [.5, .5]], [[0, 0], [-.5, .5]], u=[[1, 3], [1, 3]]),
+            at([inf, 1.0], [nan, 0], [nan, nan], u=[1, 3]), at([nan, 1.0], [nan, nan], [nan, nan], u=[1, 3]),
+        ),
+    ),
+    Domain(
+        ops.log_softmax, "*n", _log_softmax, metadata=_axis, analytic=True, empty=False,
+        special=(
+            at([0.0, -inf], [0, -inf], [-3, 3], u=[1, 3]), at([1000.0, 0.0], [0, -1000], [-3, 3], u=[1, 3]),
+            at([-inf, -inf], [-inf, -inf], [1, 3], u=[1, 3]),  # x - logsumexp(x), which has gradient 0 there
+            at([nan, 1.0], [nan, nan], [nan, nan], u=[1, 3]),
+        ),
+    ),
+    Domain(
+        ops.logsumexp, "*", _logsumexp, metadata=_axes, analytic=True, empty=False,
+        special=(
+            at([0.0, -inf], 0, [1, 0]), at([-inf, -inf], -inf, [0, 0]), at([1000.0, 1000.0], 1000 + _L2, [.5, .5]),
+            at([inf, 1.0], inf, [nan, 0]), at([nan, 1.0], nan, [nan, nan]), at([], -inf, []),
+        ),
+    ),
+    Domain(
+        ops.norm, "*", _norm, _OFF_ZERO, _axes, empty=False,
+        special=(
+            at([0.0, -0.0], 0, [0, 0]), at([-3.0], 3, [-1]),
+            at([inf, 1.0], inf, [nan, 0]), at([nan, 0.0], nan, [nan, nan]),
+        ),
+    ),
     # shape
-    Domain(ops.reshape, "*", np.reshape, metadata=_reshapes, analytic=True),
-    Domain(ops.transpose, "*", np.transpose, metadata=_permutation, analytic=True),
-    Domain(ops.swapaxes, "*n", np.swapaxes, metadata=_two_axes, analytic=True),
-    Domain(ops.moveaxis, "*n", np.moveaxis, metadata=_moves, analytic=True),
-    Domain(ops.squeeze, "*1 | 1 n 1 | n", _squeeze, metadata=_length_one, analytic=True),
-    Domain(ops.expand_dims, "*", np.expand_dims, metadata=_new_axis, analytic=True),
-    Domain(ops.broadcast_to, "*", np.broadcast_to, metadata=_wider, analytic=True),
+    Domain(ops.reshape, "*", np.reshape, metadata=_reshapes, analytic=True, special=_MOVES),
+    Domain(ops.transpose, "*", np.transpose, metadata=_permutation, analytic=True, special=_MOVES),
+    Domain(ops.swapaxes, "*n", np.swapaxes, metadata=_two_axes, analytic=True, special=_MOVES),
+    Domain(ops.moveaxis, "*n", np.moveaxis, metadata=_moves, analytic=True, special=_MOVES),
+    Domain(ops.squeeze, "*1 | 1 n 1 | n", _squeeze, metadata=_length_one, analytic=True, special=_MOVES),
+    Domain(ops.expand_dims, "*", np.expand_dims, metadata=_new_axis, analytic=True, special=_MOVES),
+    Domain(ops.broadcast_to, "*", np.broadcast_to, metadata=_wider, analytic=True, special=_MOVES),
     Domain(
         ops.concatenate, "", lambda *xs, axis: np.concatenate(xs, axis), draw=_joined, analytic=True,
-        call=lambda op, *xs, axis: op(xs, axis=axis),
+        call=lambda op, *xs, axis: op(xs, axis=axis), special=_MOVES,
     ),
     Domain(
         ops.stack, "", lambda *xs, axis: np.stack(xs, axis), draw=_stacked, analytic=True,
-        call=lambda op, *xs, axis: op(xs, axis=axis),
+        call=lambda op, *xs, axis: op(xs, axis=axis), special=_MOVES,
+    ),
+    Domain(ops.split, "*n", np.split, metadata=_pieces, analytic=True, special=_MOVES),
+    Domain(ops.flip, "*n", np.flip, metadata=_flips, analytic=True, special=_MOVES),
+    Domain(
+        ops.pad, "*n", np.pad, metadata=_widths, analytic=True,
+        special=(at([nan], [inf, nan, inf], [1], f=lambda x: ops.pad(x, 1, constant_values=inf)),),
     ),
     Domain(
-        ops.split, "*n", lambda x, sections, axis: np.split(x, sections, axis), metadata=_pieces,
-        analytic=True, call=lambda op, x, sections, axis: op(x, sections, axis=axis),
+        ops.tril, "*mn", np.tril, metadata=_diagonal,
+        special=(
+            at([[1.0, inf], [nan, 2.0]], [[1, 0], [nan, 2]], [[1, 0], [1, 1]]),  # cut off, not multiplied by 0
+        ),
     ),
-    Domain(ops.flip, "*n", np.flip, metadata=_flips, analytic=True),
-    Domain(ops.pad, "*n", _pad, metadata=_widths, analytic=True),
-    Domain(ops.tril, "*mn", np.tril, metadata=_diagonal),
-    Domain(ops.triu, "*mn", np.triu, metadata=_diagonal),
+    Domain(
+        ops.triu, "*mn", np.triu, metadata=_diagonal,
+        special=(at([[1.0, inf], [nan, 2.0]], [[1, inf], [0, 2]], [[1, 1], [0, 1]]),),
+    ),
     # indexing
     Domain(
         ops.getitem, "n | mn | kmn", lambda x, index: x[index], metadata=_keys, analytic=True,
         call=lambda op, x, index: op(x, index),
+        special=(
+            at([inf, 1.0, nan], [inf, inf], [2, 0, 0], f=lambda x: x[[0, 0]]),  # NaN that is not taken is not seen
+        ),
     ),
     Domain(
-        ops.take, "*n", lambda x, indices, axis: np.take(x, indices, axis), metadata=_taken, analytic=True,
-        call=lambda op, x, indices, axis: op(x, indices, axis=axis),
+        ops.take, "*n", np.take, metadata=_taken, analytic=True,
+        special=(at([inf, 1.0, nan], [inf, 1, 1], [1, 2, 0], f=lambda x: ops.take(x, [0, 1, 1])),),
     ),
     Domain(
-        ops.take_along_axis, "*n", lambda x, indices, axis: np.take_along_axis(x, indices, axis),
-        metadata=_taken_along, analytic=True,
-        call=lambda op, x, indices, axis: op(x, indices, axis=axis),
+        ops.take_along_axis, "*n", np.take_along_axis, metadata=_taken_along, analytic=True,
+        special=(
+            at([[inf, nan], [1.0, 2.0]], [[inf], [2]], [[1, 0], [0, 1]],
+               f=lambda x: ops.take_along_axis(x, [[0], [1]])),
+        ),
     ),
     # linalg
-    Domain(ops.matmul, "*mn, *np | mn, np | *mn, np | n, *np | *mn, n | n, n", np.matmul, analytic=True),
+    Domain(
+        ops.matmul, "*mn, *np | mn, np | *mn, np | n, *np | *mn, n | n, n", np.matmul, analytic=True,
+        special=(at(([[0.0, 1.0]], [[inf], [1.0]]), [[nan]], [[inf, 1]], [[0], [1]]),),
+    ),
     Domain(
         ops.einsum, "", lambda *xs, subscripts: np.einsum(subscripts, *xs), draw=_contraction, analytic=True,
         call=lambda op, *xs, subscripts: op(subscripts, *xs),
+        special=(at(([0.0, 1.0], [inf, 1.0]), nan, [inf, 1], [0, 1], f=lambda a, b: ops.einsum("i,i->", a, b)),),
     ),
-    Domain(ops.linear, "*i, oi, o | *i, oi", _linear, analytic=True),
+    Domain(
+        ops.linear, "*i, oi, o | *i, oi", _linear, analytic=True,
+        special=(at(([[0.0, 1.0]], [[inf, 1.0]]), [[nan]], [[inf, 1]], [[0, 1]]),),
+    ),
 )  # fmt: skip
 """One row or more for every public op of `tinygrad_rnn.tensor.ops`; a test fails if one is missing."""

@@ -49,12 +49,11 @@ def _gather(x: Operand, index: Any) -> Array:
     return gather(x, index)
 
 
-def take(x: Operand, ids: Operand, axis: int = 0) -> Tensor:
-    """The entries `ids` (integers, any shape) of `axis` of `x`: the axis is replaced by the axes of
-    `ids`.
+def take(x: Operand, indices: Operand, axis: int = 0) -> Tensor:
+    """The entries `indices` (integers, any shape) of `axis` of `x`, whose axes take its place.
 
-    An embedding is `take(weight, ids)`; where no axis is given NumPy flattens `x`, and we take the
-    first. Raises `IndexError` for an id out of range, naming it and the size.
+    An embedding is `take(weight, indices)`; where no axis is given NumPy flattens `x`, and we take
+    the first. Raises `IndexError` for an index out of range, naming it and the size.
 
     >>> import tinygrad_rnn as tr
     >>> tr.take(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), [1, 1], axis=0).numpy()
@@ -63,21 +62,21 @@ def take(x: Operand, ids: Operand, axis: int = 0) -> Tensor:
     """
     x = with_shape(x)
     (axis,) = axes_of(axis, x.ndim)
-    return _take(x, _checked_ids(ids, x.shape[axis], axis, _raw(x)), axis=axis)
+    return _take(x, _checked_ids(indices, x.shape[axis], axis, _raw(x)), axis=axis)
 
 
-@op(lambda g, ids, axis: Part(g, (slice(None),) * axis + (_raw(ids),)), None)
-def _take(x: Operand, ids: Operand, *, axis: int) -> Array:
-    xp = namespace(x, ids)
-    y = xp.take(x, xp.reshape(ids, (-1,)), axis=axis)
-    return xp.reshape(y, (*x.shape[:axis], *ids.shape, *x.shape[axis + 1 :]))
+@op(lambda g, indices, axis: Part(g, (slice(None),) * axis + (_raw(indices),)), None)
+def _take(x: Operand, indices: Operand, *, axis: int) -> Array:
+    xp = namespace(x, indices)
+    y = xp.take(x, xp.reshape(indices, (-1,)), axis=axis)
+    return xp.reshape(y, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
-def take_along_axis(x: Operand, ids: Operand, axis: int = -1) -> Tensor:
-    """For each place in `ids` (integers), the entry of `x` at that place but at that position along
-    `axis`.
+def take_along_axis(x: Operand, indices: Operand, axis: int = -1) -> Tensor:
+    """The entry of `x` at the place of each of `indices` (integers), at that position of `axis`.
 
-    `ids` has as many axes as `x`; the others broadcast. Raises `IndexError` for an id out of range.
+    `indices` has as many axes as `x`; the others broadcast. Raises `IndexError` for an index out of
+    range.
 
     >>> import tinygrad_rnn as tr
     >>> tr.take_along_axis(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), [[1], [0]]).numpy()
@@ -86,12 +85,12 @@ def take_along_axis(x: Operand, ids: Operand, axis: int = -1) -> Tensor:
     """
     x = with_shape(x)
     (axis,) = axes_of(axis, x.ndim)
-    return _take_along_axis(x, _checked_ids(ids, x.shape[axis], axis, _raw(x)), axis=axis)
+    return _take_along_axis(x, _checked_ids(indices, x.shape[axis], axis, _raw(x)), axis=axis)
 
 
-@op(lambda g, ids, x_shape, axis: Part(g, _grid(_raw(ids), x_shape, axis)), None)
-def _take_along_axis(x: Operand, ids: Operand, *, axis: int) -> Array:
-    return namespace(x, ids).take_along_axis(x, ids, axis=axis)
+@op(lambda g, indices, x_shape, axis: Part(g, _grid(_raw(indices), x_shape, axis)), None)
+def _take_along_axis(x: Operand, indices: Operand, *, axis: int) -> Array:
+    return namespace(x, indices).take_along_axis(x, indices, axis=axis)
 
 
 @op(joint=lambda g, indices: [getitem(g, index) for index in indices])

@@ -22,17 +22,17 @@ from tinygrad_rnn.tensor.ops.shape import broadcast_to, expand_dims, reshape, wi
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
-def linear(x: Operand, W: Operand, b: Operand | None = None) -> Tensor:
-    """x Wᵀ + b: `x` (..., I), `W` (O, I), `b` (O,) or None give (..., O), as a layer of O units
-    computes it.
+def linear(x: Operand, weight: Operand, bias: Operand | None = None) -> Tensor:
+    """x Wᵀ + b, as a layer of O units computes it: (..., I) and a `weight` (O, I) give (..., O).
 
-    Raises `ShapeError` if the shapes are not these; nothing but the leading axes of `x` is free.
+    `bias` is (O,) or None. Raises `ShapeError` if the shapes are not these; nothing but the leading
+    axes of `x` is free.
 
     >>> import tinygrad_rnn as tr
     >>> tr.linear(tr.ones(4, 2), tr.ones(3, 2), tr.zeros(3)).shape
     (4, 3)
     """
-    return _linear(x, W) if b is None else _linear_bias(x, W, b)
+    return _linear(x, weight) if bias is None else _linear_bias(x, weight, bias)
 
 
 @op(lambda g, W: _rows(g, W), lambda g, x: _pair(g, x), promote=True)

@@ -216,7 +216,7 @@ def prod(x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     y = reshape(transpose(x, (*reduced, *left)), (n, *rest))
     filling = (1 << ((n or 1) - 1).bit_length()) - n  # up to a power of two, with ones
     if filling:
-        y = pad(y, ((0, filling), *((0, 0) for _ in rest)), value=1)
+        y = pad(y, ((0, filling), *((0, 0) for _ in rest)), constant_values=1)
     while y.shape[0] > 1:
         half = y.shape[0] // 2
         y = y[:half, ...] * y[half:, ...]

@@ -158,17 +158,18 @@ def triu(x: Operand, k: int = 0) -> Array:
     return namespace(x).triu(x, k=k)
 
 
-@op(lambda g, x_shape, widths: g[_interior(x_shape, widths)])
-def pad(x: Operand, widths: Any, value: float = 0) -> Array:
-    """`x` with entries of `value` around it: `widths` is n, (before, after), or one such pair per
-    axis.
+@op(lambda g, x_shape, pad_width: g[_interior(x_shape, pad_width)])
+def pad(x: Operand, pad_width: Any, constant_values: float = 0) -> Array:
+    """`x` with entries of `constant_values`, one number, around it.
+
+    `pad_width` is n, (before, after), or one such pair per axis; `ShapeError` for anything else.
 
     >>> import tinygrad_rnn as tr
-    >>> tr.pad(tr.Tensor([1.0, 2.0]), (1, 2), value=9).numpy()
+    >>> tr.pad(tr.Tensor([1.0, 2.0]), (1, 2), constant_values=9).numpy()
     array([9., 1., 2., 9., 9.], dtype=float32)
     """
-    pairs = _pairs(widths, x.ndim)
-    return backend.pad(x, pairs, value) if pairs else x
+    pairs = _pairs(pad_width, x.ndim)
+    return backend.pad(x, pairs, constant_values) if pairs else x
 
 
 def _one_axis(name: str, xs: Sequence[Operand], axis: Any) -> int:
@@ -183,14 +184,14 @@ def _one_axis(name: str, xs: Sequence[Operand], axis: Any) -> int:
     return operator.index(axis)
 
 
-def concatenate(xs: Sequence[Operand], axis: int = 0) -> Tensor:
+def concatenate(arrays: Sequence[Operand], axis: int = 0) -> Tensor:
     """A list of tensors joined along `axis`; their other axes must agree, or it is a `ShapeError`.
 
     >>> import tinygrad_rnn as tr
     >>> tr.concatenate([tr.zeros(2), tr.ones(1)]).numpy()
     array([0., 0., 1.], dtype=float32)
     """
-    return _concatenate(*xs, axis=_one_axis("concatenate", xs, axis))
+    return _concatenate(*arrays, axis=_one_axis("concatenate", arrays, axis))
 
 
 @op(joint=lambda g, xs_shapes, axis: split(g, _seams(xs_shapes, axis), axis), promote=True)
@@ -203,7 +204,7 @@ def _seams(shapes: Sequence[tuple[int, ...]], axis: int) -> list[int]:
     return list(accumulate(shape[axis] for shape in shapes))[:-1]
 
 
-def stack(xs: Sequence[Operand], axis: int = 0) -> Tensor:
+def stack(arrays: Sequence[Operand], axis: int = 0) -> Tensor:
     """A list of tensors of one shape as the entries of a new axis; a `ShapeError` if the shapes
     differ.
 
@@ -212,7 +213,7 @@ def stack(xs: Sequence[Operand], axis: int = 0) -> Tensor:
     array([[0., 1.],
            [0., 1.]], dtype=float32)
     """
-    return _stack(*xs, axis=_one_axis("stack", xs, axis))
+    return _stack(*arrays, axis=_one_axis("stack", arrays, axis))
 
 
 @op(joint=lambda g, axis: _unstacked(moveaxis(g, axis, 0)), promote=True)
@@ -225,9 +226,8 @@ def _unstacked(g: Operand) -> list[Any]:
     return [g[t, ...] for t in range(g.shape[0])]
 
 
-def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
-    """`x` cut along `axis` into `sections` equal pieces, or before each position in `sections`: a
-    list.
+def split(x: Operand, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+    """`x` cut along `axis`, as a list: into so many equal pieces, or before each of the positions.
 
     Raises `ShapeError` if the axis does not divide into equal pieces.
 
@@ -237,24 +237,25 @@ def split(x: Operand, sections: int | Sequence[int], axis: int = 0) -> list[Tens
     """
     x = with_shape(x)
     (axis,) = axes_of(axis, x.ndim)
-    cuts = sections if isinstance(sections, int) else tuple(map(operator.index, sections))
-    return [slice_(x, index=index) for index in _pieces(x.shape, cuts, axis)]
+    if not isinstance(indices_or_sections, int):
+        indices_or_sections = tuple(map(operator.index, indices_or_sections))
+    return [slice_(x, index=index) for index in _pieces(x.shape, indices_or_sections, axis)]
 
 
 @lru_cache(maxsize=256)
 def _pieces(
-    shape: tuple[int, ...], sections: int | tuple[int, ...], axis: int
+    shape: tuple[int, ...], cuts: int | tuple[int, ...], axis: int
 ) -> list[tuple[Any, ...]]:
     """The indices of the pieces: `split` is called at every step of a plain recurrent network."""
-    if isinstance(sections, int):
+    if isinstance(cuts, int):
         n = shape[axis]
-        if sections < 1 or n % sections:
+        if cuts < 1 or n % cuts:
             raise ShapeError(
-                f"split: axis {axis} of shape {shape} does not divide into {sections} equal pieces"
+                f"split: axis {axis} of shape {shape} does not divide into {cuts} equal pieces"
             )
-        sections = tuple(range(n // sections, n, n // sections)) if n else (0,) * (sections - 1)
+        cuts = tuple(range(n // cuts, n, n // cuts)) if n else (0,) * (cuts - 1)
     before = (slice(None),) * axis
-    return [(*before, slice(*bounds), ...) for bounds in pairwise((0, *sections, None))]
+    return [(*before, slice(*bounds), ...) for bounds in pairwise((0, *cuts, None))]
 
 
 @op(lambda g, index: Part(g, index, basic=True))
@@ -285,23 +286,23 @@ def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
     return tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
 
 
-def _pairs(widths: Any, ndim: int) -> tuple[tuple[int, int], ...]:
-    """The widths of `pad` as one (before, after) per axis."""
-    if isinstance(widths, int):
-        widths = (widths, widths)
-    if all(isinstance(w, int) for w in widths):
-        pairs = (tuple(widths),) * ndim
+def _pairs(pad_width: Any, ndim: int) -> tuple[tuple[int, int], ...]:
+    """The `pad_width` of `pad` as one (before, after) per axis."""
+    if isinstance(pad_width, int):
+        pad_width = (pad_width, pad_width)
+    if all(isinstance(w, int) for w in pad_width):
+        pairs = (tuple(pad_width),) * ndim
     else:
-        pairs = tuple(map(tuple, widths))
+        pairs = tuple(map(tuple, pad_width))
     if len(pairs) != ndim or any(len(p) != 2 or min(p) < 0 for p in pairs):
         raise ShapeError(
-            f"pad: widths {widths} are not n, (before, after) "
+            f"pad: pad_width {pad_width} is not n, (before, after) "
             f"or one such pair for each of {ndim} axes"
         )
     return pairs
 
 
-def _interior(shape: tuple[int, ...], widths: Any) -> tuple[Any, ...]:
+def _interior(shape: tuple[int, ...], pad_width: Any) -> tuple[Any, ...]:
     """Where `pad` has put `x`."""
-    pairs = _pairs(widths, len(shape))
+    pairs = _pairs(pad_width, len(shape))
     return tuple(slice(before, before + n) for n, (before, _) in zip(shape, pairs, strict=True))
