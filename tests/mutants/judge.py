@@ -272,9 +272,8 @@ def ask(court: Court, more: bool) -> Verdict:
         return Verdict({"import": 1}, {"import": said(error)})
     ask_laws(court.rows, verdict, more)
     ask_layers(court.kinds, verdict)
-    if court.files and (
-        not verdict.killers or not more
-    ):  # the tests, which take longer, about what the laws have let pass
+    # The tests take longer: of a mutant they are asked about what the laws have let pass.
+    if court.files and not (more and verdict.killers):
         run_tests(court, verdict)
     return verdict
 
