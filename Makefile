@@ -14,7 +14,7 @@ WITNESS = .venv-witness
 BENCH = .venv-bench
 TORCH = torch==2.13.0$(if $(filter Linux,$(shell uname)),+cpu)
 
-PYTEST = $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8
+PYTEST = $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
 
 # What a shell may have set for other projects must not leak into this one.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV

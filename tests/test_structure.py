@@ -166,3 +166,57 @@ def test_no_text_names_a_folder_of_somebodys_machine() -> None:
         for match in private.finditer(path.read_text(encoding="utf-8", errors="replace"))
     ]
     assert not found
+
+
+# --- the tests mirror the package ---------------------------------------------------------------------------
+
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+# Those of something that lies across modules, or outside of the package.
+ACROSS = {
+    "test_benchmarks.py": "the benchmarks run, and compare the same work",
+    "test_docs.py": "the pages are true",
+    "test_package.py": "what is installed",
+    "test_structure.py": "this repository's shape",
+    "cli/test_cli.py": "the command as a user runs it",
+    "kernels/test_numba.py": "numba's stages beside NumPy's, and the switch between them",
+    "nn/test_configurations.py": "random recurrent layers beside a reference of each",
+    "nn/test_lengths.py": "ragged batches through all recurrent layers",
+    "nn/test_looked_up.py": "recurrent layers that are given ids and an embedding",
+    "nn/test_proof.py": "layers and losses, by the laws of the kit",
+    "nn/test_torch.py": "layers beside PyTorch's",
+    "nn/test_torch_page.py": "docs/pytorch.md",
+    "tensor/test_cupy_names.py": "names that CuPy must have",
+    "tensor/test_einsum.py": "one op of `linalg`, whose subscripts are a language",
+    "tensor/test_gpu.py": "ops on a GPU",
+    "tensor/test_machine.py": "whatever users do to graphs, in any order",
+    "tensor/test_ops_table.py": "every op, by the laws of the kit",
+    "tensor/test_options.py": "every op's options in other forms",
+    "tensor/test_pitfalls.py": "what bites users of systems like this one",
+    "tensor/test_special_values.py": "every op at zeros, poles, infinities and NaN",
+    "tensor/test_strict_backend.py": "every op on array_api_strict",
+    "tensor/test_subgradients.py": "every op at its kinks",
+    "witness/test_onnx.py": "layers beside ONNX's",
+    "witness/test_ops.py": "ops beside PyTorch's",
+}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.relative_to(ROOT / "tests").as_posix())
+def test_a_file_of_tests_is_named_after_what_it_tests(path: Path) -> None:
+    """`tests/ROOM/test_X.py` tests the module X of that room, of the package or beside it, or is in `ACROSS`."""
+    room, name = path.parent.relative_to(ROOT / "tests"), path.stem.removeprefix("test_")
+    names = {f"{name}.py", f"__{name}__.py"}
+    modules = [*(PACKAGE / room).rglob("*.py")] if room.parts else [*PACKAGE.glob("*.py")]
+    modules += [*(ROOT / room).glob("*.py"), *path.parent.glob("*.py")]  # examples; the mutants and the witness
+    has_module = any(module.name in names for module in modules)
+    assert has_module != ((room / path.name).as_posix() in ACROSS), "no such module: say in ACROSS what it tests"
+
+
+def test_what_tests_across_modules_is_there() -> None:
+    there = {path.relative_to(ROOT / "tests").as_posix() for path in TESTS}
+    assert there >= ACROSS.keys()
+
+
+def test_every_folder_of_tests_is_a_room() -> None:
+    rooms = {path.relative_to(ROOT / "tests") for path in (path.parent for path in TESTS)}
+    strangers = {room for room in rooms if not ((PACKAGE / room).is_dir() or (ROOT / room).is_dir())}
+    assert {room.as_posix() for room in strangers} == {"mutants", "witness"}

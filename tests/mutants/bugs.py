@@ -19,7 +19,8 @@ LENGTHS = "tests/nn/test_lengths.py"
 LOSSES = "tests/nn/test_functional.py"
 LAYERS = "tests/nn/test_layers.py"
 CHECKER = "tests/testing/test_gradients.py"
-LAWS = "tests/testing/test_laws.py"
+JUDGE = "tests/testing/test_judge.py"
+LAWS = "tests/testing/test_ops.py"
 RECURRENT_LAWS = "tests/testing/test_recurrent.py"
 MODULE_LAWS = "tests/testing/test_modules.py"
 TBPTT = "tests/training/test_bptt.py"
@@ -483,9 +484,9 @@ BUGS = [
         "testing/judge.py",
         ("laws-error-swallowed", "            failures.append(error)\n            raise\n",
          "            failures.append(error)\n",
-         "a broken law is noted and forgotten", LAWS),
+         "a broken law is noted and forgotten", JUDGE),
         ("judge-one-law", "for law in laws if law(subject)", "for law in list(laws)[:1] if law(subject)",
-         "all laws but the first are not asked for", LAWS),
+         "all laws but the first are not asked for", JUDGE),
     ),
     *table(
         "testing/example.py",

@@ -7,6 +7,7 @@ package. An import hook gives it the mutated source for one module; no file is w
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import io
 import os
@@ -24,7 +25,8 @@ from multiprocessing.connection import Connection, wait
 from types import CodeType, FrameType
 from typing import Any
 
-import hypothesis.strategies  # noqa: F401 (imported once, before the forks)
+import array_api_strict  # noqa: F401 (imported once, before the forks)
+import hypothesis.strategies  # noqa: F401
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -272,7 +274,8 @@ def ask(court: Court, more: bool) -> Verdict:
         return Verdict({"import": 1}, {"import": said(error)})
     ask_laws(court.rows, verdict, more)
     ask_layers(court.kinds, verdict)
-    if not verdict.killers or not more:  # the tests, which take longer, about what the laws have let pass
+    # The tests take longer: of a mutant they are asked about what the laws have let pass.
+    if court.files and not (more and verdict.killers):
         run_tests(court, verdict)
     return verdict
 
@@ -372,7 +375,9 @@ def judge(mutant: Mutant | None, court: Court, examples: int = FEW) -> Verdict:
 
 
 def prepare() -> None:
-    """What every fork shares: the libraries and one BLAS thread."""
+    """What every fork shares: the libraries, which its garbage collector need not look at, and one BLAS thread."""
+    gc.collect()
+    gc.freeze()
     threadpool_limits(1)
     set_examples(FEW)
     os.environ["HYPOTHESIS_PROFILE"] = "mutants"

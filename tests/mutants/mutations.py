@@ -9,9 +9,10 @@ from __future__ import annotations
 import ast
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tinygrad_rnn"
@@ -164,32 +165,39 @@ def named_functions(tree: ast.Module) -> dict[str, ast.FunctionDef]:
 def derivatives(file: str) -> Iterator[Region]:
     """The rules given to `op(...)` in a file, then the functions of the file they call that are no ops themselves."""
     text = text_of(file)
-    functions = named_functions(text.tree)
-    public = public_ops()
     rules: list[ast.expr] = []
-    for statement in text.tree.body:
+    for name, call in calls_of_op(text.tree):
+        for i, rule in enumerate(rules_of(call)):
+            rules.append(rule)
+            if isinstance(rule, ast.Lambda):
+                yield region(file, f"{name}[{i}]" if len(rules_of(call)) > 1 else name, rule)
+    helpers = helpers_of(rules, named_functions(text.tree))
+    yield from (region(file, name, node) for name, node in helpers.items())
+
+
+def calls_of_op(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+    """The calls `op(...)` at the top of a file, as decorators and in assignments, with the names of what they make."""
+    for statement in tree.body:
         names = [statement.name] if isinstance(statement, ast.FunctionDef) else ["?"]
         if isinstance(statement, ast.Assign):
             names = [n.id for n in ast.walk(statement.targets[0]) if isinstance(n, ast.Name)]
             calls = [c.func for c in ast.walk(statement.value) if isinstance(c, ast.Call) and is_op(c.func)]
         else:
             calls = [d for d in getattr(statement, "decorator_list", ()) if is_op(d)]
-        for name, call in zip(names, calls, strict=False):
-            for i, rule in enumerate(rules_of(call)):
-                rules.append(rule)
-                if isinstance(rule, ast.Lambda):
-                    yield region(file, f"{name}[{i}]" if len(rules_of(call)) > 1 else name, rule)
-    helpers: dict[str, ast.FunctionDef] = {}
-    waiting: list[ast.AST] = list(rules)
+        yield from zip(names, calls, strict=False)
+
+
+def helpers_of(rules: Sequence[ast.AST], functions: dict[str, ast.FunctionDef]) -> dict[str, ast.FunctionDef]:
+    """The functions that rules call, and those that they call; no ops. In the order of the file."""
+    found: set[str] = set()
+    waiting = list(rules)
     while waiting:
         for node in ast.walk(waiting.pop()):
             f = functions.get(node.id) if isinstance(node, ast.Name) else None
-            if f is not None and f.name not in {*helpers, *public} and not any(map(is_rule, f.decorator_list)):
-                helpers[f.name] = f
+            if f is not None and f.name not in {*found, *public_ops()} and not any(map(is_rule, f.decorator_list)):
+                found.add(f.name)
                 waiting.append(f)
-    for name in functions:
-        if name in helpers:
-            yield region(file, name, helpers[name])
+    return {name: f for name, f in functions.items() if name in found}
 
 
 def is_rule(node: ast.AST) -> bool:
@@ -290,57 +298,104 @@ def only_speaks(node: ast.AST) -> bool:
 
 def own_edits(text: Text) -> Iterator[Edit]:
     """Terms dropped, arguments and gates swapped, the gradient negated, statements left out."""
-    of, span = text.of, text.span
     asked_for_shape = [n.value for n in ast.walk(text.tree) if isinstance(n, ast.Attribute) and n.attr in SHAPES]
-
-    def swapped(items: Sequence[ast.expr]) -> Iterator[Edit]:
-        for a, b in itertools.pairwise(items):
-            if not any(isinstance(x, ast.Starred) or of(x) == "name" or of(x).startswith('"') for x in (a, b)):
-                (start, _), (_, stop) = span(a), span(b)
-                between = text.source[span(a)[1] : span(b)[0]]
-                yield start, stop, of(b) + between + of(a)
-
     for node in code_of(text):
-        match node:
-            case ast.BinOp():
-                yield *span(node), f"({of(node.left)})"
-                yield *span(node), f"({of(node.right)})"
-                if not isinstance(node.op, ast.Add | ast.Mult):
-                    yield from swapped([node.left, node.right])
-            case ast.BoolOp():
-                for value in node.values:
-                    yield *span(node), " and ".join(f"({of(v)})" for v in node.values if v is not value)
-            case ast.Call():
-                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                if name not in NOT_SWAPPED | COMMUTATIVE:
-                    yield from swapped(node.args)
-                if name in TWINS:
-                    yield span(node.func)[1] - len(name), span(node.func)[1], TWINS[name]
-                if name in UNARY:
-                    inside = node.args[0] if node.args else node.func.value
-                    yield *span(node), f"({of(inside)})"
-            case ast.Attribute(attr="mT" | "T"):
-                yield *span(node), of(node.value)
-            case ast.Name(id="g" | "dh", ctx=ast.Load()) if node not in asked_for_shape:
-                for factor in ("-", "2 * ", "0 * "):
-                    yield *span(node), f"({factor}{node.id})"
-            case ast.IfExp():
-                yield *span(node), f"({of(node.body)})"
-                yield *span(node), f"({of(node.orelse)})"
-            case ast.If() | ast.While():
-                yield *span(node.test), "False"
-                if isinstance(node, ast.If):
-                    yield *span(node.test), "True"
-            case ast.Tuple() | ast.List() if len(node.elts) > 1:
-                yield from swapped(node.elts)
-            case ast.AugAssign():
-                between = span(node.target)[1], span(node.value)[0]
-                yield *between, " = "
-                yield *between, " += " if isinstance(node.op, ast.Sub | ast.Mult) else " -= "
-        if isinstance(node, ast.AugAssign | ast.Expr | ast.Continue | ast.Assign):
-            kept = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name | ast.Tuple) for t in node.targets)
-            if not kept and not isinstance(getattr(node, "value", None), ast.Constant | ast.Yield):
-                yield *span(node), "pass"
+        if isinstance(node, ast.Name) and node in asked_for_shape:
+            continue
+        if type(node) in EDITS:
+            yield from EDITS[type(node)](text, node)
+        if can_be_left_out(node):
+            yield *text.span(node), "pass"
+
+
+def swapped(text: Text, items: Sequence[ast.expr]) -> Iterator[Edit]:
+    """Neighbours that change places."""
+    of, span = text.of, text.span
+    for a, b in itertools.pairwise(items):
+        if not any(isinstance(x, ast.Starred) or of(x) == "name" or of(x).startswith('"') for x in (a, b)):
+            (start, _), (_, stop) = span(a), span(b)
+            between = text.source[span(a)[1] : span(b)[0]]
+            yield start, stop, of(b) + between + of(a)
+
+
+def binary(text: Text, node: ast.BinOp) -> Iterator[Edit]:
+    yield *text.span(node), f"({text.of(node.left)})"
+    yield *text.span(node), f"({text.of(node.right)})"
+    if not isinstance(node.op, ast.Add | ast.Mult):
+        yield from swapped(text, [node.left, node.right])
+
+
+def boolean(text: Text, node: ast.BoolOp) -> Iterator[Edit]:
+    for value in node.values:
+        yield *text.span(node), " and ".join(f"({text.of(v)})" for v in node.values if v is not value)
+
+
+def called(text: Text, node: ast.Call) -> Iterator[Edit]:
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    if name not in NOT_SWAPPED | COMMUTATIVE:
+        yield from swapped(text, node.args)
+    if name in TWINS:
+        stop = text.span(node.func)[1]
+        yield stop - len(name), stop, TWINS[name]
+    if name in UNARY:
+        inside = node.args[0] if node.args else node.func.value
+        yield *text.span(node), f"({text.of(inside)})"
+
+
+def transposed(text: Text, node: ast.Attribute) -> Iterator[Edit]:
+    if node.attr in ("mT", "T"):
+        yield *text.span(node), text.of(node.value)
+
+
+def incoming(text: Text, node: ast.Name) -> Iterator[Edit]:
+    if node.id in ("g", "dh") and isinstance(node.ctx, ast.Load):
+        for factor in ("-", "2 * ", "0 * "):
+            yield *text.span(node), f"({factor}{node.id})"
+
+
+def either(text: Text, node: ast.IfExp) -> Iterator[Edit]:
+    yield *text.span(node), f"({text.of(node.body)})"
+    yield *text.span(node), f"({text.of(node.orelse)})"
+
+
+def condition(text: Text, node: ast.If | ast.While) -> Iterator[Edit]:
+    yield *text.span(node.test), "False"
+    if isinstance(node, ast.If):
+        yield *text.span(node.test), "True"
+
+
+def listed(text: Text, node: ast.Tuple | ast.List) -> Iterator[Edit]:
+    yield from swapped(text, node.elts)
+
+
+def accumulated(text: Text, node: ast.AugAssign) -> Iterator[Edit]:
+    between = text.span(node.target)[1], text.span(node.value)[0]
+    yield *between, " = "
+    yield *between, " += " if isinstance(node.op, ast.Sub | ast.Mult) else " -= "
+
+
+EDITS: dict[type[ast.AST], Callable[[Text, Any], Iterator[Edit]]] = {
+    ast.BinOp: binary,
+    ast.BoolOp: boolean,
+    ast.Call: called,
+    ast.Attribute: transposed,
+    ast.Name: incoming,
+    ast.IfExp: either,
+    ast.If: condition,
+    ast.While: condition,
+    ast.Tuple: listed,
+    ast.List: listed,
+    ast.AugAssign: accumulated,
+}
+
+
+def can_be_left_out(node: ast.AST) -> bool:
+    """Whether `pass` can stand for a statement: no value that is kept is missing then, and it is more than a text."""
+    if not isinstance(node, ast.AugAssign | ast.Expr | ast.Continue | ast.Assign):
+        return False
+    if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name | ast.Tuple) for t in node.targets):
+        return False
+    return not isinstance(getattr(node, "value", None), ast.Constant | ast.Yield)
 
 
 def cosmic_edits(text: Text) -> Iterator[Edit]:

@@ -13,7 +13,6 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,10 +76,7 @@ def outcomes(mutants: Sequence[Mutant], workers: int) -> Iterator[Outcome]:
     runs = alone(judge.rows_that_run)
     assert isinstance(runs, dict), runs
     courts = [judge.court_of(m.region, runs) for m in mutants]
-    rows: dict[judge.Court, set[str]] = {}  # those of all courts that share their tests
-    for court in courts:
-        rows.setdefault(replace(court, rows=()), set()).update(court.rows)
-    clean = [replace(court, rows=tuple(sorted(some))) for court, some in rows.items()]
+    clean = every_oracle_once(courts)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     # No refreshing thread: a process that forks should have one.
     with Progress(*columns, auto_refresh=False) as progress:
@@ -106,6 +102,19 @@ def outcomes(mutants: Sequence[Mutant], workers: int) -> Iterator[Outcome]:
                     "after": m.after, "nth": m.nth, "witnesses": verdict.witnesses, "killers": verdict.killers,
                 }  # fmt: skip
                 progress.update(task, advance=1, refresh=True)
+
+
+def every_oracle_once(courts: Sequence[judge.Court]) -> list[judge.Court]:
+    """All rows, files and kinds of these courts, in as many small ones: to ask about the package as it is."""
+    rows = sorted({row for court in courts for row in court.rows})
+    files = sorted({file for court in courts for file in court.files})
+    kinds = sorted({kind for court in courts for kind in court.kinds})
+    parts = [tuple(rows[i::8]) for i in range(8)]
+    return [
+        *(judge.Court((), (file,), ()) for file in files),
+        *(judge.Court((), (), (kind,)) for kind in kinds),
+        *(judge.Court(part, (), ()) for part in parts if part),
+    ]
 
 
 def alone(work: Any) -> Any:

@@ -106,3 +106,12 @@ def test_every_region_has_tests_that_are_nearest() -> None:
     for region in mutations.regions():
         court = judge.court_of(region, {})
         assert all((mutations.ROOT / file).exists() for file in court.files), region
+
+
+def test_the_package_as_it_is_is_shown_to_every_oracle_once() -> None:
+    courts = [judge.court_of(region, {}) for region in mutations.regions()]
+    courts += [judge.Court(("tanh", "exp"), courts[0].files, ()), judge.Court(("exp",), (), ("GRU",))]
+    once = report.every_oracle_once(courts)
+    for part in ("rows", "files", "kinds"):
+        asked = [x for court in once for x in getattr(court, part)]
+        assert sorted(asked) == sorted({x for court in courts for x in getattr(court, part)})

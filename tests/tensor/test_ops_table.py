@@ -18,8 +18,8 @@ from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.graph import leaf
 from tinygrad_rnn.tensor.tensor import box
 from tinygrad_rnn.testing import DOMAINS, Case, check_gradients, check_op
-from tinygrad_rnn.testing.domains import make_arrays
 from tinygrad_rnn.testing.ops import check_case
+from tinygrad_rnn.testing.values import make_arrays
 
 ROWS = {str(domain): domain for domain in DOMAINS}
 DIFFERENTIABLE = {name: domain for name, domain in ROWS.items() if not domain.constant}

@@ -16,10 +16,10 @@ from tests.profiles import examples
 from tinygrad_rnn import nn
 from tinygrad_rnn.tensor.random import generator
 from tinygrad_rnn.testing import LawError, check_recurrent
-from tinygrad_rnn.testing.domains import RandomChoose
 from tinygrad_rnn.testing.recurrent import check_case
 from tinygrad_rnn.testing.strategies import configurations, sequences
 from tinygrad_rnn.testing.subject import LONG, Configuration, Sequences
+from tinygrad_rnn.testing.values import RandomChoose
 
 # --- right ones ---------------------------------------------------------------------------------------------
 

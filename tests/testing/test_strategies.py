@@ -12,7 +12,7 @@ from hypothesis.internal.observability import with_observability_callback
 import tinygrad_rnn as tr
 from tinygrad_rnn.testing import DOMAINS, Boolean, Distinct, Domain, Integer, Real
 from tinygrad_rnn.testing import strategies as kit
-from tinygrad_rnn.testing.domains import LAYOUTS, laid_out, loops_of, shapes_of
+from tinygrad_rnn.testing.signatures import loops_of, shapes_of
 from tinygrad_rnn.testing.strategies import (
     arrays,
     axes,
@@ -24,6 +24,7 @@ from tinygrad_rnn.testing.strategies import (
     signature_shapes,
     tensors,
 )
+from tinygrad_rnn.testing.values import LAYOUTS, laid_out
 
 
 def drawn(strategy, count=100):

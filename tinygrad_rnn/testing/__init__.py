@@ -6,12 +6,13 @@ alone needs Hypothesis, and is not imported here) draws shapes, layouts and exam
 
 from __future__ import annotations
 
-from tinygrad_rnn.testing.domains import DOMAINS, Boolean, Case, Distinct, Domain, Integer, Real
+from tinygrad_rnn.testing.domains import DOMAINS, Case, Domain
 from tinygrad_rnn.testing.errors import GradientError, KinkError, LawError
 from tinygrad_rnn.testing.gradients import check_gradients
 from tinygrad_rnn.testing.modules import check_module
 from tinygrad_rnn.testing.ops import check_op
 from tinygrad_rnn.testing.recurrent import check_recurrent
+from tinygrad_rnn.testing.values import Boolean, Distinct, Integer, Real
 
 __all__ = [
     "DOMAINS",

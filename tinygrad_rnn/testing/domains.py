@@ -10,180 +10,33 @@ This module does not need Hypothesis: `strategies.cases` draws cases with it, `D
 
 from __future__ import annotations
 
-import itertools
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from math import inf, nan
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinygrad_rnn.tensor import ops
+from tinygrad_rnn.testing.calls import Array
+from tinygrad_rnn.testing.signatures import LOOPS, broadcast_shapes, shapes_of
+from tinygrad_rnn.testing.values import (
+    LAYOUTS,
+    Boolean,
+    Choose,
+    Distinct,
+    Integer,
+    RandomChoose,
+    Real,
+    Shape,
+    Values,
+    make_arrays,
+)
 
-__all__ = [
-    "DOMAINS",
-    "LAYOUTS",
-    "Boolean",
-    "Case",
-    "Choose",
-    "Distinct",
-    "Domain",
-    "Integer",
-    "Real",
-    "RandomChoose",
-    "Special",
-    "at",
-    "broadcast_shapes",
-    "laid_out",
-    "loops_of",
-    "make_arrays",
-    "shapes_of",
-]
+__all__ = ["DOMAINS", "Case", "Domain", "Special", "at"]
 
-Array = NDArray[Any]
-Shape = tuple[int, ...]
 Options = dict[str, Any]
-
-
-class Choose(Protocol):
-    """Who decides: Hypothesis in a property test, else a generator. Simpler elements come first."""
-
-    def __call__(self, sequence: Sequence[Any], /) -> Any: ...
-
-
-class RandomChoose:
-    """Choices by a seeded NumPy generator."""
-
-    def __init__(self, seed: int) -> None:
-        self._rng = np.random.default_rng(seed)
-
-    def __call__(self, sequence: Sequence[Any], /) -> Any:
-        return sequence[int(self._rng.integers(len(sequence)))]
-
-
-# --- values -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Real:
-    """Floats from `low` to `high`, none nearer than `gap` to any of `kinks`: Real(-3, 3, kinks=(0,)) avoids 0.
-
-    Raises ValueError where the kinks leave nothing.
-    """
-
-    low: float = -2.0
-    high: float = 2.0
-    kinks: tuple[float, ...] = ()
-    gap: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not self.intervals():
-            raise ValueError(f"no values are left in {self}")
-
-    def intervals(self) -> list[tuple[float, float]]:
-        """What is left of [low, high] where the kinks have been cut out."""
-        edges = [self.low, *(k + s * self.gap for k in sorted(self.kinks) for s in (-1, 1)), self.high]
-        left, start = [], self.low
-        for stop, after in zip(edges[1::2], edges[2::2] + [self.high], strict=True):
-            if start < min(stop, self.high):
-                left.append((start, min(stop, self.high)))
-            start = max(start, after)
-        return left
-
-    def sample(self, rng: np.random.Generator, shape: Shape) -> Array:
-        """Values, uniform over the intervals."""
-        left = self.intervals()
-        x = rng.uniform(0.0, sum(b - a for a, b in left), shape)
-        value = left[0][0] + x
-        for (_, stop), (start, _) in itertools.pairwise(left):
-            value = np.where(value > stop, value + (start - stop), value)
-        return np.asarray(value)
-
-
-@dataclass(frozen=True)
-class Distinct:
-    """Floats that differ from each other by half a `step`, and from its multiples by a quarter of it, at least.
-
-    A permuted grid of at least `points`, around 0, each moved a little: all the `Distinct` arguments of a case
-    share one, so max, sort and comparisons have no ties, and kinks at multiples of `step` (0 for relu, 1 for a
-    clip) are kept off.
-    """
-
-    step: float = 0.0625
-    points: int = 64
-
-
-@dataclass(frozen=True)
-class Integer:
-    """Integers from `low` up to `high`, exclusive: int64, or `floating` numbers, with ties."""
-
-    low: int
-    high: int
-    floating: bool = False
-
-
-@dataclass(frozen=True)
-class Boolean:
-    """True or False."""
-
-
-Values = Real | Distinct | Integer | Boolean
-
-LAYOUTS = ("C", "F", "strided", "reversed", "stride 0")
-
-
-def laid_out(x: Array, layout: str) -> Array:
-    """`x` in another memory layout, read-only; "stride 0" repeats the first entry of the longest axis."""
-    if layout == "F":
-        x = x.copy(order="F")
-    elif layout == "strided" and x.ndim:
-        buffer = np.full((*x.shape[:-1], 2 * x.shape[-1]), x.dtype.type(0))
-        buffer[..., ::2] = x
-        x = buffer[..., ::2]
-    elif layout == "reversed" and x.ndim:
-        x = np.ascontiguousarray(x[::-1])[::-1]
-    elif layout == "stride 0" and x.size:
-        axis = int(np.argmax(x.shape)) if x.ndim else 0
-        x = np.broadcast_to(x.take([0], axis) if x.ndim else x, x.shape)
-    x = x.view()
-    x.flags.writeable = False
-    return x
-
-
-def make_arrays(
-    shapes: Sequence[Shape], values: Sequence[Values], layouts: Sequence[str], seed: int, dtype: Any = np.float64
-) -> tuple[Array, ...]:
-    """Read-only arrays of such shapes, values and layouts, floats in `dtype`; a seed makes the same ones again.
-
-    "stride 0" repeats entries, which `Distinct` ones must not: those stay in C order.
-    """
-    rng = np.random.default_rng(seed)
-    grids = [v for v in values if isinstance(v, Distinct)]
-    sizes = [math.prod(s) if isinstance(v, Distinct) else 0 for s, v in zip(shapes, values, strict=True)]
-    points = max([sum(sizes), *(v.points for v in grids)])
-    ranks, taken, made = rng.permutation(points) if grids else np.arange(0), 0, []
-    x: Array
-    for shape, kind, layout, size in zip(shapes, values, layouts, sizes, strict=True):
-        if isinstance(kind, Distinct):
-            rank = ranks[taken : taken + size].reshape(shape) - points // 2
-            x = (rank + rng.uniform(0.25, 0.75, shape)) * kind.step
-            taken += size
-        elif isinstance(kind, Real):
-            x = kind.sample(rng, shape)
-        elif isinstance(kind, Integer):
-            x = rng.integers(kind.low, kind.high, shape)
-            x = x * 1.0 if kind.floating else x
-        else:
-            x = rng.integers(0, 2, shape) > 0
-        x = np.asarray(x)
-        if x.dtype.kind == "f":
-            x = x.astype(dtype)
-        made.append(laid_out(x, "C" if isinstance(kind, Distinct) and layout == "stride 0" else layout))
-    return tuple(made)
 
 
 # --- cases --------------------------------------------------------------------------------------------------
@@ -202,122 +55,6 @@ class Case:
         """The arguments of the op, read-only, floats in `dtype`; the same values (rounded) in every dtype."""
         layouts = (*self.layouts, *("C",) * len(self.shapes))[: len(self.shapes)]
         return make_arrays(self.shapes, domain.values_of(len(self.shapes)), layouts, self.seed, dtype)
-
-
-# --- signatures ---------------------------------------------------------------------------------------------
-
-_SIZES = (2, 3, 1, 4, 0)
-_LOOPS: tuple[Shape, ...] = (
-    (2,), (), (3,), (2, 3), (1,), (3, 2), (2, 2, 2), (1, 3), (2, 1, 3), (0,), (2, 0), (0, 3),
-)  # fmt: skip
-_FULL_LOOPS = tuple(s for s in _LOOPS if 0 not in s)
-
-
-def broadcast_shapes(choose: Choose, shape: Shape, count: int) -> list[Shape]:
-    """`count` shapes that broadcast to `shape`: axes are dropped from the left or have length one."""
-    shapes = [list(shape)]
-    for _ in range(count - 1):
-        kind = choose(("same", "ones", "dropped", "both"))
-        kept = list(shape)
-        if kind in ("ones", "both") and kept:
-            kept[choose(range(len(kept)))] = 1
-        if kind in ("dropped", "both"):
-            kept = kept[choose(range(len(kept) + 1)) :]
-        shapes.append(kept)
-    if count > 1 and shape and choose((False, True)):  # one where another is not
-        axis = choose(range(-len(shape), 0))
-        if any(len(s) >= -axis and s[axis] == shape[axis] for s in shapes[1:]):
-            shapes[0][axis] = 1
-    if count > 1 and choose((False, True)):  # the narrow one first
-        shapes.reverse()
-    return [tuple(s) for s in shapes]
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One argument of a signature: its axes, and whether any others may lead them."""
-
-    axes: tuple[str, ...]
-    loops: bool
-
-
-@cache
-def parsed(signature: str) -> tuple[tuple[Argument, ...], ...]:
-    """The alternatives of a signature, and the arguments of each; see `shapes_of`."""
-    if "(" in signature:
-        return (_parsed_gufunc(signature),)
-    alternatives = []
-    for alternative in signature.split("|"):
-        arguments = []
-        for argument in alternative.split(","):
-            axes = argument.replace(" ", "")
-            loops = axes.startswith("*")
-            axes = axes[loops:]
-            if not axes.isalnum() and axes:
-                raise ValueError(f'not the axes of an argument: {argument!r} in the signature "{signature}"')
-            arguments.append(Argument(tuple(axes), loops))
-        alternatives.append(tuple(arguments))
-    return tuple(alternatives)
-
-
-def _parsed_gufunc(signature: str) -> tuple[Argument, ...]:
-    """NumPy's form, where every argument may have loop axes: what follows "->" is the op's own business."""
-    inputs = signature.partition("->")[0].replace(" ", "")
-    if not re.fullmatch(r"\([\w,]*\)(,\([\w,]*\))*", inputs):
-        raise ValueError(f'not a signature of a generalised ufunc: "{signature}"')
-    return tuple(Argument(tuple(filter(None, core.split(","))), True) for core in re.findall(r"\(([^)]*)\)", inputs))
-
-
-def shapes_of(signature: str, choose: Choose, empty: bool = True) -> tuple[Shape, ...]:
-    """Shapes that fit a signature.
-
-    A signature lists the axes of each argument, by name or length, arguments apart by commas and alternatives
-    by `|`; the same name has the same length everywhere. `*` stands for any leading axes, which broadcast
-    between the arguments that have them. So "*, *" is elementwise, "*mn, *np | n, n" a matrix product and
-    "*i, oi" a linear layer. NumPy's way to write one is understood, too: "(m,n),(n,p)->(m,p)" is "*mn, *np".
-
-    Raises ValueError for anything else.
-
-    >>> shapes_of("*i, oi", lambda sequence: sequence[0])
-    ((2, 2), (2, 2))
-    """
-    arguments = choose(parsed(signature))
-    count = sum(a.loops for a in arguments)
-    allowed = _LOOPS if empty else _FULL_LOOPS
-    leading = iter(broadcast_shapes(choose, choose(allowed), count) if count else ())
-    lengths: dict[str, int] = {}
-    shapes = []
-    for argument in arguments:
-        for name in argument.axes:
-            if name not in lengths:
-                lengths[name] = int(name) if name.isdigit() else choose(_SIZES if empty else _SIZES[:-1])
-        shapes.append((*(next(leading) if argument.loops else ()), *(lengths[name] for name in argument.axes)))
-    return tuple(shapes)
-
-
-def loops_of(signature: str, shapes: Sequence[Shape]) -> list[int | None] | None:
-    """How many of each argument's axes are loop axes, which broadcast; None for an argument that has none.
-
-    Of the first alternative that the shapes fit; None if they fit none.
-
-    >>> loops_of("*i, oi", [(4, 3, 2), (5, 2)])
-    [2, None]
-    """
-    for arguments in parsed(signature):
-        if len(arguments) == len(shapes):
-            counts = [len(s) - len(a.axes) for s, a in zip(shapes, arguments, strict=True)]
-            named = [
-                (name, length)
-                for shape, a, n in zip(shapes, arguments, counts, strict=True)
-                if n >= 0
-                for name, length in zip(a.axes, shape[n:], strict=True)
-            ]
-            lengths = {name: int(name) if name.isdigit() else length for name, length in named}
-            if all(n >= 0 if a.loops else n == 0 for n, a in zip(counts, arguments, strict=True)) and all(
-                lengths[name] == length for name, length in named
-            ):
-                return [n if a.loops else None for n, a in zip(counts, arguments, strict=True)]
-    return None
 
 
 Metadata = Callable[[Choose, tuple[Shape, ...]], Options]
@@ -511,7 +248,7 @@ def _diagonal(choose: Choose, shapes: tuple[Shape, ...]) -> Options:
 
 
 def _joined(choose: Choose) -> tuple[tuple[Shape, ...], Options]:
-    shape = list(choose(tuple(s for s in _LOOPS if s)))
+    shape = list(choose(tuple(s for s in LOOPS if s)))
     axis = choose(range(-len(shape), len(shape)))
     shapes = []
     for _ in range(choose((2, 1, 3))):
@@ -521,7 +258,7 @@ def _joined(choose: Choose) -> tuple[tuple[Shape, ...], Options]:
 
 
 def _stacked(choose: Choose) -> tuple[tuple[Shape, ...], Options]:
-    shape = choose(_LOOPS)
+    shape = choose(LOOPS)
     return (shape,) * choose((2, 1, 3)), {"axis": choose(range(-len(shape) - 1, len(shape) + 1))}
 
 

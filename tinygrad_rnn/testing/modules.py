@@ -22,10 +22,11 @@ from tinygrad_rnn.tensor.random import own_generator
 from tinygrad_rnn.tensor.tensor import Tensor, box
 from tinygrad_rnn.testing import laws
 from tinygrad_rnn.testing.calls import Array, Call, brief, constant, flat, pull_into_leaves, variable
-from tinygrad_rnn.testing.domains import Distinct, Domain, laid_out
+from tinygrad_rnn.testing.domains import Domain
 from tinygrad_rnn.testing.errors import Broken, KinkError
 from tinygrad_rnn.testing.example import Example
 from tinygrad_rnn.testing.judge import Counts, Law, explore, hypothesis_strategies, judge, law
+from tinygrad_rnn.testing.values import Distinct, laid_out
 
 __all__ = ["LAWS", "ModuleExample", "check_case", "check_module"]
 

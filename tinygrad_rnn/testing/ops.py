@@ -10,10 +10,12 @@ import numpy as np
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.testing import laws
 from tinygrad_rnn.testing.calls import Call, Function, brief, largest, leaves_of
-from tinygrad_rnn.testing.domains import LAYOUTS, Case, Distinct, Domain, RandomChoose, loops_of
+from tinygrad_rnn.testing.domains import Case, Domain
 from tinygrad_rnn.testing.errors import Broken
 from tinygrad_rnn.testing.example import Example
 from tinygrad_rnn.testing.judge import Counts, Law, explore, hypothesis_strategies, judge, law
+from tinygrad_rnn.testing.signatures import loops_of
+from tinygrad_rnn.testing.values import LAYOUTS, Distinct, RandomChoose
 
 __all__ = ["LAWS", "OpExample", "check_case", "check_op"]
 

@@ -18,20 +18,11 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from tinygrad_rnn.tensor.graph import leaf
 from tinygrad_rnn.tensor.tensor import Tensor, box
-from tinygrad_rnn.testing.domains import (
-    LAYOUTS,
-    Array,
-    Case,
-    Choose,
-    Domain,
-    Real,
-    Shape,
-    Values,
-    broadcast_shapes,
-    make_arrays,
-    shapes_of,
-)
+from tinygrad_rnn.testing.calls import Array
+from tinygrad_rnn.testing.domains import Case, Domain
+from tinygrad_rnn.testing.signatures import broadcast_shapes, shapes_of
 from tinygrad_rnn.testing.subject import KINDS, Configuration, Sequences
+from tinygrad_rnn.testing.values import LAYOUTS, Choose, Real, Shape, Values, make_arrays
 
 __all__ = [
     "arrays",

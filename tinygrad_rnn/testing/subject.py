@@ -21,7 +21,7 @@ from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.random import own_generator
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.testing.calls import Array, constant, pull, variable
-from tinygrad_rnn.testing.domains import Choose, RandomChoose
+from tinygrad_rnn.testing.values import Choose, RandomChoose
 
 __all__ = ["Configuration", "Given", "Run", "Sequences", "Subject"]
 
