@@ -5,8 +5,8 @@ step, what is their sum? Always answering the mean, 1, costs 0.167. The copy tas
 the ten letters again, in order. Remembering that they come after the signal but not which costs 10 ln 8 / (wait + 20).
 Both need something kept unchanged over the distance, and that is what gates are for.
 
-What remembering nothing costs is measured on the sequences that the cell is measured on: some 500 of them have sums
-that lie nearer to 1 than others, and a cell that has learned nothing would look better, or worse, than it is.
+What remembering nothing costs is measured on the 500 sequences that the cell is measured on. Their sums may lie nearer
+to 1 than usual, or farther: beside 0.167 a cell that has learned nothing would look better, or worse, than it is.
 
 Every curve is one run. All have the same number of steps, and a cap on their time as a safety net. What a cell has not
 learned by then it may learn later: the pictures say who is quick at which distance, not who is able at all.
