@@ -423,7 +423,7 @@ def test_checkpoint_notices_that_a_weight_has_changed():
     x = t([1.0, 2.0], True)
     y = tr.checkpoint(lambda v: v * v, x).sum()
     x.assign_([10.0, 20.0])
-    with pytest.raises(RuntimeError, match="other values when it was replayed"):
+    with pytest.raises(RuntimeError, match="other values when it was recomputed"):
         y.backward()
 
 

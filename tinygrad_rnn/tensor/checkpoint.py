@@ -1,4 +1,7 @@
-"""`checkpoint`: a segment of a graph that is not kept but computed again in the backward. It trades time for memory."""
+"""`checkpoint`: a segment of a graph that is not kept but recomputed in the backward.
+
+It trades time for memory.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,14 @@ _decisions: ContextVar[tuple[tuple[list[Any], bool], ...]] = ContextVar("decisio
 
 
 def recomputed(value: V) -> V:
-    """`value`, remembered: where a checkpointed segment is replayed, what it was at the first run.
+    """`value`, remembered: where a checkpointed segment is recomputed, what it was at first.
 
-    A layer passes what it decides by (its train/eval mode, say) through this, so that a replay decides the same.
+    A layer passes what it decides by (its train/eval mode, say) through this, so that it decides
+    the same when it is recomputed.
     """
-    for (
-        taken,
-        replaying,
-    ) in _decisions.get():  # the outermost segment first: what it replays, those inside take over
-        if replaying:
+    # the outermost segment first: what it decided at first, those inside it take over
+    for taken, again in _decisions.get():
+        if again:
             value = taken.pop(0)
         else:
             taken.append(value)
@@ -36,9 +38,22 @@ def recomputed(value: V) -> V:
 
 
 @contextmanager
-def _deciding(taken: list[Any], replaying: bool) -> Iterator[None]:
-    # a replay is complete in itself: it runs in whatever backward comes
-    token = _decisions.set(((taken, True),) if replaying else (*_decisions.get(), (taken, False)))
+def _noting_decisions(taken: list[Any]) -> Iterator[None]:
+    """Inside, `recomputed` adds its values to `taken`, besides what the segments around it do."""
+    token = _decisions.set((*_decisions.get(), (taken, False)))
+    try:
+        yield
+    finally:
+        _decisions.reset(token)
+
+
+@contextmanager
+def _repeating_decisions(taken: Sequence[Any]) -> Iterator[None]:
+    """Inside, `recomputed` returns the values of `taken`, one after the other.
+
+    Nothing around it is asked: the segment is recomputed in whatever backward comes.
+    """
+    token = _decisions.set(((list(taken), True),))
     try:
         yield
     finally:
@@ -46,43 +61,49 @@ def _deciding(taken: list[Any], replaying: bool) -> Iterator[None]:
 
 
 class _Segment:
-    """The plan of a checkpointed segment: runs it again, and sweeps what it then recorded."""
+    """The plan of a checkpointed segment: recomputes it, and sweeps what that recorded."""
 
     name = "checkpoint"
 
     def __init__(self, run: Callable[[], Tensor], state: Any, taken: list[Any], value: Any) -> None:
         self.run, self.state, self.taken, self.value = run, state, taken, value
 
-    def replay(self) -> Tensor:
-        """The segment's output, recorded, with the random numbers and the decisions of the first run."""
-        with record(), random.own_generator(self.state), _deciding(list(self.taken), True):
+    def recompute(self) -> Tensor:
+        """The segment's output, recorded, with the random numbers and decisions of the first."""
+        with record(), random.own_generator(self.state), _repeating_decisions(self.taken):
             y = self.run()
         if not backend.nearly_equal(y._array, self.value):
             raise RuntimeError(
-                "checkpoint: the function gave other values when it was replayed than in the first run. Something that "
-                "it reads has changed in between (assign_ or an optimiser step before the backward, a generator of "
-                "its own, a global): the gradient would be that of another function"
+                "checkpoint: the function gave other values when it was recomputed than in the "
+                "first run. Something that it reads has changed in between (assign_ or an "
+                "optimiser step before the backward, a generator of its own, a global): the "
+                "gradient would be that of another function"
             )
         return y
 
     def pull(self, g: Any, kept: tuple[Node, ...]) -> Sequence[Any]:
         floor = next_serial()
-        y = self.replay()
-        results = sweep([y._node], [g], Gradients(), floor=floor) if y._node else {}
+        y = self.recompute()
+        results: dict[Node, Any] = {}
+        if y._node is not None:
+            results = sweep([y._node], [g], Gradients(), floor=floor)
         return [results.pop(s, None) for s in kept]
 
     def pull_recorded(self, node: Node, g: Tensor) -> Sequence[Any]:
-        return pull_through(self.replay, node.kept, g)
+        return pull_through(self.recompute, node.kept, g)
 
 
 def checkpoint(f: Function, *args: Any) -> Any:
-    """`f(*args)` without keeping what is inside: the backward runs `f` again. Gradients are the same, memory is less.
+    """`f(*args)` without keeping what is inside: the backward recomputes it.
 
-    `f` returns Tensors, alone or in nested tuples and lists; it may close over anything, and gradients reach what it
-    closes over. Random draws and the layers' train/eval modes are replayed as they were. Higher orders work.
+    Gradients are the same, memory is less.
 
-    Raises `RuntimeError` in the backward if the replay gives other values than the first run: a weight was changed in
-    between, say.
+    `f` returns Tensors, alone or in nested tuples and lists; it may close over anything, and
+    gradients reach what it closes over. Random draws and the layers' train/eval modes are repeated
+    as they were. Higher orders work.
+
+    Raises `RuntimeError` in the backward if that gives other values than the first run: a
+    weight was changed in between, say.
 
     >>> import tinygrad_rnn as tr
     >>> x = tr.Tensor([1.0, 2.0], requires_grad=True)
@@ -96,7 +117,7 @@ def checkpoint(f: Function, *args: Any) -> Any:
     drawn_from = random.generator()
     state = drawn_from.bit_generator.state
     floor = next_serial()
-    with _deciding(taken, False), random.own_generator(state) as own:
+    with _noting_decisions(taken), random.own_generator(state) as own:
         y = f(*args)
     drawn_from.bit_generator.state = own.bit_generator.state
     recorded = [i for i, t in enumerate(_tensors_in(y)) if t._node is not None]
@@ -133,11 +154,9 @@ def _replaced(y: Any, new: Iterator[Tensor]) -> Any:
 
 def _pack(outputs: Sequence[Tensor]) -> Any:
     """Several tensors as one: a node has one output."""
-    return (
-        outputs[0]
-        if len(outputs) == 1
-        else ops.concatenate([ops.reshape(o, (-1,)) for o in outputs])
-    )
+    if len(outputs) == 1:
+        return outputs[0]
+    return ops.concatenate([ops.reshape(o, (-1,)) for o in outputs])
 
 
 def _unpacked(packed: Tensor, outputs: Sequence[Tensor]) -> Iterator[Tensor]:

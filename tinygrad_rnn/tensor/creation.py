@@ -1,4 +1,7 @@
-"""Tensors from nothing: constants, ranges and random numbers. All are leaves, on the device that one asks for."""
+"""Tensors from nothing: constants, ranges and random numbers.
+
+All are leaves, on the device that one asks for.
+"""
 
 from __future__ import annotations
 
@@ -32,20 +35,30 @@ def full(
     return Tensor(host, dtype, device=device, requires_grad=requires_grad)
 
 
-def zeros(*shape: Any, dtype: Any = "float32", device: str | None = None, requires_grad: bool = False) -> Tensor:
-    """A tensor of zeros: `tr.zeros(2, 3)` or `tr.zeros((2, 3))`; float32 unless `dtype` says otherwise."""
+def zeros(
+    *shape: Any, dtype: Any = "float32", device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor of zeros: `tr.zeros(2, 3)` or `tr.zeros((2, 3))`; float32 without a `dtype`."""
     return full(_shape(shape), 0.0, dtype, device, requires_grad)
 
 
-def ones(*shape: Any, dtype: Any = "float32", device: str | None = None, requires_grad: bool = False) -> Tensor:
-    """A tensor of ones: `tr.ones(2, 3)` or `tr.ones((2, 3))`; float32 unless `dtype` says otherwise."""
+def ones(
+    *shape: Any, dtype: Any = "float32", device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor of ones: `tr.ones(2, 3)` or `tr.ones((2, 3))`; float32 without a `dtype`."""
     return full(_shape(shape), 1.0, dtype, device, requires_grad)
 
 
 def arange(
-    start: float, stop: float | None = None, step: float = 1, dtype: Any = None, device: str | None = None
+    start: float,
+    stop: float | None = None,
+    step: float = 1,
+    dtype: Any = None,
+    device: str | None = None,
 ) -> Tensor:
-    """Evenly spaced values from `start` (0 if only one number is given) to below `stop`; integers give int64.
+    """Evenly spaced values from `start` (0 if only one number is given) to below `stop`.
+
+    Integers give int64, floats float32.
 
     >>> import tinygrad_rnn as tr
     >>> tr.arange(3).tolist()
@@ -74,7 +87,9 @@ def randn(
     requires_grad: bool = False,
     generator: Any = None,
 ) -> Tensor:
-    """Standard normal draws: `tr.randn(2, 3)`. From `generator` (a NumPy one) or the one that `manual_seed` seeds.
+    """Standard normal draws: `tr.randn(2, 3)`.
+
+    They come from `generator` (a NumPy one), or else from the one that `manual_seed` seeds.
 
     >>> import tinygrad_rnn as tr
     >>> tr.manual_seed(0)
@@ -92,6 +107,9 @@ def rand(
     requires_grad: bool = False,
     generator: Any = None,
 ) -> Tensor:
-    """Uniform draws from [0, 1): `tr.rand(2, 3)`. From `generator` (NumPy's) or the one that `manual_seed` seeds."""
+    """Uniform draws from [0, 1): `tr.rand(2, 3)`.
+
+    They come from `generator` (a NumPy one), or else from the one that `manual_seed` seeds.
+    """
     draws = (generator or random.generator()).random(_shape(shape))
     return Tensor(draws, dtype=dtype, device=device, requires_grad=requires_grad)

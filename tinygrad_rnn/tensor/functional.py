@@ -1,7 +1,7 @@
-"""Derivatives of functions: `grad` and what is built from it, and `checkpoint`, which trades time for memory.
+"""Derivatives of functions: `grad` and what is built from it.
 
-Nothing here knows a derivative rule. A derivative that is to be differentiated again (`create_graph`) runs the same
-rules on Tensors instead of raw arrays, and so records itself.
+Nothing here knows a derivative rule. A derivative that is to be differentiated again
+(`create_graph`) runs the same rules on Tensors instead of raw arrays, and so records itself.
 """
 
 from __future__ import annotations
@@ -15,29 +15,26 @@ from tinygrad_rnn.tensor.backend import namespace
 from tinygrad_rnn.tensor.creation import zeros_like
 from tinygrad_rnn.tensor.graph import Node, Part, Product, newest_first, next_serial
 from tinygrad_rnn.tensor.mode import is_recording, record
-from tinygrad_rnn.tensor.sweep import Gradients, Pairs, check_finite, sweep
+from tinygrad_rnn.tensor.sweep import Gradients, check_finite, sweep
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 Function = Callable[..., Any]
 
 
 class RecordedGradients(Gradients):
-    """The gradients of a sweep as Tensors: nothing in place, and each lazy sum becomes dense by one op."""
+    """The gradients of a sweep as Tensors: nothing in place, and each lazy sum is one op."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.part_lists: dict[Node, list[Part]] = {}
+        self.notes: dict[Node, list[Part | Product]] = {}
 
-    def add(self, node: Node, d: Any) -> None:
-        if type(d) is Part:
-            self.lazy.add(node)
-            self.part_lists.setdefault(node, []).append(d)
-        elif type(d) is Product:
-            self.lazy.add(node)
-            pairs = self.pairs.setdefault(node, Pairs())
-            pairs.xs.append(d.x)
-            pairs.gs.append(d.g)
-        else:
+    def add(self, nodes: Sequence[Node | None], contributions: Sequence[Any]) -> None:
+        for node, d in zip(nodes, contributions, strict=True):
+            if node is None or d is None or (self.limit is not None and node not in self.limit):
+                continue
+            if d.shape is None:
+                self.add_lazy(node, d)
+                continue
             if d.shape != node.shape:
                 d = ops.sum_to(d, node.shape)
             if d.dtype != node.dtype:
@@ -45,33 +42,28 @@ class RecordedGradients(Gradients):
             held = self.dense.get(node)
             self.dense[node] = d if held is None else held + d
 
-    def settle(self, node: Node, g: Any) -> Any:
-        if node in self.part_lists:
-            parts = self.part_lists.pop(node)
-            part = ops.assemble(
-                *(p.g for p in parts), indices=[p.index for p in parts], shape=node.shape
-            )
-            g = part if g is None else g + part
-        if node in self.pairs:
-            pairs = self.pairs.pop(node)
-            total = ops.product(ops.concatenate(pairs.xs), ops.concatenate(pairs.gs))
-            g = total if g is None else g + total
-        return g
+    def add_lazy(self, node: Node, d: Part | Product) -> None:
+        self.lazy.add(node)
+        self.notes.setdefault(node, []).append(d)
 
-    @property
-    def pull(self) -> Callable[[Node, Any], Sequence[Any]]:
-        return self.pull_checked if self.checks else self.pull_recorded
+    def settle(self, node: Node) -> None:
+        notes = self.notes.pop(node, [])
+        parts = [d for d in notes if isinstance(d, Part)]
+        products = [d for d in notes if isinstance(d, Product)]
+        if parts:
+            indices = [d.index for d in parts]
+            total = ops.assemble(*(d.g for d in parts), indices=indices, shape=node.shape)
+            self.add((node,), (total,))
+        if products:
+            xs, gs = [d.x for d in products], [d.g for d in products]
+            self.add((node,), (ops.product(ops.concatenate(xs), ops.concatenate(gs)),))
 
-    def pull_recorded(self, node: Node, g: Any) -> Sequence[Any]:
-        """What a node pulls back to its sources, computed on Tensors that know where they came from."""
-        return node.plan.pull_recorded(node, g)  # type: ignore[no-any-return]
-
-    def pull_checked(self, node: Node, g: Any) -> Sequence[Any]:
-        contributions = self.pull_recorded(node, g)
-        check_finite(
-            node, g._array, [d._array if isinstance(d, Tensor) else None for d in contributions]
-        )
-        return contributions
+    def pull(self, node: Node, g: Any) -> Sequence[Any]:
+        pulled: Sequence[Any] = node.plan.pull_recorded(node, g)
+        if self.checks:
+            arrays = [d._array if isinstance(d, Tensor) else None for d in pulled]
+            check_finite(node, g._array, arrays)
+        return pulled
 
 
 def grad(
@@ -83,10 +75,11 @@ def grad(
 ) -> Any:
     """The derivative of `outputs` with respect to `inputs`, without touching any `.grad`.
 
-    `inputs` may be leaves or computed tensors; the result is a Tensor for a Tensor, a tuple for a sequence, zeros where
-    the outputs do not depend on an input. `gradient` is pulled back from the outputs (one per output; 1 may be omitted
-    for one element). With `create_graph` the result can itself be differentiated, and the graph is kept; else what
-    leads to the inputs is freed unless `retain_graph`.
+    `inputs` may be leaves or computed tensors; the result is a Tensor for a Tensor, a tuple for a
+    sequence, zeros where the outputs do not depend on an input. `gradient` is pulled back from the
+    outputs (one per output; 1 may be omitted for one element). With `create_graph` the result can
+    itself be differentiated, and the graph is kept; else what leads to the inputs is freed unless
+    `retain_graph`.
 
     Raises `RuntimeError` for an input that does not require a gradient.
 
@@ -97,32 +90,26 @@ def grad(
     (27.0, 18.0)
     """
     outs, ins = _tensors("outputs", outputs), _tensors("inputs", inputs)
-    seeds = (
-        tuple(gradient)
-        if isinstance(outputs, list | tuple) and gradient is not None
-        else (gradient,) * len(outs)
-    )
+    seeds = (gradient,) * len(outs)
+    if isinstance(outputs, list | tuple) and gradient is not None:
+        seeds = tuple(gradient)
     for i, x in enumerate(ins):
         if x._node is None:
             raise RuntimeError(f"grad: input {i} of shape {x.shape} does not require a gradient")
-    results = _grad(
-        outs, ins, seeds, create_graph, create_graph if retain_graph is None else retain_graph
-    )
+    retain = create_graph if retain_graph is None else retain_graph
+    results = _grad(outs, ins, seeds, create_graph, retain)
     return results[0] if isinstance(inputs, Tensor) else results
 
 
 def _tensors(what: str, given: Any) -> tuple[Tensor, ...]:
     """A Tensor or a sequence of Tensors as a tuple."""
-    found = (
-        (given,)
-        if isinstance(given, Tensor)
-        else tuple(given)
-        if isinstance(given, list | tuple)
-        else ()
-    )
+    if isinstance(given, Tensor):
+        return (given,)
+    found = tuple(given) if isinstance(given, list | tuple) else ()
     if not found or not all(isinstance(t, Tensor) for t in found):
         raise TypeError(
-            f"{what} must be a Tensor or a list of Tensors, not {type(given).__name__}: {given!r:.60}"
+            f"{what} must be a Tensor or a list of Tensors, "
+            f"not {type(given).__name__}: {given!r:.60}"
         )
     return found
 
@@ -145,61 +132,54 @@ def _paired(what: str, tangents: Sequence[Any], primals: Sequence[Any]) -> None:
 def _grad(
     outs: Sequence[Tensor], ins: Sequence[Tensor], seeds: Sequence[Any], create: bool, retain: bool
 ) -> tuple[Tensor, ...]:
+    """The derivative of `outs` by `ins`, recorded with `create`; the graph stays with `retain`."""
     if len(seeds) != len(outs):
         raise ShapeError(f"{len(outs)} outputs, but {len(seeds)} gradients")
     pairs = [(o._node, o, s) for o, s in zip(outs, seeds, strict=True) if o._node is not None]
     nodes = [cast(Node, x._node) for x in ins]
     roots = [node for node, _, _ in pairs]
     if create:
-        # The array and the node of a seed, not the tensor: `assign_` to it must not reach what is returned.
-        as_given = [isinstance(s, Tensor) and s.shape == o.shape for _, o, s in pairs]
-        new = [
-            (s._array, s._node) if a else (o._output_gradient(s), None)
-            for a, (_, o, s) in zip(as_given, pairs, strict=True)
-        ]
+        boxes = [_recorded_seed(o, s) for _, o, s in pairs]
         with record():
-            results = sweep(
-                roots, [box(*s) for s in new], RecordedGradients(), inputs=nodes, retain=retain
-            )
-        return tuple(
-            results[n] if n in results else zeros_like(x) for n, x in zip(nodes, ins, strict=True)
-        )
-    gradients = Gradients()
-    results = sweep(
-        roots, [o._output_gradient(s) for _, o, s in pairs], gradients, inputs=nodes, retain=retain
-    )
-    # a gradient that accumulation does not own may be somebody's array: never handed out as it is
+            results = sweep(roots, boxes, RecordedGradients(), inputs=nodes, retain=retain)
+    else:
+        gradients = Gradients()
+        arrays = [o._output_gradient(s) for _, o, s in pairs]
+        found = sweep(roots, arrays, gradients, inputs=nodes, retain=retain)
+        results = {n: box(gradients.own(n, g), None) for n, g in found.items()}
     return tuple(
-        zeros_like(x)
-        if n not in results
-        else box(
-            results[n]
-            if n in gradients.owned
-            else namespace(results[n]).asarray(results[n], copy=True),
-            None,
-        )
-        for n, x in zip(nodes, ins, strict=True)
+        results[n] if n in results else zeros_like(x) for n, x in zip(nodes, ins, strict=True)
     )
+
+
+def _recorded_seed(out: Tensor, seed: Any) -> Tensor:
+    """A seed as a Tensor with its history: a new one, so that `assign_` does not reach it."""
+    if isinstance(seed, Tensor) and seed.shape == out.shape:
+        return box(seed._array, seed._node)
+    return box(out._output_gradient(seed), None)
 
 
 def pull_through(
     run: Callable[[], Any], sources: Sequence[Node | None], g: Tensor
 ) -> Sequence[Any]:
-    """What `run`, recorded anew, pulls back to `sources`, which it closes over: differentiable, and no further."""
+    """What `run`, recorded anew, pulls back to `sources`, which it closes over.
+
+    It is differentiable, and goes no further than to the sources.
+    """
     floor = next_serial()
+    results: dict[Node, Any] = {}
     with record():
         y = run()
-        results = (
-            sweep([y._node], [g], RecordedGradients(), floor=floor, retain=True) if y._node else {}
-        )
+        if y._node is not None:
+            results = sweep([y._node], [g], RecordedGradients(), floor=floor, retain=True)
     return [results.pop(s, None) if s is not None else None for s in sources]
 
 
-# --- derivatives of functions -----------------------------------------------------------------------------------------
+# --- derivatives of functions ---------------------------------------------------------------------
 
 
 def _fresh(x: Any) -> Tensor:
-    """A new node for an input of a function: what a sweep of the function stops at, connected to the outside."""
+    """An input of a function under a new node, where a sweep of the function stops."""
     given = x if isinstance(x, Tensor) else Tensor(x)
     if given._node is not None and is_recording():
         return ops.identity(given)
@@ -209,9 +189,10 @@ def _fresh(x: Any) -> Tensor:
 
 
 def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
-    """A function that returns `f`'s value and its derivative with respect to the arguments at `argnums`.
+    """A function that returns `f`'s value and its derivative by the arguments at `argnums`.
 
-    `f` must return one element. Nested uses differentiate again: `grad_of(grad_of(f))` is the second derivative.
+    `f` must return one element. Nested uses differentiate again: `grad_of(grad_of(f))` is the
+    second derivative.
 
     >>> import tinygrad_rnn as tr
     >>> value, slope = tr.value_and_grad(lambda x: (x * x).sum())(tr.Tensor([1.0, 2.0]))
@@ -242,23 +223,25 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 def _differentiated_further(
     outs: Sequence[Tensor], inputs: Sequence[Tensor], seeds: Sequence[Any] = ()
 ) -> bool:
-    """Whether the derivative must be recorded, too: a seed requires a gradient, or `outs` depend on anything older than
-    the fresh `inputs` (what is older still is not looked at).
+    """Whether the derivative must be recorded, too.
+
+    That is so if a seed requires a gradient, or `outs` depend on anything older than the fresh
+    `inputs` (what is older still is not looked at).
     """
+    if not is_recording():
+        return False
+    if any(isinstance(s, Tensor) and s.requires_grad for s in seeds):
+        return True
     floor = min(cast(Node, x._node).serial for x in inputs)
     roots = [y._node for y in outs if y._node is not None]
-    return is_recording() and (
-        any(isinstance(s, Tensor) and s.requires_grad for s in seeds)
-        or any(node.serial < floor for node in newest_first(roots, floor))
-    )
+    return any(node.serial < floor for node in newest_first(roots, floor))
 
 
 def _checked_positions(argnums: Sequence[int], args: Sequence[Any]) -> list[int]:
     """Positions of arguments, negative ones counted from the end."""
     if any(not -len(args) <= i < len(args) for i in argnums):
-        raise ValueError(
-            f"argnums {', '.join(map(str, argnums))} of a function called with {len(args)} arguments"
-        )
+        wrong = ", ".join(map(str, argnums))
+        raise ValueError(f"argnums {wrong} of a function called with {len(args)} arguments")
     return [i % len(args) for i in argnums]
 
 
@@ -274,7 +257,9 @@ def grad_of(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 
 
 def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
-    """`f(*primals)` and the function that pulls a gradient of it back to the primals (a tuple, one each).
+    """`f(*primals)` and the function that pulls a gradient of it back to the primals.
+
+    That function returns a tuple, one gradient for each.
 
     >>> import tinygrad_rnn as tr
     >>> y, pull = tr.vjp(lambda x: x * x, tr.Tensor([1.0, 3.0]))
@@ -294,7 +279,9 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
 
 
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    """`f(*primals)` and its derivative along `tangents`: the vjp, which is linear in its gradient, differentiated.
+    """`f(*primals)` and its derivative along `tangents`.
+
+    The vjp is linear in its gradient, so differentiating it by that gives the jvp.
 
     >>> import tinygrad_rnn as tr
     >>> y, dy = tr.jvp(lambda x: x * x, (tr.Tensor([1.0, 3.0]),), (tr.Tensor([1.0, 10.0]),))
@@ -317,7 +304,9 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
 
 
 def jacobian(f: Function, argnums: int = 0) -> Function:
-    """A function that returns the Jacobian of `f`: shape `f(x).shape + x.shape`. One sweep per output element.
+    """A function that returns the Jacobian of `f`, of shape `f(x).shape + x.shape`.
+
+    It takes one sweep per element of the output.
 
     >>> import tinygrad_rnn as tr
     >>> tr.jacobian(lambda x: x * x)(tr.Tensor([1.0, 3.0])).tolist()
@@ -346,7 +335,9 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
 
 
 def hessian(f: Function) -> Function:
-    """A function that returns the matrix of second derivatives of `f`, which returns one element of one argument.
+    """A function that returns the matrix of second derivatives of `f`.
+
+    `f` takes one argument and returns one element.
 
     >>> import tinygrad_rnn as tr
     >>> tr.hessian(lambda x: (x ** 3).sum())(tr.Tensor([1.0, 2.0])).tolist()
@@ -359,7 +350,8 @@ def hvp(f: Function, primals: Sequence[Any], vectors: Sequence[Any]) -> tuple[Te
     """The Hessian of `f` at `primals` times `vectors`, without forming it: two sweeps.
 
     >>> import tinygrad_rnn as tr
-    >>> tr.hvp(lambda x: (x ** 3).sum(), (tr.Tensor([1.0, 2.0]),), (tr.Tensor([1.0, 1.0]),))[0].tolist()
+    >>> x, v = tr.Tensor([1.0, 2.0]), tr.Tensor([1.0, 1.0])
+    >>> tr.hvp(lambda x: (x ** 3).sum(), (x,), (v,))[0].tolist()
     [6.0, 12.0]
     """
     _paired("vectors", vectors, primals)

@@ -1,27 +1,34 @@
-"""The graph and the backward sweep: reverse-mode differentiation itself.
+"""The graph: what a tensor remembers of how it was made, and in which order to walk back.
 
-A `Node` is what a tensor remembers of how it was made: the op, the nodes of its inputs, and just the arrays that the
-derivative asks for. Nothing points from a node to a tensor, so a graph has no cycles and dies with its last reference.
+A `Node` is what a tensor remembers: the op, the nodes of its inputs, and just the arrays that the
+derivative asks for. Nothing points from a node to a tensor, so a graph has no cycles and dies with
+its last reference.
 
-The chain rule then reads: the gradient of a node is the sum, over its uses, of what each use pulls back to it. `sweep`
-computes exactly that, newest node first.
+The chain rule then reads: the gradient of a node is the sum, over its uses, of what each use pulls
+back to it. `sweep.py` computes exactly that, newest node first.
 """
 
 from __future__ import annotations
 
 import itertools
 import operator
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from tinygrad_rnn.errors import GraphFreedError
 from tinygrad_rnn.tensor.backend import AnyArray, Array, DType
 
+Sources: TypeAlias = "tuple[Node | None, ...]"
+
 
 class Node:
-    """One value of the computation. `sources` and `kept` are freed by a backward; a leaf has neither.
+    """One value of the computation.
 
-    In a graph that a failed backward has left half freed, `kept` is the name of the op that failed.
+    `plan` knows how the op that made it is pulled through, `sources` are the nodes of its inputs
+    (None for a constant), and `kept` is what the derivative asks for. A leaf has no plan and no
+    sources. A backward frees a node: `sources` and `kept` become None. In a graph that a failed
+    backward has left half freed, `kept` is the name of the op that failed.
     """
 
     __slots__ = ("serial", "plan", "sources", "kept", "shape", "dtype", "watch")
@@ -29,9 +36,7 @@ class Node:
     def __init__(
         self, plan: Any, sources: Sources, kept: Any, shape: tuple[int, ...], dtype: DType
     ) -> None:
-        self.serial = (
-            next_serial()
-        )  # inputs are older than outputs: the order of serials is a topological order
+        self.serial = next_serial()  # inputs are older than outputs: this orders the graph
         self.plan = plan
         self.sources: Sources | None = sources
         self.kept = kept
@@ -40,11 +45,11 @@ class Node:
         self.watch: Watch | None = None
 
 
-Sources: TypeAlias = "tuple[Node | None, ...]"
-
-
 class Watch:
-    """What somebody wants to know of a node's gradient: every leaf has one, an inner node only on request."""
+    """What somebody wants to know of a node's gradient.
+
+    Every leaf has one and keeps its gradient; an inner node only on request.
+    """
 
     __slots__ = ("keeps", "grad", "hooks", "born")
 
@@ -66,9 +71,14 @@ def leaf(shape: tuple[int, ...], dtype: DType) -> Node:
     return node
 
 
+# --- the order of a sweep -------------------------------------------------------------------------
+
+
 def newest_first(roots: Iterable[Node], floor: int = 0, inputs: Iterable[Node] = ()) -> list[Node]:
-    """All that `roots` were computed from, newest first: up to and with the first nodes older than `floor`, and no
-    further than to the oldest of `inputs`, as nothing older leads to one.
+    """All that `roots` were computed from, newest first.
+
+    It goes up to and with the first nodes older than `floor`, and no further than to the oldest of
+    `inputs`, as nothing older leads to one. Raises `GraphFreedError` if it meets a freed node.
     """
     oldest = max(floor, min((node.serial + 1 for node in inputs), default=0))
     seen = set(roots)
@@ -86,7 +96,10 @@ def newest_first(roots: Iterable[Node], floor: int = 0, inputs: Iterable[Node] =
 
 
 def leading_to(inputs: Iterable[Node], order: Sequence[Node]) -> tuple[list[Node], set[Node]]:
-    """The nodes of `order` that are among `inputs` or computed from them; and those inputs that lead to no other."""
+    """The nodes of `order` that are among `inputs` or computed from them.
+
+    Beside them those of the inputs that lead to no other: there a sweep can end.
+    """
     useful = set(inputs)
     ends = set(inputs)
     for node in reversed(order):
@@ -96,23 +109,33 @@ def leading_to(inputs: Iterable[Node], order: Sequence[Node]) -> tuple[list[Node
     return [node for node in order if node in useful], ends
 
 
-class Part:
-    """What indexing pulls back: `g` belongs at `index` of an array that is 0 elsewhere. Lazy, so T parts cost O(T).
+def not_older(order: Sequence[Node], floor: int) -> Sequence[Node]:
+    """The nodes of `order`, which has the newest first, whose serial is at least `floor`."""
+    return order[: bisect_right(order, -floor, key=lambda node: -node.serial)]
 
-    A `basic` index, of integers and slices, addresses every entry at most once.
+
+# --- lazy contributions ---------------------------------------------------------------------------
+
+
+class Part:
+    """What indexing pulls back: `g` belongs at `index` of an array that is 0 elsewhere.
+
+    It is lazy, so that T parts of one array cost O(T). A `basic` index, of integers and slices,
+    addresses every entry at most once.
     """
 
     __slots__ = ("g", "index", "basic")
-    shape = None  # like no array's, which is how the gate tells
+    shape = None  # like no array's: the gate tells a lazy contribution by that
 
     def __init__(self, g: Array, index: Any, basic: bool = False) -> None:
         self.g, self.index, self.basic = g, index, basic
 
 
 class Product:
-    """What `x @ W` pulls back to a 2-D `W`: xᵀ g. Lazy, so that T uses of one weight become few large products.
+    """What `x @ W` pulls back to a 2-D `W`: xᵀ g, not yet multiplied.
 
-    Over the steps of a recurrent network this *is* the sum of back-propagation through time, sum_t h_tᵀ δ_t = Hᵀ Δ.
+    It is lazy, so that T uses of one weight become few large products. Over the steps of a
+    recurrent network this *is* the sum of back-propagation through time, sum_t h_tᵀ δ_t = Hᵀ Δ.
     """
 
     __slots__ = ("x", "g")
@@ -122,25 +145,29 @@ class Product:
         self.x, self.g = x, g
 
 
-# --- messages ---------------------------------------------------------------------------------------------------------
+# --- messages -------------------------------------------------------------------------------------
 
 
 def _freed(node: Node, seen: Iterable[Node]) -> str:
     """The message for a graph that an earlier backward has freed, and the cure."""
     user = next((n for n in seen if n.sources and node in n.sources), None)
     what = f"the output of {node.plan.name}, shape {node.shape}"
-    through = (
-        f", carried into this graph by {user.plan.name} (output {user.shape})," if user else ""
-    )
+    through = ""
+    if user is not None:
+        through = f", carried into this graph by {user.plan.name} (output {user.shape}),"
     if isinstance(node.kept, str):
-        return f"{what}{through} is half freed by a backward that failed in {node.kept}: compute the graph anew"
+        return (
+            f"{what}{through} is half freed by a backward that failed in {node.kept}: "
+            f"compute the graph anew"
+        )
     if user is None:
         return (
-            f"{what}, was differentiated before, and its graph was freed: compute it again, or pass retain_graph=True "
-            f"to the first backward if you mean to go through one graph twice"
+            f"{what}, was differentiated before, and its graph was freed: compute it again, or "
+            f"pass retain_graph=True to the first backward if you mean to go through one graph "
+            f"twice"
         )
     return (
-        f"{what}{through} was freed by an earlier backward. If it is a state carried from one chunk to the next, carry "
-        f"state.detach() (of each part, if it is a tuple); pass retain_graph=True to the first backward only if you "
-        f"mean to go through one graph twice"
+        f"{what}{through} was freed by an earlier backward. If it is a state carried from one "
+        f"chunk to the next, carry state.detach() (of each part, if it is a tuple); pass "
+        f"retain_graph=True to the first backward only if you mean to go through one graph twice"
     )

@@ -1,4 +1,10 @@
-"""What is recorded: a mode that each thread and each async task has for itself."""
+"""The modes that an op asks for, which each thread and each async task has for itself.
+
+- `grad_mode`: whether ops record a graph. `no_grad` and `record` set it, and `detect_anomaly`: then
+  ops note the user's line, and a backward stops at the first NaN that a derivative makes.
+- `active_tape`: the tape of `tr.compile` while it records what is done to arrays, else None. A
+  function marked `replayed` is one call on that tape, run again as it is at each replay.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 OFF, ON, ANOMALY = 0, 1, 2
 grad_mode: ContextVar[int] = ContextVar("grad_mode", default=ON)
-active_tape: ContextVar[Any] = ContextVar(
-    "active_tape", default=None
-)  # what `tr.compile` puts here while it records
+active_tape: ContextVar[Any] = ContextVar("active_tape", default=None)
 
 
 def is_recording() -> bool:
@@ -25,18 +29,15 @@ def is_recording() -> bool:
 
 
 def replayed(f: F) -> F:
-    """`f` as one call of what `tr.compile` records: at each replay it runs again, on the arrays of then.
+    """`f` as one call on the tape of `tr.compile`: each replay runs it again, on its own arrays.
 
     For what changes the state of the engine, or looks at values: nothing inside `f` is recorded.
     """
 
     @wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return (
-            f(*args, **kwargs)
-            if (tape := active_tape.get()) is None
-            else tape.call(f, args, kwargs)
-        )
+        tape = active_tape.get()
+        return f(*args, **kwargs) if tape is None else tape.call(f, args, kwargs)
 
     return call  # type: ignore[return-value]
 
@@ -55,9 +56,10 @@ class _GradMode:
         caller = sys._getframe(1)
         if caller.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
             # Between two yields the mode would hold for whoever iterates, too.
+            mode = f"{type(self).__name__}()"
             raise RuntimeError(
-                f"`with {type(self).__name__}()` inside the generator {caller.f_code.co_name!r} would leak to its "
-                f"caller at every yield: decorate the generator with @{type(self).__name__}() instead"
+                f"`with {mode}` inside the generator {caller.f_code.co_name!r} would leak to its "
+                f"caller at every yield: decorate the generator with @{mode} instead"
             )
         self._tokens.append(grad_mode.set(self._wanted()))
 
@@ -70,7 +72,7 @@ class _GradMode:
         grad_mode.reset(self._tokens.pop())
 
     def __call__(self, f: F) -> F:
-        """`f` run in this mode; a generator function too, without leaking to the code that iterates it."""
+        """`f` run in this mode; of a generator function only what is inside it, not its caller."""
         mode = type(self)
 
         @wraps(f)
@@ -119,15 +121,19 @@ class no_grad(_GradMode):
 
 
 class record(_GradMode):
-    """Compute with recording, inside `no_grad` too, as a replay must; `detect_anomaly` stays in force."""
+    """Compute with recording, inside `no_grad` too; `detect_anomaly` stays in force.
+
+    What a checkpoint recomputes is recorded whatever the mode of the backward.
+    """
 
     def _wanted(self) -> int:
         return max(ON, grad_mode.get())
 
 
 class detect_anomaly(_GradMode):
-    """Find where a NaN is born: forward and backward inside name the op and the line at fault. Slow; for debugging.
+    """Find where a NaN is born: forward and backward inside name the op and the line at fault.
 
+    It is slow, for debugging.
     Raises `NonFiniteError` at the first derivative that makes a NaN of a gradient that had none.
 
     >>> import tinygrad_rnn as tr

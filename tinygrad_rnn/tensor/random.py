@@ -1,4 +1,7 @@
-"""The library's random draws: one generator, seeded by `manual_seed`, and one of its own for a checkpointed segment."""
+"""The library's random draws: one generator, which `manual_seed` seeds, unless another is in use.
+
+A checkpointed segment has one of its own, and so has what `tr.compile` records.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,8 @@ import numpy as np
 from tinygrad_rnn.tensor.mode import replayed
 
 _own_generator: ContextVar[np.random.Generator | None] = ContextVar("own_generator", default=None)
-_generator: np.random.Generator | None = (
-    None  # made at the first draw: numpy.random is slow to import
-)
+# made at the first draw: numpy.random is slow to import
+_generator: np.random.Generator | None = None
 
 
 @replayed
@@ -31,7 +33,10 @@ def manual_seed(seed: int) -> None:
 
 
 def generator() -> np.random.Generator:
-    """The library's NumPy generator. Draws are made on the host and moved, so a seed means the same on any device."""
+    """The library's NumPy generator, or the one in its place here.
+
+    Draws are made on the host and moved, so a seed means the same on any device.
+    """
     global _generator
     if (own := _own_generator.get()) is not None:
         return own

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tinygrad_rnn.errors import GraphFreedError, NonFiniteError
@@ -16,10 +18,17 @@ from tinygrad_rnn.tensor.backend import (
     sum_to,
     zeros_beside,
 )
-from tinygrad_rnn.tensor.graph import Node, Part, Product, leading_to, newest_first
+from tinygrad_rnn.tensor.graph import (
+    Node,
+    Part,
+    Product,
+    leading_to,
+    newest_first,
+    not_older,
+)
 from tinygrad_rnn.tensor.mode import ANOMALY, grad_mode, replayed
 
-PRODUCT_ROWS = 1024  # pairs of a Product become one matrix product at this many rows: enough for speed, small in memory
+PRODUCT_ROWS = 1024  # enough rows for one matrix product to be fast; more would only keep memory
 
 _write_lock = threading.Lock()
 
@@ -33,156 +42,150 @@ def sweep(
     floor: int = 0,
     retain: bool = False,
 ) -> dict[Node, Any]:
-    """Pull `seeds`, the gradients of `roots`, back through the graph; return those of the nodes somebody watches.
+    """Pull `seeds`, the gradients of `roots`, back through the graph.
 
-    Why newest first? `b = a + a; c = b + b + b; d = b + c`: the derivative of `d` by `a` is 2 + 6 = 8. If `b` went
-    before the newer `c`, it would hand on what `d` gave it before `c` has reported, and `a` would get 2. A node may
-    hand on its gradient only when all of its uses, which are newer than it, have added theirs. Serial numbers grow, so
-    sorting by them is all that this takes.
+    Why newest first? `b = a + a; c = b + b + b; d = b + c`: the derivative of `d` by `a` is
+    2 + 6 = 8. If `b` went before the newer `c`, it would hand on what `d` gave it before `c` has
+    reported, and `a` would get 2. A node may hand on its gradient only when all of its uses, which
+    are newer than it, have added theirs. Serial numbers grow, so sorting by them is all it takes.
 
-    - `inputs`: only these nodes are wanted; whatever does not lead to them is left alone.
-    - `floor`: nodes older than this serial are not pulled, freed or written; their gradients are returned.
-    - `retain`: keep what the graph holds, for another sweep through it.
+    Returns the gradients of the nodes that keep theirs, as every leaf does, and of these:
+
+    - `inputs`: only these are wanted, and what does not lead to them is left alone;
+    - the nodes below `floor`, a serial number: they are not pulled, freed or written to.
+
+    With `retain` the graph stays whole, for another sweep through it.
     """
-    wanted: frozenset[Node] = frozenset(inputs or ())
+    wanted = frozenset(inputs or ())
     order = newest_first(roots, floor, wanted)
     ends: set[Node] = set()
-    add: Callable[[Node, Any], None] = gradients.add
     if inputs is not None:
         order, ends = leading_to(wanted, order)
-        add = gradients.limited_to(order)
+        gradients.limit_to(order)
     results: dict[Node, Any] = {}
-    dense, lazy, pull = gradients.dense, gradients.lazy, gradients.pull
-    for root, seed in zip(roots, seeds, strict=True):
-        gradients.add(root, seed)
+    gradients.add(roots, seeds)
+    with quiet(), blaming(not_older(order, floor)) as nodes:
+        for node in nodes:
+            g = gradients.complete(node)
+            if g is None:  # no gradient has come this way
+                continue
+            if node in wanted or (node.watch is not None and node.watch.keeps):
+                results[node] = g
+            if node.sources and node not in ends:
+                gradients.add(node.sources, gradients.pull(node, g))
+                if not retain:
+                    node.sources = node.kept = None  # freed
+    return results | gradients.left_over()
+
+
+@contextmanager
+def blaming(order: Sequence[Node]) -> Iterator[Iterator[Node]]:
+    """The nodes of `order`, to go through inside; an error is blamed on the one that it was at.
+
+    What had been freed by then remembers who failed, for the message of the next attempt.
+    """
+    nodes = iter(order)
     try:
-        with quiet():
-            for node in order:
-                g = dense.pop(node, None)
-                if node in lazy:
-                    g = gradients.settle(node, g)
-                if g is None:
-                    continue
-                if node.serial < floor:
-                    results[node] = g
-                    continue
-                if node.watch is not None:
-                    g = gradients.hooked(node, g)
-                    if node.watch.keeps:
-                        results[node] = g
-                if node in wanted:
-                    results[node] = g
-                if node.sources and node not in ends:
-                    pulled = node.plan.pull(g, node.kept) if pull is None else pull(node, g)
-                    for source, d in zip(node.sources, pulled):  # noqa: B905 (a hot line; the plan has counted)
-                        if source is not None and d is not None:
-                            add(source, d)
-                    if not retain:
-                        node.sources = node.kept = None
+        yield nodes
     except Exception as error:
+        at = len(order) - operator.length_hint(nodes) - 1  # how many were done before
+        failed = order[at]
         if not isinstance(error, GraphFreedError):
-            error.add_note(_where(node))
-        for freed in order[: order.index(node)]:
-            if freed.sources is None:
-                freed.kept = (
-                    node.plan.name if node.plan else "a hook"
-                )  # for the message of the next attempt
+            error.add_note(_where(failed))
+        for node in order[:at]:
+            if node.sources is None:
+                node.kept = failed.plan.name if failed.plan else "a hook"
         raise
-    return results
 
 
 @replayed
 def write_gradients(results: dict[Node, Array], gradients: Gradients) -> None:
-    """Add the results of a sweep to `.grad` of the nodes that keep one: all of them, or none had the sweep failed."""
+    """Add the results of a sweep to `.grad` of the nodes that keep one.
+
+    All of them are written, or none, if the sweep has failed. A sum that accumulation allocated is
+    adopted; any other array may be somebody's, and is copied.
+    """
     with _write_lock:
         for node, g in results.items():
             watch = node.watch
-            if watch is not None and watch.keeps:
-                if watch.grad is not None:
-                    watch.grad = namespace(g).asarray(watch.grad + g)
-                else:  # a buffer that accumulation allocated is adopted; anything else may be somebody's, so copied
-                    watch.grad = (
-                        g if node in gradients.owned else namespace(g).asarray(g, copy=True)
-                    )
-
-
-class Pairs:
-    """The products that a node has collected: their factors, and how many rows they have together."""
-
-    __slots__ = ("xs", "gs", "rows")
-
-    def __init__(self) -> None:
-        self.xs: list[Any] = []
-        self.gs: list[Any] = []
-        self.rows = 0
+            if watch is None or not watch.keeps:
+                continue
+            if watch.grad is not None:
+                watch.grad = namespace(g).asarray(watch.grad + g)
+            else:
+                watch.grad = gradients.own(node, g)
 
 
 class Gradients:
-    """The gradients of one sweep: sums of what every use pulled back. The only place of the engine that mutates.
+    """The gradients of one sweep: for each node the sum of what its uses pulled back.
 
-    A sum borrows its first contribution, allocates at the second and adds in place from then on, so no array that
-    somebody else may hold is ever written. `owned` are the nodes whose sum is a buffer of ours.
+    The only place of the engine that mutates. A sum borrows its first contribution, allocates at
+    the second and adds in place from then on, so no array that somebody else may hold is ever
+    written. `owned` are the nodes whose sum is a buffer of ours.
     """
 
     def __init__(self) -> None:
-        self.dense: dict[Node, Array] = {}
+        self.dense: dict[Node, Any] = {}
         self.owned: set[Node] = set()
         self.lazy: set[Node] = set()  # the nodes with parts or pairs
-        self.parts: dict[Node, Array] = {}
+        self.parts: dict[Node, Any] = {}
         self.pairs: dict[Node, Pairs] = {}
+        self.limit: frozenset[Node] | None = None
         self.checks = grad_mode.get() == ANOMALY
 
-    @property
-    def pull(self) -> Callable[[Node, Any], Sequence[Any]] | None:
-        """How a node pulls, where it is not just `node.plan.pull(g, node.kept)`. Not stored: that would be a cycle."""
-        return self.pull_checked if self.checks else None
+    def limit_to(self, nodes: Iterable[Node]) -> None:
+        """Take contributions to these nodes only: what goes elsewhere is wanted by nobody."""
+        self.limit = frozenset(nodes)
 
-    def add(self, node: Node, d: Any) -> None:
-        """Add one contribution. The one gate: summed to the node's shape, cast to its dtype."""
-        if d.shape != node.shape:
-            if d.shape is None:
-                return self.add_lazy(node, d)
-            d = sum_to(d, node.shape)
-        if d.dtype is not node.dtype and d.dtype != node.dtype:
-            d = namespace(d).astype(namespace(d).asarray(d), node.dtype)
-        held = self.dense.get(node)
-        if held is None:
-            self.dense[node] = d
-        elif node in self.owned:
-            held += d
-        else:
-            self.dense[node] = held = held + d
-            if held.ndim:  # a 0-d sum may be an immutable scalar
-                self.owned.add(node)
-        return None
+    def add(self, nodes: Sequence[Node | None], contributions: Sequence[Any]) -> None:
+        """Add to each node's gradient its contribution; None stands for a constant, or for none.
 
-    def limited_to(self, nodes: Iterable[Node]) -> Callable[[Node, Any], None]:
-        """`add` for these nodes only: what goes elsewhere is wanted by nobody."""
-        visited = frozenset(nodes)
-        return lambda node, d: self.add(node, d) if node in visited else None
-
-    def add_lazy(self, node: Node, d: Any) -> None:
-        """Add a part to the node's one buffer of parts, or a product to the pairs that wait to become one."""
-        self.lazy.add(node)
-        if type(d) is Part:
-            buffer = self.parts.get(node)
-            if buffer is None:
-                self.parts[node] = buffer = zeros_beside(d.g, node.shape, node.dtype)
-            if (
-                d.basic and (place := buffer[d.index]).ndim
-            ):  # `buffer[...] += g` would copy the sum back
-                place += d.g
+        The one gate: here all is summed to the shape of its node, and cast to its dtype.
+        """
+        for node, d in zip(nodes, contributions):  # noqa: B905 (hot, and the plan has counted)
+            if node is None or d is None or (self.limit is not None and node not in self.limit):
+                continue
+            if d.shape != node.shape:
+                if d.shape is None:
+                    self.add_lazy(node, d)
+                    continue
+                d = sum_to(d, node.shape)
+            if d.dtype is not node.dtype and d.dtype != node.dtype:
+                d = namespace(d).astype(namespace(d).asarray(d), node.dtype)
+            if node not in self.dense:
+                self.dense[node] = d
+            elif node in self.owned:
+                held = self.dense[node]
+                held += d
             else:
-                self.parts[node] = scatter_add(buffer, d.index, d.g)
+                self.dense[node] = total = self.dense[node] + d
+                if total.ndim:  # a 0-d sum may be an immutable scalar
+                    self.owned.add(node)
+
+    def add_lazy(self, node: Node, d: Part | Product) -> None:
+        """Add a part to the node's one buffer of parts, or a product to its pairs."""
+        self.lazy.add(node)
+        if isinstance(d, Part):
+            self.add_part(node, d)
+            return
+        pairs = self.pairs.get(node)
+        if pairs is None:
+            self.pairs[node] = pairs = Pairs()
+        pairs.xs.append(d.x)
+        pairs.gs.append(d.g)
+        pairs.rows += d.x.shape[0]
+        if pairs.rows >= PRODUCT_ROWS:
+            self.flush(node)
+
+    def add_part(self, node: Node, d: Part) -> None:
+        """Add a part to the node's one buffer of parts."""
+        buffer = self.parts.get(node)
+        if buffer is None:
+            self.parts[node] = buffer = zeros_beside(d.g, node.shape, node.dtype)
+        if d.basic and (place := buffer[d.index]).ndim:
+            place += d.g  # `buffer[...] += g` would copy the sum back
         else:
-            pairs = self.pairs.get(node)
-            if pairs is None:
-                self.pairs[node] = pairs = Pairs()
-            pairs.xs.append(d.x)
-            pairs.gs.append(d.g)
-            pairs.rows += d.x.shape[0]
-            if pairs.rows >= PRODUCT_ROWS:
-                self.flush(node)
+            self.parts[node] = scatter_add(buffer, d.index, d.g)
 
     def flush(self, node: Node) -> None:
         """Turn the pairs that a node has collected into one matrix product."""
@@ -193,30 +196,46 @@ class Gradients:
             for arrays in (pairs.xs, pairs.gs)
         )
         fresh = node not in self.dense
-        self.add(node, dot(x.mT, g))
+        self.add((node,), (dot(x.mT, g),))
         if fresh:
             self.owned.add(node)
 
-    def settle(self, node: Node, g: Any) -> Any:
-        """`g`, the dense sum of a node so far, with its lazy contributions."""
-        if g is not None:
-            self.dense[node] = g
+    def settle(self, node: Node) -> None:
+        """Make the lazy contributions to a node a part of its dense sum."""
         if node in self.pairs:
             self.flush(node)
-        g = self.dense.pop(node, None)
         if node in self.parts:
             part = self.parts.pop(node)
-            if g is not None:
-                part += g
-            g = part
+            if node in self.dense:
+                part += self.dense[node]
+            self.dense[node] = part
             self.owned.add(node)
+
+    def complete(self, node: Node) -> Any:
+        """The gradient of a node, now that its uses have reported; None if none of them did.
+
+        A lazy sum becomes an array, and the node's hooks have seen and perhaps replaced it.
+        """
+        if node in self.lazy:
+            self.settle(node)
+        g = self.dense.pop(node, None)
+        if g is not None and node.watch is not None:
+            g = self.hooked(node, g)
         return g
 
-    def pull_checked(self, node: Node, g: Any) -> Sequence[Any]:
-        """What a node pulls back to its sources, and an error for a NaN born in it."""
-        contributions: Sequence[Any] = node.plan.pull(g, node.kept)
-        check_finite(node, g, contributions)
-        return contributions
+    def left_over(self) -> dict[Node, Any]:
+        """What has come to nodes that were not visited: those below the floor."""
+        with quiet():
+            for node in self.lazy:
+                self.settle(node)
+        return self.dense
+
+    def pull(self, node: Node, g: Any) -> Sequence[Any]:
+        """What a node pulls back to its sources."""
+        pulled: Sequence[Any] = node.plan.pull(g, node.kept)
+        if self.checks:
+            check_finite(node, g, pulled)
+        return pulled
 
     def hooked(self, node: Node, g: Any) -> Any:
         """`g` after the node's hooks, each of which may replace it."""
@@ -227,8 +246,23 @@ class Gradients:
             g = g if replaced is None else replaced
         return g
 
+    def own(self, node: Node, g: Array) -> Array:
+        """`g`, the gradient of a node, as an array that nobody else holds."""
+        return g if node in self.owned else namespace(g).asarray(g, copy=True)
 
-# --- messages ---------------------------------------------------------------------------------------------------------
+
+class Pairs:
+    """The products that a node has collected: their factors, and how many rows they have."""
+
+    __slots__ = ("xs", "gs", "rows")
+
+    def __init__(self) -> None:
+        self.xs: list[Any] = []
+        self.gs: list[Any] = []
+        self.rows = 0
+
+
+# --- messages -------------------------------------------------------------------------------------
 
 
 def check_finite(node: Node, g: Array, contributions: Sequence[Any]) -> None:
@@ -237,11 +271,15 @@ def check_finite(node: Node, g: Array, contributions: Sequence[Any]) -> None:
     if xp.any(xp.isnan(g)):
         return
     for d in contributions:
-        for array in (d.g,) if type(d) is Part else (d.x, d.g) if type(d) is Product else (d,):
-            if array is not None and xp.any(xp.isnan(array)):
-                raise NonFiniteError(
-                    f"the derivative of {node.plan.name} made a NaN of a gradient that had none"
-                )
+        arrays: tuple[Any, ...] = (d,)
+        if isinstance(d, Part):
+            arrays = (d.g,)
+        elif isinstance(d, Product):
+            arrays = (d.x, d.g)
+        if any(array is not None and xp.any(xp.isnan(array)) for array in arrays):
+            raise NonFiniteError(
+                f"the derivative of {node.plan.name} made a NaN of a gradient that had none"
+            )
 
 
 def _where(node: Node) -> str:
@@ -249,9 +287,7 @@ def _where(node: Node) -> str:
     if node.plan is None:
         return f"in a hook of a leaf of shape {node.shape}"
     shapes = ", ".join("constant" if s is None else str(s.shape) for s in node.sources or ())
-    born = node.watch.born if node.watch is not None else ""
-    return f"in the backward of {node.plan.name} (inputs {shapes}; output {node.shape})" + (
-        f", called at {born}"
-        if born
-        else "; run forward and backward inside tr.detect_anomaly() to see the line"
-    )
+    what = f"in the backward of {node.plan.name} (inputs {shapes}; output {node.shape})"
+    if node.watch is not None and node.watch.born:
+        return f"{what}, called at {node.watch.born}"
+    return f"{what}; run forward and backward inside tr.detect_anomaly() to see the line"
