@@ -53,11 +53,22 @@ def table(folder: Path) -> list[tuple[str, int, int]]:
     return [*rows, ("all", sum(row[1] for row in rows), sum(row[2] for row in rows))]
 
 
+# Beside the engine stand the table of derivatives, which grows with every op, and what makes tensors of nothing.
+NOT_ENGINE = ("ops/", "creation.py", "random.py")
+
+
+def engine_lines(tensor: Path) -> int:
+    """The code lines of the engine: all below the folder `tensor` but the table of derivatives and such."""
+    return sum(code for path, code, _ in table(tensor)[:-1] if not path.startswith(NOT_ENGINE))
+
+
 def show(folder: Path) -> None:
     """Print the table of a folder."""
     print(f"  code  names  {folder.as_posix()}/")
     for path, code, names in table(folder):
         print(f"{code:6,}{names:7,}  {path}")
+    if folder.name == "tensor":
+        print(f"{engine_lines(folder):6,}         the engine: without {', '.join(NOT_ENGINE)}")
 
 
 if __name__ == "__main__":
