@@ -202,6 +202,7 @@ ACROSS = {
     "tensor/test_special_values.py": "every op at zeros, poles, infinities and NaN",
     "tensor/test_strict_backend.py": "every op on array_api_strict",
     "tensor/test_subgradients.py": "every op at its kinks",
+    "tensor/test_types.py": "what a type checker knows of ops and arrays",
     "witness/test_onnx.py": "layers beside ONNX's",
     "witness/test_ops.py": "ops beside PyTorch's",
 }
