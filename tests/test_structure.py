@@ -192,6 +192,7 @@ ACROSS = {
     "nn/test_proof.py": "layers and losses, by the laws of the kit",
     "nn/test_torch.py": "layers beside PyTorch's",
     "nn/test_torch_page.py": "docs/pytorch.md",
+    "nn/test_windows.py": "convolution and pooling as functions, beside windows written out by hand",
     "tensor/test_cupy_names.py": "names that CuPy must have",
     "tensor/test_einsum.py": "one op of `linalg`, whose subscripts are a language",
     "tensor/test_gpu.py": "ops on a GPU",
