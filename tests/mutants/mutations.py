@@ -24,8 +24,8 @@ FUNCTIONS = {
     "kernels/cross_entropy.py": "cross_entropy_vjp",
     "nn/cells.py": "rnn_cell lstm_cell gru_cell _rnn_plain _lstm_plain _gru_plain add_biases gru_biases "
     "RNNCell.forward LSTMCell.forward GRUCell.forward",
-    "nn/recurrent_options.py": "RecurrentOptions.project RecurrentOptions.product RecurrentOptions.norm rnn_step "
-    "lstm_step gru_step options_of",
+    "nn/recurrent_options.py": "RecurrentOptions.project RecurrentOptions.product RecurrentOptions.norm "
+    "rnn_with_options lstm_with_options gru_with_options options_of",
     "nn/checks.py": "loss_mask",
     "nn/losses.py": "_rows cross_entropy nll_loss _classes _reduce_kept mse_loss l1_loss huber_loss "
     "binary_cross_entropy_with_logits _pair _difference _reduce",

@@ -102,7 +102,7 @@ def gru_cell(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor
 def _rnn_plain(x: Tensor, h: Tensor, W: Tensor, *, nonlinearity: str, t: int | None = None) -> Tensor:
     """`rnn_cell` as one node. With `t`, x is a projected sequence (T, B, H) and its step t is taken."""
     x = x if t is None else x[t]
-    return recurrent_options.rnn_step(NO_OPTIONS, x, h, W, NONLINEARITIES[nonlinearity])
+    return recurrent_options.rnn_with_options(NO_OPTIONS, x, h, W, NONLINEARITIES[nonlinearity])
 
 
 def _lstm_plain(x: Tensor, state: Tensor, W: Tensor, *, t: int | None = None) -> Tensor:
@@ -112,7 +112,7 @@ def _lstm_plain(x: Tensor, state: Tensor, W: Tensor, *, t: int | None = None) ->
     before. With `t`, x is a projected sequence (T, B, 4H) and its step t is taken.
     """
     x = x if t is None else x[t]
-    return ops.stack(recurrent_options.lstm_step(NO_OPTIONS, x, state[-2], state[-1], W))
+    return ops.stack(recurrent_options.lstm_with_options(NO_OPTIONS, x, state[-2], state[-1], W))
 
 
 def _gru_plain(x: Tensor, state: Tensor, W: Tensor, b: Tensor | None, *, t: int | None = None) -> Tensor:
@@ -122,7 +122,7 @@ def _gru_plain(x: Tensor, state: Tensor, W: Tensor, b: Tensor | None, *, t: int 
     `t`, x is a projected sequence (T, B, 3H) and its step t is taken.
     """
     x = x if t is None else x[t]
-    return ops.stack(recurrent_options.gru_step(NO_OPTIONS, x, state[-1], W, b))
+    return ops.stack(recurrent_options.gru_with_options(NO_OPTIONS, x, state[-1], W, b))
 
 
 rnn_step = fused("rnn_step", _rnn_plain, kernels.rnn_forward, kernels.rnn_vjp)
@@ -288,7 +288,7 @@ class RNNCell(_Cell):
         W, options = self.weight_hh, options_of(self, "")
         x = options.project(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))
         if options:
-            h = recurrent_options.rnn_step(options, x, h, W, NONLINEARITIES[self.nonlinearity])
+            h = recurrent_options.rnn_with_options(options, x, h, W, NONLINEARITIES[self.nonlinearity])
         elif self.fused:
             h = rnn_step(x, h, W, nonlinearity=self.nonlinearity)
         else:
@@ -344,7 +344,7 @@ class LSTMCell(_Cell):
         W, options = self.weight_hh, options_of(self, "")
         x = options.project(x, self.weight_ih, add_biases(self.bias_ih, self.bias_hh))
         if options:
-            *_, h, c = recurrent_options.lstm_step(options, x, h, c, W)
+            *_, h, c = recurrent_options.lstm_with_options(options, x, h, c, W)
         elif self.fused:
             y = lstm_step(x, ops.stack([h, c]), W)
             h, c = y[-2], y[-1]
@@ -399,7 +399,7 @@ class GRUCell(_Cell):
         W, options = self.weight_hh, options_of(self, "")
         x = options.project(x, self.weight_ih, before)
         if options:
-            *_, h = recurrent_options.gru_step(options, x, h, W, inside)
+            *_, h = recurrent_options.gru_with_options(options, x, h, W, inside)
         elif self.fused:
             h = gru_step(x, ops.expand_dims(h, 0), W, inside)[-1]
         else:

@@ -398,7 +398,7 @@ class RNN(_Recurrent):
         outputs = []
         for t in order:
             if options:
-                h = recurrent_options.rnn_step(options, x[t], h, W, NONLINEARITIES[self.nonlinearity])
+                h = recurrent_options.rnn_with_options(options, x[t], h, W, NONLINEARITIES[self.nonlinearity])
             elif self.fused:
                 h = rnn_step(x, h, W, nonlinearity=self.nonlinearity, t=t)
             else:
@@ -495,7 +495,7 @@ class LSTM(_Recurrent):
         h, c = state
         for t in order:
             if options:
-                *_, h, c = recurrent_options.lstm_step(options, x[t], h, c, W)
+                *_, h, c = recurrent_options.lstm_with_options(options, x[t], h, c, W)
             else:
                 h, c = lstm_cell(x[t], h, c, W)
             outputs.append(h)
@@ -587,7 +587,7 @@ class GRU(_Recurrent):
             return stack_rows(*in_time(outputs, order), row=-1), (packed[-1],)
         for t in order:
             if options:
-                *_, h = recurrent_options.gru_step(options, x[t], h, W, b)
+                *_, h = recurrent_options.gru_with_options(options, x[t], h, W, b)
             else:
                 h = gru_cell(x[t], h, W, b)
             outputs.append(h)

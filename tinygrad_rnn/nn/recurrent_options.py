@@ -70,12 +70,14 @@ class RecurrentOptions:
 NO_OPTIONS = RecurrentOptions()
 
 
-def rnn_step(options: RecurrentOptions, x: Tensor, h: Tensor, W: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
+def rnn_with_options(
+    options: RecurrentOptions, x: Tensor, h: Tensor, W: Tensor, f: Callable[[Tensor], Tensor]
+) -> Tensor:
     """`rnn_cell` with options: h'."""
     return f(x + options.product(h, W))
 
 
-def lstm_step(options: RecurrentOptions, x: Tensor, h: Tensor, c: Tensor, W: Tensor) -> tuple[Tensor, ...]:
+def lstm_with_options(options: RecurrentOptions, x: Tensor, h: Tensor, c: Tensor, W: Tensor) -> tuple[Tensor, ...]:
     """`lstm_cell` with options: the gates after their nonlinearities, and the new states, as i, f, o, g, h', c'."""
     i, f, g, o = ops.split(x + options.product(h, W), 4, axis=-1)
     i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
@@ -83,7 +85,9 @@ def lstm_step(options: RecurrentOptions, x: Tensor, h: Tensor, c: Tensor, W: Ten
     return i, f, o, g, o * ops.tanh(options.norm("c", c)), c
 
 
-def gru_step(options: RecurrentOptions, x: Tensor, h: Tensor, W: Tensor, b: Tensor | None) -> tuple[Tensor, ...]:
+def gru_with_options(
+    options: RecurrentOptions, x: Tensor, h: Tensor, W: Tensor, b: Tensor | None
+) -> tuple[Tensor, ...]:
     """`gru_cell` with options: the gates, the state's part m of the candidate, and the new state, as r, z, n, m, h'."""
     x_r, x_z, x_n = ops.split(x, 3, axis=-1)
     h_r, h_z, m = ops.split(options.product(h, W), 3, axis=-1)
