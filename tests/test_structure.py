@@ -180,11 +180,11 @@ def test_no_text_names_a_folder_of_somebodys_machine() -> None:
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 # Those of something that lies across modules, or outside of the package.
 ACROSS = {
+    "test_adding_an_op.py": "what CONTRIBUTING.md tells of an op",
     "test_benchmarks.py": "the benchmarks run, and compare the same work",
     "test_docs.py": "the pages are true",
     "test_package.py": "what is installed",
     "test_structure.py": "this repository's shape",
-    "cli/test_cli.py": "the command as a user runs it",
     "kernels/test_numba.py": "numba's stages beside NumPy's, and the switch between them",
     "nn/test_configurations.py": "random recurrent layers beside a reference of each",
     "nn/test_lengths.py": "ragged batches through all recurrent layers",
