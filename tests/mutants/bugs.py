@@ -10,9 +10,12 @@ from dataclasses import dataclass
 
 OPS = "tests/tensor/test_ops_table.py -k"
 KINKS = "tests/tensor/test_subgradients.py"
-GRAPH = "tests/tensor/test_graph.py tests/tensor/test_pitfalls.py"
+GRAPH = "tests/tensor/test_graph.py tests/tensor/test_sweep.py tests/tensor/test_pitfalls.py"
+SWEEP = "tests/tensor/test_sweep.py tests/tensor/test_graph.py tests/tensor/test_pitfalls.py"
 TENSOR = "tests/tensor/test_tensor.py"
-FUNCTIONAL = "tests/tensor/test_functional.py tests/tensor/test_graph.py"
+MODE = "tests/tensor/test_mode.py tests/tensor/test_pitfalls.py"
+FUNCTIONAL = "tests/tensor/test_functional.py tests/tensor/test_sweep.py"
+CHECKPOINT = "tests/tensor/test_checkpoint.py tests/tensor/test_functional.py"
 CELLS = "tests/nn/test_cells.py tests/nn/test_recurrent.py"
 RECURRENT = "tests/nn/test_recurrent.py"
 LENGTHS = "tests/nn/test_lengths.py"
@@ -156,9 +159,9 @@ BUGS = [
         ("scatter-unsorted", "np.add.reduceat(g[order], starts, axis=0)", "np.add.reduceat(g, starts, axis=0)",
          "the ids are sorted and the gradients are not", "tests/tensor/test_indexing.py"),
         ("unbroadcast-mean", "g = namespace(g).sum(g, axis=axes, keepdims=True)",
-         "g = namespace(g).mean(g, axis=axes, keepdims=True)", "a mean over the uses instead of their sum", GRAPH),
+         "g = namespace(g).mean(g, axis=axes, keepdims=True)", "a mean over the uses instead of their sum", SWEEP),
         ("unbroadcast-bias", "return np.add.reduce(g, axis=0 if extra == 1 else tuple(range(extra)))",
-         "return g[(0,) * extra]", "a bias gets the gradient of the first row of the batch", GRAPH),
+         "return g[(0,) * extra]", "a bias gets the gradient of the first row of the batch", SWEEP),
     ),
     *table(
         "tensor/ops/linalg.py",
@@ -189,46 +192,46 @@ BUGS = [
         "tensor/sweep.py",
         ("unbroadcast-missing", "            d = sum_to(d, node.shape)\n",
          "            d = d[(0,) * (d.ndim - len(node.shape))]\n",
-         "the uses of a broadcast value are not summed", GRAPH),
+         "the uses of a broadcast value are not summed", SWEEP),
         ("accumulate-overwrites", "                held += d\n", "                held[...] = d\n",
-         "= for +=: the last of three uses wins", GRAPH),
+         "= for +=: the last of three uses wins", SWEEP),
         ("accumulate-drops-second", "total = self.dense[node] + d", "total = d + 0",
-         "= for +=: the second use wins", GRAPH),
+         "= for +=: the second use wins", SWEEP),
         ("accumulate-borrowed", "                self.dense[node] = total = self.dense[node] + d\n",
          "                total = self.dense[node]\n                total += d\n",
-         "the second contribution is added into somebody else's array", GRAPH),
+         "the second contribution is added into somebody else's array", SWEEP),
         ("leaf-borrows", "watch.grad = gradients.own(node, g)", "watch.grad = g",
-         "two .grad share memory", GRAPH),
+         "two .grad share memory", SWEEP),
         ("leaf-overwritten", "watch.grad = namespace(g).asarray(watch.grad + g)", "watch.grad = g",
-         "a second backward replaces .grad", GRAPH),
+         "a second backward replaces .grad", SWEEP),
         ("leaf-in-place", "watch.grad = namespace(g).asarray(watch.grad + g)", "watch.grad += g",
-         "a gradient that was handed out changes", GRAPH),
+         "a gradient that was handed out changes", SWEEP),
         ("hook-twice", "g = self.hooked(node, g)", "g = self.hooked(node, self.hooked(node, g))",
-         "a hook runs twice", GRAPH),
+         "a hook runs twice", SWEEP),
         ("hook-ignored", "g = g if replaced is None else replaced", "g = g",
-         "what a hook returns is not used", GRAPH),
+         "what a hook returns is not used", SWEEP),
         ("never-freed", "                if not retain:\n", "                if False:\n",
-         "a second backward silently goes through the graph again", GRAPH),
+         "a second backward silently goes through the graph again", SWEEP),
         ("freed-too-early", "                if not retain:\n", "                if True:\n",
-         "retain_graph retains nothing", GRAPH),
+         "retain_graph retains nothing", SWEEP),
         ("product-not-flushed", "        if node in self.pairs:\n            self.flush(node)\n", "",
-         "the products of the last steps never reach the weight", GRAPH),
+         "the products of the last steps never reach the weight", SWEEP),
         ("product-last-step-only", "            arrays[0] if len(arrays) == 1 else xp.concat(arrays[::-1])\n",
-         "            arrays[-1]\n", "of the steps that share a weight only one counts: BPTT is truncated", GRAPH),
+         "            arrays[-1]\n", "of the steps that share a weight only one counts: BPTT is truncated", SWEEP),
         ("part-twice", "            place += d.g ", "            place += d.g + d.g ",
-         "a part is added twice", GRAPH),
+         "a part is added twice", f"{SWEEP} tests/tensor/test_indexing.py"),
         ("part-overwrites", "            place += d.g ", "            place[...] = d.g ",
-         "= for +=: of two slices that overlap the last wins", f"{GRAPH} tests/tensor/test_indexing.py"),
+         "= for +=: of two slices that overlap the last wins", f"{SWEEP} tests/tensor/test_indexing.py"),
         ("part-loses-dense", "            if node in self.dense:\n                part += self.dense[node]\n", "",
-         "what came in whole is lost where slices came in, too", GRAPH),
+         "what came in whole is lost where slices came in, too", SWEEP),
     ),
     *table(
         "tensor/tensor.py",
         ("leaf-written-twice", "        write_gradients(results, gradients)\n",
          "        write_gradients(results, gradients)\n        write_gradients(results, gradients)\n",
-         "the results of a sweep are written twice", GRAPH),
+         "the results of a sweep are written twice", SWEEP),
         ("detach-does-not", "        return box(self._array, None)\n\n    def retain_grad",
-         "        return box(self._array, self._node)\n\n    def retain_grad", "detach keeps the graph", GRAPH),
+         "        return box(self._array, self._node)\n\n    def retain_grad", "detach keeps the graph", TENSOR),
         ("copy-cuts-graph", "            if data.requires_grad:\n", "            if False:\n",
          "a tensor of a tensor forgets its graph without a word", TENSOR),
         ("inner-grad-silent", "if not self.is_leaf and (watch is None or not watch.keeps):", "if False:",
@@ -237,8 +240,8 @@ BUGS = [
     *table(
         "tensor/mode.py",
         ("no-grad-leaks", "        grad_mode.reset(self._tokens.pop())\n", "        self._tokens.pop()\n",
-         "nothing is recorded after a no_grad block", GRAPH),
-        ("no-grad-records", "    mode = OFF\n", "    mode = ON\n", "no_grad records", GRAPH),
+         "nothing is recorded after a no_grad block", MODE),
+        ("no-grad-records", "    mode = OFF\n", "    mode = ON\n", "no_grad records", MODE),
     ),
     *table(
         "tensor/op.py",
@@ -273,13 +276,13 @@ BUGS = [
         "tensor/checkpoint.py",
         ("checkpoint-no-seed", "with record(), random.own_generator(self.state), _repeating_decisions(self.taken):",
          "with record(), _repeating_decisions(self.taken):", "a checkpoint is recomputed with other random numbers",
-         FUNCTIONAL),
+         CHECKPOINT),
         ("checkpoint-no-mode", "_repeating_decisions(self.taken):", "_noting_decisions([]):",
-         "a checkpoint is recomputed in whatever mode the layer is in by then", FUNCTIONAL),
+         "a checkpoint is recomputed in whatever mode the layer is in by then", CHECKPOINT),
         ("checkpoint-no-floor", "Gradients(), floor=floor)", "Gradients())",
-         "the sweep of a checkpoint runs out of its segment", FUNCTIONAL),
+         "the sweep of a checkpoint runs out of its segment", CHECKPOINT),
         ("unpacked-start", "        start += like.size\n", "        start = like.size\n",
-         "= for +=: the third output of a checkpoint gets the place of the second", FUNCTIONAL),
+         "= for +=: the third output of a checkpoint gets the place of the second", CHECKPOINT),
     ),
     *table(
         "kernels/recurrent.py",

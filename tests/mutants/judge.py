@@ -72,12 +72,15 @@ TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the 
     "dropout": "nn/test_layers.py nn/test_recurrent.py",
     "nn/layers.py": "nn/test_layers.py",
     "nn/recurrent.py": "nn/test_recurrent.py nn/test_lengths.py nn/test_recurrent_options.py nn/test_looked_up.py",
-    "tensor/graph.py": "tensor/test_graph.py tensor/test_functional.py tensor/test_indexing.py tensor/test_pitfalls.py",
-    "tensor/sweep.py": "tensor/test_graph.py tensor/test_functional.py tensor/test_indexing.py tensor/test_pitfalls.py",
-    "tensor/functional.py": "tensor/test_functional.py tensor/test_graph.py tensor/test_pitfalls.py",
-    "tensor/checkpoint.py": "tensor/test_functional.py tensor/test_graph.py tensor/test_pitfalls.py",
+    "tensor/graph.py": "tensor/test_graph.py tensor/test_sweep.py tensor/test_functional.py tensor/test_checkpoint.py "
+    "tensor/test_indexing.py tensor/test_pitfalls.py",
+    "tensor/sweep.py": "tensor/test_sweep.py tensor/test_graph.py tensor/test_functional.py tensor/test_checkpoint.py "
+    "tensor/test_mode.py tensor/test_indexing.py tensor/test_pitfalls.py",
+    "tensor/functional.py": "tensor/test_functional.py tensor/test_graph.py tensor/test_sweep.py "
+    "tensor/test_checkpoint.py tensor/test_fused.py tensor/test_mode.py tensor/test_pitfalls.py",
+    "tensor/checkpoint.py": "tensor/test_checkpoint.py tensor/test_functional.py tensor/test_pitfalls.py",
     "identity": "tensor/test_functional.py",
-    "to_device": "tensor/test_graph.py",
+    "to_device": "tensor/test_tensor.py",
     "tensor/ops/indexing.py": "tensor/test_indexing.py tensor/test_special_values.py",
     "tensor/ops/linalg.py": "tensor/test_einsum.py tensor/test_special_values.py",
     "tensor/ops/shape.py": "tensor/test_options.py tensor/test_special_values.py",

@@ -1,18 +1,14 @@
-"""Derivatives of functions, and checkpoint."""
+"""Derivatives of functions."""
 
 from __future__ import annotations
 
-import threading
+import gc
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.tensor import graph
-
-
-def t(data, requires_grad=False):
-    return tr.Tensor(np.asarray(data, "float64"), requires_grad=requires_grad)
+from tests.tensor.helpers import leaf, t
 
 
 def quartic(x):
@@ -73,6 +69,41 @@ def test_a_recorded_gradient_of_what_is_not_reached_is_zero():
     assert gw.tolist() == [[0]]
 
 
+def test_grad_never_hands_out_somebody_elses_array():
+    x = leaf(np.ones(3))
+    seed = tr.Tensor(np.ones(3))
+    g = tr.grad(x + 1.0, x, gradient=seed)
+    assert not np.shares_memory(g.numpy(), seed.numpy())
+
+
+def test_grad_of_what_is_not_reached_is_zero():
+    x, y = leaf([1.0]), leaf([1.0, 2.0])
+    gx, gy = tr.grad((x * 3).sum(), [x, y])
+    assert gx.tolist() == [3]
+    assert gy.tolist() == [0, 0]
+    assert tr.grad(tr.grad((x * 3).sum(), x, create_graph=True).sum(), x).tolist() == [0]
+    with pytest.raises(RuntimeError, match="input 0 of shape"):
+        tr.grad((x * 3).sum(), tr.zeros(2))
+
+
+def test_grad_of_several_outputs():
+    x = leaf([1.0, 2.0])
+    g = tr.grad([x * 2, x * x], x, gradient=[tr.ones(2, dtype="float64"), tr.Tensor(np.array([10.0, 0.0]))])
+    assert g.tolist() == [22.0, 2.0]
+
+
+def test_recorded_gradients_leave_nothing_for_the_collector():
+    gc.collect()
+    gc.disable()
+    try:
+        x = leaf(np.ones(10))
+        for _ in range(5):
+            tr.grad((x * x * x).sum(), x, create_graph=True)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 def test_grad_of_a_list_is_that_of_its_sum():
     x = t([1.0, 2.0], True)
     assert tr.grad([(x * x).sum(), x.sum()], x).tolist() == [3, 5]
@@ -85,23 +116,6 @@ def test_a_gradient_of_another_shape_is_refused(create_graph):
     for wrong in (t(np.ones(3)), np.ones((3, 2)), 1.0):
         with pytest.raises(tr.errors.ShapeError, match=r"gradient of shape .* for a tensor of shape \(2, 3\)"):
             tr.grad(x * 2, x, gradient=wrong, create_graph=create_graph)
-
-
-def test_derivatives_under_detect_anomaly_are_those_without():
-    def derivatives():
-        x, w = t([[0.5, -1.0], [2.0, 0.3]], True), t([[1.0, 2.0], [-0.5, 0.7]], True)
-
-        def loss():
-            return (tr.tanh(x @ w) * w[0] * t([2.0, 3.0])).sum()
-
-        loss().backward()
-        slopes = tr.grad(loss(), [x, w], create_graph=True)
-        second = tr.grad(sum((s * s).sum() for s in slopes), [x, w])
-        return [g.tolist() for g in (x.grad, w.grad, *slopes, *second)]
-
-    plain = derivatives()
-    with tr.detect_anomaly():
-        assert derivatives() == plain
 
 
 def test_grad_of_leaves_the_users_leaves_alone():
@@ -297,278 +311,6 @@ def test_a_function_may_close_over_what_was_freed_before():
     assert tr.grad_of(lambda x: x * x)(h.detach()).item() == 8
 
 
-class Net:
-    def __init__(self):
-        rng = np.random.default_rng(1)
-        self.w = t(rng.standard_normal((3, 3)) * 0.5, True)
-        self.b = t(rng.standard_normal(3), True)
-        self.h = t(rng.standard_normal((2, 3)), True)
-
-    def step(self, h):
-        return tr.tanh(h @ self.w + self.b)
-
-    def loss(self, call):
-        h = self.h
-        for _ in range(4):
-            h = call(self.step, h)
-        return (h * h).sum()
-
-    def leaves(self):
-        return [self.w, self.b, self.h]
-
-
-def plain(f, *args):
-    return f(*args)
-
-
-def test_checkpoint_gives_the_same_gradients_and_finds_what_it_closes_over():
-    a, b = Net(), Net()
-    a.loss(plain).backward()
-    b.loss(tr.checkpoint).backward()
-    for x, y in zip(a.leaves(), b.leaves(), strict=True):
-        assert np.allclose(
-            x.grad.numpy(), y.grad.numpy(), rtol=1e-13, atol=0
-        )  # the sum over steps is grouped otherwise
-
-
-def test_checkpoint_keeps_nothing_inside():
-    net = Net()
-    node = tr.checkpoint(lambda h: net.step(net.step(h)), net.h)._node
-    assert node.plan.name == "checkpoint"
-    assert set(node.sources) == {x._node for x in net.leaves()}
-
-
-def test_second_order_through_checkpoint():
-    a, b = Net(), Net()
-    results = []
-    for net, call in ((a, plain), (b, tr.checkpoint)):
-        g = tr.grad(net.loss(call), net.w, create_graph=True)
-        (g * g).sum().backward()
-        results.append([x.grad.numpy() for x in net.leaves()])
-    for x, y in zip(*results, strict=True):
-        assert np.allclose(x, y, rtol=1e-12, atol=0)
-
-
-def ops_of(y):
-    """The names of the ops that a tensor was computed by."""
-    return {n.plan.name for n in graph.newest_first([y._node]) if n.plan}
-
-
-def test_checkpoint_returns_tuples_of_any_float_dtype():
-    x = tr.Tensor([1.0, 2.0], requires_grad=True)
-    y = t([3.0], True)
-    a, b, ids = tr.checkpoint(lambda: (x * x, y * x[0], tr.arange(2)))
-    assert (a.dtype, b.dtype, ids.dtype) == ("float32", "float64", "int64")
-    assert ids.tolist() == [0, 1]
-    (a.sum() + b.sum()).backward()
-    assert x.grad.tolist() == [5, 4]
-    assert y.grad.tolist() == [1]
-
-
-def test_checkpoint_takes_nested_outputs():
-    x, y = t([1.0, 2.0], True), t([3.0], True)
-    a, (b, [c], name) = tr.checkpoint(lambda: (x * x, (y * x[0], [x + 1], "name")))
-    assert name == "name"
-    (a.sum() + b.sum() * 10 + c.sum() * 100).backward()
-    assert x.grad.tolist() == [2 + 30 + 100, 4 + 100]
-    assert y.grad.tolist() == [10]
-
-
-def test_checkpoint_keeps_nothing_inside_nested_outputs():
-    x = t([1.0, 2.0], True)
-    a, (b, [c]) = tr.checkpoint(lambda: (x.tanh(), (x.exp(), [tr.sin(x)])))
-    for y in (a, b, c):
-        assert "checkpoint" in ops_of(y)
-        assert not ops_of(y) & {"tanh", "exp", "sin"}
-
-
-def test_checkpoint_returns_outputs_of_any_shape():
-    rng = np.random.default_rng(2)
-    arrays, v = [rng.standard_normal((2, 3)), rng.standard_normal(())], t(rng.standard_normal((3, 2)))
-    results = []
-    for call in (plain, tr.checkpoint):
-        x, w = (t(a, True) for a in arrays)
-        a, b, c = call(lambda x, w: (tr.tanh(x).T * w, (x * x).sum() * w, x[0] * w), x, w)
-        assert (a.shape, b.shape, c.shape) == ((3, 2), (), (3,))
-        first = tr.grad((a * v).sum() + b + (c * c).sum(), [x, w], create_graph=True)
-        second = tr.grad(sum((g * g).sum() for g in first), [x, w])
-        results.append([g.numpy() for g in (a, b, c, *first, *second)])
-    for x, y in zip(*results, strict=True):
-        assert np.allclose(x, y, rtol=1e-12, atol=0)
-
-
-def test_what_was_there_before_a_checkpoint_comes_back_as_it_is():
-    x = t([2.0], True)
-    assert tr.checkpoint(lambda v: v, x) is x
-    with tr.no_grad():
-        assert tr.checkpoint(lambda v: [v, v], x) == [x, x]
-
-
-def test_nested_checkpoints_replay_decisions_and_draws():
-    from tinygrad_rnn.tensor.checkpoint import recomputed
-
-    mode = {"scale": 10.0}
-    x = t(np.ones(50), True)
-
-    def f(x):
-        return x * recomputed(mode["scale"]) * (tr.rand(50, dtype="float64") > 0.5)
-
-    y = tr.checkpoint(lambda v: tr.checkpoint(f, v), x)
-    mode["scale"] = 0.0
-    y.backward(np.ones(50))
-    assert np.array_equal(x.grad.numpy(), y.numpy())
-
-
-def test_checkpoint_notices_that_a_weight_has_changed():
-    x = t([1.0, 2.0], True)
-    y = tr.checkpoint(lambda v: v * v, x).sum()
-    x.assign_([10.0, 20.0])
-    with pytest.raises(RuntimeError, match="other values when it was recomputed"):
-        y.backward()
-
-
-@pytest.mark.parametrize("create_graph", [False, True])
-def test_a_leaf_that_no_longer_requires_a_gradient_does_not_disturb_a_checkpoint(create_graph):
-    x, w = t([1.0, 2.0], True), t([3.0, 4.0], True)
-    y, z = tr.checkpoint(lambda v: (v * v, v * w), x)
-    alone = tr.checkpoint(lambda v: v * v, x)
-    x.requires_grad = False  # what was recorded belongs to the leaf that it was, which nobody sees any more
-    total = y.sum() + z.sum() + alone.sum()
-    if create_graph:
-        assert tr.grad(total, w, create_graph=True).tolist() == [1, 2]
-    else:
-        total.backward()
-        assert w.grad.tolist() == [1, 2]
-
-
-def test_checkpoints_of_several_threads_do_not_share_their_draws():
-    wrong = []
-
-    def work():
-        x = t(np.ones(64), True)
-        for _ in range(50):
-            x.grad = None
-            y = tr.checkpoint(lambda v: v * (tr.rand(64, dtype="float64") > 0.5), x)
-            y.backward(np.ones(64))
-            wrong.append(not np.array_equal(x.grad.numpy(), y.numpy()))
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(wrong) == 200
-    assert not any(wrong)
-
-
-def test_checkpoint_nests():
-    a, b = Net(), Net()
-
-    def twice(net, call):
-        return lambda h: call(net.step, call(net.step, h))
-
-    loss = [(call(twice(net, call), net.h) ** 2).sum() for net, call in ((a, plain), (b, tr.checkpoint))]
-    loss[0].backward()
-    loss[1].backward()
-    for x, y in zip(a.leaves(), b.leaves(), strict=True):
-        assert np.allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-13, atol=0)
-
-
-def test_checkpoint_replays_random_draws():
-    x = t(np.ones(1000), True)
-    masks = []
-
-    def f(x):
-        mask = tr.rand(1000, dtype="float64") > 0.5
-        masks.append(mask.tolist())
-        return (x * mask).sum()
-
-    tr.manual_seed(3)
-    y = tr.checkpoint(f, x)
-    expected = tr.rand(4).tolist()  # a replay leaves the generator where it was
-    tr.manual_seed(3)
-    y2 = tr.checkpoint(f, x)
-    y2.backward()
-    assert tr.rand(4).tolist() == expected
-    tr.manual_seed(3)
-    f(x)
-    assert tr.rand(4).tolist() == expected  # and the first run draws as a call does
-    assert masks[1] == masks[2]
-    assert np.array_equal(x.grad.numpy(), masks[2])
-    assert y.item() == y2.item()
-
-
-def test_checkpoint_replays_decisions():
-    from tinygrad_rnn.tensor.checkpoint import recomputed
-
-    mode = {"training": True}
-    x = t([2.0], True)
-
-    def f(x):
-        return x * 10 if recomputed(mode["training"]) else x * 0
-
-    y = tr.checkpoint(f, x)
-    mode["training"] = False
-    y.sum().backward()
-    assert x.grad.item() == 10
-
-
-def test_decisions_are_replayed_in_their_order():
-    from tinygrad_rnn.tensor.checkpoint import recomputed
-
-    settings = [2.0, 30.0, 400.0]
-    x = t([1.0, 5.0], True)
-    y = tr.checkpoint(lambda x: (x * recomputed(settings[0]) + recomputed(settings[1])) * recomputed(settings[2]), x)
-    settings[:] = [0.0, 0.0, 0.0]
-    y.sum().backward()
-    assert x.grad.tolist() == [800, 800]
-
-
-def test_checkpoint_without_recording_or_gradients_is_a_call():
-    x = t([2.0], True)
-    with tr.no_grad():
-        assert not tr.checkpoint(lambda v: v * 2, x).requires_grad
-    assert tr.checkpoint(lambda v: v * 2, t([1.0])).tolist() == [2]
-    assert tr.checkpoint(lambda v: (v, v * 2), t([1.0]))[1].tolist() == [2]
-
-
-def test_a_fused_op_is_its_plain_definition():
-    def square_sum(x, w):
-        return (x * x * w).sum()
-
-    calls = []
-
-    def forward(x, w):
-        return (x * x * w).sum()
-
-    def vjp(g, y, needs, x, w):
-        calls.append(needs)
-        return g * 2 * x * w, g * x * x
-
-    f = tr.fused("square_sum", square_sum, forward, vjp)
-    x, w = t([1.0, 2.0], True), t([3.0, 4.0], True)
-    f(x, w).backward()
-    assert calls == [(True, True)]
-    assert x.grad.tolist() == [6, 16]
-    assert w.grad.tolist() == [1, 4]
-    g = tr.grad(f(x, w), x, create_graph=True)
-    assert tr.grad(g.sum(), [x, w])[0].tolist() == [6, 8]
-    assert calls == [(True, True)]
-    tr.enable_fused(False)
-    try:
-        assert f(x, w)._node.plan.name != "square_sum"
-    finally:
-        tr.enable_fused(True)
-    f(x.detach(), w).backward()
-    assert calls[-1] == (False, True)
-
-
-def test_a_fused_op_whose_definition_does_not_depend_on_its_input():
-    f = tr.fused("seven", lambda x: t([7.0, 7.0]), lambda x: x * 0 + 7.0, lambda g, y, needs, x: (g * 0,))
-    x = t([1.0, 2.0], True)
-    assert tr.grad((f(x) * x * x).sum(), x, create_graph=True).tolist() == [14, 28]
-
-
 def test_a_gradient_is_never_the_seed_itself():
     """Of a copy the gradient is what comes in; new values for the leaf that came in do not change it."""
     x, seed = (tr.Tensor(values, requires_grad=True) for values in ([1.0, 2.0], [3.0, 4.0]))
@@ -576,3 +318,14 @@ def test_a_gradient_is_never_the_seed_itself():
     (again,) = tr.grad(d.sum(), [seed], create_graph=True)
     seed.assign_([5.0, 6.0])
     assert d.tolist() == [3, 4] and again.tolist() == [1, 1]
+
+
+def test_functions_of_derivatives_take_tensors_with_graphs():
+    w = tr.Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    square = lambda x: x * x
+    assert tr.jacobian(square)(w).tolist() == [[2.0, 0.0], [0.0, 4.0]]
+    assert tr.grad(tr.jacobian(square)(3 * w).sum(), w).tolist() == [6.0, 6.0]
+    assert tr.hessian(lambda x: (x**3).sum())(w).tolist() == [[6.0, 0.0], [0.0, 12.0]]
+    for f in (tr.vjp(square, w)[1](np.ones(2))[0], tr.jvp(square, (w,), (np.ones(2),))[1]):
+        assert f.tolist() == [2.0, 4.0]
+    assert tr.hvp(lambda x: (x**3).sum(), (w,), (np.ones(2),))[0].tolist() == [6.0, 12.0]

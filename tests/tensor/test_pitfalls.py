@@ -16,12 +16,9 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
+from tests.tensor.helpers import leaf
 from tinygrad_rnn.tensor import sweep
 from tinygrad_rnn.testing import check_gradients
-
-
-def leaf(data, dtype="float64"):
-    return tr.Tensor(data, dtype=dtype, requires_grad=True)
 
 
 def test_a_graph_deeper_than_the_stack_is_built_differentiated_and_freed():

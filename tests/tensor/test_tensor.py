@@ -1,13 +1,17 @@
-"""The traps of class Tensor: what would cut a graph silently, or answer None without a word, says so."""
+"""class Tensor: what would cut a graph silently, or answer None without a word, says so; conversions, moves, copies."""
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
+from tests.tensor.helpers import leaf
+from tinygrad_rnn.tensor import ops
 
 
 @pytest.fixture
@@ -70,12 +74,121 @@ def test_the_classic_that_ends_a_training_says_why():
         assert w.grad is None
 
 
-def test_functions_of_derivatives_take_tensors_with_graphs():
-    w = tr.Tensor(np.array([1.0, 2.0]), requires_grad=True)
-    square = lambda x: x * x
-    assert tr.jacobian(square)(w).tolist() == [[2.0, 0.0], [0.0, 4.0]]
-    assert tr.grad(tr.jacobian(square)(3 * w).sum(), w).tolist() == [6.0, 6.0]
-    assert tr.hessian(lambda x: (x**3).sum())(w).tolist() == [[6.0, 0.0], [0.0, 12.0]]
-    for f in (tr.vjp(square, w)[1](np.ones(2))[0], tr.jvp(square, (w,), (np.ones(2),))[1]):
-        assert f.tolist() == [2.0, 4.0]
-    assert tr.hvp(lambda x: (x**3).sum(), (w,), (np.ones(2),))[0].tolist() == [6.0, 12.0]
+def test_the_gradient_of_a_backward_must_have_the_shape():
+    y = leaf(np.ones((2, 3))) * 2
+    with pytest.raises(tr.errors.ShapeError, match=r"\(2, 3\).*one element only"):
+        y.backward()
+    for wrong in (np.ones(3), np.ones((3, 2)), 1.0):
+        with pytest.raises(tr.errors.ShapeError, match=r"for a tensor of shape \(2, 3\)"):
+            y.backward(wrong)
+    y.backward(np.ones((2, 3)))
+
+
+def test_backward_needs_a_gradient_to_reach():
+    with pytest.raises(RuntimeError, match="does not require a gradient"):
+        tr.zeros(1).backward()
+
+
+def test_inner_tensors_have_no_grad_unless_asked():
+    x = leaf([1.0])
+    y = x * 2
+    y.sum().backward()
+    with pytest.warns(UserWarning, match="retain_grad"):
+        assert y.grad is None
+
+
+def test_detach_cuts_the_graph():
+    x = leaf([3.0])
+    y = (x * x).detach()
+    assert not y.requires_grad
+    (y * x).sum().backward()
+    assert x.grad.tolist() == [9.0]
+
+
+def test_leaves_are_copied_and_pickled_and_computed_tensors_are_not():
+    x = leaf([1.0, 2.0])
+    x.grad = tr.Tensor([1.0, 1.0])
+    for twin in (copy.copy(x), copy.deepcopy(x), pickle.loads(pickle.dumps(x))):  # noqa: S301 (our own bytes)
+        assert twin.tolist() == [1, 2]
+        assert twin.requires_grad
+        assert twin.dtype == "float64"
+        assert not np.shares_memory(twin.numpy(), x.numpy())
+    for copier in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"made by multiply: \.detach\(\) it first"):
+            copier(x * 2)
+
+
+def test_conversions():
+    x = tr.Tensor(2.5)
+    assert float(x) == 2.5
+    assert int(tr.Tensor(3)) == 3
+    assert [10, 20][tr.Tensor(1)] == 20
+    assert f"{x:.2f}" == "2.50"
+    assert bool(tr.Tensor(True))
+    assert len(tr.zeros(3, 2)) == 3
+    assert [row.shape for row in tr.zeros(3, 2)] == [(2,)] * 3
+    assert 2.5 in tr.Tensor([1.0, 2.5])
+    with pytest.raises(ValueError, match="ambiguous"):
+        bool(tr.zeros(2))
+    with pytest.raises(TypeError, match="0-d"):
+        len(x)
+    with pytest.raises(tr.errors.ShapeError, match="one element"):
+        tr.zeros(2).item()
+    with pytest.raises(AttributeError):
+        x.gard = None
+
+
+def test_dlpack_copies():
+    x = tr.Tensor([1.0, 2.0])
+    array = np.from_dlpack(x)
+    assert array.tolist() == [1, 2]
+    assert not np.shares_memory(array, x.numpy())
+    with pytest.raises(BufferError, match="detach"):
+        np.from_dlpack(leaf([1.0]))
+
+
+def test_the_repr_helps():
+    x = leaf([1.0, 2.0], "float32")
+    assert repr(x) == "Tensor([1., 2.], dtype=float32, requires_grad=True)"
+    assert repr(x.tanh()).endswith("dtype=float32, made_by=tanh)")
+    assert repr(tr.Tensor([[1, 2], [3, 4]])) == "Tensor([[1, 2],\n        [3, 4]], dtype=int64)"
+    assert "..." in repr(tr.zeros(5000))
+
+
+def test_to_changes_dtype_with_a_gradient():
+    x = leaf([1.0, 2.0], "float32")
+    y = x.to("float64")
+    assert y.dtype == "float64"
+    (y * y).sum().backward()
+    assert x.grad.dtype == "float32"
+    assert x.grad.tolist() == [2, 4]
+    with pytest.raises(tr.errors.DTypeError, match="float31"):
+        x.to("float31")
+
+
+def test_the_gradient_of_a_move_is_moved_back():
+    x = leaf([1.0, 2.0])
+    y = ops.to_device(x, device="cpu", source="cpu")  # `to` would not move it
+    assert y is not x
+    (y * np.array([3.0, 5.0])).sum().backward()
+    assert x.grad.tolist() == [3, 5]
+
+
+def test_requires_grad_may_be_set_on_leaves_only():
+    x = tr.zeros(2)
+    x.requires_grad = True
+    (x * 1.0).sum().backward()
+    assert x.grad is not None
+    x.requires_grad = False
+    assert not (x * 2).requires_grad
+    y = leaf([1.0]) * 2
+    with pytest.raises(RuntimeError, match="detach"):
+        y.requires_grad = False
+
+
+def test_flatten_is_a_reshape():
+    x = leaf(np.arange(6.0).reshape(2, 3))
+    y = x.flatten()
+    assert y.tolist() == [0, 1, 2, 3, 4, 5]
+    (y * np.arange(6.0)).sum().backward()
+    assert x.grad.tolist() == [[0, 1, 2], [3, 4, 5]]

@@ -1,0 +1,182 @@
+"""The backward sweep: accumulation, ownership, hooks, broadcasting, products of many steps, failures, threads."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+from tests.tensor.helpers import failing, leaf
+from tinygrad_rnn.tensor import sweep
+
+
+def test_leaves_accumulate():
+    x = leaf([1.0, 2.0])
+    for times in (1, 2, 3):
+        (x * x).sum().backward()
+        assert x.grad.tolist() == [2 * times, 4 * times]
+
+
+def test_a_gradient_once_handed_out_never_changes():
+    x = leaf([1.0, 2.0])
+    (x * x).sum().backward()
+    first = x.grad
+    view = first.numpy()
+    (x * x).sum().backward()
+    assert view.tolist() == [2, 4]
+    assert first.tolist() == [2, 4]
+    assert x.grad.tolist() == [4, 8]
+
+
+def test_no_two_gradients_share_memory():
+    x, y = leaf(np.ones(3)), leaf(np.ones(3))
+    seed = np.ones(3)
+    z = x + y
+    z.backward(seed)
+    arrays = [x.grad.numpy(), y.grad.numpy(), seed, z.numpy(), x.numpy(), y.numpy()]
+    for i, a in enumerate(arrays):
+        for b in arrays[i + 1 :]:
+            assert not np.shares_memory(a, b)
+    a = leaf(np.ones((2, 2)))
+    w = leaf(np.ones((2, 2)))
+    ((a @ w) @ w + w.reshape(-1).reshape(2, 2)).sum().backward()
+    assert not np.shares_memory(a.grad.numpy(), w.grad.numpy())
+
+
+def test_a_failing_derivative_leaves_every_leaf_untouched():
+    x, y = leaf([1.0]), leaf([2.0])
+    x.grad = tr.Tensor([7.0])
+    z = (y * failing(x * 3.0)).sum()
+    with pytest.raises(KeyError) as caught:
+        z.backward()
+    assert x.grad.tolist() == [7.0]
+    assert y.grad is None
+    (note,) = caught.value.__notes__
+    assert "failing" in note
+    assert "inputs (1,)" in note
+    with pytest.raises(tr.errors.GraphFreedError, match="half freed by a backward that failed in failing"):
+        z.backward()
+
+
+def test_retain_grad_and_hooks_see_the_complete_gradient():
+    x = leaf([1.0, 2.0])
+    y = x * 2
+    y.retain_grad()
+    seen = []
+    y.register_hook(lambda g: seen.append(g.tolist()))
+    (y + y * y + y[0]).sum().backward()
+    expected = [1 + 2 * 2 + 2, 1 + 2 * 4]
+    assert y.grad.tolist() == seen[0] == expected
+    assert len(seen) == 1
+    assert x.grad.tolist() == [2 * g for g in expected]
+
+
+def test_a_hook_may_replace_the_gradient_and_be_removed():
+    x = leaf([1.0, 2.0])
+    remove = x.register_hook(lambda g: g * 10)
+    (x * 1.0).sum().backward()
+    assert x.grad.tolist() == [10, 10]
+    remove()
+    remove()
+    x.grad = None
+    (x * 1.0).sum().backward()
+    assert x.grad.tolist() == [1, 1]
+    x.register_hook(lambda g: tr.zeros(7))
+    with pytest.raises(tr.errors.ShapeError, match=r"a hook returned shape \(7,\)"):
+        (x * 1.0).sum().backward()
+    y = leaf([1.0])
+    y.register_hook(lambda g: 1.0)
+    with pytest.raises(TypeError, match="a hook returned float"):
+        y.backward()
+
+
+def test_what_a_hook_kept_is_not_written():
+    x = leaf([1.0, 2.0])
+    kept = []
+    x.register_hook(kept.append)
+    (x + x).sum().backward()
+    assert not np.shares_memory(kept[0].numpy(), x.grad.numpy())
+    (x + x).sum().backward()
+    assert kept[0].tolist() == [2, 2]
+
+
+def test_broadcasting_is_undone_in_the_engine():
+    x, y = leaf(np.ones((3, 1))), leaf(2.0)
+    (x * np.ones((2, 3, 4)) * y).sum().backward()
+    assert x.grad.numpy().tolist() == [[16.0]] * 3
+    assert y.grad.item() == 24
+
+
+def test_contributions_are_cast_to_the_source_dtype():
+    x = leaf([1.0, 2.0], "float32")
+    (x * np.array([1.0, 3.0])).sum().backward()
+    assert x.grad.dtype == "float32"
+
+
+def test_the_products_of_many_steps_are_batched(monkeypatch):
+    flushed = []
+    flush = sweep.Gradients.flush
+
+    def counted(self, node):
+        flushed.append(len(self.pairs[node].xs))
+        flush(self, node)
+
+    monkeypatch.setattr(sweep.Gradients, "flush", counted)
+    rng = np.random.default_rng(0)
+    w, h, expected = leaf(rng.standard_normal((3, 3)) * 0.3), tr.Tensor(rng.standard_normal((64, 3))), 0.0
+    states = []
+    for _ in range(40):
+        states.append(h)
+        h = (h @ w).tanh()
+    h.sum().backward()
+    assert flushed == [16, 16, 8]  # 1,024 rows each
+    g = np.ones((64, 3))
+    for t in reversed(range(40)):
+        y = states[t + 1].numpy() if t < 39 else h.numpy()
+        g = g * (1 - y * y)
+        expected = expected + states[t].numpy().T @ g
+        g = g @ w.numpy().T
+    assert np.allclose(w.grad.numpy(), expected, rtol=1e-12, atol=0)
+
+
+def test_a_value_without_a_gradient_does_not_end_the_sweep():
+    @tr.op(None, lambda g: g)
+    def second(a, b):
+        return b * 1.0
+
+    b, a = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    c = b * 3
+    second(a * 2, c).sum().backward()  # a * 2 is newer than c, and nothing comes back to it
+    assert b.grad.tolist() == [3, 3]
+    assert a.grad is None
+
+
+def test_a_derivative_of_the_wrong_shape_is_an_error():
+    @tr.op(lambda g: g)
+    def flipped(x):
+        return x.T
+
+    for create_graph in (False, True):
+        x = leaf(np.arange(6.0).reshape(2, 3))
+        with pytest.raises(
+            tr.errors.ShapeError, match=r"gradient of shape \(3, 2\) for an input of shape \(2, 3\)"
+        ) as e:
+            tr.grad((flipped(x) * np.ones((3, 2))).sum(), x, create_graph=create_graph)
+        assert "in the backward of flipped" in e.value.__notes__[0]
+
+
+def test_float_contributions_from_many_threads_are_all_counted():
+    x = leaf(np.zeros(4))
+
+    def work():
+        for _ in range(200):
+            (x * 1.0).sum().backward()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert x.grad.tolist() == [800.0] * 4
