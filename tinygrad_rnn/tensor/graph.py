@@ -1,8 +1,8 @@
 """The graph: what a tensor remembers of how it was made, and in which order to walk back.
 
-A `Node` is what a tensor remembers: the op, the nodes of its inputs, and just the arrays that the
-derivative asks for. Nothing points from a node to a tensor, so a graph has no cycles and dies with
-its last reference.
+A `Node` is what a tensor remembers: the op, the nodes of its inputs, and what the derivative asks
+for. Nothing points from a node to a tensor, so a graph has no cycles and dies with its last
+reference. (Only the plan of a checkpoint holds the function that it computes again.)
 
 The chain rule then reads: the gradient of a node is the sum, over its uses, of what each use pulls
 back to it. `sweep.py` computes exactly that, newest node first.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import operator
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -25,10 +24,13 @@ Sources: TypeAlias = "tuple[Node | None, ...]"
 class Node:
     """One value of the computation.
 
-    `plan` knows how the op that made it is pulled through, `sources` are the nodes of its inputs
-    (None for a constant), and `kept` is what the derivative asks for. A leaf has no plan and no
-    sources. A backward frees a node: `sources` and `kept` become None. In a graph that a failed
-    backward has left half freed, `kept` is the name of the op that failed.
+    `sources` are the nodes of its inputs (None for a constant), `kept` is what the derivative asks
+    for, and `plan` is the derivative of the op that made it: `plan.pull(g, kept)` gives a gradient
+    for each source, and `plan.pull_recorded(node, g)` the same as Tensors. `op`, `fused` and
+    `checkpoint` each make plans of their own. A leaf has no plan and no sources.
+
+    A backward frees a node: `sources` and `kept` become None. In a graph that a failed backward has
+    left half freed, `kept` is the name of the op that failed.
     """
 
     __slots__ = ("serial", "plan", "sources", "kept", "shape", "dtype", "watch")
@@ -77,8 +79,9 @@ def leaf(shape: tuple[int, ...], dtype: DType) -> Node:
 def newest_first(roots: Iterable[Node], floor: int = 0, inputs: Iterable[Node] = ()) -> list[Node]:
     """All that `roots` were computed from, newest first.
 
-    It goes up to and with the first nodes older than `floor`, and no further than to the oldest of
-    `inputs`, as nothing older leads to one. Raises `GraphFreedError` if it meets a freed node.
+    Nodes older than `floor` are listed, but what they were computed from is not; nor is what the
+    oldest of `inputs` was computed from, as nothing older leads to one. Raises `GraphFreedError` if
+    it meets a freed node.
     """
     oldest = max(floor, min((node.serial + 1 for node in inputs), default=0))
     seen = set(roots)
@@ -98,7 +101,7 @@ def newest_first(roots: Iterable[Node], floor: int = 0, inputs: Iterable[Node] =
 def leading_to(inputs: Iterable[Node], order: Sequence[Node]) -> tuple[list[Node], set[Node]]:
     """The nodes of `order` that are among `inputs` or computed from them.
 
-    Beside them those of the inputs that lead to no other: there a sweep can end.
+    Also those of the inputs that are computed from no other input: a sweep need not pull these.
     """
     useful = set(inputs)
     ends = set(inputs)
@@ -110,11 +113,12 @@ def leading_to(inputs: Iterable[Node], order: Sequence[Node]) -> tuple[list[Node
 
 
 def not_older(order: Sequence[Node], floor: int) -> Sequence[Node]:
-    """The nodes of `order`, which has the newest first, whose serial is at least `floor`."""
-    return order[: bisect_right(order, -floor, key=lambda node: -node.serial)]
+    """The nodes of `order` whose serial is at least `floor`."""
+    return [node for node in order if node.serial >= floor] if floor else order
 
 
 # --- lazy contributions ---------------------------------------------------------------------------
+# What a rule pulls back where an array would be wasteful; `Gradients.add_lazy` takes it.
 
 
 class Part:

@@ -1,4 +1,4 @@
-"""The modes that an op asks for, which each thread and each async task has for itself.
+"""The modes of the engine, which each thread and each async task has for itself.
 
 - `grad_mode`: whether ops record a graph. `no_grad` and `record` set it, and `detect_anomaly`: then
   ops note the user's line, and a backward stops at the first NaN that a derivative makes.
@@ -121,7 +121,7 @@ class no_grad(_GradMode):
 
 
 class record(_GradMode):
-    """Compute with recording, inside `no_grad` too; `detect_anomaly` stays in force.
+    """Compute with recording, inside `no_grad` too; directly in `detect_anomaly` that stays on.
 
     What a checkpoint recomputes is recorded whatever the mode of the backward.
     """

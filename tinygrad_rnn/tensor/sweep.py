@@ -49,9 +49,9 @@ def sweep(
     reported, and `a` would get 2. A node may hand on its gradient only when all of its uses, which
     are newer than it, have added theirs. Serial numbers grow, so sorting by them is all it takes.
 
-    Returns the gradients of the nodes that keep theirs, as every leaf does, and of these:
+    Returns the gradients of the nodes that keep theirs, as every leaf does; beside them those of
 
-    - `inputs`: only these are wanted, and what does not lead to them is left alone;
+    - `inputs`: if they are given, what does not lead to them is left alone;
     - the nodes below `floor`, a serial number: they are not pulled, freed or written to.
 
     With `retain` the graph stays whole, for another sweep through it.
@@ -119,8 +119,8 @@ def write_gradients(results: dict[Node, Array], gradients: Gradients) -> None:
 class Gradients:
     """The gradients of one sweep: for each node the sum of what its uses pulled back.
 
-    The only place of the engine that mutates. A sum borrows its first contribution, allocates at
-    the second and adds in place from then on, so no array that somebody else may hold is ever
+    Only here does the engine write into an array. A sum borrows its first contribution, allocates
+    at the second and adds in place from then on, so no array that somebody else may hold is ever
     written. `owned` are the nodes whose sum is a buffer of ours.
     """
 
@@ -140,7 +140,8 @@ class Gradients:
     def add(self, nodes: Sequence[Node | None], contributions: Sequence[Any]) -> None:
         """Add to each node's gradient its contribution; None stands for a constant, or for none.
 
-        The one gate: here all is summed to the shape of its node, and cast to its dtype.
+        The one gate: an array is summed to the shape of its node and cast to its dtype, and what
+        is lazy goes to `add_lazy`, in whose buffers and products it gets both.
         """
         for node, d in zip(nodes, contributions):  # noqa: B905 (hot, and the plan has counted)
             if node is None or d is None or (self.limit is not None and node not in self.limit):
