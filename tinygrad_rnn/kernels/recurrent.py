@@ -43,7 +43,7 @@ def _blocks(z: Array, count: int) -> Array:
 def _across(h: Array, W: Array, x: Array, t: int | None) -> Array:
     """h Wᵀ, for one step of x: by a contiguous copy of Wᵀ where many steps share it and it pays."""
     shared = t is not None and x.shape[0] > SHORT and h.shape[0] > 1
-    return namespace(h).matmul(h, transposed(W, x) if shared else W.T)
+    return namespace(h).matmul(h, transposed(W) if shared else W.T)
 
 
 # --- RNN ------------------------------------------------------------------------------------------
