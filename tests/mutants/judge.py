@@ -80,6 +80,7 @@ TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the 
     "tensor/test_checkpoint.py tensor/test_fused.py tensor/test_mode.py tensor/test_pitfalls.py",
     "tensor/checkpoint.py": "tensor/test_checkpoint.py tensor/test_functional.py tensor/test_pitfalls.py",
     "identity": "tensor/test_functional.py",
+    "reduced_axes": "tensor/test_ops_table.py",
     "to_device": "tensor/test_tensor.py",
     "tensor/ops/indexing.py": "tensor/test_indexing.py tensor/test_special_values.py",
     "tensor/ops/linalg.py": "tensor/test_einsum.py tensor/test_special_values.py",
