@@ -23,6 +23,7 @@ PARTS = {path.stem for path in PACKAGE.iterdir()}
 # A part may import parts up to its own rank. `testing` and `explain` stand beside them.
 RANK = {
     "errors": 0,
+    "scalars": 0,
     "tensor": 1,
     "kernels": 2,
     "nn": 3,

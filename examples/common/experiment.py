@@ -27,6 +27,7 @@ from time import process_time
 from typing import TYPE_CHECKING, Any
 
 from tinygrad_rnn.errors import InputError, NonFiniteError, TinygradRnnError
+from tinygrad_rnn.scalars import number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -157,9 +158,10 @@ class Experiment:
         `loss(step)` returns the loss of training step number `step`, from 0, and of how many `unit`s it is.
         `evaluate()` returns figures of what is not trained on: the first is to become small and decides which
         evaluation is the best; it is called in evaluation mode and records nothing. The other arguments are those of
-        `training.train`; `steps` is the experiment's own unless given. The weights are kept as the checkpoint `name`
-        in `out/checkpoints`, the records as `out/name.jsonl`. Raises KeyboardInterrupt after Ctrl-C, with the best
-        weights saved.
+        `training.train`; `steps` is the experiment's own unless it or `minutes` is given. A model without an evaluation
+        (0 steps, minutes or evaluations) is measured as it ends. The weights are kept as the checkpoint `name` in
+        `out/checkpoints`, the records as `out/name.jsonl`. Raises KeyboardInterrupt after Ctrl-C, with the best weights
+        saved.
         """
         from tinygrad_rnn.optim import AdamW, BudgetLR, warmup_cosine
         from tinygrad_rnn.training import (
@@ -189,25 +191,30 @@ class Experiment:
             manifest = {"step": state.step, "example": self.name, "model": name, "seed": self.seed, "figures": figures}
             save_checkpoint(self.out / "checkpoints", slug, best["weights"], manifest)
 
-        steps = steps or (None if minutes else self.steps)
+        if steps is None and minutes is None:
+            steps = self.steps
+        budget = Budget(steps, minutes)
+        problem = _Problem(model, loss, evaluate, unit)
         adam = AdamW(parameters, lr=lr, weight_decay=weight_decay)
         with MetricsLog(log) as metrics:
             outcome = train(
-                _Problem(model, loss, evaluate, unit),
+                problem,
                 adam,
                 parameters,
-                Budget(steps, minutes),
+                budget,
                 schedule=BudgetLR(adam, schedule or warmup_cosine),
                 clip=clip,
                 evaluations=evaluations,
                 patience=patience,
-                log_every=max(1, (steps or 0) // 1000),
+                log_every=max(1, (budget.steps or 0) // 1000),
                 display=display_for(self.console) if show else Silent(),
                 metrics=metrics,
                 keep_best=keep,
             )
         if best:
             model.load_state_dict(best["weights"])
+        elif outcome.stopped_by is None:
+            keep(outcome.state, {key: number(key, value) for key, value in problem.evaluate().items()})
         model.eval()
         if outcome.stopped_by is not None:
             raise KeyboardInterrupt
@@ -275,6 +282,7 @@ def _shown(cell: Cell) -> str:
     """
     if isinstance(cell, str):
         return cell
+    cell = number("a cell", cell)
     return f"{cell:,.4g}" if isinstance(cell, float) and abs(cell) < 1000 else f"{cell:,.0f}"
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn.training.checkpoint as checkpoint
 from benchmarks import damage
+from tinygrad_rnn import Tensor
 from tinygrad_rnn.errors import CheckpointError
 from tinygrad_rnn.training import load_checkpoint, save_checkpoint
 
@@ -63,7 +64,7 @@ def test_a_new_one_replaces_the_old_and_leaves_other_files_alone(tmp_path: Path)
 def test_whenever_writing_stops_one_whole_checkpoint_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int
 ) -> None:
-    save_checkpoint(tmp_path, "best", {"x": np.zeros(3)}, {"step": 1})
+    save_checkpoint(tmp_path, "epoch 3.5", {"x": np.zeros(3)}, {"step": 1})
     calls = 0
 
     def counted(real):
@@ -79,11 +80,11 @@ def test_whenever_writing_stops_one_whole_checkpoint_is_there(
     for name in ("fsync", "replace", "close"):
         monkeypatch.setattr(checkpoint.os, name, counted(getattr(os, name)))
     with suppress(OSError):
-        save_checkpoint(tmp_path, "best", {"x": np.ones(3)}, {"step": 2})
+        save_checkpoint(tmp_path, "epoch 3.5", {"x": np.ones(3)}, {"step": 2})
     monkeypatch.undo()
-    found = load_checkpoint(tmp_path, "best")
+    found = load_checkpoint(tmp_path, "epoch 3.5")
     assert np.all(found.tensors["x"] == found.manifest["step"] - 1)
-    save_checkpoint(tmp_path, "best", {"x": np.ones(3)}, {"step": 2})
+    save_checkpoint(tmp_path, "epoch 3.5", {"x": np.ones(3)}, {"step": 2})
     assert len(files(tmp_path)) == 2
 
 
@@ -115,6 +116,118 @@ def test_no_damage_goes_unnoticed(tmp_path_factory: pytest.TempPathFactory, data
         for name, array in TENSORS.items():
             assert found.tensors[name].tobytes() == array.tobytes()
             assert found.tensors[name].dtype == array.dtype and found.tensors[name].shape == array.shape
+
+
+NAMES = [
+    "best",
+    "val_loss=1.23",
+    "epoch.3.",
+    "LSTM, dropout",
+    " GRU (64) ",
+    "..",
+    ".json",
+    "ħ é e\u0301 \U0001f600",
+    "x" * 200,
+]
+NAMES += ["best.json", "a.tmp", "a.safetensors", "a-000001-0123abcd", "%s {} $HOME ~", "\udcff", "#'\"`[b]"]
+NO_NAMES = ["", "a/b", "../a", "/", "a\\b", "a\nb", "a\x00b", "\x7f", "x" * 201, "é" * 101, "\ud800"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names of POSIX")
+def test_any_name_can_be_read_again_and_replacing_leaves_one_weights_file_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint.os, "fsync", lambda descriptor: None)
+    for step in (1, 2):
+        for k, name in enumerate(NAMES):
+            save_checkpoint(tmp_path, name, {"x": np.full(3, step + k)}, {"step": step})
+    for k, name in enumerate(NAMES):
+        found = load_checkpoint(tmp_path, name)
+        assert found.tensors["x"].tolist() == [2 + k] * 3 and found.manifest["step"] == 2
+    assert len(list(tmp_path.iterdir())) == 2 * len(NAMES)
+    checkpoint.rename_checkpoint(tmp_path, "val_loss=1.23", "it's 1.23")
+    assert load_checkpoint(tmp_path, "it's 1.23").manifest["step"] == 2
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_what_cannot_be_a_name_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "new"
+    for call in (
+        lambda: save_checkpoint(folder, name, TENSORS, {"step": 1}),
+        lambda: save_checkpoint(folder, "last", TENSORS, {"step": 1}, previous=name),
+        lambda: load_checkpoint(folder, name),
+    ):
+        with pytest.raises(CheckpointError, match=r"name of a checkpoint"):
+            call()
+    assert not folder.exists()
+
+
+def test_neither_folders_nor_files_of_others_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "run.json").mkdir()
+    (tmp_path / "config.json").write_text('{"seed": 0}')
+    for name, message in (("run", "run.json: is a folder"), ("config", "config.json: no checkpoint of tinygrad-rnn")):
+        with pytest.raises(CheckpointError, match=message):
+            save_checkpoint(tmp_path, name, TENSORS, {"step": 1})
+    assert files(tmp_path) == ["config.json", "run.json"]
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", "i2", "i4", "i8", "u2", "u4", "u8", "c8", "b1", "i1"])
+def test_both_byte_orders_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(checkpoint.os, "fsync", lambda descriptor: None)
+    big = np.arange(5).reshape(5, 1).astype(f">{kind}")
+    save_checkpoint(tmp_path, "a", {"big": big, "little": big.astype(f"<{kind}"), "0-d": big[3, 0]}, {"step": 1})
+    found = load_checkpoint(tmp_path, "a").tensors
+    for key in ("big", "little"):
+        assert np.array_equal(found[key], big) and found[key].dtype == big.dtype.newbyteorder("=")
+    assert found["0-d"] == big[3, 0]
+
+
+def test_a_digest_is_that_of_the_file_whatever_the_machine() -> None:
+    assert checkpoint._digest(np.arange(3, dtype=">i4")) == checkpoint._digest(np.arange(3, dtype="<i4"))
+
+
+WRONG = {
+    "text": ({"x": np.array(["a"])}, {}, "tensor 'x' is <U1: a checkpoint holds float16, float32"),
+    "objects": ({"x": np.array([{}])}, {}, "tensor 'x' is object"),
+    "None": ({"x": None}, {}, "tensor 'x' is object"),
+    "dates": ({"x": np.array(["2020-01-01"], "M8[D]")}, {}, r"tensor 'x' is datetime64\[D\]"),
+    "complex128": ({"x": np.array([1j])}, {}, "tensor 'x' is complex128"),
+    "a structure": ({"x": np.zeros(2, "f4, i4")}, {}, "tensor 'x' is "),
+    "a mask": ({"x": np.ma.masked_equal([1, 2], 2)}, {}, "tensor 'x' is masked array"),
+    "a ragged list": ({"x": [[1], [1, 2]]}, {}, "tensor 'x' cannot be made an array"),
+    "a reserved name": ({"__metadata__": np.zeros(1)}, {}, "'__metadata__' cannot be the name of a tensor"),
+    "half a character": ({"\ud800": np.zeros(1)}, {}, "cannot be the name of a tensor"),
+    "a number as name": ({3: np.zeros(1)}, {}, "3 cannot be the name of a tensor"),
+    "a negative step": ({}, {"step": -1}, "the manifest's step must be a whole number of at least 0, not -1"),
+    "half a step": ({}, {"step": 1.5}, "the manifest's step must be"),
+    "a step in words": ({}, {"step": "3"}, "the manifest's step must be"),
+    "no step": ({}, {"step": None}, "the manifest's step must be"),
+    "a function": ({}, {"f": len}, "the manifest cannot be written as JSON: an entry must be a number"),
+    "an array": ({}, {"f": np.zeros(2)}, "the manifest cannot be written as JSON"),
+    "bytes": ({}, {"f": b"x"}, "the manifest cannot be written as JSON"),
+    "a tuple as key": ({}, {"f": {(1, 2): 3}}, "the manifest cannot be written as JSON"),
+    "an entry of its own": ({}, {"weights": "pretrained"}, "the manifest has 'weights'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_could_not_be_read_again_is_refused_before_anything_is_written(tmp_path: Path, case: str) -> None:
+    tensors, manifest, message = WRONG[case]
+    with pytest.raises(CheckpointError, match=message):
+        save_checkpoint(tmp_path / "new", "best", tensors, manifest)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_manifest_holds_numbers_of_every_kind(tmp_path: Path) -> None:
+    figures = {"a": np.float32(0.5), "b": np.array(2), "c": Tensor(0.25), "d": np.bool_(True), "e": np.float64(3)}
+    manifest = {"step": np.int64(3), "figures": figures, "betas": (0.9, np.float16(0.5)), "by step": {10: 1, 2: 3}}
+    save_checkpoint(tmp_path, "best", {"x": Tensor([1.0])}, manifest)
+    found = load_checkpoint(tmp_path, "best")
+    assert found.manifest["figures"] == {"a": 0.5, "b": 2, "c": 0.25, "d": True, "e": 3.0}
+    assert found.manifest["step"] == 3 and found.manifest["betas"] == [0.9, 0.5]
+    assert found.manifest["by step"] == {"10": 1, "2": 3}
+    save_checkpoint(tmp_path, "copy", found.tensors, found.manifest)  # what was read can be written
+    assert load_checkpoint(tmp_path, "copy").tensors["x"].tolist() == [1.0]
 
 
 def rewrite(path: Path, **changes: object) -> None:

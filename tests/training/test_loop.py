@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +61,108 @@ def test_minutes_end_by_the_clock() -> None:
     assert run(Line(), Budget(steps=2, minutes=1)).state.step == 2
     with pytest.raises(InputError):
         Budget()
+
+
+@pytest.mark.parametrize(
+    "budget", [{"steps": 0}, {"minutes": 0}, {"steps": 0, "minutes": 9}, {"steps": 9, "minutes": 0.0}]
+)
+def test_a_budget_of_nothing_makes_no_step(budget: dict[str, Any]) -> None:
+    task, saved = Line(), []
+    outcome = run(task, Budget(**budget), save=lambda state: saved.append(state.step), save_every=1, patience=0)
+    assert task.at == [] and saved == [0] and task.w.item() == 0
+    assert outcome.state == LoopState() and outcome.figures == {} and not outcome.early and outcome.stopped_by is None
+    used_up = LoopState(step=3, seconds=70.0)  # a run that goes on with less than it has had
+    assert run(task, Budget(**budget), state=used_up).state.step == 3 and task.at == []
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [{"steps": -1}, {"steps": 2.5}, {"steps": math.nan}, {"steps": math.inf}, {"steps": True}, {"steps": "9"}]
+    + [{"minutes": -0.1}, {"minutes": math.nan}, {"minutes": math.inf}, {"minutes": "9"}, {"steps": 3, "minutes": -1}],
+)
+def test_a_budget_of_no_number_is_refused(budget: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="of a training must be"):
+        Budget(**budget)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.float32, np.array, tr.Tensor, float])
+def test_a_budget_may_be_of_any_kind_of_number(kind: Callable[[Any], Any]) -> None:
+    budget = Budget(kind(6), kind(1))
+    assert (budget.steps, budget.minutes) == (6, 1.0) and type(budget.steps) is int and type(budget.minutes) is float
+    assert run(Line(), budget, evaluations=kind(2), log_every=kind(2), save_every=kind(3)).state.step == 6
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"log_every": 0}, {"save_every": 0}, {"save_every": -5}, {"evaluations": -1}, {"evaluations": 2.5}]
+    + [{"patience": -1}, {"patience": math.nan}, {"log_every": None}],
+)
+def test_an_option_out_of_its_range_is_refused_before_the_first_step(option: dict[str, Any]) -> None:
+    task = Line()
+    with pytest.raises(InputError, match=f"{next(iter(option))} must be a whole number of at least"):
+        run(task, Budget(steps=3), **option)
+    assert task.at == []
+
+
+def test_no_evaluations_are_none() -> None:
+    kept: list[int] = []
+    task = Line(held_out=[])
+    outcome = run(task, Budget(steps=4), evaluations=0, patience=1, keep_best=lambda state, _: kept.append(state.step))
+    assert len(task.at) == 4 and kept == [] and outcome.figures == {} and outcome.state.best == math.inf
+
+
+def test_no_patience_ends_at_the_first_evaluation_that_is_not_better() -> None:
+    for patience in (0, 1):
+        outcome = run(Line(held_out=[5.0, 3.0, 3.0, 1.0]), Budget(steps=4), evaluations=4, patience=patience)
+        assert outcome.early and outcome.state.step == 3 and outcome.state.best_step == 2
+
+
+KINDS = {
+    "float16": np.float16,
+    "float32": np.float32,
+    "float64": np.float64,
+    "0-d array": np.array,
+    "array of one": lambda x: np.array([x]),
+    "tensor": tr.Tensor,
+    "integer": lambda x: np.int64(round(x)),
+    "bool": np.bool_,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_figures_of_any_kind_of_number_are_logged_and_kept(tmp_path: Path, kind: str) -> None:
+    make, kept = KINDS[kind], []
+    task = Line()
+    task.loss = lambda step: (((task.w - 3.0) ** 2).sum(), make(5))  # type: ignore[method-assign]
+    task.describe = lambda loss: {"root": make(loss**0.5)}  # type: ignore[method-assign]
+    task.evaluate = lambda: {"far": make(0.5), "words": make(1)}  # type: ignore[method-assign]
+    expected = {"far": make(0.5).item(), "words": make(1).item()}
+    with MetricsLog(tmp_path / "m") as metrics:
+        options = {"metrics": metrics, "keep_best": lambda state, figures: kept.append(figures)}
+        outcome = run(task, Budget(steps=2), evaluations=1, lr=np.float32(0.1), **options)
+        metrics.write({"step": make(3), "loss": make(1)})
+    records = read_metrics(tmp_path / "m")
+    assert {key: records[1][key] for key in expected} == expected == outcome.figures == kept[0]
+    assert all(type(value) in (bool, int, float) for value in [*outcome.figures.values(), outcome.state.best])
+    assert records[2] == {"step": make(3).item(), "loss": make(1).item()}
+
+
+@pytest.mark.parametrize("figure", ["0.5", None, 1j, np.zeros(2), [0.5], np.datetime64("2020-01-01"), b"1"])
+def test_a_figure_that_is_no_number_is_named(tmp_path: Path, figure: Any) -> None:
+    task = Line()
+    task.evaluate = lambda: {"far": figure}  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"'far' of evaluate\(\) must be a number, not "):
+        run(task, Budget(steps=2))
+    with MetricsLog(tmp_path / "m") as metrics, pytest.raises(InputError, match="the figure 'loss' must be a number"):
+        metrics.write({"step": 1, "loss": figure})
+    assert (tmp_path / "m").read_bytes() == b""
+
+
+def test_an_evaluation_without_its_goal_is_an_error() -> None:
+    task = Line()
+    task.evaluate = lambda: {"near": 1.0}  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=r"evaluate\(\) returns near, and not 'far', the task's goal"):
+        run(task, Budget(steps=2))
 
 
 def test_metrics_hold_every_step_and_the_evaluations(tmp_path: Path) -> None:

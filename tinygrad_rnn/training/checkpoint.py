@@ -25,10 +25,22 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from tinygrad_rnn.errors import CheckpointError
+from tinygrad_rnn.errors import CheckpointError, InputError
+from tinygrad_rnn.scalars import number, whole
 
 FORMAT = "tinygrad-rnn checkpoint"
 VERSION = 1
+LONGEST = 200
+"""The bytes of the longest name of a checkpoint: file systems have names of 255, and the weights' is longer."""
+DTYPES = (
+    *("float16", "float32", "float64", "complex64", "bool"),
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+)
+
+# What no part of a path can hold, here or, of separators, elsewhere.
+_SEPARATORS = r"/\\\x00-\x1f\x7f" + (r'<>:"|?*' if os.name == "nt" else "")
+_UNNAMEABLE = re.compile(f"[{_SEPARATORS}]")
+_WEIGHTS = re.compile(rf"([^{_SEPARATORS}]+)-\d{{6,}}-[0-9a-f]{{8}}\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -49,18 +61,87 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint into `folder`, replacing one of the same `name`; returns the path of its manifest.
 
-    `manifest` is anything JSON can hold, `step` among it. The checkpoint that is replaced, if it is of another
-    step, stays under the name `previous`, if one is given. An OSError (no space, no permission) leaves the
-    checkpoint that was there before as it was.
+    `manifest` is anything JSON can hold, `step` among it; numbers of NumPy's types become Python's. The checkpoint that
+    is replaced, if it is of another step, stays under the name `previous`, if one is given. Arrays of the other byte
+    order come back in this machine's. An OSError (no space, no permission) leaves the checkpoint that was there before
+    as it was.
+
+    Raises CheckpointError, before anything is written, for what could not be read again: a `name` that no file can
+    have, arrays of no plain numbers, a manifest that is not JSON; and for the name of a JSON file that is none.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = {key: np.asarray(array, order="C") for key, array in tensors.items()}
+    path, step, arrays = _path(folder, name), _step(manifest), _arrays(tensors)
+    _check_ours(path)
+    before = None if previous is None else _path(folder, previous)
     data = save(arrays)  # the one copy that writing needs
-    step = int(manifest.get("step", 0))
     weights = f"{name}-{step:06d}-{hashlib.sha256(data).hexdigest()[:8]}.safetensors"
-    content = {
-        **manifest,
+    content = _content(manifest, weights, arrays)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path.with_name(weights), data)
+    if before is not None and _names(path).step not in (None, step):
+        write_atomically(before, path.read_bytes())
+    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
+    clear_stale(path.parent)
+    return path
+
+
+def _path(folder: str | os.PathLike[str], name: str) -> Path:
+    """The manifest of the checkpoint `name`. Raises CheckpointError for what can be no file's name, or is another's."""
+    if not name or _UNNAMEABLE.search(name):
+        raise CheckpointError(
+            f"{name!r} cannot be the name of a checkpoint: it needs a character, and none of "
+            + ("/ \\ and control characters" if os.name != "nt" else '/ \\ < > : " | ? * and control characters')
+        )
+    try:
+        size = len(os.fsencode(name))
+    except UnicodeEncodeError as error:
+        raise CheckpointError(f"{name!r} cannot be the name of a checkpoint: {error.reason}") from None
+    if size > LONGEST:
+        raise CheckpointError(f"{name[:40]!r}...: the name of a checkpoint has at most {LONGEST} bytes, not {size}")
+    path = Path(folder) / f"{name}.json"
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder: choose another name for the checkpoint")
+    return path
+
+
+def _check_ours(path: Path) -> None:
+    """Raise CheckpointError for a JSON file that is no checkpoint; a damaged one may be replaced."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: no checkpoint of tinygrad-rnn: not replaced")
+
+
+def _step(manifest: Mapping[str, Any]) -> int:
+    try:
+        return whole("step", manifest.get("step", 0))
+    except InputError as error:
+        raise CheckpointError(f"the manifest's {error}") from None
+
+
+def _arrays(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors as contiguous arrays of this machine's byte order. Raises CheckpointError for what a safetensors file
+    cannot hold.
+    """
+    found = {}
+    for key, given in tensors.items():
+        if not isinstance(key, str) or key == "__metadata__" or key != key.encode("utf-8", "replace").decode():
+            raise CheckpointError(f"{key!r} cannot be the name of a tensor in a checkpoint")
+        try:
+            array = np.asarray(given, order="C")
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"tensor {key!r} cannot be made an array: {error}") from None
+        if array.dtype.name not in DTYPES or isinstance(given, np.ma.MaskedArray):
+            kind = "masked array" if isinstance(given, np.ma.MaskedArray) else str(array.dtype)
+            raise CheckpointError(f"tensor {key!r} is {kind}: a checkpoint holds {', '.join(DTYPES)}")
+        found[key] = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return found
+
+
+def _content(manifest: Mapping[str, Any], weights: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The manifest as it will be read. Raises CheckpointError for what JSON cannot hold."""
+    own = {
         "format": FORMAT,
         "version": VERSION,
         "weights": weights,
@@ -69,27 +150,34 @@ def save_checkpoint(
             for key, array in arrays.items()
         },
     }
+    if (taken := own.keys() & manifest.keys()) and manifest.get("format") != FORMAT:  # else one that has been read
+        raise CheckpointError(f"the manifest has {min(taken)!r}, which is an entry of the checkpoint's own")
+    try:
+        # There and back: a tuple is a list then and 1 as a key "1", and the digest is of that.
+        text = json.dumps({**manifest, **own}, default=_as_json, ensure_ascii=False)
+        content: dict[str, Any] = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"the manifest cannot be written as JSON: {error}") from None
     content["sha256"] = _manifest_digest(content)
-    path = folder / f"{name}.json"
-    write_atomically(folder / weights, data)
-    if previous is not None and _names(path).step not in (None, step):
-        write_atomically(folder / f"{previous}.json", path.read_bytes())
-    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
-    clear_stale(folder)
-    return path
+    return content
+
+
+def _as_json(value: Any) -> Any:
+    """What stands in a manifest for what JSON does not know: a number for one of NumPy's or a tensor."""
+    return number("an entry", value)
 
 
 def rename_checkpoint(folder: str | os.PathLike[str], name: str, new: str) -> None:
     """Call the checkpoint `name` by the name `new`, replacing one that has it."""
-    path = Path(folder) / f"{name}.json"
-    write_atomically(path.with_name(f"{new}.json"), path.read_bytes())
+    path = _path(folder, name)
+    write_atomically(_path(folder, new), path.read_bytes())
     path.unlink()
 
 
 def clear_stale(folder: str | os.PathLike[str]) -> None:
     """Remove what a process that died while it wrote has left: temporary files, and weights no manifest names."""
     found = list(Path(folder).iterdir())
-    named = {path.stem: _names(path).weights for path in found if path.suffix == ".json"}
+    named = {path.name.removesuffix(".json"): _names(path).weights for path in found if path.name.endswith(".json")}
     for path in found:
         ours = _WEIGHTS.fullmatch(path.name.removesuffix(".tmp"))
         # Whose manifest is damaged is left alone: a person may still want the weights.
@@ -104,7 +192,7 @@ def load_checkpoint(folder: str | os.PathLike[str], name: str) -> Checkpoint:
     Raises CheckpointError, naming the file, the tensor and the reason, for a checkpoint that is missing,
     damaged, truncated, not ours or of a newer format.
     """
-    path = Path(folder) / f"{name}.json"
+    path = _path(folder, name)
     content = _read_manifest(path)
     weights = path.parent / content["weights"]
     tensors: dict[str, np.ndarray] = {}
@@ -161,9 +249,6 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.close(descriptor)
 
 
-_WEIGHTS = re.compile(r"([\w-]+)-\d{6,}-[0-9a-f]{8}\.safetensors")
-
-
 class _Names(NamedTuple):
     """What a manifest says of itself; None for one that is missing or damaged."""
 
@@ -176,11 +261,12 @@ def _names(path: Path) -> _Names:
         content = _read_manifest(path)
     except CheckpointError:
         return _Names(None, None)
-    return _Names(int(content.get("step", 0)), content["weights"])
+    return _Names(content.get("step", 0), content["weights"])
 
 
 def _digest(array: np.ndarray) -> str:
-    """The SHA-256 of the bytes of a contiguous array, which are not copied."""
+    """The SHA-256 of the bytes of a contiguous array, low byte first; where that is the machine's order, uncopied."""
+    array = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
 
 

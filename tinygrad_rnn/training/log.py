@@ -5,11 +5,14 @@ a crash.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from tinygrad_rnn.scalars import number
 
 
 class MetricsLog:
@@ -29,9 +32,12 @@ class MetricsLog:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
 
-    def write(self, record: Mapping[str, float]) -> None:
-        """Append one record; on an OSError (no space) none of it."""
-        finite = {k: v if abs(v) < float("inf") else None for k, v in record.items()}
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append one record: numbers of Python or NumPy, 0-d arrays or tensors. On an OSError (no space) none of it.
+        Raises InputError, naming the figure, for what is no number.
+        """
+        numbers = {str(key): number(f"the figure {key!r}", value) for key, value in record.items()}
+        finite = {key: value if abs(value) < math.inf else None for key, value in numbers.items()}
         line = (json.dumps(finite) + "\n").encode()
         whole = self._file.seek(0, os.SEEK_END)
         try:

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from tinygrad_rnn.errors import InputError, NonFiniteError
 from tinygrad_rnn.optim import BudgetLR, Optimizer, Schedule, clip_grad_norm_
+from tinygrad_rnn.scalars import number, whole
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.training.display import Display, Silent
 from tinygrad_rnn.training.log import MetricsLog
@@ -49,7 +50,11 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train: a number of steps, a number of minutes, or both (whichever is used up first)."""
+    """How long to train: a number of steps, a number of minutes, or both (whichever is used up first). 0 is not at all.
+
+    Numbers may be of NumPy's types. Raises InputError for none, for steps that are no whole number of at least 0, and
+    for minutes that are not finite and at least 0.
+    """
 
     steps: int | None = None
     minutes: float | None = None
@@ -57,16 +62,29 @@ class Budget:
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
             raise InputError("training needs a number of steps or of minutes")
+        if self.steps is not None:
+            object.__setattr__(self, "steps", whole("the steps of a training", self.steps))
+        if self.minutes is not None:
+            minutes = float(number("the minutes of a training", self.minutes))
+            if not 0 <= minutes < math.inf:
+                raise InputError(f"the minutes of a training must be finite and at least 0, not {minutes}")
+            object.__setattr__(self, "minutes", minutes)
 
     def used(self, step: float, seconds: float) -> float:
         """The part of the budget that is used up, from 0 to 1.
 
-        >>> Budget(steps=200).used(50, 9.0)
-        0.25
+        >>> Budget(steps=200).used(50, 9.0), Budget(steps=0).used(0, 0.0)
+        (0.25, 1.0)
         """
-        by_steps = step / self.steps if self.steps else 0.0
-        by_time = seconds / (60 * self.minutes) if self.minutes else 0.0
+        by_steps, by_time = _part(step, self.steps), _part(seconds, self.minutes and 60 * self.minutes)
         return min(1.0, max(by_steps, by_time))
+
+
+def _part(done: float, total: float | None) -> float:
+    """Which part of a total is done: none where there is no total, all of a total of 0."""
+    if total is None:
+        return 0.0
+    return done / total if total else 1.0
 
 
 @dataclass
@@ -112,18 +130,25 @@ def train(
     state: LoopState | None = None,
 ) -> Outcome:
     """Train until the budget is used up, `patience` evaluations in a row brought nothing better, or a signal asks
-    to stop: Ctrl-C and SIGTERM let the step finish and be saved.
+    to stop: Ctrl-C, SIGTERM and SIGHUP (the terminal was closed) let the step finish and be saved.
 
     `parameters` are the (name, parameter) pairs that `optimizer` moves. The learning rate is that of `schedule`,
     `BudgetLR(optimizer)` unless given: a warm-up, then half a cosine down to 0. Gradients are clipped to the norm
-    `clip`. `evaluations` times, evenly spread over the budget, and at its end, the task is evaluated;
-    `keep_best` is called when its goal is better than ever before. `save` is called before the first step, every
-    `save_every` steps and at the end, whatever ends it but an error. `note` gives a line to show at evaluations,
-    such as a sample. Goes on from `state`, which it changes, if one is given.
+    `clip`. `evaluations` times (0: never), evenly spread over the budget and the last at its end, the task is
+    evaluated; `keep_best` is called when its goal is better than ever before. With a `patience` of 0, as with 1, the
+    first evaluation that brings nothing better ends the training. `save` is called before the first step, every
+    `save_every` steps and at the end, whatever ends it but an error. `note` gives a line to show at evaluations, such
+    as a sample. Goes on from `state`, which it changes, if one is given; without a budget left it makes no step.
+
+    Losses, counts and figures may be of NumPy's types, 0-d arrays or tensors: all that is logged, kept and returned
+    are Python's numbers. Raises InputError for an option out of its range and for a figure that is no number.
 
     Raises NonFiniteError, with the step and what helps, as soon as a loss or a gradient is NaN or infinite:
     the weights are then still those of the step before.
     """
+    log_every, evaluations = whole("log_every", log_every, 1), whole("evaluations", evaluations)
+    save_every = None if save_every is None else whole("save_every", save_every, 1)
+    patience = None if patience is None else whole("patience", patience)
     display = display or Silent()
     state = state or LoopState()
     schedule = schedule or BudgetLR(optimizer)
@@ -132,7 +157,7 @@ def train(
     figures: dict[str, float] = {}
 
     def out_of_patience() -> bool:
-        return patience is not None and state.unimproved >= patience
+        return patience is not None and state.unimproved >= max(patience, 1)
 
     display.start(budget.steps, task.unit)
     try:
@@ -145,9 +170,9 @@ def train(
                 state.step += 1
                 state.seconds = clock.count(counted)
                 used = budget.used(state.step, state.seconds)
-                due = used >= 1 or int(used * evaluations) > measured
+                due = int(used * evaluations) > measured
                 if due or not state.step % log_every:
-                    record = {"step": state.step, "loss": value, **task.describe(value)}
+                    record = {"step": state.step, "loss": value, **_figures("describe", task.describe(value))}
                     record[f"{task.unit}_per_second"] = clock.rate()
                     if due:
                         measured = int(used * evaluations)
@@ -174,9 +199,9 @@ class _Clock:
 
     def __init__(self, seconds: float) -> None:
         self.since = perf_counter()
-        self.started, self.units = self.since - seconds, 0
+        self.started, self.units = self.since - seconds, 0.0
 
-    def count(self, units: int) -> float:
+    def count(self, units: float) -> float:
         """Take so many more; returns the seconds of the run."""
         self.units += units
         return perf_counter() - self.started
@@ -187,7 +212,7 @@ class _Clock:
 
     def restart(self) -> float:
         """Begin a new rate; returns the seconds of the run."""
-        self.units, self.since = 0, perf_counter()
+        self.units, self.since = 0.0, perf_counter()
         return self.since - self.started
 
 
@@ -215,31 +240,40 @@ def _step(
     optimizer: Optimizer,
     parameters: Sequence[tuple[str, Tensor]],
     clip: float | None,
-    number: int,
+    step: int,
     rates: AbstractContextManager[None],
-) -> tuple[float, int]:
+) -> tuple[float, float]:
     """One step of training at the given rates; returns its loss and what `Task.loss` counted."""
-    loss, counted = task.loss(number)
+    loss, counted = task.loss(step)
     value = float(loss)
     if not math.isfinite(value):
-        raise NonFiniteError(f"the loss is {value} at step {number + 1}", hint=_CURE)
+        raise NonFiniteError(f"the loss is {value} at step {step + 1}", hint=_CURE)
     optimizer.zero_grad()
     loss.backward()
     if clip is not None:
         try:
             clip_grad_norm_(parameters, clip)
         except NonFiniteError as error:
-            raise NonFiniteError(f"{error}, at step {number + 1}", hint=_CURE) from None
+            raise NonFiniteError(f"{error}, at step {step + 1}", hint=_CURE) from None
     with rates:
         optimizer.step()
-    return value, counted
+    return value, number("the count of a loss", counted)
+
+
+def _figures(method: str, figures: Mapping[str, Any]) -> dict[str, float]:
+    """What a method of a task has returned, as Python's numbers."""
+    return {key: number(f"{key!r} of {method}()", value) for key, value in figures.items()}
 
 
 def _evaluate(task: Task, record: Mapping[str, float], state: LoopState) -> dict[str, float]:
-    """The figures of an evaluation, its goal taken into `state`. Raises ValueError for one that `record` has already,
-    NonFiniteError for a goal that is not finite.
+    """The figures of an evaluation, its goal taken into `state`. Raises ValueError for one that `record` has already or
+    where the goal is not among them, NonFiniteError for a goal that is not finite.
     """
-    figures = task.evaluate()
+    figures = _figures("evaluate", task.evaluate())
+    if task.goal not in figures:
+        raise ValueError(
+            f"evaluate() returns {', '.join(figures) or 'nothing'}, and not {task.goal!r}, the task's goal"
+        )
     if taken := sorted(record.keys() & figures.keys()):
         raise ValueError(f"evaluate() returns {taken[0]!r}, which is a figure of the training")
     goal = figures[task.goal]

@@ -96,6 +96,38 @@ def test_a_claim_that_fails_is_an_error_of_the_scripts_own_run_only(
     assert go("--quick", "--data", str(tmp_path / "mine.csv"), *out, data="a CSV file") == 0
 
 
+@pytest.mark.parametrize(
+    ("budget", "steps"),
+    [({"steps": 0}, 0), ({"minutes": 0}, 0), ({"steps": 0, "minutes": 1}, 0), ({"steps": np.int64(3)}, 3)]
+    + [
+        ({"steps": 3, "evaluations": 0}, 3),
+        ({"steps": 3, "patience": 0}, 3),
+        ({"minutes": 0.0, "steps": 3}, 0),
+        ({}, 20),
+    ],
+)
+def test_a_budget_means_what_it_says(tmp_path: Path, budget: dict[str, Any], steps: int) -> None:
+    """Without a step there still are figures: those of the model as it is."""
+
+    def main(run: Experiment) -> None:
+        model = nn.Linear(3, 1)
+        x, y = run.tensor(X), run.tensor(Y)
+        before = model.weight.numpy()
+
+        def evaluate() -> dict[str, Any]:
+            assert not model.training and not tr.is_recording()
+            return {"error": np.float32(F.mse_loss(model(x), y).item())}
+
+        fit = run.fit("A line", model, lambda step: (F.mse_loss(model(x), y), np.int64(64)), evaluate, **budget)
+        assert fit.steps == steps and fit.best == {"error": float(F.mse_loss(model(x), y))} and not model.training
+        assert np.array_equal(model.weight.numpy(), before) == (steps == 0)
+        run.table("Errors", ["model", "error"], [["a", np.float32(0.25)], ["b", np.array(0.5)], ["c", tr.Tensor(3)]])
+
+    assert go("--quick", "--out", str(tmp_path / "run"), main=main) == 0
+    assert results(tmp_path / "run")["tables"][0]["rows"] == [["a", "0.25"], ["b", "0.5"], ["c", "3"]]
+    assert load_checkpoint(tmp_path / "run" / "checkpoints", "a-line").manifest["figures"].keys() == {"error"}
+
+
 def test_options_of_the_script(tmp_path: Path) -> None:
     seen: list[Any] = []
 
