@@ -34,7 +34,7 @@ WRITTEN = 480  # characters of a sample; fewer with --quick
 
 
 def main(run: Experiment) -> None:
-    text = read_text(run.data) if run.data else default_text()
+    text = read_text(run.data, run.encoding) if run.data else default_text()
     if len(text) < 20_000:
         raise InputError(f"{run.data}: {len(text):,} characters are too few to learn from: 20,000 at least")
     vocabulary = Vocabulary.of(text)
@@ -143,4 +143,4 @@ def draw_samples(run: Experiment, prompt: str, samples: dict[str, str], costs: d
 
 
 if __name__ == "__main__":
-    sys.exit(experiment(main, steps=5000, quick=600, data="a text file"))
+    sys.exit(experiment(main, steps=5000, quick=600, data="a text file", encoded=True))

@@ -23,11 +23,12 @@ from examples.common.baselines import simple_forecasts
 from examples.common.experiment import Experiment, experiment
 from examples.common.plots import CELLS, GREY, INK, ORANGE, draw_curves, tones
 from tinygrad_rnn import nn
+from tinygrad_rnn.cli.options import whole
 from tinygrad_rnn.data import read_csv, split_in_time
 from tinygrad_rnn.errors import InputError
 
 QUANTILES = np.array([0.1, 0.5, 0.9], np.float32)
-LENGTH = 80  # steps of a piece that is trained on
+LENGTH = 80  # steps of a piece that is trained on; two seasons, if that is more
 
 
 class Forecaster(nn.Module):
@@ -64,7 +65,10 @@ class Series:
         self.ahead = np.where(ahead < n, ahead, -1)  # the steps that are forecast at each step, -1 past the end
         change = np.where(self.ahead >= 0, x[self.ahead] - x[:, None], np.nan)
         known = (self.ahead >= 0) & (self.ahead < end)
-        least = 1e-3 * np.std(x)  # for a series that repeats itself
+        with np.errstate(over="ignore"):
+            least = 1e-3 * np.std(x)  # for a series that repeats itself
+        if not np.ptp(self.values) or not 0 < least < np.inf:
+            raise InputError(f"{self.name}, from {lowest:g} to {self.values.max():g}: no rhythm can be seen in that")
         self.scale = np.array([max(least, np.std(change[known[:, h], h])) for h in range(H)])
         self.target = change / self.scale  # (N, H), NaN past the end
         step = np.diff(x, prepend=x[0])
@@ -87,17 +91,26 @@ def pinball(quantiles: tr.Tensor, target: tr.Tensor) -> tr.Tensor:
     return tr.maximum(q * e, (q - 1) * e)
 
 
+def own_series(run: Experiment, file: Path, column: str | None, season: int) -> Series:
+    """A column of the user's file. Raises InputError for one that is too short, or has no rhythm."""
+    if not column:
+        raise InputError(f"{file}: say which column is the series: --column NAME")
+    rows = read_csv(file, [column], missing="keep", encoding=run.encoding)[column]
+    values = rows[~np.isnan(rows)]
+    least = max(50, 10 * season)
+    if len(values) < least:
+        raise InputError(
+            f"{file}: {len(values)} values of {column}, and {least} are needed, 10 seasons of {season} and 50 at least"
+        )
+    s = Series(column, np.arange(len(values)), values, season)
+    missing = f", and {len(rows) - len(values)} rows without one are left out" if len(rows) > len(values) else ""
+    run.source(f"{file}: {len(values)} values of {column}{missing}")
+    return s
+
+
 def series_of(run: Experiment) -> list[Series]:
     if run.data:
-        if not run.options.column:
-            raise InputError(f"{run.data}: say which column is the series: --column NAME")
-        values = read_csv(run.data, [run.options.column], missing="drop")[run.options.column]
-        if len(values) < 10 * run.options.season:
-            raise InputError(f"{run.data}: {len(values)} values, but 10 seasons of {run.options.season} are needed")
-        if not np.ptp(values):
-            raise InputError(f"{run.data}: {run.options.column} is {values[0]:g} in every row")
-        run.source(f"{run.data}: {len(values)} values of {run.options.column}")
-        return [Series(run.options.column, np.arange(len(values)), values, run.options.season)]
+        return [own_series(run, run.data, run.options.column, run.options.season or 12)]
     import matplotlib
 
     spots = read_csv(Path(__file__).parent / "data" / "sunspots.csv")
@@ -115,6 +128,7 @@ def networks(run: Experiment, s: Series, count: int) -> np.ndarray:
     """The quantiles (N, H, 3) that the trained networks forecast at each step, in the mean."""
     x, goal = run.tensor(s.features[:, None]), np.nan_to_num(s.target)
     usable, held_out = s.counted(s.train), s.counted(s.choose)
+    length = min(max(LENGTH, 2 * s.season), len(s.train))
     found = []
     for k in range(count):
         tr.manual_seed(run.seed + k)
@@ -122,9 +136,9 @@ def networks(run: Experiment, s: Series, count: int) -> np.ndarray:
 
         def loss(step: int, model=model, k=k) -> tuple[tr.Tensor, int]:
             rng = np.random.default_rng((run.seed, k, step))
-            at = rng.integers(len(s.train) - LENGTH + 1, size=16) + np.arange(LENGTH)[:, None]
+            at = rng.integers(len(s.train) - length + 1, size=16) + np.arange(length)[:, None]
             noisy = s.features[at] + 0.2 * rng.standard_normal((*at.shape, 2))  # there is little to learn from
-            mask = usable[at] & (np.arange(LENGTH) >= s.season)[:, None, None]  # it must have seen something
+            mask = usable[at] & (np.arange(length) >= s.season)[:, None, None]  # it must have seen something
             losses = pinball(model(run.tensor(noisy)), run.tensor(goal[at]))
             return (losses * run.tensor(mask[..., None] * 1.0)).sum() / float(mask.sum()), int(mask.sum())
 
@@ -197,10 +211,12 @@ def draw(run: Experiment, s: Series, forecasts: dict[str, np.ndarray], errors: d
         right.legend(frameon=False, fontsize=8, loc="upper left")
 
 
-def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--column", metavar="NAME", help="the column of --data to forecast")
-    parser.add_argument("--season", type=int, default=12, help="steps in a season of it (default: %(default)s)")
+def data_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--column", metavar="NAME", help="the column to forecast")
+    group.add_argument("--season", type=whole(1, 1000), help="steps in a season, and to forecast (default: 12)")
 
 
 if __name__ == "__main__":
-    sys.exit(experiment(main, steps=200, quick=150, data="a CSV file with a header", options=options))
+    sys.exit(
+        experiment(main, steps=200, quick=150, data="a CSV file with a header", encoded=True, data_options=data_options)
+    )

@@ -12,6 +12,7 @@ sentences falls and then rises. Dropout makes it learn longer; early stopping en
 from __future__ import annotations
 
 import sys
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -52,8 +53,8 @@ class Reader(nn.Module):
         return self.head(self.dropout(tr.concatenate([h[0], h[1]], axis=-1)))
 
 
-def read_reviews(file: Path) -> list[tuple[str, int]]:
-    found = read_labelled(file, names=("0", "1"))
+def read_reviews(file: Path, encoding: str = "utf-8") -> list[tuple[str, int]]:
+    found = read_labelled(file, names=("0", "1"), encoding=encoding)
     return list(zip(found.texts, found.labels.tolist(), strict=True))
 
 
@@ -69,7 +70,7 @@ def sentences(run: Experiment) -> tuple[list[Labelled], np.ndarray, tuple[str, .
         found[0] = Labelled(found[0].texts, np.where(wrong, 1 - found[0].labels, found[0].labels), found[0].names)
         what, names = f"generated from a grammar, {wrong.sum()} of the labels to learn from wrong", KINDS
     else:
-        parts = read_parts(run.data, read_reviews, ("train", "dev"), run.seed)
+        parts = read_parts(run.data, partial(read_reviews, encoding=run.encoding), ("train", "dev"), run.seed)
         found = [Labelled([x for x, _ in part], np.array([y for _, y in part]), ("0", "1")) for part in parts]
         if len(set(found[0].labels)) < 2:
             raise InputError(f"{run.data}: only one of the labels 0 and 1 occurs among those to learn from")
@@ -181,4 +182,4 @@ def draw_words(run: Experiment, favours: dict, texts: list[str]) -> None:
 DATA = "a TSV file with the columns sentence and label (1 or 0), or a folder with train.tsv and dev.tsv"
 
 if __name__ == "__main__":
-    sys.exit(experiment(main, steps=2000, quick=500, data=DATA, fetch="sst2"))
+    sys.exit(experiment(main, steps=2000, quick=500, data=DATA, encoded=True, fetch="sst2"))

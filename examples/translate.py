@@ -79,7 +79,7 @@ class Translator(nn.Module):
 def pairs_of(run: Experiment) -> list[Pairs]:
     """The user's sentences, or dates of a hundred years in some language: to train on, to choose by, to test with."""
     if run.data:
-        parts = read_parts(run.data, lambda file: read_tsv(file, filled=True), seed=run.seed)
+        parts = read_parts(run.data, lambda file: read_tsv(file, encoding=run.encoding, filled=True), seed=run.seed)
         counts = [len(part) for part in parts]
         run.source(f"{run.data}: {sum(counts):,} sentence pairs, {counts[0]:,} to train on, {counts[2]:,} to test")
         return [[(words(source), words(target)) for source, target in part] for part in parts]
@@ -208,4 +208,4 @@ def draw_learning(run: Experiment, fits: dict[str, Fit]) -> None:
 
 if __name__ == "__main__":
     about = "a TSV file of sentence pairs (no header), or a folder with train.tsv, val.tsv and test.tsv"
-    sys.exit(experiment(main, steps=2000, quick=220, data=about, fetch="multi30k"))
+    sys.exit(experiment(main, steps=2000, quick=220, data=about, encoded=True, fetch="multi30k"))

@@ -46,6 +46,22 @@ def test_all_that_is_imported_is_declared() -> None:
     assert third_party("tests") <= hard | of_tests | {"cupy"}
 
 
+ADVICE = re.compile(r"pip install +(?:-e |--editable )?(?:'([^']+)'|\\?\"([^\"\\]+)\\?\"|([\w.-]+))")
+
+
+def test_the_advice_to_install_something_can_be_followed() -> None:
+    """The project itself is on no index: it is the clone, `.`, with extras that there are, or a package by its name."""
+    files = [path for folder in ("tinygrad_rnn", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    files += [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    advised = {x for file in files for found in ADVICE.findall(file.read_text("utf-8")) for x in found if x}
+    packages = {re.split("[=><]", requirement)[0] for extra in EXTRAS.values() for requirement in extra}
+    clone = re.compile(r"\.(\[\w+(,\w+)*\])?")
+    assert {".[viz,data]", ".[viz]", ".", "numba", "pooch", "matplotlib", "cupy-cuda12x[ctk]"} <= advised
+    for what in advised - {"{package}"}:  # the doctor's, which has a test
+        extras = re.findall(r"\w+", what) if clone.fullmatch(what) else []
+        assert set(extras) <= EXTRAS.keys() if clone.fullmatch(what) else what in packages, what
+
+
 def test_the_tools_are_pinned() -> None:
     assert all("==" in requirement for requirement in EXTRAS["test"])
 

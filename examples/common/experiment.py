@@ -9,7 +9,9 @@
     if __name__ == "__main__":
         sys.exit(experiment(main, steps=2000, quick=200))
 
-All that a script shows is also in its folder: `results.json`, the pictures, a log and a checkpoint for each model.
+All that a script shows is also in its folder: `results.json`, the pictures, a log and a checkpoint for each model. What
+an earlier run left there stays until this one is at its end; and nothing is written before the first call of `fit` or
+`picture`, so a script that reads and checks its data before has nothing to undo.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,17 +29,21 @@ from pathlib import Path
 from time import process_time
 from typing import TYPE_CHECKING, Any
 
-from tinygrad_rnn.errors import InputError, NonFiniteError, TinygradRnnError
+from tinygrad_rnn.errors import InputError, TinygradRnnError
 from tinygrad_rnn.scalars import number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from examples.common.folder import Folder
+    from tinygrad_rnn.cli.options import Parser
     from tinygrad_rnn.nn import Module
     from tinygrad_rnn.tensor.tensor import Tensor
 
+INSTALL = " (pip install -e '.[viz,data]' in the clone, or make .venv/.examples, brings what the examples need)"
 Cell = str | int | float
 Schedule = Callable[[float], float]
+Adds = Callable[[argparse._ActionsContainer], object]  # options to a parser, or to a group of it
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,8 @@ class Experiment:
         seed: of everything random; the library's own generator has it already.
         device: "cpu" or "cuda", for models and tensors.
         data: the user's own file or folder, None for the script's own data.
-        out: the folder that all is written to.
+        encoding: of the text in it.
+        folder: where what it finds is kept.
         options: what else the script asked for, by name.
     """
 
@@ -112,7 +120,8 @@ class Experiment:
     seed: int
     device: str
     data: Path | None
-    out: Path
+    encoding: str
+    folder: Folder
     options: argparse.Namespace
     results: dict[str, Any] = field(default_factory=lambda: {k: [] for k in ("tables", "pictures", "notes", "claims")})
 
@@ -120,6 +129,11 @@ class Experiment:
         from rich.console import Console
 
         self.console = Console(highlight=False)
+
+    @property
+    def out(self) -> Path:
+        """The folder that all is written to, made when it is first asked for."""
+        return self.folder.begin()
 
     def say(self, text: str) -> None:
         """A line on the screen."""
@@ -292,8 +306,10 @@ def experiment(
     steps: int,
     quick: int,
     data: str = "",
+    encoded: bool = False,
     fetch: str = "",
-    options: Callable[[argparse.ArgumentParser], object] | None = None,
+    options: Adds | None = None,
+    data_options: Adds | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Run a script's `main`; returns the exit status: 0, 1 a claim failed or training diverged, 2 wrong input, 130
@@ -303,117 +319,151 @@ def experiment(
         main: gets the experiment. Its module's docstring is what `--help` and the gallery say of it.
         steps, quick: the number of training steps, and that of `--quick`.
         data: what `--data` takes, such as "a TSV file with a header"; without it there is no such option.
+        encoded: whether that is text, of an encoding that `--encoding` names.
         fetch: the name of the public data set that `--fetch` downloads and uses as `--data`.
         options: adds options of the script's own to the parser.
+        data_options: adds those that say how `--data` is read; their default is None.
         argv: the arguments, those of the command unless given.
     """
-    from threadpoolctl import threadpool_limits
-
+    from tinygrad_rnn.cli.answers import answered
     from tinygrad_rnn.cli.options import with_flags
 
     module = sys.modules[main.__module__]
     name, about = Path(str(module.__file__)).stem, (module.__doc__ or "").strip()
-    parser = _parser(name, about, steps, quick, data, fetch)
-    if options:
-        options(parser)
-    args = parser.parse_args(argv)
+    parser, own = _parser(name, about, steps, quick)
+    _add_data(own, data, encoded, fetch)
+    for add, to in ((options, parser), (data_options, own)):
+        if add:
+            add(to)
     given = list(sys.argv[1:] if argv is None else argv)
-    if "--out" in given:  # where it was written is no part of how it was made
-        at = given.index("--out")
-        given = given[:at] + given[at + 2 :]
-    try:
-        with threadpool_limits(args.threads):
-            return _run(main, name, about, args, given, args.steps or (quick if args.quick else steps))
-    except NonFiniteError as error:
-        return _fail(name, str(error), 1)
-    except TinygradRnnError as error:
-        return _fail(name, with_flags(error, {f"--{key}" for key in vars(args)}), 2)
-    except ImportError as error:  # a library of an extra, such as scikit-learn
-        extra = "" if "pip install" in str(error) else ' (pip install "tinygrad-rnn[viz,data]")'
-        return _fail(name, f"{error}{extra}", 2)
-    except OSError as error:
-        return _fail(name, f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), 2)
-    except KeyboardInterrupt:
-        return _fail(name, f"stopped; what was trained so far is in {args.out or Path('runs') / name}", 130)
+
+    def work() -> int:
+        try:
+            args = parser.parse_args(given)
+            args.standard = args.steps is None
+            if args.standard:
+                args.steps = quick if args.quick else steps
+            _check_data(args, own)
+            return _run(main, name, about, args, _without_out(given))
+        except TinygradRnnError as error:
+            error.args = (with_flags(error, parser.flags()),)
+            raise
+        except ImportError as error:  # a library of an extra, such as scikit-learn
+            raise ImportError(f"{error}{'' if 'pip install' in str(error) else INSTALL}") from None
+
+    return answered(name, work)
 
 
-def _parser(name: str, about: str, steps: int, quick: int, data: str, fetch: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(name: str, about: str, steps: int, quick: int) -> tuple[Parser, argparse._ArgumentGroup]:
+    """The parser of what all scripts are asked, and its group for what says how data of one's own is read."""
+    from tinygrad_rnn.cli.options import SEEDS, Parser, device, path, whole
+
+    parser = Parser(
         prog=f"python -m examples.{name}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--device", default="cpu", choices=("cpu", "cuda"), help="where to compute (default: %(default)s)")
-    add("--seed", type=int, default=0, help="the same seed, the same numbers (default: %(default)s)")
-    add("--steps", type=_positive, help=f"training steps of a model (default: {steps:,}, quick {quick:,})")
+    add("--device", type=device, default="cpu", help="where to compute: cpu, cuda or cuda:N (default: %(default)s)")
+    add("--seed", type=whole(0, SEEDS), default=0, help="the same seed, the same numbers (default: %(default)s)")
+    add("--steps", type=whole(1, 10**9), help=f"training steps of a model (default: {steps:,}, quick {quick:,})")
     add("--quick", action="store_true", help="a glance: less of everything")
-    add("--out", type=Path, help=f"the folder for results, pictures and checkpoints (default: runs/{name})")
-    add("--threads", type=_positive, default=1, help="threads of the matrix products (default: %(default)s)")
-    add("--numba", action="store_true", help="compiled kernels on the CPU; needs numba (the extra numba)")
+    add("--out", type=path, help=f"the folder for results, pictures and checkpoints (default: runs/{name})")
+    add("--threads", type=whole(1, 1024), default=1, help="threads of the matrix products (default: %(default)s)")
+    add("--numba", action="store_true", help="compiled kernels on the CPU; needs numba (pip install numba)")
+    parser.set_defaults(data=None, encoding=None, fetch="")
+    return parser, parser.add_argument_group("your own data")
+
+
+def _add_data(own: argparse._ArgumentGroup, data: str, encoded: bool, fetch: str) -> None:
+    from tinygrad_rnn.cli.options import path
+
     if data:
-        add("--data", type=Path, metavar="PATH", help=f"your own data: {data}")
+        own.add_argument("--data", type=path, metavar="PATH", help=data)
+    if encoded:
+        own.add_argument("--encoding", help="of the text in it (default: utf-8)")
     if fetch:
-        add("--fetch", action="store_true", help=f"download the public data set {fetch!r} (once) and use that")
-    parser.set_defaults(data=None, fetch=False, set=fetch)
-    return parser
+        what = f"download the public data set {fetch!r} (once) and use that"
+        own.add_argument("--fetch", action="store_const", const=fetch, default="", help=what)
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
+def _check_data(args: argparse.Namespace, own: argparse._ArgumentGroup) -> None:
+    """Raise InputError unless what is asked for of data of one's own fits together, and is there."""
+    if args.fetch and args.data:
+        raise InputError("--fetch and --data exclude each other: choose one")
+    if args.data and not os.path.exists(args.data):
+        raise InputError(f"{args.data}: no such file or folder")
+    for action in own._group_actions:
+        if action.default is None and getattr(args, action.dest) is not None and not args.data:
+            raise InputError(f"{action.option_strings[0]} says how --data is read, and there is none: give both")
 
 
-def _run(
-    main: Callable[[Experiment], None], name: str, about: str, args: argparse.Namespace, given: list[str], steps: int
-) -> int:
+def _without_out(given: list[str]) -> list[str]:
+    """The arguments but for --out: where it was written is no part of how it was made."""
+    kept: list[str] = []
+    skipped = False
+    for arg in given:
+        flag, equals, _ = arg.partition("=")
+        out = not skipped and len(flag) > 2 and "--out".startswith(flag)  # argparse takes --o for it, too
+        if not out and not skipped:
+            kept.append(arg)
+        skipped = out and not equals
+    return kept
+
+
+def _run(main: Callable[[Experiment], None], name: str, about: str, args: argparse.Namespace, given: list[str]) -> int:
+    """Check what is asked for, run the script's `main`, and put what it found in the place of what there was."""
     import matplotlib.figure  # noqa: F401  (before hours of training, not after)
+    from threadpoolctl import threadpool_limits
 
+    from examples.common.folder import Folder
     from tinygrad_rnn.cli.options import check_device, use_compiled_kernels
     from tinygrad_rnn.tensor.backend import keep_freed_memory
     from tinygrad_rnn.tensor.random import manual_seed
-    from tinygrad_rnn.training import RunFolder
-    from tinygrad_rnn.training.checkpoint import write_atomically
 
-    if args.fetch and args.data:
-        raise InputError("--fetch and --data exclude each other: choose one")
-    if args.data and not args.data.exists():
-        raise InputError(f"{args.data}: no such file or folder")
     check_device(args.device)
-    folder = RunFolder(args.out or Path("runs") / name)
-    folder.check(replace=True)
+    asked = {key: value for key, value in vars(args).items() if key not in ("out", "standard")}
+    folder = Folder(args.out or Path("runs") / name, name, asked)
+    folder.check()
     if args.fetch:
-        args.data = _fetched(args.set)
-    standard = args.data is None and args.steps is None
+        args.data = _fetched(args.fetch)
     manual_seed(args.seed)
     keep_freed_memory()
     if args.numba:
         print(use_compiled_kernels(), flush=True)
-    run = Experiment(name, about, steps, args.quick, args.seed, args.device, args.data, folder.path, args)
-    folder.make()
-    with folder.occupied():
-        asked = {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items() if key != "out"}
-        folder.create({"example": name, **asked})
+    data = Path(args.data) if args.data else None
+    encoding = args.encoding or "utf-8"
+    run = Experiment(name, about, args.steps, args.quick, args.seed, args.device, data, encoding, folder, args)
+    with threadpool_limits(args.threads), _left(folder):
         begun = process_time()  # of this process alone: how busy the machine is does not count
         main(run)
-    about_run = {
-        "example": name,
-        "about": about,
-        "command": shlex.join(["python", "-m", f"examples.{name}", *given]),
-        "quick": args.quick,
-        "seed": args.seed,
-        "seconds": round(process_time() - begun, 1),
-    }
-    content = json.dumps({**about_run, **run.results}, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(folder.path / "results.json", content.encode())
+        command = shlex.join(["python", "-m", f"examples.{name}", *given])
+        _keep(run, command, round(process_time() - begun, 1))
+    return int(data is None and args.standard and not all(claim["holds"] for claim in run.results["claims"]))
+
+
+@contextmanager
+def _left(folder: Folder) -> Iterator[None]:
+    """What comes between a run and its end says where that is which was trained so far."""
+    try:
+        yield
+    except BaseException as error:
+        if kept := folder.leave():
+            error.add_note(f"what was trained so far is in {kept}")
+        raise
+
+
+def _keep(run: Experiment, command: str, seconds: float) -> None:
+    """Write the results, and show what became of the claims."""
+    from tinygrad_rnn.training.checkpoint import write_atomically
+
+    about = {"example": run.name, "about": run.about, "command": command, "quick": run.quick, "seed": run.seed}
+    content = json.dumps({**about, "seconds": seconds, **run.results}, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(run.out / "results.json", content.encode())
+    run.folder.finish()
     for claim in run.results["claims"]:
         mark = "[green]✓[/]" if claim["holds"] else "[bold red]✗[/]"
         run.console.print(f"{mark} {claim['what']}: {_shown(claim['value'])}, {claim['bound']}")
     pictures = "".join(f"{picture['file']}, " for picture in run.results["pictures"])
-    run.say(
-        f"{about_run['seconds']:.0f} s of processor time. Written to {folder.path}: {pictures}results.json, checkpoints"
-    )
-    return int(standard and not all(claim["holds"] for claim in run.results["claims"]))
+    run.say(f"{seconds:.0f} s of processor time. Written to {run.folder.path}: {pictures}results.json, checkpoints")
 
 
 def _fetched(data_set: str) -> Path:
@@ -424,8 +474,3 @@ def _fetched(data_set: str) -> Path:
         return fetch(data_set)
     except InputError as error:
         raise InputError(f"{error}; or give your own data with --data") from None
-
-
-def _fail(name: str, message: str, status: int) -> int:
-    print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
-    return status

@@ -57,8 +57,8 @@ def test_ones_own_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     command = ["--quick", "--steps", "2", "--data", str(file), "--season", "7", "--out", str(tmp_path / "out")]
 
     def run(*more: str) -> int:
-        options = forecast.options
-        return experiment(forecast.main, steps=1, quick=1, data="CSV", options=options, argv=[*command, *more])
+        more_options = {"data": "CSV", "encoded": True, "data_options": forecast.data_options}
+        return experiment(forecast.main, steps=1, quick=1, **more_options, argv=[*command, *more])
 
     assert run("--column", "sold") == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -68,7 +68,7 @@ def test_ones_own_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run("--column", "bought") == 2
     assert "no column 'bought'" in capsys.readouterr().err
     assert run("--column", "sold", "--season", "30") == 2
-    assert "150 values, but" in capsys.readouterr().err
+    assert "150 values of sold, and 300 are needed" in capsys.readouterr().err
     file.write_text("\n".join(["day,sold", *(f"2024-{k},3" for k in range(150))]))
     assert run("--column", "sold") == 2
-    assert "sold is 3 in every row" in capsys.readouterr().err
+    assert "sold, from 3 to 3: no rhythm" in capsys.readouterr().err

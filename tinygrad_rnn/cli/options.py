@@ -1,8 +1,12 @@
-"""What options do that the command and the scripts in `examples/` share, and which of them an error names."""
+"""Options, as the command and the scripts in `examples/` share them: types, what they do, which an error names."""
 
 from __future__ import annotations
 
-from collections.abc import Container
+import argparse
+import sys
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from tinygrad_rnn.errors import InputError, TinygradRnnError
 from tinygrad_rnn.kernels.switch import enable_numba
@@ -18,6 +22,91 @@ FLAGS = {
     "smaller batch": "--batch",
     "shorter sequences": "--seq-len",
 }
+
+SEEDS = 2**32 - 1  # the largest
+
+
+class Parser(argparse.ArgumentParser):
+    """Mistakes are InputErrors of one line that say where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        """As the base does; besides, what follows an option is its value where it is a number, such as -inf or -1e5."""
+        return super().parse_known_args(_joined(sys.argv[1:] if args is None else args), namespace)
+
+    def flags(self) -> frozenset[str]:
+        """The options, as they are typed."""
+        return frozenset(flag for action in self._actions for flag in action.option_strings)
+
+
+def _joined(args: Iterable[str]) -> list[str]:
+    """The arguments, `--lr -1e5` as `--lr=-1e5`: argparse takes -1 for a value, and -1e5 for an unknown option."""
+    joined: list[str] = []
+    for arg in args:
+        if joined and joined[-1].startswith("--") and "=" not in joined[-1] and arg[:1] == "-" and _is_number(arg):
+            joined[-1] += f"={arg}"
+        else:
+            joined.append(arg)
+    return joined
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A type for argparse: a number from `low` to `high`, without `low` itself if `open_low`; anything else is an error
+    that says `what` is allowed.
+
+    >>> Numbers(float, 0, 0.99, "must be a number from 0 to 0.99")("0.5")
+    0.5
+    >>> Numbers(int, 1, 5, "must be a whole number from 1 to 5")("9")
+    Traceback (most recent call last):
+    ...
+    argparse.ArgumentTypeError: must be a whole number from 1 to 5, not '9'
+    """
+
+    kind: Callable[[str], float]
+    low: float
+    high: float
+    what: str
+    open_low: bool = False
+
+    def __call__(self, text: str) -> float:
+        try:
+            value = self.kind(text)
+            right = self.low < value <= self.high if self.open_low else self.low <= value <= self.high  # NaN is neither
+        except ValueError:
+            right = False
+        if not right:
+            raise argparse.ArgumentTypeError(f"{self.what}, not {text!r}")
+        return value
+
+
+def whole(low: int, high: int) -> Numbers:
+    """A type for argparse: a whole number from `low` to `high`."""
+    return Numbers(int, low, high, f"must be a whole number from {low:,} to {high:,}")
+
+
+def device(text: str) -> str:
+    """A type for argparse: "cpu", "cuda" or "cuda:N"."""
+    if text == "cpu" or text == "cuda" or (text.startswith("cuda:") and text[5:].isdecimal()):
+        return text
+    raise argparse.ArgumentTypeError(f"unknown device {text!r}: cpu, cuda or cuda:N")
+
+
+def path(text: str) -> str:
+    """A type for argparse: the name of a file or folder. (An empty one would be the folder one is in.)"""
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name of a file or folder, not ''")
+    return text
 
 
 def with_flags(error: TinygradRnnError, flags: Container[str]) -> str:

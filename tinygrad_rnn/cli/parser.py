@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from tinygrad_rnn import __version__
-from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.cli.options import SEEDS, Numbers, Parser, device, path, whole
 
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction["_Parser"]
+    Commands = argparse._SubParsersAction[Parser]
 
 PROGRAM = "tinygrad-rnn"
 RATES = {"lstm": 6e-3, "gru": 3e-3, "rnn": 4e-3}  # the best of those tried; at 8e-3 a GRU of 256 units diverges
@@ -100,33 +100,22 @@ kernels and threads it uses, variables that slow it down and by how much (measur
 GPUs or what to install for them, and free memory."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Mistakes are one line, and say where help is."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (see {self.prog} --help)")
-
-    def flags(self) -> frozenset[str]:
-        """The options, as they are typed."""
-        return frozenset(flag for action in self._actions for flag in action.option_strings)
-
-
 def parser() -> argparse.ArgumentParser:
     """The parser of the command: what it parses has `command`, the name of the subcommand, and `flags`, its options."""
-    top = _Parser(
+    top = Parser(
         prog=PROGRAM,
         description="Train recurrent networks that write text, and write with them.",
         epilog="tinygrad-rnn COMMAND --help explains a command, with examples.",
     )
     top.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     for add in (_add_train, _add_generate, _add_evaluate, _add_doctor):
         command = add(commands)
         command.set_defaults(flags=command.flags())
     return top
 
 
-def _add_train(commands: Commands) -> _Parser:
+def _add_train(commands: Commands) -> Parser:
     rates = ", ".join(f"{rate:g} for {model}" for model, rate in RATES.items())
     train = commands.add_parser(
         "train",
@@ -139,43 +128,44 @@ def _add_train(commands: Commands) -> _Parser:
     add = train.add_argument_group("what to read and where to write").add_argument
     add("--text", nargs="+", metavar="FILE", help="text files, joined in this order (default: Python's help pages)")
     add("--encoding", help="of the text files (default: utf-8)")
-    add("--out", metavar="RUN", help="folder for the results (default: the first free runs/MODEL-N)")
+    add("--out", type=path, metavar="RUN", help="folder for the results (default: the first free runs/MODEL-N)")
     add("--replace", action="store_true", help="replace a run that --out already holds")
     add(
         "--resume",
+        type=path,
         metavar="RUN",
         help="go on with a run; of the other options only --steps, --minutes, --lr, --clip, --patience, "
         "--save-every, --threads, --numba, --device and --text (the same text at another place) can then be given",
     )
     add = train.add_argument_group("the network").add_argument
     add("--model", choices=("rnn", "lstm", "gru"), help="kind of recurrent layer (default: lstm)")
-    add("--hidden", type=_whole(1, 65536), metavar="H", help="hidden units (default: 256)")
-    add("--layers", type=_whole(1, 64), metavar="N", help="layers on top of one another (default: 1)")
-    add("--embedding", type=_whole(1, 65536), metavar="E", help="numbers per character (default: 64)")
+    add("--hidden", type=whole(1, 65536), metavar="H", help="hidden units (default: 256)")
+    add("--layers", type=whole(1, 64), metavar="N", help="layers on top of one another (default: 1)")
+    add("--embedding", type=whole(1, 65536), metavar="E", help="numbers per character (default: 64)")
     add(
         "--dropout",
-        type=_number(float, 0, 0.99, "must be a number from 0 to 0.99"),
+        type=Numbers(float, 0, 0.99, "must be a number from 0 to 0.99"),
         metavar="P",
         help="part of the outputs dropped in training; more helps long runs on small texts (default: 0.1)",
     )
     add = train.add_argument_group("the training").add_argument
-    add("--seq-len", type=_whole(1, 10**6), metavar="T", help="characters per piece (default: 32)")
-    add("--batch", type=_whole(1, 10**6), metavar="B", help="streams side by side (default: 16)")
+    add("--seq-len", type=whole(1, 10**6), metavar="T", help="characters per piece (default: 32)")
+    add("--batch", type=whole(1, 10**6), metavar="B", help="streams side by side (default: 16)")
     add(
         "--steps",
-        type=_whole(1, 10**9),
+        type=whole(1, 10**9),
         metavar="N",
         help="length of the training, those before a --resume included (default: 3000, about a minute)",
     )
     add(
         "--minutes",
-        type=_number(float, 0, 10**6, "must be a number above 0, up to 1,000,000", open_low=True),
+        type=Numbers(float, 0, 10**6, "must be a number above 0, up to 1,000,000", open_low=True),
         metavar="M",
         help="length of the training by the clock; with --steps, whichever comes first",
     )
     add(
         "--lr",
-        type=_number(float, 0, 1e3, "must be a number above 0, up to 1,000", open_low=True),
+        type=Numbers(float, 0, 1e3, "must be a number above 0, up to 1,000", open_low=True),
         metavar="R",
         help=f"highest learning rate of Adam; see --schedule (default: {rates})",
     )
@@ -187,30 +177,30 @@ def _add_train(commands: Commands) -> _Parser:
     )
     add(
         "--clip",
-        type=_number(float, 0, 1e9, "must be a number above 0, up to 1e9", open_low=True),
+        type=Numbers(float, 0, 1e9, "must be a number above 0, up to 1e9", open_low=True),
         metavar="C",
         help="largest norm of a gradient (default: 1.0)",
     )
     add(
         "--patience",
-        type=_whole(1, 10**9),
+        type=whole(1, 10**9),
         metavar="N",
         help="stop when N evaluations in a row bring nothing better (default: never)",
     )
-    add("--save-every", type=_whole(1, 10**9), metavar="N", help="steps between checkpoints (default: 500)")
-    add("--seed", type=_whole(0, 2**32 - 1), metavar="S", help="of all that is random (default: 0)")
-    add("--device", type=_device, help="cpu, cuda or cuda:N (default: cpu)")
+    add("--save-every", type=whole(1, 10**9), metavar="N", help="steps between checkpoints (default: 500)")
+    add("--seed", type=whole(0, SEEDS), metavar="S", help="of all that is random (default: 0)")
+    add("--device", type=device, help="cpu, cuda or cuda:N (default: cpu)")
     add(
         "--threads",
-        type=_whole(1, 1024),
+        type=whole(1, 1024),
         metavar="N",
         help="threads of the matrix products (default: 1 for small networks, else all cores)",
     )
-    add("--numba", action="store_true", help="compiled kernels on the CPU; needs numba (the extra numba)")
+    add("--numba", action="store_true", help="compiled kernels on the CPU; needs numba (pip install numba)")
     return train
 
 
-def _add_generate(commands: Commands) -> _Parser:
+def _add_generate(commands: Commands) -> Parser:
     generate = commands.add_parser(
         "generate",
         help="write with a trained model",
@@ -223,32 +213,32 @@ def _add_generate(commands: Commands) -> _Parser:
     add("--prompt", default="", metavar="TEXT", help="what the text begins with (default: a new line)")
     add(
         "--length",
-        type=_whole(0, 10**9),
+        type=whole(0, 10**9),
         default=500,
         metavar="N",
         help="characters to write (default: %(default)s)",
     )
     add(
         "--temperature",
-        type=_number(float, 0, 1e6, "must be a number from 0 to 1,000,000"),
+        type=Numbers(float, 0, 1e6, "must be a number from 0 to 1,000,000"),
         default=0.7,
         metavar="X",
         help="0: always the likeliest; 1: as likely as the model says; more: wilder (default: %(default)s)",
     )
-    add("--top-k", type=_whole(1, 10**9), metavar="K", help="choose among the K likeliest characters only")
+    add("--top-k", type=whole(1, 10**9), metavar="K", help="choose among the K likeliest characters only")
     add(
         "--seed",
-        type=_whole(0, 2**32 - 1),
+        type=whole(0, SEEDS),
         default=0,
         metavar="S",
         help="of the choice (default: %(default)s)",
     )
     _add_checkpoint(add)
-    add("--threads", type=_whole(1, 1024), metavar="N", help="threads of the matrix products (default: 1)")
+    add("--threads", type=whole(1, 1024), metavar="N", help="threads of the matrix products (default: 1)")
     return generate
 
 
-def _add_evaluate(commands: Commands) -> _Parser:
+def _add_evaluate(commands: Commands) -> Parser:
     evaluate = commands.add_parser(
         "evaluate",
         help="measure a trained model on a text",
@@ -262,11 +252,11 @@ def _add_evaluate(commands: Commands) -> _Parser:
     add("--encoding", default="utf-8", help="of the text files (default: %(default)s)")
     add("--per-line", action="store_true", help="first print each line with its own bits per character")
     _add_checkpoint(add)
-    add("--threads", type=_whole(1, 1024), metavar="N", help="threads of the matrix products (default: 1)")
+    add("--threads", type=whole(1, 1024), metavar="N", help="threads of the matrix products (default: 1)")
     return evaluate
 
 
-def _add_doctor(commands: Commands) -> _Parser:
+def _add_doctor(commands: Commands) -> Parser:
     return commands.add_parser(
         "doctor",
         help="show what this computer has, and what slows it down",
@@ -281,29 +271,3 @@ def _add_checkpoint(add: Callable[..., Any]) -> None:
         choices=("best", "last"),
         help="the model that did best on the held-out text, or the newest (default: best; last if there is none yet)",
     )
-
-
-def _number(kind: Callable[[str], float], low: float, high: float, what: str, open_low: bool = False) -> Any:
-    """A type for argparse: a number from `low` to `high`; anything else is an error that says `what`."""
-
-    def parse(text: str) -> float:
-        try:
-            value = kind(text)
-            right = low < value <= high if open_low else low <= value <= high  # NaN is neither
-        except ValueError:
-            right = False
-        if not right:
-            raise argparse.ArgumentTypeError(f"{what}, not {text!r}")
-        return value
-
-    return parse
-
-
-def _whole(low: int, high: int) -> Any:
-    return _number(int, low, high, f"must be a whole number from {low:,} to {high:,}")
-
-
-def _device(text: str) -> str:
-    if text == "cpu" or text == "cuda" or (text.startswith("cuda:") and text[5:].isdecimal()):
-        return text
-    raise argparse.ArgumentTypeError(f"unknown device {text!r}: cpu, cuda or cuda:N")

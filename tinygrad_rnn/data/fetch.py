@@ -202,7 +202,7 @@ def fetch(
     download that is interrupted leaves nothing half done. Nothing is downloaded twice: the network is not touched while
     the cache has every file.
 
-    Needs pooch: `pip install "tinygrad-rnn[data]"`. Raises InputError for an unknown name, without pooch, for a server
+    Needs pooch. Raises InputError for an unknown name, without pooch, for a server
     that cannot be reached or does not have the file, a file with another SHA-256, an archive that is damaged or would
     write outside its folder, and a cache that cannot be written.
 
@@ -222,7 +222,7 @@ def fetch(
     try:
         import pooch
     except ImportError:
-        raise InputError('data sets are downloaded with pooch: pip install "tinygrad-rnn[data]"') from None
+        raise InputError("data sets are downloaded with pooch: pip install pooch") from None
     root = cache or os.environ.get(CACHE) or pooch.os_cache("tinygrad-rnn")
     folder = Path(root).expanduser() / data_set.name
     try:

@@ -29,7 +29,7 @@ def enable_numba(on: bool = True) -> float:
     try:
         stages = import_module("tinygrad_rnn.kernels.numba_stages")
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error.name} is not installed: pip install 'tinygrad_rnn[numba]'") from None
+        raise ModuleNotFoundError(f"{error.name} is not installed: pip install numba") from None
     stages.warm_up()
     backend.use_stages(stages)
     return time.perf_counter() - begin

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INSTALL = 'pictures need matplotlib: pip install "tinygrad-rnn[viz]"'
+INSTALL = "pictures need matplotlib: pip install matplotlib"
 
 
 def plot_loss(

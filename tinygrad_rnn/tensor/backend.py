@@ -122,8 +122,8 @@ def _cupy() -> Any:
         import cupy
     except ImportError as error:
         raise BackendMismatchError(
-            "device \"cuda\" needs CuPy: python -m pip install 'tinygrad_rnn[cuda12]' or [cuda13], "
-            "as your driver is (in a checkout: -e '.[cuda12]')"
+            "device \"cuda\" needs CuPy: python -m pip install 'cupy-cuda12x[ctk]', "
+            "or 'cupy-cuda13x[ctk]', as your driver is (tinygrad-rnn doctor knows)"
         ) from error
     if not cupy.cuda.is_available():
         raise BackendMismatchError(

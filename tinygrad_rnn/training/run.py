@@ -67,6 +67,17 @@ class RunFolder:
 
     def check(self, replace: bool) -> None:
         """Raise InputError if a new run must not be written here; nothing is touched."""
+        self.check_place()
+        if not self.path.exists():
+            return
+        if self.is_run():
+            if not replace:
+                raise InputError(f"{self.path}: holds a run already", hint="choose another folder, or replace it")
+        elif any(path.name != "config.json.tmp" for path in self.path.iterdir()):  # that of a process that was killed
+            raise InputError(f"{self.path}: is not empty and holds no run: not touched", hint="choose another folder")
+
+    def check_place(self) -> None:
+        """Raise InputError unless a folder is, or can be made, here, and can be written to; nothing is touched."""
         if not os.path.lexists(self.path):
             parent = next(p for p in self.path.absolute().parents if os.path.lexists(p))
             if not parent.is_dir():
@@ -77,11 +88,6 @@ class RunFolder:
         if not self.path.is_dir():
             raise InputError(f"{self.path}: is a file, not a folder for a run")
         self.check_writable()
-        if self.is_run():
-            if not replace:
-                raise InputError(f"{self.path}: holds a run already", hint="choose another folder, or replace it")
-        elif any(path.name != "config.json.tmp" for path in self.path.iterdir()):  # that of a process that was killed
-            raise InputError(f"{self.path}: is not empty and holds no run: not touched", hint="choose another folder")
 
     def check_writable(self) -> None:
         """Raise InputError if nothing can be written here."""

@@ -172,7 +172,7 @@ def test_a_data_set_that_cannot_be_fetched_is_one_line(
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     assert go("--quick", "--out", str(tmp_path)) == 2
-    assert "is not empty and holds no run" in capsys.readouterr().err
+    assert "holds no run of this example: not touched: choose another folder (--out)\n" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -180,10 +180,15 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path, capsys
     ("error", "status", "message"),
     [
         (InputError("a.csv, line 3: no number"), 2, "a.csv, line 3: no number"),
-        (ImportError("No module named 'sklearn'"), 2, "No module named 'sklearn' (pip install"),
+        (
+            ImportError("No module named 'sklearn'"),
+            2,
+            "No module named 'sklearn' (pip install -e '.[viz,data]' in the clone",
+        ),
         (tr.errors.NonFiniteError("the loss is nan at step 3"), 1, "the loss is nan at step 3"),
         (FileNotFoundError(2, "No such file or directory", "a.csv"), 2, "a.csv: No such file or directory"),
-        (KeyboardInterrupt(), 130, "stopped; what was trained so far is in "),
+        (KeyboardInterrupt(), 130, "stopped\n"),
+        (MemoryError(), 2, "not enough memory\n"),
     ],
 )
 def test_errors_are_one_line(
@@ -193,7 +198,40 @@ def test_errors_are_one_line(
         raise error
 
     assert go("--out", str(tmp_path), main=main) == status
-    assert capsys.readouterr().err.startswith(f"test_experiment: {message}")
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"test_experiment: {message}") and shown.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_leaves_the_last_results_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert go("--out", str(tmp_path)) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    capsys.readouterr()
+
+    def wrong_data(run: Experiment) -> None:
+        raise InputError("a.csv, line 3: no number")
+
+    def wrong_later(run: Experiment) -> None:
+        line(run)
+        raise InputError("no such tag")
+
+    assert go("--out", str(tmp_path), main=wrong_data) == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert go("--out", str(tmp_path), "--seed", "1", main=wrong_later) == 2
+    kept = tmp_path / "unfinished"
+    assert capsys.readouterr().err.endswith(f"no such tag; what was trained so far is in {kept}\n")
+    assert (kept / "a-line.jsonl").exists() and (kept / "checkpoints" / "a-line.json").exists()
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+@pytest.mark.parametrize("option", [["--out", "{}"], ["--out={}"], ["--ou", "{}"], ["--o={}"]])
+def test_where_it_is_written_is_no_part_of_the_command(tmp_path: Path, option: list[str]) -> None:
+    assert go(*(part.format(tmp_path / "--out") for part in option), "--steps", "3", main=lambda_main) == 0
+    assert results(tmp_path / "--out")["command"] == "python -m examples.test_experiment --steps 3"
+
+
+def lambda_main(run: Experiment) -> None:
+    """Finds nothing."""
 
 
 def test_ctrl_c_keeps_the_best_weights(tmp_path: Path) -> None:
