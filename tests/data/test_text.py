@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 from pathlib import Path
 
@@ -28,6 +31,16 @@ def test_the_held_out_part_is_the_last_tenth(length: int) -> None:
     assert abs(len(held_out) - length / 10) <= 0.5
 
 
+MARKS = [
+    ("utf-8", b"\xef\xbb\xbf"),
+    ("utf-16-le", b"\xff\xfe"),
+    ("utf-16-be", b"\xfe\xff"),
+    ("utf-32-le", b"\xff\xfe\0\0"),
+    ("utf-32-be", b"\0\0\xfe\xff"),
+]
+ASKED = ["utf-8", "latin-1", "utf-16", "utf-32", "utf-16-be"]  # a mark says more than who asks
+
+
 @pytest.mark.parametrize(
     ("raw", "encoding", "text"),
     [
@@ -36,6 +49,7 @@ def test_the_held_out_part_is_the_last_tenth(length: int) -> None:
         (b"a\r\nb\rc\n", "utf-8", "a\nb\nc\n"),
         (b"caf\xe9", "latin-1", "café"),
         ("ß".encode("utf-16"), "utf-16", "ß"),
+        *((mark + "Grüße\r\n".encode(codec), asked, "Grüße\n") for codec, mark in MARKS for asked in ASKED),
     ],
 )
 def test_what_is_read(tmp_path: Path, raw: bytes, encoding: str, text: str) -> None:
@@ -50,8 +64,24 @@ def test_what_is_read(tmp_path: Path, raw: bytes, encoding: str, text: str) -> N
         (b"", "utf-8", "is empty"),
         (b"\xef\xbb\xbf", "utf-8", "is empty"),
         (b"caf\xe9 au lait", "utf-8", "not utf-8: invalid continuation byte at byte 3"),
-        (b"\x7fELF\x00\x01\xff\xfe", "utf-8", "binary"),
-        (b"text\x00text", "utf-8", "binary"),
+        (b"\x7fELF\x00\x01\xff\xfe", "utf-8", "text: a program, not a text"),
+        (b"a\nb\ntext\x00text", "utf-8", "line 3: a binary file, not a text: character 8 is zero"),
+        (b"a\r\n\xe9\xe9", "utf-8", "line 2: not utf-8: invalid continuation byte at byte 3: choose"),
+        (b"\xff\0\x81\x02", "utf-8", "text: a binary file, not a text"),
+        ("ab cd".encode("utf-16-le"), "utf-8", "looks like UTF-16 without a mark: choose another encoding, utf-16-le"),
+        (
+            "ab cd".encode("utf-16-be"),
+            "latin-1",
+            "looks like UTF-16 without a mark: choose another encoding, utf-16-be",
+        ),
+        ("abc".encode("utf-16")[:-1], "utf-8", "line 1: not utf-16: truncated data at byte 6"),
+        (b"\xef\xbb\xbfa\n\xff", "utf-8", "line 2: not utf-8: invalid start byte at byte 5"),
+        (gzip.compress(b"a text"), "utf-8", "compressed by gzip, not a text: unpack it first"),
+        (gzip.compress(b"a text"), "latin-1", "compressed by gzip"),
+        (bz2.compress(b"a text"), "latin-1", "compressed by bzip2"),
+        (lzma.compress(b"a text"), "latin-1", "compressed by xz"),
+        (b"PK\x03\x04\x14", "latin-1", "a ZIP archive"),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "latin-1", "a PDF, not a text$"),
         (b"text", "klingon", "unknown encoding 'klingon'"),
         (b"text", "hex", "cannot be decoded as hex"),
     ],
@@ -69,6 +99,8 @@ def test_missing_files_folders_and_no_permission(tmp_path: Path) -> None:
         read_text(tmp_path / "none")
     with pytest.raises(InputError, match="is a folder"):
         read_text(tmp_path)
+    with pytest.raises(InputError, match="-: no such file: name /dev/stdin to read what is piped in"):
+        read_text("-")
     secret = tmp_path / "secret"
     secret.write_text("x")
     secret.chmod(0)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain
 from os import PathLike
 
+from tinygrad_rnn.data.kinds import HEAD, kind_of, marked
 from tinygrad_rnn.data.vocabularies import Ids
 from tinygrad_rnn.errors import InputError
 
@@ -27,8 +30,20 @@ def default_text() -> str:
 def read_text(path: str | PathLike[str], encoding: str = "utf-8") -> str:
     r"""The text of one file: a byte order mark is dropped, and `\r\n` and `\r` become `\n`.
 
-    Raises InputError, in one line, for a file that is missing, a folder, unreadable, empty, binary (it holds
-    a zero character) or not in `encoding` (the message says at which byte).
+    A byte order mark (of UTF-8, UTF-16 or UTF-32) says how the file is read, whatever `encoding` says.
+
+    Raises InputError, in one line, for a file that is missing, a folder, unreadable, empty, binary (it holds a zero
+    character, or begins as a file of another kind does; the message names compressed files, archives, documents,
+    pictures and sounds) or not in `encoding` (the message says in which line, and at which byte).
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> file = Path(folder.name) / "notes.txt"
+        >>> _ = file.write_bytes("Grüße\r\n".encode("utf-16"))
+        >>> read_text(file)
+        'Grüße\n'
+        >>> folder.cleanup()
     """
     return "".join(read_blocks(path, encoding))
 
@@ -37,65 +52,85 @@ def read_blocks(path: str | PathLike[str], encoding: str = "utf-8", size: int = 
     """The text of one file in pieces of at most `size` bytes, so that it need not fit into memory; raises as
     `read_text` does.
     """
-    decoder = _decoder(path, encoding)
-    fed = count = 0
-    start = b""
+    _check_encoding(path, encoding)
     try:
         with open(path, "rb") as file:
-            while True:
-                raw = file.read(size)
-                fed += len(raw)
-                start = start or raw[:65536]
-                text = decoder.decode(raw, final=not raw)
-                if "\0" in text:
-                    where = count + text.index("\0")
-                    raise InputError(f"{path}: a binary file, not a text: character {where:,} is zero")
-                count += len(text)
-                if text:
-                    yield text
-                if not raw:
-                    break
+            head = file.read(HEAD)
+            if kind := kind_of(head):
+                unpack = "unpack it first" if "compressed" in kind or "archive" in kind else ""
+                raise InputError(f"{path}: {kind}, not a text", hint=unpack)
+            pieces = chain((head[k : k + size] for k in range(0, len(head), size)), iter(partial(file.read, size), b""))
+            yield from _decoded(path, marked(head) or encoding, pieces)
     except OSError as error:
         raise unreadable(path, error) from None
-    except InputError:
-        raise
-    except (LookupError, ValueError) as error:
-        raise _undecodable(path, encoding, error, fed, start) from None
+
+
+def _decoded(path: str | PathLike[str], encoding: str, pieces: Iterable[bytes]) -> Iterator[str]:
+    """Pieces of a file, decoded: every line ends with a newline character."""
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
+    fed = count = lines = 0
+    start = b""
+    for raw in chain(pieces, (b"",)):
+        fed += len(raw)
+        start = start or raw[:65536]
+        try:
+            text = decoder.decode(raw, final=not raw)
+        except (LookupError, ValueError) as error:
+            raise _undecodable(path, encoding, error, fed, lines, start) from None
+        if "\0" in text:
+            at = text.index("\0")
+            line = lines + text.count("\n", 0, at) + 1
+            raise _binary(f"{path}, line {line:,}", start, f": character {count + at:,} is zero")
+        count += len(text)
+        lines += text.count("\n")
+        if text:
+            yield text
     if not count:
         raise InputError(f"{path}: the file is empty")
 
 
-def _decoder(path: str | PathLike[str], encoding: str) -> io.IncrementalNewlineDecoder:
-    """A decoder of this encoding that drops a byte order mark and makes every line end with `\\n`."""
+def _check_encoding(path: str | PathLike[str], encoding: str) -> None:
+    """Raise InputError unless `encoding` is one that texts have."""
     try:
-        codec = codecs.lookup(encoding).name
+        codecs.lookup(encoding)
     except LookupError:
         raise InputError(f"unknown encoding {encoding!r} (try utf-8, latin-1 or cp1252)") from None
     try:
-        "".encode(codec)  # a LookupError for "hex" and its like, which are codecs, but not of text
-        decoder = codecs.getincrementaldecoder("utf-8-sig" if codec == "utf-8" else codec)()
+        "".encode(encoding)  # a LookupError for "hex" and its like, which are codecs, but not of text
+        codecs.getincrementaldecoder(encoding)
     except (LookupError, ValueError) as error:
-        raise _undecodable(path, encoding, error) from None
-    return io.IncrementalNewlineDecoder(decoder, translate=True)
+        raise InputError(f"{path}: cannot be decoded as {encoding}: {error}") from None
 
 
 def _undecodable(
-    path: str | PathLike[str], encoding: str, error: Exception, fed: int = 0, start: bytes = b""
+    path: str | PathLike[str], encoding: str, error: Exception, fed: int, lines: int, start: bytes
 ) -> InputError:
     """Why a file is no text in an encoding, as the error to raise, after `fed` bytes that begin with `start`."""
     if not isinstance(error, UnicodeDecodeError):
         return InputError(f"{path}: cannot be decoded as {encoding}: {error}")
-    if b"\0" in start:
-        return InputError(f"{path}: a binary file, not a text")
+    if b"\0" in start and not encoding.lower().startswith(("utf-16", "utf-32")):
+        return _binary(path, start)
     at = fed - len(error.object) + error.start  # what the decoder was looking at ends with what it was fed
-    why = f"not {encoding}: {error.reason} at byte {at:,}"
-    return InputError(f"{path}: {why}", hint="choose another encoding, such as latin-1, if it is a text")
+    before = error.object[: error.start].decode(encoding, "ignore").replace("\r\n", "\n").replace("\r", "\n")
+    why = f"not {encoding.removesuffix('-sig')}: {error.reason} at byte {at:,}"
+    line = lines + before.count("\n") + 1
+    return InputError(f"{path}, line {line:,}: {why}", hint="choose another encoding, such as latin-1, if it is a text")
+
+
+def _binary(where: str | PathLike[str], start: bytes, why: str = "") -> InputError:
+    """The error for a file with zeros in it, which begins with `start`."""
+    zeros = [start[k::2].count(0) for k in (0, 1)]
+    if 4 * max(zeros) > len(start) and not min(zeros):
+        name = "utf-16-le" if zeros[1] else "utf-16-be"
+        return InputError(f"{where}: looks like UTF-16 without a mark", hint=f"choose another encoding, {name}")
+    return InputError(f"{where}: a binary file, not a text{why}")
 
 
 def unreadable(path: str | PathLike[str], error: OSError) -> InputError:
     """Why a file cannot be read, as the error to raise."""
     if isinstance(error, FileNotFoundError):
-        return InputError(f"{path}: no such file")
+        piped = "name /dev/stdin to read what is piped in" if str(path) == "-" else ""
+        return InputError(f"{path}: no such file", hint=piped)
     if isinstance(error, IsADirectoryError | NotADirectoryError):
         return InputError(
             f"{path}: is {'a folder, not a file' if isinstance(error, IsADirectoryError) else 'no folder'}"
