@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -124,6 +125,50 @@ def test_words(text: str, found: list[str]) -> None:
     assert words(text) == found
     assert words(text.upper(), lower=False) == words(text.upper(), lower=False)
     assert [w.lower() for w in words(text, lower=False)] == found
+
+
+def decomposed(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
+
+
+SCRIPTS = {
+    "Devanagari": ("हिन्दी में लिखा हुआ।", ["हिन्दी", "में", "लिखा", "हुआ", "।"]),
+    "Bengali": ("আমার সোনার বাংলা", ["আমার", "সোনার", "বাংলা"]),
+    "Tamil": ("யாதும் ஊரே, யாவரும் கேளிர்", ["யாதும்", "ஊரே", ",", "யாவரும்", "கேளிர்"]),
+    "Telugu": ("తెలుగు భాష", ["తెలుగు", "భాష"]),
+    "Malayalam": ("ന്യൂനമർദ്ദം", ["ന്യൂനമർദ്ദം"]),
+    "Sinhala, with a joiner": ("ශ්\u200dරී ලංකා", ["ශ්\u200dරී", "ලංකා"]),
+    "Thai": ("ที่นี่ ดีมาก", ["ที่นี่", "ดีมาก"]),
+    "Khmer": ("ភាសា\u200bខ្មែរ", ["ភាសា", "\u200b", "ខ្មែរ"]),
+    "Tibetan": ("བོད་ཡིག", ["བོད", "་", "ཡིག"]),
+    "Arabic, with vowels": ("اَلسَّلَامُ عَلَيْكُمْ؟", ["اَلسَّلَامُ", "عَلَيْكُمْ", "؟"]),
+    "Persian, with a non-joiner": ("می\u200cخواهم بروم", ["می\u200cخواهم", "بروم"]),
+    "Hebrew, with points": ("שָׁלוֹם עוֹלָם, צה״ל", ["שָׁלוֹם", "עוֹלָם", ",", "צה״ל"]),
+    "Korean": ("한국어 문장.", ["한국어", "문장", "."]),
+    "Korean, decomposed": (decomposed("한국어 문장."), [decomposed("한국어"), decomposed("문장"), "."]),
+    "Japanese": ("ガギグ、カ\u3099だ。", ["ガギグ", "、", "カ\u3099だ", "。"]),
+    "Chinese": ("学而时习之，不亦说乎", ["学而时习之", "，", "不亦说乎"]),
+    "Vietnamese": ("Tiếng Việt", ["tiếng", "việt"]),
+    "Vietnamese, decomposed": (decomposed("Tiếng Việt"), [decomposed("tiếng"), decomposed("việt")]),
+    "Greek": ("Ὁ λόγος· δὲν", ["ὁ", "λόγος", "·", "δὲν"]),
+    "Russian, with a stress": ("за́мок и замо́к", ["за́мок", "и", "замо́к"]),
+    "Ukrainian": ("п’ять п'ять пʼять", ["п’ять", "п'ять", "пʼять"]),
+    "Armenian": ("ինչո՞ւ, հա՛", ["ինչո՞ւ", ",", "հա", "՛"]),
+    "Turkish": ("İSTANBUL ışık", ["i̇stanbul", "ışık"]),
+    "Catalan": ("col·lega l’Hospitalet", ["col·lega", "l’hospitalet"]),
+    "Uzbek": ("o‘zbek ‘tili’", ["o‘zbek", "‘", "tili", "’"]),
+    "Amharic": ("ሰላም፡ዓለም።", ["ሰላም", "፡", "ዓለም", "።"]),
+    "a soft hyphen": ("Wort\u00adende", ["wort\u00adende"]),
+    "a mark of direction": ("a\u200f b", ["a", "\u200f", "b"]),
+    "emoji": ("👩\u200d👩\u200d👧 👍🏽 ❤️! 1️⃣", ["👩\u200d👩\u200d👧", "👍🏽", "❤️", "!", "1️⃣"]),
+    "flags": ("🇩🇪🇫🇷", ["🇩🇪", "🇫🇷"]),
+}
+
+
+@pytest.mark.parametrize(("text", "found"), SCRIPTS.values(), ids=SCRIPTS)
+def test_words_of_every_script(text: str, found: list[str]) -> None:
+    assert words(text) == found
+    assert words(f"{text} (ab {text}")[-len(found) :] == found
 
 
 @given(st.text())

@@ -23,9 +23,12 @@ it has places for padding, for what is unknown, and for the two ends.
 from __future__ import annotations
 
 import re
+import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -102,18 +105,48 @@ class Vocabulary:
 PAD, UNKNOWN, BEGIN, END = "<pad>", "<unk>", "<bos>", "<eos>"
 """Tokens that no text has: what fills a sequence up, what the vocabulary lacks, before the first, after the last."""
 
-_WORD = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]")
+# Within a word: apostrophes, hyphens, the middle dot of Catalan, marks of Armenian and Hebrew.
+_INSIDE = "'\u2018\u2019\uff07\\-\u2010\u2011\u00b7\u055a-\u055c\u055e\u05f3\u05f4"
+# What is invisible and may stand there, too, such as a soft hyphen, or a mark of the direction.
+_INVISIBLE = "\u00ad\u061c\u180e\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff"
+_WORD = re.compile(rf"\w+(?:[{_INSIDE}]\w+)*|[^\w\s]")
+
+
+@cache
+def _combining() -> tuple[frozenset[str], re.Pattern[str]]:
+    """The characters that combine with others, and a word or a mark of punctuation with all that combines with it.
+
+    After Unicode's rules (Standard Annex 29): marks and joiners belong to what stands before them. A symbol has its
+    variation, skin colour or tags with it, symbols that are joined are one, and so are the two letters of a flag.
+    """
+    marks = "".join(chr(k) for k in range(sys.maxunicode + 1) if unicodedata.category(chr(k))[0] == "M")
+    extends = f"{marks}\u200c\u200d"
+    flags = "".join(map(chr, range(0x1F1E6, 0x1F200)))
+    looks = "".join(map(chr, (*range(0x1F3FB, 0x1F400), *range(0xE0020, 0xE0080))))
+    letters = rf"\w+(?:[{extends}]+\w*)*"
+    word = rf"{letters}(?:[{_INSIDE}{_INVISIBLE}]{letters})*"
+    symbol = rf"[^\w\s][{extends}{looks}]*"
+    whole = rf"{word}|[{flags}]{{2}}|{symbol}(?:(?<=\u200d){symbol})*"
+    invisible = re.findall(f"[{_INVISIBLE}]", "".join(map(chr, range(0x10000))))
+    return frozenset(extends + flags + looks).union(invisible), re.compile(whole)
 
 
 def words(text: str, lower: bool = True) -> list[str]:
     """The words of a text and its marks of punctuation, in lower case unless told otherwise.
 
-    A word may have an apostrophe or a hyphen inside. For characters as tokens, `list(text)` is all it takes.
+    A word may have an apostrophe or a hyphen inside, and has all the vowel signs, accents and joiners that belong to
+    its letters; they are left as they are, composed or not (`unicodedata.normalize` makes them alike). Nothing divides
+    what is written without blanks: of Chinese, Japanese and Thai, each run of letters is one word. For characters as
+    tokens, `list(text)` is all it takes.
 
         >>> words("Don't panic: it's a well-known trick!")
         ["don't", 'panic', ':', "it's", 'a', 'well-known', 'trick', '!']
     """
-    return _WORD.findall(text.lower() if lower else text)
+    text = text.lower() if lower else text
+    if text.isascii():
+        return _WORD.findall(text)
+    some, whole = _combining()
+    return (_WORD if some.isdisjoint(text) else whole).findall(text)
 
 
 @dataclass(frozen=True)
