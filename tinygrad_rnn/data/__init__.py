@@ -7,19 +7,17 @@ from tinygrad_rnn.data.fetch import SETS, DataFile, DataSet, fetch
 from tinygrad_rnn.data.readers import (
     Labelled,
     Table,
-    Waveform,
     read_csv,
     read_idx,
     read_labelled,
     read_parts,
     read_tsv,
-    read_wav,
-    read_waveforms,
 )
 from tinygrad_rnn.data.sequences import Chunk, Passage, Streams, passage
 from tinygrad_rnn.data.sound import log_mel, mel_filters
 from tinygrad_rnn.data.text import default_text, read_blocks, read_text, read_texts, split_held_out
 from tinygrad_rnn.data.vocabularies import BEGIN, END, PAD, UNKNOWN, Ids, Vocabulary, WordVocabulary, words
+from tinygrad_rnn.data.waves import Waveform, read_wav, read_waveforms
 
 __all__ = [
     "BEGIN",

@@ -1,4 +1,4 @@
-"""Files that data comes in: IDX (pictures), TSV (labelled or paired sentences), CSV (series), WAV (sound).
+"""Files that data comes in: IDX (pictures), TSV (labelled or paired sentences), CSV (series).
 
 Each reader returns arrays or plain lists, and raises `InputError` in one line that names the file, the place and the
 reason.
@@ -11,7 +11,6 @@ import gzip
 import io
 import math
 import struct
-import wave
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_rnn.data.batches import split_at_random
-from tinygrad_rnn.data.text import read_text, unreadable
+from tinygrad_rnn.data.kinds import HEAD, kind_of
+from tinygrad_rnn.data.text import read_bytes, read_text
 from tinygrad_rnn.errors import InputError
 
 Row = TypeVar("Row")
@@ -52,14 +52,15 @@ def read_idx(path: Name) -> npt.NDArray[Any]:
         array([7, 2, 1], dtype=uint8)
         >>> folder.cleanup()
     """
-    raw = _bytes(path)
+    raw = read_bytes(path)
     if raw[:2] == b"\x1f\x8b":
         try:
             raw = gzip.decompress(raw)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path}: damaged: {error}") from None
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _IDX_DTYPES or not raw[3]:
-        raise InputError(f"{path}: not an IDX file: it begins with the bytes {raw[:4].hex(' ') or 'of nothing'}")
+        what = kind_of(raw[:HEAD]) or f"it begins with the bytes {raw[:4].hex(' ') or 'of nothing'}"
+        raise InputError(f"{path}: not an IDX file: {what}")
     dtype, start = np.dtype(_IDX_DTYPES[raw[2]]), 4 + 4 * raw[3]
     if len(raw) < start:
         raise InputError(f"{path}: cut off: {len(raw)} bytes, and the lengths of {raw[3]} axes end at byte {start}")
@@ -283,78 +284,3 @@ def _is_number(field: str) -> bool:
         return "_" not in field and math.isfinite(float(field))
     except ValueError:
         return False
-
-
-# --- WAV ----------------------------------------------------------------------------------------------------
-
-
-def read_wav(path: Name) -> tuple[npt.NDArray[np.float32], int]:
-    """The samples of a WAV file, float32 of shape (N,) in [-1, 1), and how many of them there are in a second.
-
-    PCM of 8, 16, 24 or 32 bits; several channels become their mean. Raises InputError for a file that cannot be read,
-    is no such WAV, is cut off or empty.
-    """
-    raw = _bytes(path)
-    try:
-        with wave.open(io.BytesIO(raw), "rb") as file:
-            channels, width, rate, count = file.getparams()[:4]
-            data = file.readframes(count)
-    except (wave.Error, EOFError, RuntimeError, struct.error) as error:
-        raise InputError(f"{path}: not a WAV file of PCM: {str(error) or 'it is cut off'}") from None
-    if not 1 <= width <= 4 or rate < 1:
-        raise InputError(f"{path}: samples of {8 * width} bits at {rate} Hz, which no WAV file of PCM has")
-    if len(data) != count * channels * width:
-        frames = len(data) // (channels * width)
-        raise InputError(f"{path}: cut off: {frames:,} of {count:,} samples are there")
-    if not count:
-        raise InputError(f"{path}: no samples in it")
-    if width == 1:  # the only unsigned one
-        values = np.frombuffer(data, np.uint8).astype(np.float64) / 2**7 - 1
-    else:  # into the high bytes of 32 bits
-        wide = np.zeros((count * channels, 4), np.uint8)
-        wide[:, 4 - width :] = np.frombuffer(data, np.uint8).reshape(-1, width)
-        values = wide.view("<i4")[:, 0] / 2**31
-    return values.reshape(count, channels).mean(axis=1).astype(np.float32), rate
-
-
-@dataclass(frozen=True)
-class Waveform:
-    """A labelled sound: its `label`, its `samples` (N,), their `rate` in Hz, and the `path` of its file."""
-
-    label: str
-    samples: npt.NDArray[np.float32]
-    rate: int
-    path: Path
-
-
-def read_waveforms(folder: Name) -> list[Waveform]:
-    """The sounds in a folder of WAV files, sorted by name, each labelled by the beginning of its name.
-
-    Names are LABEL_ANYTHING.wav, as in the Free Spoken Digit Dataset, 7_jackson_32.wav. Raises InputError as `read_wav`
-    does, and for a folder without such files, for another name, and for a rate that is not that of the file before.
-    """
-    try:
-        paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() == ".wav")
-    except OSError as error:
-        raise unreadable(folder, error) from None
-    if not paths:
-        raise InputError(f"{folder}: no WAV files in it")
-    found: list[Waveform] = []
-    for path in paths:
-        label, underscore, _ = path.stem.partition("_")
-        if not label or not underscore:
-            raise InputError(
-                f"{path}: the name does not begin with a label: LABEL_ANYTHING.wav, as in 7_jackson_32.wav"
-            )
-        samples, rate = read_wav(path)
-        if found and rate != found[-1].rate:
-            raise InputError(f"{path}: {rate:,} samples a second, but {found[-1].path.name} has {found[-1].rate:,}")
-        found.append(Waveform(label, samples, rate, path))
-    return found
-
-
-def _bytes(path: Name) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise unreadable(path, error) from None

@@ -126,6 +126,15 @@ def _binary(where: str | PathLike[str], start: bytes, why: str = "") -> InputErr
     return InputError(f"{where}: a binary file, not a text{why}")
 
 
+def read_bytes(path: str | PathLike[str]) -> bytes:
+    """All bytes of a file. Raises InputError for one that cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
 def unreadable(path: str | PathLike[str], error: OSError) -> InputError:
     """Why a file cannot be read, as the error to raise."""
     if isinstance(error, FileNotFoundError):

@@ -1,0 +1,213 @@
+"""Sounds in WAV files.
+
+A WAV file is a RIFF file: chunks of a name, a size and so many bytes, of which `fmt ` says how the samples in `data`
+are to be read. Source: Microsoft and IBM, Multimedia Programming Interface and Data Specifications 1.0 (1991), and
+Microsoft's Multiple Channel Audio Data and WAVE Files (2007); RF64: EBU Tech 3306.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygrad_rnn.data.kinds import HEAD, kind_of
+from tinygrad_rnn.data.text import read_bytes, unreadable
+from tinygrad_rnn.errors import InputError
+
+Name = str | PathLike[str]
+
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_READ = {_PCM: (8, 16, 24, 32), _FLOAT: (32, 64)}  # bits
+_FORMATS = {
+    _PCM: "PCM",
+    2: "Microsoft ADPCM",
+    _FLOAT: "floats",
+    6: "A-law",
+    7: "µ-law",
+    0x11: "IMA ADPCM",
+    0x31: "GSM 6.10",
+    0x50: "MPEG",
+    0x55: "MP3",
+    0xFF: "AAC",
+    0x161: "Windows Media Audio",
+    0x2000: "AC-3",
+    0xF1AC: "FLAC",
+}
+_SUBFORMAT = bytes.fromhex("000000001000800000aa00389b71")  # the end of a GUID that begins with a format's number
+_PIPED = 2**16  # programs that cannot know a size write the largest there is, less what comes before the data
+
+
+def read_wav(path: Name) -> tuple[npt.NDArray[np.float32], int]:
+    """The samples of a WAV file, float32 of shape (N,), and how many of them there are in a second.
+
+    PCM of 8, 16, 24 or 32 bits, which is in [-1, 1), and floats of 32 or 64 bits, which are as they are; either as a
+    WAVE_FORMAT_EXTENSIBLE, too. Several channels become their mean. If the header does not know how long the sound is,
+    as where it was written into a pipe or by a recorder that was killed, it goes on to the end of the file, as far as
+    its samples are whole.
+
+    Raises InputError for a file that cannot be read, is no such WAV (another format is named), is cut off or empty, or
+    has samples that are not finite.
+    """
+    raw = read_bytes(path)
+    if raw[:4] not in (b"RIFF", b"RF64", b"BW64") or raw[8:12] != b"WAVE":
+        what = kind_of(raw[:HEAD]) or f"it begins with the bytes {raw[:12].hex(' ') or 'of nothing'}"
+        raise InputError(f"{path}: not a WAV file that can be read: {what}")
+    found: dict[bytes, tuple[int, int]] = {}
+    for name, start, size in _chunks(raw):
+        if name in found and name in (b"fmt ", b"data"):
+            raise InputError(f"{path}: has two chunks {name.decode()!r}: one sound is read from a file")
+        if name == b"RIFF":
+            raise InputError(f"{path}: another WAV file follows in it: one sound is read from a file")
+        found.setdefault(name, (start, size))
+    for name in (b"fmt ", b"data"):
+        if name not in found:
+            raise InputError(f"{path}: cut off: there is no chunk {name.decode()!r} in it")
+    sound = _format(path, raw, found[b"fmt "][0], found[b"fmt "][1])
+    data = _data(path, raw, found, sound)
+    values = _values(data, sound).reshape(-1, sound.channels)
+    with np.errstate(over="ignore", invalid="ignore"):
+        samples = values.mean(axis=1).astype(np.float32)
+    if not (fine := np.isfinite(samples)).all():
+        at = int(fine.argmin())
+        raise InputError(f"{path}: sample {at:,} is {samples[at]}, not a finite number")
+    return samples, sound.rate
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How the samples of a WAV file are to be read: `width` bytes each."""
+
+    floats: bool
+    channels: int
+    rate: int
+    width: int
+
+
+def _chunks(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The name of each chunk, where its bytes start, and how many it says they are.
+
+    After the chunk of data there may be anything: what has no name of a chunk ends the search.
+    """
+    at, data = 12, False
+    while at + 8 <= len(raw):
+        name, size = struct.unpack_from("<4sI", raw, at)
+        if data and not _is_name(name):
+            return
+        yield name, at + 8, size
+        data = data or name == b"data"
+        if name == b"RIFF" or (name == b"data" and not _whole(raw, at + 8, size)):
+            return
+        at += 8 + size
+        # A byte is added to an odd number of them, though there are programs that forget it.
+        if size % 2 and not (_is_name(raw[at : at + 4]) and not _is_name(raw[at + 1 : at + 5])):
+            at += 1
+
+
+def _is_name(name: bytes) -> bool:
+    return len(name) == 4 and all(0x20 <= byte < 0x7F for byte in name)
+
+
+def _whole(raw: bytes, start: int, size: int) -> bool:
+    """Whether a chunk of data has the size it says: 0 is right only if other chunks, or nothing, follow."""
+    if size:
+        return start + size <= len(raw)
+    while start + 8 <= len(raw):
+        name, size = struct.unpack_from("<4sI", raw, start)
+        if not _is_name(name):
+            return False
+        start += 8 + size + size % 2
+    return start >= len(raw)
+
+
+def _format(path: Name, raw: bytes, start: int, size: int) -> _Format:
+    """What the chunk `fmt ` says. Raises InputError for what is not read."""
+    if size < 16 or start + size > len(raw):
+        raise InputError(f"{path}: cut off: the chunk 'fmt ' has {min(size, len(raw) - start)} bytes")
+    code, channels, rate, _, frame, bits = struct.unpack_from("<HHIIHH", raw, start)
+    if code == _EXTENSIBLE:
+        if size < 40:
+            raise InputError(f"{path}: cut off: the chunk 'fmt ' has {size} bytes, and an extensible one has 40")
+        code = struct.unpack_from("<H", raw, start + 24)[0]
+        if raw[start + 26 : start + 40] != _SUBFORMAT:
+            raise InputError(f"{path}: samples of an unknown sub-format, {raw[start + 24 : start + 40].hex()}")
+    if code not in _READ:
+        what = _FORMATS.get(code, f"the format 0x{code:04x}")
+        raise InputError(f"{path}: samples in {what}: only PCM and floats are read")
+    if bits not in _READ[code]:
+        known = ", ".join(map(str, _READ[code]))
+        raise InputError(f"{path}: {_FORMATS[code]} of {bits} bits: those of {known} bits are read")
+    if rate < 1 or channels < 1 or frame != channels * bits // 8:
+        what = f"{channels} channels of {bits} bits at {rate} Hz, together {frame} bytes"
+        raise InputError(f"{path}: damaged: {what}, which no WAV file has")
+    return _Format(code == _FLOAT, channels, rate, bits // 8)
+
+
+def _data(path: Name, raw: bytes, found: dict[bytes, tuple[int, int]], sound: _Format) -> bytes:
+    """The bytes of the samples. Raises InputError where there are none, or less than the header says."""
+    (start, size), frame = found[b"data"], sound.channels * sound.width
+    there = len(raw) - start
+    if raw[:4] != b"RIFF" and size == 0xFFFFFFFF and b"ds64" in found and found[b"ds64"][1] >= 16:
+        size = struct.unpack_from("<Q", raw, found[b"ds64"][0] + 8)[0]
+    largest = any(top - _PIPED <= size <= top for top in (0x80000000, 0xFFFFFFFF))
+    if (size > there and largest) or (size == 0 and not _whole(raw, start, 0)):
+        size = there // frame * frame
+    if there < size:
+        raise InputError(f"{path}: cut off: {there // frame:,} of {size // frame:,} samples are there")
+    if size % frame:
+        raise InputError(f"{path}: damaged: {size:,} bytes of samples, and each has {frame}")
+    if not size:
+        raise InputError(f"{path}: no samples in it")
+    return raw[start : start + size]
+
+
+def _values(data: bytes, sound: _Format) -> npt.NDArray[np.float64]:
+    """Samples as numbers, those of PCM from -1 to 1."""
+    if sound.floats:
+        return np.frombuffer(data, f"<f{sound.width}").astype(np.float64)
+    if sound.width == 1:  # the only unsigned one
+        return np.frombuffer(data, np.uint8) / 2**7 - 1
+    wide = np.zeros((len(data) // sound.width, 4), np.uint8)  # into the high bytes of 32 bits
+    wide[:, 4 - sound.width :] = np.frombuffer(data, np.uint8).reshape(-1, sound.width)
+    return wide.view("<i4")[:, 0] / 2**31
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """A labelled sound: its `label`, its `samples` (N,), their `rate` in Hz, and the `path` of its file."""
+
+    label: str
+    samples: npt.NDArray[np.float32]
+    rate: int
+    path: Path
+
+
+def read_waveforms(folder: Name) -> list[Waveform]:
+    """The sounds in a folder of WAV files, sorted by name, each labelled by the beginning of its name.
+
+    Names are LABEL_ANYTHING.wav, as in the Free Spoken Digit Dataset, 7_jackson_32.wav. Raises InputError as `read_wav`
+    does, and for a folder without such files, for another name, and for a rate that is not that of the file before.
+    """
+    try:
+        paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() == ".wav")
+    except OSError as error:
+        raise unreadable(folder, error) from None
+    if not paths:
+        raise InputError(f"{folder}: no WAV files in it")
+    found: list[Waveform] = []
+    for path in paths:
+        label, underscore, _ = path.stem.partition("_")
+        if not label or not underscore:
+            raise InputError(
+                f"{path}: the name does not begin with a label: LABEL_ANYTHING.wav, as in 7_jackson_32.wav"
+            )
+        samples, rate = read_wav(path)
+        if found and rate != found[-1].rate:
+            raise InputError(f"{path}: {rate:,} samples a second, but {found[-1].path.name} has {found[-1].rate:,}")
+        found.append(Waveform(label, samples, rate, path))
+    return found
