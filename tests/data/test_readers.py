@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import struct
 from collections.abc import Callable
@@ -124,6 +125,9 @@ def test_tsv_that_is_wrong(file: Path) -> None:
     cases: list[tuple[str, Callable[[Path], Any], str]] = [
         ("a\tb\n\nc\n", read_tsv, "line 3: 1 field between tabs, 2 are needed"),
         ("a\tb\n", lambda path: read_tsv(path, 3), "line 1: 2 fields between tabs, 3 are needed"),
+        ("a\tb\n\t\nc\td\n", lambda path: read_tsv(path, filled=True), "line 2: field 1 of 2 is empty"),
+        ("sentence\tlabel\na\t1\n\t\n", read_labelled, "line 3: the sentence is empty"),
+        ("\nsentence\tlabel\na\t1\n", lambda path: read_tsv(path, ("who",)), "line 2: no column 'who'"),
         ("a\tb\n\n \tc\td\n", lambda path: read_tsv(path, filled=True), "line 3: field 1 of 2 is empty"),
         ("a\tb\nc\t\td\n", lambda path: read_tsv(path, filled=True), "line 2: field 2 of 2 is empty"),
         ("\n \n", read_tsv, "no rows in it"),
@@ -137,6 +141,10 @@ def test_tsv_that_is_wrong(file: Path) -> None:
     for text, read, message in cases:
         file.write_text(text)
         refused(read, file, message)
+    file.write_text("a\tb\n\t\n \nc\td\n")
+    assert read_tsv(file) == [("a", "b"), ("", ""), ("c", "d")]  # a tab divides two empty fields
+    file.write_bytes("a\tb\r\n".encode("utf-16"))
+    assert read_tsv(file) == [("a", "b")]
     file.write_bytes(b"caf\xe9\t1\n")
     refused(read_tsv, file, "not utf-8")
     assert read_tsv(file, encoding="latin-1") == [("café", "1")]
@@ -185,8 +193,123 @@ def test_csv_that_is_wrong(file: Path) -> None:
     refused(lambda path: read_csv(path, ["y"]), file, "line 1: no column 'y': the header has t, x")
     file.write_text("t,x\n1,\n")
     refused(lambda path: read_csv(path, missing="drop"), file, "a value is missing in every row")
-    file.write_text("t," + "x" * 200_000 + "\n1,2\n")
-    refused(read_csv, file, "line 1: field larger than field limit")
+    file.write_text("t,x,x\n1,2,3\n")
+    refused(read_csv, file, "line 1: 2 columns are called 'x'")
+    for text, message in (
+        ("\n# note\nt,x\n1,2\n", "line 3: no column 'y': the header has t, x"),
+        ('"a\nb",x\n1,2\n', r"line 1: no column 'y': the header has 'a\\nb', x"),
+    ):
+        file.write_text(text)
+        refused(lambda path: read_csv(path, ["y"]), file, message)
+
+
+TX = "t,x\n1,2\n"
+EVERY_ROW = {
+    "delimiters alone": ("t,x\n,\n1,2\n", [[None, None], [1, 2]], [2, 3]),
+    "empty between quotes": ('x\n1\n""\n3\n', [[1], [None], [3]], [2, 3, 4]),
+    "an empty line in one column": ("x\n1\n\n3\n \n5\n\n\n", [[1], [None], [3], [None], [5]], [2, 3, 4, 5, 6]),
+    "empty lines in two columns": ("\n\nt,x\n\n1,2\n  \n3,4\n\n", [[1, 2], [3, 4]], [5, 7]),
+    "delimiters above the header": (",\nt,x\n1,2\n", [[1, 2]], [3]),
+    "a # between quotes": ('who,t\n"#1",2\n "#2",3\n', [[2], [3]], [2, 3]),
+    "a cell that could not be computed": (
+        "t,x\n#N/A,2\n#n/a,3\n1,#N/A\n",
+        [[None, 2], [None, 3], [1, None]],
+        [2, 3, 4],
+    ),
+    "a comment with a quote": (f'# 3, "\n{TX}# a, "b\n3,4\n', [[1, 2], [3, 4]], [3, 5]),
+    "a quote in a field": ('t,who\n1,5" by 3"\n2,it\'s\n', [[1], [2]], [2, 3]),
+    "text after a quote": ('t,who\n1,"big" dog\n2,b\n', [[1], [2]], [2, 3]),
+    "quotes after a blank": ('t, "who, where"\n1, "a, b"\n', [[1]], [2]),
+    "a note of several lines": ('t,who\n1,"a\n\nb, c, d"\n2,"x ""y""\n"\n3,\n', [[1], [2], [3]], [2, 5, 7]),
+    "a name of several lines": ('"load\n[kW]",t\n1,2\n', [[2]], [3]),
+    "a delimiter at each end": ("t,x,\n1,2,\n3,4,\n", [[1, 2], [3, 4]], [2, 3]),
+    "columns without a name": (",t\n7,1\n8,2\n", [[7, 1], [8, 2]], [2, 3]),
+    "a mark, and no last newline": ("\ufefft,x\r\n1,2\r\n3,4", [[1, 2], [3, 4]], [2, 3]),
+    "carriage returns": ("t,x\r1,2\r3,4\r", [[1, 2], [3, 4]], [2, 3]),
+    "ways to write NaN": ("x\nNaN\n-nan\n<NA>\n1.#QNAN\nNULL\n--\n", [[None]] * 6, [2, 3, 4, 5, 6, 7]),
+}
+
+
+@pytest.mark.parametrize(("text", "rows", "lines"), EVERY_ROW.values(), ids=EVERY_ROW)
+def test_no_row_is_lost(text: str, rows: list[list[float | None]], lines: list[int], file: Path) -> None:
+    file.write_text(text, encoding="utf-8", newline="")
+    header = ["t"] if "who" in text or "load" in text else ()
+    kept = read_csv(file, header, missing="keep")
+    assert [[None if np.isnan(x) else x for x in row] for row in kept.values.tolist()] == rows
+    assert kept.lines.tolist() == lines and kept.dropped == 0 and kept.comments == text.count("\n# a")
+    whole = [row for row in rows if None not in row]
+    if len(whole) < len(rows):
+        gone = lines[[None in row for row in rows].index(True)]
+        refused(lambda path: read_csv(path, header), file, f"line {gone}: .* is missing")
+    if whole:
+        table = read_csv(file, header, missing="drop")
+        assert table.values.tolist() == whole and table.dropped == len(rows) - len(whole)
+
+
+def test_fields_may_be_long(file: Path) -> None:
+    before = csv.field_size_limit()
+    file.write_text(f'x,note\n1,{"a" * 200_000}\n2,"{"b" * 300_000}"\n')
+    assert read_csv(file, ["x"])["x"].tolist() == [1, 2] and csv.field_size_limit() == before
+    refused(read_csv, file, r"line 2: note is 'a{60}' and 199,940 characters more, not a number")
+
+
+QUOTES = {
+    "line 3: a quote is opened and never closed": 't,who\n1,a\n2,"b\n3,c\n',
+    "line 4: a quote is opened and never closed": 'x\n1\n2\n"3',
+    "line 2: a quote is opened and never closed": 't,who\n1,"a\n',
+    "line 3: a quote is opened and not closed where its field ends: the next quote is in line 5": (
+        't,who\n1,a\n2,"b\n3,c\n4,"d"\n5,e\n'
+    ),
+    "line 3: a quote is opened and closed in line 5, but line 4 looks like another row": (
+        't,who\n1,a\n2,"b\n3,c\n4,d"\n5,e\n'
+    ),
+    "line 2: a quote is opened and closed in line 3, but line 3 looks like another row": 'who,t\n"a,1\nb",2\n',
+    "line 1: a quote is opened and closed in line 3, but line 2 looks like another row": 't,"x\n1,2\n3,4"\n5,6\n',
+    "line 2: x is '1.n2', not a number": 'x\n"1\n2"\n',
+}
+
+
+@pytest.mark.parametrize(("message", "text"), QUOTES.items(), ids=QUOTES)
+def test_a_quote_that_is_not_closed_hides_no_row(message: str, text: str, file: Path) -> None:
+    file.write_text(text)
+    refused(lambda path: read_csv(path, ["t"] if "t" in text else ["x"], missing="keep"), file, message)
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["1,5", "1.234,5", "1,234.5", "1 234", "1'234", "12%", "€5", "0x10", "1_0", "inf", "-Infinity", "1e999", "TRUE",
+     "2024-02-30", "−5", "½", "5 kW"],
+)  # fmt: skip
+def test_what_is_no_number_is_refused(field: str, file: Path) -> None:
+    file.write_text(f"t;x\n1;2\n3;{field}\n", encoding="utf-8")
+    refused(lambda path: read_csv(path, ["x"], delimiter=";"), file, f"line 3: x is {field!r}, not a number")
+    assert read_csv(file, "t", delimiter=";")["t"].tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("text", ["1,NA\n2,3\n", "1,\n2,\n", "5,nan\n6,7\n"])
+def test_a_first_row_is_no_header_though_a_value_is_missing(text: str, file: Path) -> None:
+    file.write_text(text)
+    refused(lambda path: read_csv(path, missing="keep"), file, "line 1: no header: its fields are all numbers")
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["", "1", "-2.5", "nan", '"3"', '" 4 "', '""']), min_size=2, max_size=2), min_size=1
+    ),
+    st.sampled_from(["keep", "drop"]),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.booleans(),
+)
+def test_each_row_is_kept_or_counted(file: Path, rows: list[list[str]], missing: str, newline: str, last: bool) -> None:
+    text = newline.join(["t,x", *(",".join(row) for row in rows)]) + newline * last
+    file.write_text(text, newline="")
+    try:
+        table = read_csv(file, missing=missing)
+    except InputError as error:
+        assert missing == "drop" and "missing in every row" in str(error)
+    else:
+        assert len(table.values) + table.dropped == len(rows) and (missing == "drop" or not table.dropped)
+        assert 2 <= table.lines[0] <= table.lines[-1] <= len(rows) + 1
 
 
 # --- parts --------------------------------------------------------------------------------------------------

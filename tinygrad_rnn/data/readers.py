@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import math
 import struct
+import threading
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +81,8 @@ def read_tsv(
     r"""The rows of a file with fields between tabs, without blanks around them: the pairs of a translation, say.
 
     `columns`: how many fields are taken of each line, and there is no header; or the names of columns, to be found
-    in the first line. Further fields, and lines that are empty, are passed over. Nothing is quoted.
+    in the first line. Further fields, and lines without a tab and without anything else, are passed over. Nothing is
+    quoted.
 
     Raises InputError as `read_text` does, and for a line with too few fields, a name that the header lacks, or a file
     without rows; with `filled`, also for a field that is empty.
@@ -159,11 +160,12 @@ def read_parts(
 
 def _tsv_rows(path: Name, columns: int | Sequence[str], encoding: str) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The number of each line that is not empty, and its fields that are wanted."""
-    lines = ((k, line) for k, line in enumerate(read_text(path, encoding).split("\n"), 1) if line.strip())
+    numbered = enumerate(read_text(path, encoding).split("\n"), 1)
+    lines = ((k, line) for k, line in numbered if "\t" in line or line.strip())  # a tab divides two empty fields
     picked = list(range(columns)) if isinstance(columns, int) else []
     if not isinstance(columns, int):
-        _, header = next(lines, (1, ""))
-        picked = _picked(path, [name.strip() for name in header.split("\t")], columns)
+        first, header = next(lines, (1, ""))
+        picked = _picked(path, [name.strip() for name in header.split("\t")], columns, first)
     found = False
     for k, line in lines:
         fields = line.split("\t")
@@ -175,13 +177,16 @@ def _tsv_rows(path: Name, columns: int | Sequence[str], encoding: str) -> Iterat
         raise InputError(f"{path}: no rows in it")
 
 
-def _picked(path: Name, header: list[str], columns: Sequence[str]) -> list[int]:
-    """Where the columns stand that are wanted."""
+def _picked(path: Name, header: list[str], columns: Sequence[str], line: int) -> list[int]:
+    """Where the columns stand that are wanted; the header is on this line."""
+    columns = [columns] if isinstance(columns, str) else columns
     for name in columns:
         if name not in header:
-            raise InputError(f"{path}, line 1: no column {name!r}: the header has {', '.join(header)}")
+            there = ", ".join(name if name.isprintable() else repr(name) for name in header)
+            raise InputError(f"{path}, line {line}: no column {name!r}: the header has {there}")
         if header.count(name) > 1:
-            raise InputError(f"{path}, line 1: {header.count(name)} columns are called {name!r}")
+            what = f"are called {name!r}" if name else "have no name"
+            raise InputError(f"{path}, line {line}: {header.count(name)} columns {what}")
     return [header.index(name) for name in columns]
 
 
@@ -191,18 +196,28 @@ def _count(things: Sequence[Any], name: str) -> str:
 
 # --- CSV ----------------------------------------------------------------------------------------------------
 
-_MISSING = {"", "-", ".", "?", "na", "n/a", "nan", "null", "none"}
+# What stands for a value that is missing: in files of R and pandas, of spreadsheets, and of C on Windows.
+_MISSING = {"", "-", "--", ".", "?", "na", "n/a", "<na>", "nan", "-nan", "+nan", "nat", "null", "none"}
+_MISSING |= {"#na", "#n/a", "#n/a n/a", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "nan(ind)", "-nan(ind)"}
+# What a spreadsheet says of a cell that it cannot compute: the beginning of a row, and of no comment.
+_CELLS = {"#NA", "#N/A", "#N/A N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "#CALC!"}
+_LIMIT = threading.Lock()  # the longest field that `csv` takes is one number for all threads
 
 
 @dataclass(frozen=True)
 class Table:
     """Columns of numbers: their `names`, their `values`, float64 of shape (rows, columns), and the `lines` of the file
     that the rows stand on, int64 of shape (rows,).
+
+    `dropped` is how many rows were left out for a missing value, `comments` how many lines below the header were passed
+    over because they begin with #.
     """
 
     names: tuple[str, ...]
     values: Floats
     lines: npt.NDArray[np.int64]
+    dropped: int = 0
+    comments: int = 0
 
     def __getitem__(self, name: str) -> Floats:
         """One column, (rows,)."""
@@ -221,17 +236,21 @@ def read_csv(
 
     `columns` are the names of those that are wanted, all unless given; others may hold anything. A value is missing
     where its field is empty or "NA", "NaN", "?" and the like: then `missing` says whether that is an error ("error"),
-    is kept as NaN ("keep"), or the row is left out ("drop"). Lines that are empty, or begin with #, are passed over.
+    is kept as NaN ("keep"), or the row is left out ("drop"), and the table says how many were. A row of nothing but
+    delimiters has missing values. So has, in a file of one column, an empty line between others; of more columns, empty
+    lines are passed over. Lines that begin with # are comments; a row may begin with "#" between quotes.
 
     Raises InputError as `read_text` does, and naming the line for a row that has not as many fields as the header, for
-    a field that is no finite number, for a missing one, a column that is not there, or a file without rows.
+    a field that is no finite number, for a missing one, a quote that is not closed where its field ends, a column that
+    is not there or there twice, or a file without rows.
 
         >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()
         >>> file = Path(folder.name) / "spots.csv"
         >>> _ = file.write_text("year,spots,who\n1749,80.9,Wolf\n1750,,Wolf\n1751,47.7,Wolf\n")
-        >>> read_csv(file, ["year", "spots"], missing="drop").values.tolist()
-        [[1749.0, 80.9], [1751.0, 47.7]]
+        >>> table = read_csv(file, ["year", "spots"], missing="drop")
+        >>> table.values.tolist(), table.dropped
+        ([[1749.0, 80.9], [1751.0, 47.7]], 1)
         >>> read_csv(file, ["spots"])
         Traceback (most recent call last):
         ...
@@ -240,33 +259,124 @@ def read_csv(
     """
     if missing not in ("error", "keep", "drop"):
         raise ValueError(f'missing must be "error", "keep" or "drop", not {missing!r}')
-    reader = csv.reader(io.StringIO(read_text(path, encoding), newline=""), delimiter=delimiter)
-    try:
-        rows = [(reader.line_num, [f.strip() for f in row]) for row in reader]
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}") from None
-    rows = [(line, row) for line, row in rows if any(row) and not row[0].startswith("#")]
-    if len(rows) < 2:
-        raise InputError(f"{path}: no rows under a header in it")
-    first, header = rows[0]
-    if all(_is_number(field) for field in header):
-        raise InputError(f"{path}, line {first}: no header: its fields are all numbers")
-    picked = _picked(path, header, columns) if columns else list(range(len(header)))
+    lines = _Lines(path, read_text(path, encoding), delimiter)
+    (first, header), rows = _under_header(path, lines.rows())
+    picked = _picked(path, header, columns or _named_columns(header, rows), first)
     values: list[list[float]] = []
-    lines: list[int] = []
-    for line, row in rows[1:]:
+    numbers: list[int] = []
+    for line, row in rows:
         if len(row) != len(header):
             raise InputError(f"{path}, line {line}: {_count(row, 'field')}, and the header has {len(header)}")
-        numbers = [_number(path, line, header[i], row[i]) for i in picked]
-        gone = [header[i] for i, x in zip(picked, numbers, strict=True) if math.isnan(x)]
+        found = [_number(path, line, _named(header, i), row[i]) for i in picked]
+        gone = [_named(header, i) for i, x in zip(picked, found, strict=True) if math.isnan(x)]
         if gone and missing == "error":
             raise InputError(f'{path}, line {line}: {gone[0]} is missing (missing="keep" or "drop" allows it)')
         if not gone or missing == "keep":
-            values.append(numbers)
-            lines.append(line)
+            values.append(found)
+            numbers.append(line)
     if not values:
         raise InputError(f"{path}: a value is missing in every row")
-    return Table(tuple(header[i] for i in picked), np.array(values), np.array(lines))
+    comments = sum(line > first for line in lines.comments)
+    names = tuple(header[i] for i in picked)
+    return Table(names, np.array(values), np.array(numbers), len(rows) - len(values), comments)
+
+
+class _Fields(NamedTuple):
+    """A row of a CSV file, and the line that it begins in."""
+
+    line: int
+    fields: list[str]
+
+
+class _Lines:
+    """The lines of a CSV file, as `csv.reader` takes them: without comments, which may hold what looks like a quote."""
+
+    def __init__(self, path: Name, text: str, delimiter: str) -> None:
+        self.path, self.delimiter = path, delimiter
+        self.dialect: dict[str, Any] = {"delimiter": delimiter, "skipinitialspace": delimiter != " "}
+        self.lines = text.removesuffix("\n").split("\n")
+        self.given = self.start = 0  # lines given so far, and the number of the first one of the row
+        self.fresh = True
+        self.comments: list[int] = []
+        self.longest = len(text) + 1
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while self.given < len(self.lines):
+            line = self.lines[self.given]
+            self.given += 1
+            if self.fresh:
+                self.start = self.given
+                if self._is_comment(line):
+                    self.comments.append(self.given)
+                    continue
+            self.fresh = False
+            return line + "\n"
+        raise StopIteration
+
+    def _is_comment(self, line: str) -> bool:
+        line = line.lstrip()
+        return line.startswith("#") and line.partition(self.delimiter)[0].strip().upper() not in _CELLS
+
+    def rows(self) -> list[_Fields]:
+        """Each row, without blanks around its fields; an empty line has none."""
+        found: list[_Fields] = []
+        with _LIMIT:
+            before = csv.field_size_limit(max(self.longest, csv.field_size_limit()))
+            try:
+                for row in csv.reader(self, **self.dialect):
+                    if self.given > self.start or (row and row[-1].endswith("\n")):
+                        self._check_quotes(row, found)
+                    blank = len(row) < 2 and not self.lines[self.start - 1].strip()
+                    found.append(_Fields(self.start, [] if blank else [field.strip() for field in row]))
+                    self.fresh = True
+            except csv.Error as error:
+                raise InputError(f"{self.path}, line {self.start}: {error}") from None
+            finally:
+                csv.field_size_limit(before)
+        return found
+
+    def _check_quotes(self, row: list[str], before: list[_Fields]) -> None:
+        """Raise InputError for a row over several lines that is one because a quote is missing."""
+        where = f"{self.path}, line {self.start}: a quote is opened"
+        lines = self.lines[self.start - 1 : self.given]
+        try:
+            list(csv.reader([f"{line}\n" for line in lines], **self.dialect, strict=True))
+        except csv.Error:
+            if row[-1].endswith("\n"):  # the end of the file is in it
+                raise InputError(f"{where} and never closed") from None
+            end = f"the next quote is in line {self.given}"
+            raise InputError(f"{where} and not closed where its field ends: {end}") from None
+        width = len(next((fields for _, fields in before if any(fields)), row))
+        known = [i for i, field in enumerate(row[:width]) if _is_number(field)] or range(width)
+        for number, line in enumerate(lines[1:], self.start + 1):
+            fields = [field.strip() for field in next(csv.reader([line], **self.dialect), [])]
+            if len(fields) == width and any(_is_number(fields[i]) for i in known):
+                raise InputError(f"{where} and closed in line {self.given}, but line {number} looks like another row")
+
+
+def _under_header(path: Name, rows: list[_Fields]) -> tuple[_Fields, list[_Fields]]:
+    """The header, and the rows below it."""
+    at = next((k for k, row in enumerate(rows) if any(row.fields)), len(rows))
+    end = max((k for k, row in enumerate(rows) if row.fields), default=-1) + 1
+    header = rows[at].fields if at < end else []
+    below = [_Fields(line, row or [""]) for line, row in rows[at + 1 : end] if row or len(header) == 1]
+    if not below:
+        raise InputError(f"{path}: no rows under a header in it")
+    if any(map(_is_number, header)) and all(_is_number(field) or field.lower() in _MISSING for field in header):
+        raise InputError(f"{path}, line {rows[at].line}: no header: its fields are all numbers")
+    return rows[at], below
+
+
+def _named_columns(header: list[str], rows: list[_Fields]) -> list[str]:
+    """All columns but those without a name and without values: a delimiter at the end of each line makes one."""
+    return [name for i, name in enumerate(header) if name or any(row[i : i + 1] != [""] for _, row in rows)]
+
+
+def _named(header: list[str], i: int) -> str:
+    return header[i] or f"column {i + 1}"
 
 
 def _number(path: Name, line: int, column: str, field: str) -> float:
@@ -274,7 +384,8 @@ def _number(path: Name, line: int, column: str, field: str) -> float:
     if field.lower() in _MISSING:
         return math.nan
     if not _is_number(field):
-        raise InputError(f"{path}, line {line}: {column} is {field!r}, not a number")
+        shown = repr(field) if len(field) < 80 else f"{field[:60]!r} and {len(field) - 60:,} characters more"
+        raise InputError(f"{path}, line {line}: {column} is {shown}, not a number")
     return float(field)
 
 
