@@ -5,7 +5,7 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any
 
-from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.errors import DTypeError, InputError
 
 
 def plain(value: Any) -> Any:
@@ -19,7 +19,7 @@ def plain(value: Any) -> Any:
 
 
 def number(what: str, value: Any) -> float:
-    """A real number of any of these kinds as Python's own: an int stays one. Raises InputError, naming `what`, for
+    """A real number of any of these kinds as Python's own: an int stays one. Raises DTypeError, naming `what`, for
     anything else.
 
     >>> import numpy as np
@@ -28,14 +28,14 @@ def number(what: str, value: Any) -> float:
     >>> number("the rate", "fast")
     Traceback (most recent call last):
     ...
-    tinygrad_rnn.errors.InputError: the rate must be a number, not 'fast'
+    tinygrad_rnn.errors.DTypeError: the rate must be a number, not 'fast'
     """
     found = plain(value)
     if isinstance(found, bool | int | float):
         return found
     if isinstance(found, Real):  # a fraction
         return float(found)
-    raise InputError(f"{what} must be a number, not {value!r:.80}")
+    raise DTypeError(f"{what} must be a number, not {value!r:.80}")
 
 
 def whole(what: str, value: Any, least: int = 0) -> int:

@@ -31,6 +31,27 @@ def test_state_is_carried_and_cut(cell: str) -> None:
         loss.backward()
 
 
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_a_carried_state_that_does_not_fit_is_refused_and_changes_nothing(cell: str) -> None:
+    ids = np.random.default_rng(0).integers(5, size=41).astype(np.int32)
+    model = CharModel(CharModelConfig(5, cell, embedding=4, hidden=6, dropout=0.5))
+    task = NextCharacter(model, data.Streams(ids, batch=2, steps=5), data.passage(ids[:30], ids[30:], 1))
+    task.loss(0)
+    before = {key: x.tolist() for key, x in task.state_dict().items()}
+    good = {key: np.ones((1, 2, 6), np.float32) for key in before}
+    last = str(len(before) - 1)
+    wrong = [{**good, last: np.ones(shape, np.float32)} for shape in ((1, 2, 5), (1, 1, 6), (2, 6))]
+    wrong += [{**good, last: np.array([["a"]])}, {**good, "9": good["0"]}, {"1": good["0"]}]
+    for state in wrong:
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            task.load_state_dict(state)
+        assert {key: x.tolist() for key, x in task.state_dict().items()} == before and model.training
+    task.load_state_dict(good)
+    assert {key: x.tolist() for key, x in task.state_dict().items()} == {k: x.tolist() for k, x in good.items()}
+    task.load_state_dict({})
+    assert task.state_dict() == {}
+
+
 def test_bits_per_char_is_the_mean_over_the_counted_targets() -> None:
     tr.manual_seed(1)
     ids = np.random.default_rng(1).integers(5, size=60).astype(np.int32)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.errors import DTypeError, ImmutableError, ShapeError
 from tinygrad_rnn.nn import Linear, Module, ModuleList, Parameter, Sequential
 
 
@@ -129,6 +130,92 @@ def test_loading_lists_everything_that_is_wrong_at_once_and_changes_nothing() ->
     assert net.pair[0].item() == 7.0
     with pytest.raises(ShapeError):
         net.load_state_dict({"pair.0": np.zeros(3)}, strict=False)
+
+
+class Deep(Module):
+    """Modules in lists in modules, and buffers of every kind."""
+
+    def __init__(self) -> None:
+        self.register_buffer("count", np.array([3]))
+        self.register_buffer("seen", np.array([True, False]))
+        self.blocks = ModuleList([Sequential(Linear(2, 2), ModuleList([Linear(2, 1)])), Linear(1, 1)])
+        self.half = Parameter(np.ones(2, np.float16))
+        self.last = Linear(2, 3)
+
+
+REFUSED: dict[str, tuple[str, Any]] = {
+    "text": ("last.bias", np.array(["1", "2", "3"])),
+    "objects": ("last.bias", np.array([{}, 1, 2], object)),
+    "None in a list": ("last.bias", [None, 1.0, 2.0]),
+    "None": ("last.bias", None),
+    "a dict": ("last.bias", {}),
+    "complex numbers": ("last.bias", np.array([1j, 2, 3])),
+    "dates": ("last.bias", np.array(["2020-01-01"] * 3, "M8[D]")),
+    "a ragged list": ("last.bias", [[1], [1, 2], 3]),
+    "another shape": ("last.bias", np.zeros(4)),
+    "a shape that would broadcast": ("last.bias", np.zeros(1)),
+    "a number": ("last.bias", 1.0),
+    "a fraction in a count": ("count", [1.5]),
+    "NaN in a count": ("count", [np.nan]),
+    "a count beyond its type": ("count", np.array([2**63], np.uint64)),
+    "2 as a truth": ("seen", [0, 2]),
+    "an infinity by the cast": ("last.bias", np.array([1e300, 0, 0])),
+    "an infinity in float16": ("half", np.array([7e4, 0], np.float32)),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_load_that_fails_in_any_entry_has_changed_nothing(case: str, strict: bool) -> None:
+    net = Deep()
+    name, value = REFUSED[case]
+    before = {key: x.numpy() for key, x in net.state_dict().items()}
+    state: dict[str, Any] = {key: np.ones(x.shape, x.dtype) for key, x in before.items()}
+    del state[name]
+    with pytest.raises((DTypeError, ShapeError), match=re.escape(name)):
+        net.load_state_dict({**state, name: value}, strict=strict)
+    assert all(np.array_equal(x.numpy(), before[key]) for key, x in net.state_dict().items())
+
+
+def test_a_load_that_is_broken_off_has_changed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory, Ctrl-C, a buffer that is a computed tensor: whatever it is, in the middle of the assignments."""
+    net = Deep()
+    before = {key: x.numpy() for key, x in net.state_dict().items()}
+    state = {key: np.ones(x.shape, x.dtype) for key, x in before.items()}
+    real = tr.Tensor.assign_
+
+    def assign(self: tr.Tensor, value: Any) -> tr.Tensor:
+        if self is net.last.bias:
+            raise KeyboardInterrupt
+        return real(self, value)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(tr.Tensor, "assign_", assign)
+        net.load_state_dict(state)
+    net.register_buffer("tail", net.half * 2)
+    with pytest.raises(ImmutableError):
+        net.load_state_dict({**state, "tail": np.ones(2)})
+    assert all(np.array_equal(net.state_dict()[key].numpy(), before[key]) for key in before)
+
+
+def test_what_fits_is_loaded_whatever_it_came_as() -> None:
+    net = Deep()
+    given = {"count": [7.0], "seen": [1, 0], "half": [0.1, float("inf")], "last.bias": np.arange(3, dtype=">i2")}
+    net.load_state_dict(given, strict=False)
+    assert net.count.tolist() == [7] and net.seen.tolist() == [True, False] and net.last.bias.tolist() == [0, 1, 2]
+    assert net.half.tolist() == [float(np.float16(0.1)), float("inf")]
+
+
+def test_a_tied_parameter_has_one_value() -> None:
+    net = Sequential(Linear(2, 2, bias=False), Linear(2, 2, bias=False))
+    net[1].weight = net[0].weight
+    one, two = np.ones((2, 2)), np.full((2, 2), 2.0)
+    before = net[0].weight.numpy()
+    with pytest.raises(ValueError, match=r"0\.weight and 1\.weight are one parameter, but two values are given"):
+        net.load_state_dict({"0.weight": one, "1.weight": two})
+    assert np.array_equal(net[0].weight.numpy(), before)
+    net.load_state_dict({"0.weight": two, "1.weight": two})
+    assert net[1].weight.tolist() == two.tolist()
 
 
 def test_loading_casts_to_the_dtype_of_the_module_and_copies() -> None:

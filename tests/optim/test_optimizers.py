@@ -343,6 +343,113 @@ def test_loading_is_all_or_nothing() -> None:
     optimiser.load_state_dict(saved)
 
 
+KINDS: dict[str, Any] = {
+    "SGD": lambda ps: tr.optim.SGD(ps, lr=0.1, momentum=0.9, nesterov=True),
+    "RMSprop": lambda ps: tr.optim.RMSprop(ps, momentum=0.5, centered=True),
+    "Adam": tr.optim.Adam,
+    "AdamW": tr.optim.AdamW,
+}
+# What is done to the last group, or to the last parameter's entry with one of its moments, of a state.
+BREAKAGES: dict[str, Any] = {
+    "lr NaN": lambda group, entry, m: group.update(lr=float("nan")),
+    "lr infinite": lambda group, entry, m: group.update(lr=float("inf")),
+    "lr in words": lambda group, entry, m: group.update(lr="0.1"),
+    "lr None": lambda group, entry, m: group.update(lr=None),
+    "lr complex": lambda group, entry, m: group.update(lr=1j),
+    "two rates": lambda group, entry, m: group.update(lr=np.array([0.1, 0.2])),
+    "decay below 0": lambda group, entry, m: group.update(weight_decay=-1),
+    "an option missing": lambda group, entry, m: group.pop("weight_decay"),
+    "an option more": lambda group, entry, m: group.update(amsgrad=True),
+    "params missing": lambda group, entry, m: group.pop("params"),
+    "another name": lambda group, entry, m: group.update(params=["a", "x"]),
+    "a name less": lambda group, entry, m: group["params"].pop(),
+    "step missing": lambda group, entry, m: entry.pop("step"),
+    "step None": lambda group, entry, m: entry.update(step=None),
+    "step in words": lambda group, entry, m: entry.update(step="three"),
+    "half a step": lambda group, entry, m: entry.update(step=1.5),
+    "step below 0": lambda group, entry, m: entry.update(step=-1),
+    "step NaN": lambda group, entry, m: entry.update(step=float("nan")),
+    "steps": lambda group, entry, m: entry.update(step=np.array([1, 2])),
+    "moment missing": lambda group, entry, m: entry.pop(m),
+    "moment None": lambda group, entry, m: entry.update({m: None}),
+    "moment of text": lambda group, entry, m: entry.update({m: np.array(["1", "2"])}),
+    "moment of objects": lambda group, entry, m: entry.update({m: np.array([{}, {}], object)}),
+    "moment complex": lambda group, entry, m: entry.update({m: np.array([1j, 2])}),
+    "moment of another shape": lambda group, entry, m: entry.update({m: np.zeros(3)}),
+    "moment that would broadcast": lambda group, entry, m: entry.update({m: np.zeros(1)}),
+    "moment of another kind": lambda group, entry, m: entry.update(max_exp_avg_sq=np.zeros(2)),
+}
+
+
+def trained(kind: str) -> Any:
+    ps = [("a", Parameter([1.0, 2.0, 3.0])), ("b", Parameter([4.0, 5.0]))]
+    optimiser = KINDS[kind]([{"params": ps[:1], "lr": 0.5}, {"params": ps[1:]}])
+    for _ in range(3):
+        for _, p in ps:
+            p.grad = tr.Tensor(np.full(p.shape, 0.25, np.float32))
+        optimiser.step()
+    return optimiser
+
+
+def everything(optimiser: Any) -> str:
+    state = optimiser.state_dict()
+    return repr(
+        (state["groups"], {k: {m: np.asarray(v).tolist() for m, v in e.items()} for k, e in state["state"].items()})
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", BREAKAGES)
+def test_a_load_that_fails_anywhere_has_changed_nothing(kind: str, case: str) -> None:
+    """All that comes before the entry at fault differs from what is there, and would be seen."""
+    optimiser, other = trained(kind), trained(kind)
+    before = everything(optimiser)
+    state = other.state_dict()
+    state["groups"][0]["lr"] = 0.75
+    for entry in state["state"].values():
+        entry["step"] = 9
+        entry |= {m: np.full(entry[m].shape, 7.0, np.float32) for m in entry if m != "step"}
+    good = {**state, "groups": [dict(group) for group in state["groups"]]}
+    good["state"] = {name: dict(entry) for name, entry in state["state"].items()}
+    state["groups"][1]["params"] = list(state["groups"][1]["params"])
+    BREAKAGES[case](state["groups"][1], state["state"]["b"], optimiser.moments[-1])
+    with pytest.raises((KeyError, ValueError, TypeError)):
+        optimiser.load_state_dict(state)
+    assert everything(optimiser) == before
+    optimiser.load_state_dict(good)
+    assert everything(optimiser) != before and optimiser.state_dict()["state"]["b"]["step"] == 9
+
+
+@pytest.mark.parametrize(
+    "state", [None, {}, {"groups": []}, {"groups": None, "state": {}}, {"groups": [1], "state": 3}]
+)
+def test_what_is_no_state_is_refused(state: Any) -> None:
+    optimiser = trained("Adam")
+    before = everything(optimiser)
+    with pytest.raises((KeyError, ValueError, TypeError, AttributeError)):
+        optimiser.load_state_dict(state)
+    assert everything(optimiser) == before
+
+
+def test_a_state_shares_nothing_with_its_optimiser() -> None:
+    rate = np.array(0.5)
+    optimiser = tr.optim.Adam([Parameter([1.0])], lr=rate, betas=(np.float32(0.5), 0.75))
+    saved = optimiser.state_dict()
+    rate *= 2
+    assert saved["groups"][0]["lr"] == 0.5 and type(saved["groups"][0]["lr"]) is float
+    given = {**saved, "groups": [{**saved["groups"][0], "betas": [0.25, 0.5], "lr": rate}]}
+    optimiser.load_state_dict(given)
+    given["groups"][0]["betas"][0] = 2.0
+    rate *= 2
+    assert optimiser.param_groups[0]["betas"] == [0.25, 0.5] and optimiser.param_groups[0]["lr"] == 1.0
+
+
+@pytest.mark.parametrize(("option", "value"), [("nesterov", "no"), ("momentum", "0.9"), ("lr", None), ("lr", [0.1])])
+def test_an_option_that_is_no_number_is_named(option: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"SGD: {option} must be "):
+        tr.optim.SGD([Parameter([1.0])], **{"momentum": 0.9, option: value})
+
+
 def test_a_centred_variance_that_rounds_below_zero_is_zero() -> None:
     """In float32 the mean of g² may come out below the square of the mean of g; PyTorch then takes a root of it."""
     p = Parameter(np.zeros(200, np.float32))

@@ -231,6 +231,77 @@ def test_wrong_states_are_refused() -> None:
     assert schedule.state_dict() == saved
 
 
+# For each kind, entries that cannot be: every count, rate and option of it in turn.
+BROKEN: list[tuple[int, str, Any]] = [
+    *(
+        (k, key, value)
+        for k in range(5)
+        for key, value in (("steps", "x"), ("steps", -1), ("steps", 1.5), ("steps", True))
+    ),
+    *(
+        (k, "initial", value)
+        for k in range(5)
+        for value in (None, ["y"], [math.nan], [-1.0], [math.inf], [1.0, 1.0], [None])
+    ),
+    *((k, "warmup", value) for k in range(5) for value in (None, -1, 0.5, "2")),
+    *((1, key, value) for key, value in (("gamma", None), ("gamma", 0), ("gamma", 2.0), ("gamma", math.nan))),
+    *((1, "step_size", value) for value in (0, None, 2.5, "2")),
+    *(
+        (2, key, value)
+        for key, value in (("T_max", 0), ("T_max", 3), ("T_max", None), ("eta_min", -1), ("eta_min", "0"))
+    ),
+    *((4, key, value) for key in ("patience", "cooldown", "bad", "resting", "reductions") for value in (-1, None, 0.5)),
+    *((4, key, value) for key, value in (("mode", "low"), ("threshold_mode", None), ("decay", 1.0), ("decay", "x"))),
+    *((4, key, value) for key, value in (("threshold", math.nan), ("min_lr", -1), ("best", "x"), ("best", math.nan))),
+]
+
+
+@pytest.mark.parametrize(("kind", "key", "value"), BROKEN)
+def test_a_load_that_fails_has_changed_nothing(kind: int, key: str, value: Any) -> None:
+    schedule = MAKERS[kind](optimiser(0.5))
+    other = MAKERS[kind](optimiser(0.25))
+    for s in (schedule, other):
+        s.step(*([1.0] if kind == 4 else []))
+    other.step(*([1.0] if kind == 4 else []))
+    before, rates_before = schedule.state_dict(), schedule.last_lr
+    with pytest.raises((ValueError, TypeError)):
+        schedule.load_state_dict({**other.state_dict(), key: value})
+    assert schedule.state_dict() == before and schedule.last_lr == rates_before
+    schedule.load_state_dict(other.state_dict())
+    assert schedule.last_lr == other.last_lr
+
+
+def test_a_load_whose_rate_cannot_be_has_changed_nothing() -> None:
+    """The formula of the schedule itself fails where it is to go on; or the optimiser has got another group."""
+
+    def short(k: int) -> float:
+        return [1.0, 0.5][k]
+
+    for f, message in ((short, "list index"), (lambda k: math.nan if k > 1 else 1.0, "the rate after 3 steps")):
+        schedule = tr.optim.LambdaLR(optimiser(0.5), f)
+        with pytest.raises((IndexError, ValueError), match=message):
+            schedule.load_state_dict({**schedule.state_dict(), "steps": 3})
+        assert schedule.steps == 0 and schedule.last_lr == [0.5]
+    schedule = tr.optim.StepLR(optimiser(0.5), 1)
+    saved = {**schedule.state_dict(), "steps": 3}
+    schedule.optimizer.add_param_group({"params": [Parameter([2.0])]})
+    with pytest.raises(ValueError, match="made for 1 parameter groups, the optimiser has 2"):
+        schedule.load_state_dict(saved)
+    assert schedule.steps == 0 and schedule.last_lr == [0.5, 0.5]
+
+
+def test_options_and_metrics_may_be_of_any_kind_of_number() -> None:
+    schedule = tr.optim.ReduceLROnPlateau(
+        optimiser(np.float32(0.5)), factor=np.float32(0.5), patience=np.int64(0), min_lr=tr.Tensor(0.0)
+    )
+    for metric in (np.float32(1), np.array(1.0), tr.Tensor(1.0)):
+        schedule.step(metric)
+    saved = json.loads(json.dumps(schedule.state_dict(), allow_nan=False))
+    other = tr.optim.ReduceLROnPlateau(optimiser(1.0))
+    other.load_state_dict(saved)
+    assert other.last_lr == schedule.last_lr == [0.125] and other.state_dict() == saved
+
+
 def test_wrong_use_is_refused_by_name() -> None:
     o = optimiser(1.0)
     for make, message in (

@@ -15,7 +15,7 @@ import pytest
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import nn, optim
-from tinygrad_rnn.errors import InputError, NonFiniteError
+from tinygrad_rnn.errors import DTypeError, InputError, NonFiniteError, TinygradRnnError
 from tinygrad_rnn.training import Budget, LoopState, MetricsLog, interruptible, read_metrics, train
 
 
@@ -81,7 +81,7 @@ def test_a_budget_of_nothing_makes_no_step(budget: dict[str, Any]) -> None:
     + [{"minutes": -0.1}, {"minutes": math.nan}, {"minutes": math.inf}, {"minutes": "9"}, {"steps": 3, "minutes": -1}],
 )
 def test_a_budget_of_no_number_is_refused(budget: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="of a training must be"):
+    with pytest.raises(TinygradRnnError, match="of a training must be"):
         Budget(**budget)
 
 
@@ -151,9 +151,9 @@ def test_figures_of_any_kind_of_number_are_logged_and_kept(tmp_path: Path, kind:
 def test_a_figure_that_is_no_number_is_named(tmp_path: Path, figure: Any) -> None:
     task = Line()
     task.evaluate = lambda: {"far": figure}  # type: ignore[method-assign]
-    with pytest.raises(InputError, match=r"'far' of evaluate\(\) must be a number, not "):
+    with pytest.raises(DTypeError, match=r"'far' of evaluate\(\) must be a number, not "):
         run(task, Budget(steps=2))
-    with MetricsLog(tmp_path / "m") as metrics, pytest.raises(InputError, match="the figure 'loss' must be a number"):
+    with MetricsLog(tmp_path / "m") as metrics, pytest.raises(DTypeError, match="the figure 'loss' must be a number"):
         metrics.write({"step": 1, "loss": figure})
     assert (tmp_path / "m").read_bytes() == b""
 

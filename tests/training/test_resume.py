@@ -17,7 +17,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.errors import CheckpointError, InputError
 from tinygrad_rnn.language.task import NextCharacter
-from tinygrad_rnn.training import RunFolder, load_checkpoint, read_metrics
+from tinygrad_rnn.training import Checkpoint, LoopState, RunFolder, load_checkpoint, read_metrics, restore, snapshot
 
 TEXT = "".join(f"the {a} of the {b} is {(7 * i) % 11}.\n" for i in range(12) for a in "abc" for b in ("sun", "moon"))
 SMALL = ["--hidden=12", "--embedding=6", "--seq-len=12", "--batch=3", "--threads=1", "--layers=2", "--dropout=0.3"]
@@ -239,7 +239,7 @@ def test_a_run_in_use_is_not_replaced(text: Path, tmp_path: Path, capsys: pytest
 
 def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path: Path) -> None:
     from tinygrad_rnn import nn, optim
-    from tinygrad_rnn.training import LoopState, restore, save_checkpoint, snapshot
+    from tinygrad_rnn.training import save_checkpoint
 
     model = nn.Linear(2, 3)
     adam = optim.Adam(model.named_parameters(), lr=0.25, betas=(0.5, 0.75))
@@ -259,6 +259,100 @@ def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path: Path) -> None:
         restore(found, other, optim.SGD(other.named_parameters()), object())
     with pytest.raises(CheckpointError, match="does not fit this run: load_state_dict of Linear"):
         restore(found, nn.Linear(2, 4), twin, object())
+
+
+class Carrier:
+    """A task that carries a tensor from step to step, and a plateau schedule beside it: all that a checkpoint holds."""
+
+    def __init__(self, fill: float) -> None:
+        tr.manual_seed(int(fill))
+        self.model = tr.nn.Sequential(tr.nn.Linear(2, 3), tr.nn.BatchNorm1d(3))
+        self.optimizer = tr.optim.Adam(self.model.named_parameters(), lr=fill)
+        self.schedule = tr.optim.StepLR(self.optimizer, 1, 0.5)
+        self.carried = tr.Tensor([fill])
+        for _ in range(int(fill)):
+            self.optimizer.zero_grad()
+            (self.model(tr.randn(4, 2)) ** 2).sum().backward()
+            self.optimizer.step()
+            self.schedule.step()
+
+    def state_dict(self) -> dict[str, tr.Tensor]:
+        return {"x": self.carried}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.carried = tr.Tensor(state["x"])
+        if self.carried.shape != (1,):  # too late, as people write it
+            raise ValueError("the carried tensor has another shape")
+
+    def all_of_it(self) -> Any:
+        tensors, manifest = snapshot(self.model, self.optimizer, self, LoopState(step=1), self.schedule)
+        return {key: x.tolist() for key, x in tensors.items()}, manifest
+
+    def restore(self, tensors: dict[str, Any], manifest: dict[str, Any]) -> LoopState:
+        return restore(Checkpoint(tensors, manifest, Path("a.json")), self.model, self.optimizer, self, self.schedule)
+
+
+SPOILT: dict[str, Any] = {
+    "a weight missing": lambda tensors, manifest: tensors.pop("1.bias"),
+    "a weight more": lambda tensors, manifest: tensors.update({"2.bias": np.ones(3)}),
+    "a slash more": lambda tensors, manifest: tensors.update({"2/bias": np.ones(3)}),
+    "a buffer of another shape": lambda tensors, manifest: tensors.update({"1.running_var": np.ones(4)}),
+    "a moment missing": lambda tensors, manifest: tensors.pop("optimizer/exp_avg_sq/1.bias"),
+    "a moment of another shape": lambda tensors, manifest: tensors.update({"optimizer/exp_avg/1.bias": np.ones(4)}),
+    "a moment of nobody": lambda tensors, manifest: tensors.update({"optimizer/exp_avg/2.bias": np.ones(3)}),
+    "another optimiser": lambda tensors, manifest: manifest["optimizer"].update(kind="SGD"),
+    "a NaN rate": lambda tensors, manifest: manifest["optimizer"]["groups"][0].update(lr=float("nan")),
+    "a step in words": lambda tensors, manifest: manifest["optimizer"]["steps"].update({"1.bias": "x"}),
+    "no optimiser": lambda tensors, manifest: manifest.pop("optimizer"),
+    "another schedule": lambda tensors, manifest: manifest["schedule"].update(kind="ConstantLR"),
+    "no schedule": lambda tensors, manifest: manifest.update(schedule=None),
+    "a schedule in words": lambda tensors, manifest: manifest["schedule"].update(steps="x"),
+    "a carried tensor of another shape": lambda tensors, manifest: tensors.update({"carried/x": np.ones(2)}),
+    "nothing carried": lambda tensors, manifest: tensors.pop("carried/x"),
+    "another generator": lambda tensors, manifest: manifest["random"].update(bit_generator="MT19937"),
+    "half a generator": lambda tensors, manifest: manifest["random"].pop("has_uint32"),
+    "a generator in words": lambda tensors, manifest: manifest["random"]["state"].update(inc="x"),
+    "no generator": lambda tensors, manifest: manifest.pop("random"),
+    "half a step": lambda tensors, manifest: manifest["loop"].update(step=0.5),
+    "seconds below 0": lambda tensors, manifest: manifest["loop"].update(seconds=-1.0),
+    "a best in words": lambda tensors, manifest: manifest["loop"].update(best="x"),
+    "a count below 0": lambda tensors, manifest: manifest["loop"].update(unimproved=-1),
+    "a loop of more": lambda tensors, manifest: manifest["loop"].update(epoch=1),
+    "no loop": lambda tensors, manifest: manifest.pop("loop"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_checkpoint_that_does_not_fit_changes_nothing(case: str) -> None:
+    other = Carrier(3.0)
+    tensors, manifest = snapshot(other.model, other.optimizer, other, LoopState(step=9), other.schedule)
+    good = dict(tensors), json.loads(json.dumps(manifest))
+    spoilt = dict(tensors), json.loads(json.dumps(manifest))
+    SPOILT[case](*spoilt)
+    mine = Carrier(2.0)
+    before = mine.all_of_it()
+    with pytest.raises(CheckpointError, match=r"a\.json: does not fit this run"):
+        mine.restore(*spoilt)
+    assert mine.all_of_it() == before
+    assert mine.restore(*good) == LoopState(step=9)
+    assert mine.all_of_it()[0] == other.all_of_it()[0] and mine.optimizer.param_groups[0]["lr"] == 3.0 * 0.5**3
+
+
+def test_a_name_with_a_slash_is_a_name() -> None:
+    model = tr.nn.Sequential()
+    setattr(model, "a/b", tr.nn.Linear(1, 1))
+    adam = tr.optim.Adam(model.named_parameters())
+    (model(tr.ones(1, 1)) ** 2).sum().backward()
+    adam.step()
+    tensors, manifest = snapshot(model, adam, object(), LoopState(step=1))
+    before = [p.tolist() for p in model.parameters()]
+    for p in model.parameters():
+        p.assign_(p * 0)
+    restore(Checkpoint(tensors, manifest, Path("a.json")), model, adam, object())
+    assert [p.tolist() for p in model.parameters()] == before
+    setattr(model, "optimizer/x", tr.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match=r"'optimizer/x\.weight' in a checkpoint"):
+        snapshot(model, adam, object(), LoopState())
 
 
 def test_an_occupied_folder_says_so(tmp_path: Path) -> None:

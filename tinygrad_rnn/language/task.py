@@ -12,7 +12,7 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.data.sequences import Passage, Streams, passage
 from tinygrad_rnn.data.text import read_blocks
 from tinygrad_rnn.data.vocabularies import Vocabulary
-from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.errors import InputError, ShapeError
 from tinygrad_rnn.tensor.backend import to_host
 from tinygrad_rnn.tensor.mode import no_grad
 from tinygrad_rnn.tensor.tensor import Tensor
@@ -46,10 +46,25 @@ class NextCharacter:
         return {str(k): part for k, part in enumerate(parts) if part is not None}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on with the state of a `state_dict`."""
-        device = next(iter(self.model.parameters())).device
-        parts = [Tensor(state[str(k)], device=device) for k in range(len(state))]
-        self.state = tuple(parts) if len(parts) > 1 else next(iter(parts), None)
+        """Go on with the state of a `state_dict`. All or nothing: raises ShapeError for parts of other shapes than the
+        model's state has, KeyError for other names.
+        """
+        like = next(iter(self.model.parameters()))
+        parts = [Tensor(state[str(k)], like.dtype, like.device) for k in range(len(state))]
+        found = tuple(parts) if len(parts) > 1 else next(iter(parts), None)
+        if parts and (given := _shapes(found)) != (here := _shapes(self._new_state())):
+            raise ShapeError(f"the carried state has the shapes {given}, that of this model and batch {here}")
+        self.state = found
+
+    @no_grad()
+    def _new_state(self) -> Any:
+        """The state after one character of each stream."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            return self.model(np.zeros((1, self.streams.batch), np.int32), None)[1]
+        finally:
+            self.model.train(training)
 
     def describe(self, loss: float) -> dict[str, float]:
         """Bits per character: the loss in nats over ln 2."""
@@ -111,6 +126,10 @@ def text_bits(
                     yield text, character_bits(model, streams).T[streams.counted.T]
                     before = np.concatenate([before, ids])[-129:]
             count += len(block)
+
+
+def _shapes(state: Any) -> list[tuple[int, ...]]:
+    return [part.shape for part in (state if isinstance(state, tuple) else (state,))]
 
 
 def _detached(state: Any) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self, overload
 
-from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.checkpoint import recomputed
 from tinygrad_rnn.tensor.mode import replayed
@@ -153,28 +153,37 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Set parameters and buffers to the values of `state`: tensors or arrays by name, cast to the module's dtype.
 
-        All or nothing. Names that are missing or unexpected (unless not `strict`) and shapes that differ are
-        listed in one error: a `KeyError` for names, a `ShapeError` where only shapes differ. A tied
-        parameter may appear under any one of its names.
+        All or nothing: a load that fails has changed nothing. Names that are missing or unexpected (unless not
+        `strict`) and shapes that differ are listed in one error: a `KeyError` for names, a `ShapeError` where only
+        shapes differ. `DTypeError` names an entry of no numbers, or of numbers that the dtype here cannot hold: 1.5 in
+        an integer buffer, 1e300 in float32. A tied parameter may appear under any of its names, with one value.
         """
         known = dict(self._names())
-        given = {id(known[name]) for name in state if name in known}
+        kind = type(self).__name__
+        arrays = {name: _fitting(f"{kind}: {name}", v, known[name]) for name, v in state.items() if name in known}
+        given = {id(known[name]) for name in arrays}
         missing = [n for n, t in (*self.named_parameters(), *self.named_buffers()) if id(t) not in given]
         unexpected = [name for name in state if name not in known]
         misshapen = [
-            f"{name}: {tuple(value.shape)} given, {known[name].shape} here"
-            for name, value in state.items()
-            if name in known and tuple(value.shape) != known[name].shape
+            f"{name}: {tuple(array.shape)} given, {known[name].shape} here"
+            for name, array in arrays.items()
+            if tuple(array.shape) != known[name].shape
         ]
         wrong = [f"missing: {', '.join(missing)}"] if missing and strict else []
-        wrong += [f"unexpected: {', '.join(unexpected)}"] if unexpected and strict else []
+        wrong += [f"unexpected: {', '.join(map(str, unexpected))}"] if unexpected and strict else []
         if wrong or misshapen:
             wrong += [f"of another shape: {'; '.join(misshapen)}"] if misshapen else []
-            message = f"load_state_dict of {type(self).__name__}: {'. '.join(wrong)}"
+            message = f"load_state_dict of {kind}: {'. '.join(wrong)}"
             raise ShapeError(message) if misshapen and len(wrong) == 1 else KeyError(message)
-        for name, value in state.items():
-            if name in known:
-                known[name].assign_(value.to(known[name].device) if isinstance(value, Tensor) else value)
+        _check_ties(kind, known, arrays)
+        before = [(known[name], known[name]._array) for name in arrays]
+        try:
+            for name, array in arrays.items():
+                known[name].assign_(array)
+        except BaseException:  # no memory for the copies, Ctrl-C, a buffer that has a graph
+            for tensor, old in before:
+                tensor._array = old
+            raise
 
     def to(self, *targets: Any) -> Self:
         """Move the module to a device (`"cuda"`) or a floating dtype (`"float64"`), in place. The gradients
@@ -233,6 +242,38 @@ class Module:
         above = (*above, self)
         below = [(name, m) for name, m in self.named_children() if not any(m is module for module in above)]
         return [line, *own, *(f"  {sub}" for name, m in below for sub in m._lines(f"{name}: ", above))]
+
+
+def _fitting(what: str, value: Any, like: Tensor) -> backend.Array:
+    """A value from a state as a new array for `like`. Raises `DTypeError` for what is no array of numbers, or loses by
+    the cast what makes it a number: its fraction as an integer, its finiteness as a narrow float.
+    """
+    try:
+        given = value._array if isinstance(value, Tensor) else backend.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"load_state_dict of {what}: {error}") from None
+    with backend.quiet():
+        array = backend.asarray(given, like.dtype)
+        xp = backend.namespace(array)
+        if backend.is_floating(like.dtype):
+            kept = given.dtype == like.dtype or bool(xp.all(xp.isfinite(array) == xp.isfinite(given)))
+        else:
+            kept = bool(xp.all(array == given))
+    if not kept:
+        raise DTypeError(f"load_state_dict of {what}: {like.dtype} cannot hold these values of {given.dtype}")
+    return backend.to_device(array, like.device)
+
+
+def _check_ties(kind: str, known: Mapping[str, Tensor], arrays: Mapping[str, backend.Array]) -> None:
+    """Raise `ValueError` for a tied parameter that is given two values."""
+    first: dict[int, str] = {}
+    for name, array in arrays.items():
+        other = first.setdefault(id(known[name]), name)
+        xp = backend.namespace(array)
+        if other != name and not bool(xp.all((array == arrays[other]) | (array != array))):
+            raise ValueError(
+                f"load_state_dict of {kind}: {other} and {name} are one parameter, but two values are given"
+            )
 
 
 def _is_device(target: Any) -> bool:

@@ -7,15 +7,33 @@ handed out never change: a step computes new values into a new array, and the pa
 
 from __future__ import annotations
 
+import copy as copying
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.errors import DTypeError, ShapeError
+from tinygrad_rnn.scalars import number, plain, whole
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor, box
+
+
+def _own(value: Any) -> Any:
+    """An option that shares nothing with `value`, which somebody may go on changing; a number as Python's own."""
+    return copying.deepcopy(plain(value))
+
+
+def _shape(kind: str, name: str, moment: str, entry: Mapping[str, Any]) -> tuple[int, ...]:
+    """The shape of a moment in the entry of a state. Raises `DTypeError` for what is no array of numbers."""
+    value = entry[moment]
+    if isinstance(value, Tensor):
+        return value.shape
+    try:
+        return tuple(backend.asarray(value).shape)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"{kind}: {name}.{moment}: {error}") from None
 
 
 class _Flat:
@@ -110,9 +128,12 @@ class Optimizer:
     def check(self, options: Mapping[str, Any]) -> None:
         """Raise `ValueError` for an option out of its range."""
         for key in ("lr", "eps", "weight_decay"):
-            value = options.get(key, 0.0)
+            value = number(f"{type(self).__name__}: {key}", options.get(key, 0.0))
             if not (value >= 0 and math.isfinite(value)):
                 raise ValueError(f"{type(self).__name__}: {key} must be finite and at least 0, got {value!r}")
+        for key in ("nesterov", "centered"):
+            if plain(options.get(key, False)) not in (False, True):
+                raise ValueError(f"{type(self).__name__}: {key} must be True or False, got {options[key]!r}")
 
     def update(self, p: Array, g: Array, moments: dict[str, Array], step: int, options: Mapping[str, Any]) -> Array:
         """The new values of flat `p` as a new array; `g` and the moments are the optimiser's own and may be written."""
@@ -152,7 +173,7 @@ class Optimizer:
         g = flat.join([p.grad._array for p in parameters if p.grad is not None])
         step = self._steps[indices[0]] + 1
         # a NumPy or Tensor scalar, as a schedule of one's own may set, would make float64 of float32 parameters
-        options = {k: v.item() if getattr(v, "shape", None) == () else v for k, v in options.items()}
+        options = {k: plain(v) for k, v in options.items()}
         flat.values = self.update(flat.values, g, flat.moments, step, options)
         flat.bound = [flat.piece(flat.values, k) for k in range(len(indices))]
         self._flats = {key: f for key, f in self._flats.items() if not set(key) & set(indices)} | {indices: flat}
@@ -191,31 +212,33 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`: options, step counts and moments. All or nothing.
 
-        Raises `KeyError` listing the names of parameters that only one side has, `ShapeError` listing
-        moments that do not fit, `ValueError` for another number of groups, other options, or one out of its range.
+        Raises `KeyError` listing the names of parameters that only one side has, `ShapeError` listing moments that do
+        not fit, `ValueError` for another number of groups, other options or one out of its range, entries of another
+        kind of optimiser, and a step that is no whole number, `DTypeError` for moments that are no numbers.
         """
         groups, entries = state["groups"], state["state"]
         self._check_names(groups, entries)
         before = [dict(group) for group in self.param_groups]
         try:
             for mine, theirs in zip(self.param_groups, groups, strict=True):
-                mine.update({k: v for k, v in theirs.items() if k != "params"})
+                mine.update({k: _own(v) for k, v in theirs.items() if k != "params"})
                 self.check({k: v for k, v in mine.items() if k != "params"})
             self._check_moments(entries)  # which there are follows from the options
-        except (ValueError, TypeError):
+            loaded = [self._loaded(i, entries.get(name)) for i, name in enumerate(self._names)]
+        except BaseException:
             for mine, old in zip(self.param_groups, before, strict=True):
                 mine.update(old)
             raise
-        self._flats = {}
-        for i, name in enumerate(self._names):
-            self._load(i, entries.get(name))
+        # New lists: a copy of the attributes is a way back for whoever loads more than this.
+        self._flats, self._steps, self._owner = {}, [step for step, _ in loaded], [owner for _, owner in loaded]
 
     def _named_groups(self) -> list[dict[str, Any]]:
         """The parameter groups with the names of their parameters in the place of these."""
         groups, first = [], 0
         for group in self.param_groups:
             count = len(group["params"])
-            groups.append({**group, "params": self._names[first : first + count]})
+            options = {k: _own(v) for k, v in group.items() if k != "params"}
+            groups.append({**options, "params": self._names[first : first + count]})
             first += count
         return groups
 
@@ -237,28 +260,32 @@ class Optimizer:
             raise KeyError(f"load_state_dict of {kind}: parameters {'; '.join(problems)}")
 
     def _check_moments(self, entries: Mapping[str, Any]) -> None:
-        """Raise `ShapeError` unless the entries of a state hold every moment in the shape of its parameter."""
-        misshapen = [
-            f"{name}.{m}"
-            for name, entry in entries.items()
-            for m in self.moments
-            if m not in entry or tuple(entry[m].shape) != self._parameters[self._names.index(name)].shape
-        ]
+        """Raise `ShapeError` unless the entries of a state hold every moment in the shape of its parameter,
+        `ValueError` for what is no moment here, `DTypeError` for what is no array of numbers.
+        """
+        kind, misshapen = f"load_state_dict of {type(self).__name__}", []
+        for name, entry in entries.items():
+            shape = self._parameters[self._names.index(name)].shape
+            misshapen += [
+                f"{name}.{m}" for m in self.moments if m not in entry or _shape(kind, name, m, entry) != shape
+            ]
+            if others := sorted(map(str, set(entry) - {"step", *self.moments})):
+                raise ValueError(f"{kind}: {name} has {', '.join(others)}, which is another kind of optimiser's")
         if misshapen:
-            kind = type(self).__name__
-            raise ShapeError(f"load_state_dict of {kind}: missing or of another shape: {', '.join(misshapen)}")
+            raise ShapeError(f"{kind}: missing or of another shape: {', '.join(misshapen)}")
 
-    def _load(self, i: int, entry: Mapping[str, Any] | None) -> None:
-        """Take step count and moments of one parameter from a state, or forget them if it has none."""
+    def _loaded(self, i: int, entry: Mapping[str, Any] | None) -> tuple[int, _Flat | None]:
+        """Step count and moments of one parameter as a state has them; 0 and None if it has none."""
+        if entry is None:
+            return 0, None
         p = self._parameters[i]
-        self._steps[i], self._owner[i] = 0, None
-        if entry is not None:
-            self._steps[i] = int(entry["step"])
-            owner = _Flat((i,), [p.shape])
-            for m in self.moments:
-                value = entry[m]._array if isinstance(entry[m], Tensor) else entry[m]
-                owner.moments[m] = backend.asarray(value, p.dtype, p.device).reshape(-1)
-            self._owner[i] = owner
+        owner = _Flat((i,), [p.shape])
+        for m in self.moments:
+            value = entry[m]._array if isinstance(entry[m], Tensor) else entry[m]
+            owner.moments[m] = backend.asarray(value, p.dtype, p.device).reshape(-1)
+        return whole(
+            f"load_state_dict of {type(self).__name__}: the step of {self._names[i]}", entry.get("step")
+        ), owner
 
     def __repr__(self) -> str:
         groups = [

@@ -8,6 +8,7 @@ from typing import Any
 
 from tinygrad_rnn.kernels.stages import numba_stages
 from tinygrad_rnn.optim.optimizer import Optimizer
+from tinygrad_rnn.scalars import number
 from tinygrad_rnn.tensor.backend import Array, namespace
 
 
@@ -45,7 +46,7 @@ class SGD(Optimizer):
 
     def check(self, options: Mapping[str, Any]) -> None:
         super().check(options)
-        if not 0 <= options["momentum"] <= 1:
+        if not 0 <= number("SGD: momentum", options["momentum"]) <= 1:
             raise ValueError(f"SGD: momentum must lie in [0, 1], got {options['momentum']!r}")
         if options["nesterov"] and not options["momentum"]:
             raise ValueError("SGD: nesterov needs a momentum above 0")
@@ -102,7 +103,7 @@ class RMSprop(Optimizer):
     def check(self, options: Mapping[str, Any]) -> None:
         super().check(options)
         for key in ("alpha", "momentum"):
-            if not 0 <= options[key] <= 1:
+            if not 0 <= number(f"RMSprop: {key}", options[key]) <= 1:
                 raise ValueError(f"RMSprop: {key} must lie in [0, 1], got {options[key]!r}")
 
     def update(self, p: Array, g: Array, moments: dict[str, Array], step: int, options: Mapping[str, Any]) -> Array:
@@ -173,7 +174,8 @@ class Adam(Optimizer):
     def check(self, options: Mapping[str, Any]) -> None:
         super().check(options)
         betas = options["betas"]
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        name = f"{type(self).__name__}: betas"
+        if not isinstance(betas, list | tuple) or len(betas) != 2 or not all(0 <= number(name, b) < 1 for b in betas):
             raise ValueError(f"{type(self).__name__}: betas must be two numbers in [0, 1), got {betas!r}")
 
     def update(self, p: Array, g: Array, moments: dict[str, Array], step: int, options: Mapping[str, Any]) -> Array:

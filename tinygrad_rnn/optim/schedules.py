@@ -24,6 +24,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from tinygrad_rnn.optim.optimizer import Optimizer
+from tinygrad_rnn.scalars import number, plain
 from tinygrad_rnn.tensor.mode import replayed
 
 
@@ -77,11 +78,20 @@ class CountedSchedule(Schedule):
 
     def __init__(self, optimizer: Optimizer, warmup: int = 0) -> None:
         super().__init__(optimizer)
-        _check_count(self, "warmup", warmup, 0)
         self.warmup = warmup
         self.steps = 0
         self.initial: list[float] = [float(group["lr"]) for group in optimizer.param_groups]
+        self.check()
         self._set()
+
+    def check(self) -> None:
+        """Raise `ValueError` for an option out of its range, or a count or rate that cannot be; a subclass looks at its
+        own, too.
+        """
+        for name in ("warmup", "steps"):
+            _check_count(self, name, getattr(self, name), 0)
+        for lr in self.initial:
+            _check_number(self, "initial", lr)
 
     def factor(self, k: int) -> float:
         """What the initial rate is multiplied by, k steps after the warm-up."""
@@ -110,19 +120,22 @@ class CountedSchedule(Schedule):
         if len(groups) != len(self.initial):
             name = type(self).__name__
             raise ValueError(f"{name}: made for {len(self.initial)} parameter groups, the optimiser has {len(groups)}")
-        for group, initial in zip(groups, self.initial, strict=True):
-            group["lr"] = self.rate(initial)
+        rates = [self.rate(initial) for initial in self.initial]
+        for rate in rates:
+            _check_number(self, f"the rate after {self.steps:,} steps", rate)
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers, strings and lists of them only, fit for JSON: kind, options, steps and initial rates."""
-        state = {name: getattr(self, name) for name in ("warmup", *self.options)}
+        state = {name: plain(getattr(self, name)) for name in ("warmup", *self.options)}
         return {"kind": type(self).__name__, "steps": self.steps, "initial": list(self.initial), **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`, options included, and set the rates. All or nothing.
 
-        Raises `ValueError` for the state of another kind of schedule or another number of groups, `KeyError`
-        naming what is missing or unexpected.
+        Raises `ValueError` for the state of another kind of schedule, another number of groups, or an entry out of its
+        range, `KeyError` naming what is missing or unexpected.
         """
         own = self.state_dict()
         name = type(self).__name__
@@ -130,12 +143,21 @@ class CountedSchedule(Schedule):
             raise ValueError(f"load_state_dict of {name}: this is the state of {state.get('kind')}")
         if set(state) != set(own):
             raise KeyError(f"load_state_dict of {name}: {sorted(set(state) ^ set(own))} missing or unexpected")
+        if not isinstance(state["initial"], list | tuple):
+            raise ValueError(f"{name}: initial must be a list of rates, got {state['initial']!r:.80}")
         if len(state["initial"]) != len(self.initial):
             raise ValueError(f"{name}: {len(state['initial'])} parameter groups given, {len(self.initial)} here")
-        for key, value in state.items():
-            if key != "kind":
-                setattr(self, key, list(value) if isinstance(value, list | tuple) else value)
-        self._set()
+        before = {key: getattr(self, key) for key in own if key != "kind"}
+        try:
+            for key in before:
+                value = state[key]
+                setattr(self, key, list(map(plain, value)) if isinstance(value, list | tuple) else plain(value))
+            self.check()
+            self._set()
+        except BaseException:
+            for key, value in before.items():
+                setattr(self, key, value)
+            raise
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={getattr(self, name)}" for name in (*self.options, "warmup"))
@@ -178,10 +200,14 @@ class StepLR(CountedSchedule):
     options = ("step_size", "gamma")
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, *, warmup: int = 0) -> None:
-        _check_count(self, "step_size", step_size, 1)
-        _check_factor(self, "gamma", gamma)
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer, warmup)
+
+    def check(self) -> None:
+        """Raise `ValueError` for an option out of its range."""
+        super().check()
+        _check_count(self, "step_size", self.step_size, 1)
+        _check_factor(self, "gamma", self.gamma)
 
     def factor(self, k: int) -> float:
         """gamma^⌊k / step_size⌋."""
@@ -206,13 +232,17 @@ class CosineAnnealingLR(CountedSchedule):
     options = ("T_max", "eta_min")
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, *, warmup: int = 0) -> None:
-        _check_count(self, "T_max", T_max, 1)
-        if not (eta_min >= 0 and math.isfinite(eta_min)):
-            raise ValueError(f"CosineAnnealingLR: eta_min must be finite and at least 0, got {eta_min!r}")
-        if warmup >= T_max:
-            raise ValueError(f"CosineAnnealingLR: a warm-up of {warmup} steps leaves nothing of T_max = {T_max}")
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, warmup)
+
+    def check(self) -> None:
+        """Raise `ValueError` for an option out of its range."""
+        super().check()
+        _check_count(self, "T_max", self.T_max, 1)
+        _check_number(self, "eta_min", self.eta_min)
+        if self.warmup >= self.T_max:
+            name = type(self).__name__
+            raise ValueError(f"{name}: a warm-up of {self.warmup} steps leaves nothing of T_max = {self.T_max}")
 
     def factor(self, k: int) -> float:
         """Half a cosine: 1 at k = 0, 0 at the end."""
@@ -286,21 +316,26 @@ class ReduceLROnPlateau(CountedSchedule):
         *,
         warmup: int = 0,
     ) -> None:
-        if mode not in ("min", "max") or threshold_mode not in ("rel", "abs"):
-            raise ValueError('ReduceLROnPlateau: mode is "min" or "max", threshold_mode "rel" or "abs"')
-        _check_factor(self, "factor", factor)
-        if factor == 1:
-            raise ValueError("ReduceLROnPlateau: a factor of 1 reduces nothing")
-        _check_count(self, "patience", patience, 0)
-        _check_count(self, "cooldown", cooldown, 0)
-        for name, value in (("threshold", threshold), ("min_lr", min_lr)):
-            if not (value >= 0 and math.isfinite(value)):
-                raise ValueError(f"ReduceLROnPlateau: {name} must be finite and at least 0, got {value!r}")
         self.mode, self.decay, self.patience, self.cooldown = mode, factor, patience, cooldown
         self.threshold, self.threshold_mode, self.min_lr = threshold, threshold_mode, min_lr
         self.best: float | None = None
         self.bad = self.resting = self.reductions = 0
         super().__init__(optimizer, warmup)
+
+    def check(self) -> None:
+        """Raise `ValueError` for an option out of its range."""
+        super().check()
+        if self.mode not in ("min", "max") or self.threshold_mode not in ("rel", "abs"):
+            raise ValueError('ReduceLROnPlateau: mode is "min" or "max", threshold_mode "rel" or "abs"')
+        _check_factor(self, "factor", self.decay)
+        if self.decay == 1:
+            raise ValueError("ReduceLROnPlateau: a factor of 1 reduces nothing")
+        for name in ("patience", "cooldown", "bad", "resting", "reductions"):
+            _check_count(self, name, getattr(self, name), 0)
+        for name in ("threshold", "min_lr"):
+            _check_number(self, name, getattr(self, name))
+        if self.best is not None and math.isnan(number("ReduceLROnPlateau: best", self.best)):
+            raise ValueError("ReduceLROnPlateau: best cannot be NaN")
 
     @replayed
     def step(self, metric: Any = None) -> None:
@@ -412,11 +447,18 @@ class BudgetLR(Schedule):
         return f"BudgetLR({getattr(self.factor, '__name__', self.factor)})"
 
 
-def _check_count(schedule: Schedule, name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def _check_count(schedule: Schedule, name: str, value: Any, least: int) -> None:
+    found = plain(value)
+    if isinstance(found, bool) or not isinstance(found, int) or found < least:
         raise ValueError(f"{type(schedule).__name__}: {name} must be an integer of at least {least}, got {value!r}")
 
 
-def _check_factor(schedule: Schedule, name: str, value: float) -> None:
-    if not 0 < value <= 1:
+def _check_number(schedule: Schedule, name: str, value: Any) -> None:
+    found = number(f"{type(schedule).__name__}: {name}", value)
+    if not (found >= 0 and math.isfinite(found)):
+        raise ValueError(f"{type(schedule).__name__}: {name} must be finite and at least 0, got {value!r}")
+
+
+def _check_factor(schedule: Schedule, name: str, value: Any) -> None:
+    if not 0 < number(f"{type(schedule).__name__}: {name}", value) <= 1:
         raise ValueError(f"{type(schedule).__name__}: {name} must lie in (0, 1], got {value!r}")

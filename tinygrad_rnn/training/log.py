@@ -34,7 +34,7 @@ class MetricsLog:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record: numbers of Python or NumPy, 0-d arrays or tensors. On an OSError (no space) none of it.
-        Raises InputError, naming the figure, for what is no number.
+        Raises DTypeError, naming the figure, for what is no number.
         """
         numbers = {str(key): number(f"the figure {key!r}", value) for key, value in record.items()}
         finite = {key: value if abs(value) < math.inf else None for key, value in numbers.items()}

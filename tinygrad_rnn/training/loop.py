@@ -53,7 +53,7 @@ class Budget:
     """How long to train: a number of steps, a number of minutes, or both (whichever is used up first). 0 is not at all.
 
     Numbers may be of NumPy's types. Raises InputError for none, for steps that are no whole number of at least 0, and
-    for minutes that are not finite and at least 0.
+    for minutes that are not finite and at least 0, DTypeError for minutes that are no number.
     """
 
     steps: int | None = None
@@ -89,13 +89,23 @@ def _part(done: float, total: float | None) -> float:
 
 @dataclass
 class LoopState:
-    """Where a run stands: all that the loop itself needs to go on. `unimproved` counts evaluations since the best."""
+    """Where a run stands: all that the loop itself needs to go on. `unimproved` counts evaluations since the best.
+
+    Raises InputError for a count that is no whole number of at least 0, or seconds that are not finite and at least 0.
+    """
 
     step: int = 0
     seconds: float = 0.0
     best: float = math.inf
     best_step: int = 0
     unimproved: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("step", "best_step", "unimproved"):
+            setattr(self, name, whole(f"the {name} of a run", getattr(self, name)))
+        self.seconds, self.best = number("the seconds of a run", self.seconds), number("the best of a run", self.best)
+        if not 0 <= self.seconds < math.inf or math.isnan(self.best):
+            raise InputError(f"a run of {self.seconds} s with {self.best} as its best figure cannot be gone on with")
 
 
 @dataclass(frozen=True)
@@ -141,7 +151,7 @@ def train(
     as a sample. Goes on from `state`, which it changes, if one is given; without a budget left it makes no step.
 
     Losses, counts and figures may be of NumPy's types, 0-d arrays or tensors: all that is logged, kept and returned
-    are Python's numbers. Raises InputError for an option out of its range and for a figure that is no number.
+    are Python's numbers. Raises InputError for an option out of its range, DTypeError for a figure that is no number.
 
     Raises NonFiniteError, with the step and what helps, as soon as a loss or a gradient is NaN or infinite:
     the weights are then still those of the step before.

@@ -6,13 +6,15 @@
     manifest                   the loop's numbers, the optimiser's options and step counts, the random generator
 
 The position in the data follows from the loop's step, and so does that in a `BudgetLR`; other schedules are in the
-manifest. What the parameters are called has no slash in it, so the rest can be told apart.
+manifest.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -26,6 +28,8 @@ from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.training.checkpoint import Checkpoint, load_checkpoint
 from tinygrad_rnn.training.loop import LoopState
+
+OPTIMIZER, CARRIED = "optimizer/", "carried/"
 
 
 @runtime_checkable
@@ -53,13 +57,15 @@ def snapshot(
     With `copy=False` the tensors on the host are views, which the next step of the optimiser changes.
     """
     tensors = weights(model)
+    if taken := [name for name in tensors if name.startswith((OPTIMIZER, CARRIED))]:
+        raise ValueError(f"a parameter or buffer cannot be called {taken[0]!r} in a checkpoint")
     found = optimizer.state_dict(copy=copy)
     for name, entry in found["state"].items():
         for moment, value in entry.items():
             if isinstance(value, Tensor):
-                tensors[f"optimizer/{moment}/{name}"] = backend.to_host(value._array)
+                tensors[f"{OPTIMIZER}{moment}/{name}"] = backend.to_host(value._array)
     if isinstance(task, Carrying):
-        tensors |= {f"carried/{name}": backend.to_host(x._array) for name, x in task.state_dict().items()}
+        tensors |= {f"{CARRIED}{name}": backend.to_host(x._array) for name, x in task.state_dict().items()}
     loop = asdict(state)
     loop["best"] = state.best if math.isfinite(state.best) else None
     manifest = {
@@ -79,7 +85,8 @@ def snapshot(
 def restore(
     checkpoint: Checkpoint, model: Module, optimizer: Optimizer, task: object, schedule: Schedule | None = None
 ) -> LoopState:
-    """Put everything back as it was when `checkpoint` was written; returns where the loop stands.
+    """Put everything back as it was when `checkpoint` was written; returns where the loop stands. All or nothing: after
+    an error all is as it was before.
 
     Raises CheckpointError, naming the file and the reason, for a checkpoint of another model or optimiser.
     """
@@ -87,34 +94,60 @@ def restore(
     try:
         if manifest["optimizer"]["kind"] != type(optimizer).__name__:
             raise TypeError(f"its optimiser is {manifest['optimizer']['kind']}, not {type(optimizer).__name__}")
-        moments: dict[str, dict[str, Any]] = {}
-        for name, step in manifest["optimizer"]["steps"].items():
-            moments[name] = {"step": step}
-        carried = {}
+        own: dict[str, np.ndarray] = {}
+        moments: dict[str, dict[str, Any]] = {name: {"step": n} for name, n in manifest["optimizer"]["steps"].items()}
+        carried: dict[str, np.ndarray] = {}
         for key, array in tensors.items():
-            part, _, rest = key.partition("/")
-            if part == "optimizer" and rest:
-                moment, _, name = rest.partition("/")
+            if key.startswith(OPTIMIZER):
+                moment, _, name = key.removeprefix(OPTIMIZER).partition("/")
                 moments[name][moment] = array
-            elif part == "carried" and rest:
-                carried[rest] = array
+            elif key.startswith(CARRIED):
+                carried[key.removeprefix(CARRIED)] = array
+            else:
+                own[key] = array
         groups = [
             {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in group.items()}
             for group in manifest["optimizer"]["groups"]
         ]
-        state = LoopState(**manifest["loop"])
-        state.best = math.inf if state.best is None else state.best
-        model.load_state_dict({key: array for key, array in tensors.items() if "/" not in key})
-        optimizer.load_state_dict({"groups": groups, "state": moments})
-        if schedule:
-            schedule.load_state_dict(manifest["schedule"] or {})
-        if isinstance(task, Carrying):
-            task.load_state_dict(carried)
-        random.generator().bit_generator.state = manifest["random"]
-    except (KeyError, TypeError, ValueError, AttributeError, TinygradRnnError) as error:
+        loop: dict[str, Any] = dict(manifest["loop"])
+        state = LoopState(**{**loop, "best": math.inf if loop["best"] is None else loop["best"]})
+        draws = random.generator().bit_generator
+        type(draws)().state = manifest["random"]  # or an error, before the real one has taken a part of it
+        with _undone_by_errors(model, optimizer, task, schedule):
+            model.load_state_dict(own)
+            optimizer.load_state_dict({"groups": groups, "state": moments})
+            if schedule:
+                schedule.load_state_dict(manifest["schedule"] or {})
+            if isinstance(task, Carrying):
+                task.load_state_dict(carried)
+            draws.state = manifest["random"]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, TinygradRnnError) as error:
         why = " ".join(str(error.args[0] if error.args else error).split())
         raise CheckpointError(f"{checkpoint.path}: does not fit this run: {why}") from None
     return state
+
+
+@contextmanager
+def _undone_by_errors(model: Module, optimizer: Optimizer, task: object, schedule: Schedule | None) -> Iterator[None]:
+    """Whatever ends the block with an error, all that it has loaded is as it was. What each of these is loaded from is
+    never written into, so holding on to it is enough.
+    """
+    arrays = [(tensor, tensor._array) for tensor in (*model.parameters(), *model.buffers())]
+    attributes: list[tuple[Any, Any]] = [(thing, dict(vars(thing))) for thing in (optimizer, schedule) if thing]
+    groups = [(group, dict(group)) for group in optimizer.param_groups]
+    carried = {name: x.numpy() for name, x in task.state_dict().items()} if isinstance(task, Carrying) else {}
+    try:
+        yield
+    except BaseException:
+        for tensor, array in arrays:
+            tensor._array = array
+        for thing, before in attributes:
+            vars(thing).update(before)
+        for group, options in groups:
+            group.update(options)
+        if isinstance(task, Carrying):
+            task.load_state_dict(carried)
+        raise
 
 
 def weights(model: Module) -> dict[str, np.ndarray]:
