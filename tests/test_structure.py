@@ -187,6 +187,7 @@ ACROSS = {
     "test_package.py": "what is installed",
     "test_structure.py": "this repository's shape",
     "kernels/test_numba.py": "numba's stages beside NumPy's, and the switch between them",
+    "compiler/test_fuzz.py": "programs that are drawn, plain and compiled",
     "examples/test_options.py": "every option of every example",
     "nn/test_configurations.py": "random recurrent layers beside a reference of each",
     "nn/test_lengths.py": "ragged batches through all recurrent layers",

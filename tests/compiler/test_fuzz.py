@@ -1,0 +1,89 @@
+"""Programs that the fuzzer draws are the same plain and compiled; and the fuzzer can tell."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+import tinygrad_rnn as tr
+from tests.compiler.fuzz.judge import judge
+from tests.compiler.fuzz.kinds import KINDS, draw
+from tests.compiler.fuzz.program import NOT_YET, Call, Program
+from tests.compiler.fuzz.shrink import shrunk
+
+PORTIONS = 10  # of the programs, so that they can be run side by side
+COUNT = {"thorough": 100_000}.get(os.environ.get("HYPOTHESIS_PROFILE", ""), 300)
+
+
+@pytest.mark.parametrize("portion", range(PORTIONS))
+def test_programs_are_the_same_plain_and_compiled(portion: int) -> None:
+    for seed in range(portion, COUNT, PORTIONS):
+        program = draw(seed)
+        if program.kind in NOT_YET:
+            continue
+        verdict = judge(program)
+        if verdict:
+            program, verdict = shrunk(program, verdict)
+            raise AssertionError(f"seed {seed}, call {verdict.call}: {verdict.where}\n\n{program.source()}")
+
+
+def counting(**parts: object) -> Program:
+    """A program whose recording repeats what it must not: what Python does besides."""
+    return Program(0, "test", setup=["n = [0]"], parameters="x", calls=[Call([], "f(tr.ones(2))")] * 4, **parts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ["n.append(1)", "return x"],  # what has a name
+        ["n.append(1)", "x.requires_grad = len(n) > 3", "return x"],
+    ],
+)
+def test_what_differs_is_seen(body: list[str]) -> None:
+    assert judge(counting(body=body)).call == 3
+
+
+def test_a_program_that_is_right_is_not_blamed() -> None:
+    program = Program(
+        0, "test", parameters="x", body=["return tr.tanh(x), [x * 2]"], calls=[Call([], "f(tr.ones(2))")] * 6
+    )
+    assert not judge(program)
+    program.body = ["return float(x.sum())"]
+    assert not judge(program)
+    program.must_run = True
+    assert judge(program).where.startswith("refused")
+
+
+def test_programs_get_smaller() -> None:
+    program = counting(body=["y = tr.tanh(x)", "n.append(1)", "z = y * 2", "return z"])
+    smaller, verdict = shrunk(program, judge(program))
+    assert smaller.body in (["n.append(1)", "return None"], ["n.append(1)"])
+    assert verdict.call == len(smaller.calls) == 3
+    names: dict[str, object] = {}
+    exec(smaller.source(), names)
+    assert names["n"] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_programs_of_a_seed_are_the_same(kind: str) -> None:
+    assert draw(5, kind).source() == draw(5, kind).source()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_most_programs_are_not_refused(kind: str) -> None:
+    """Else they would prove nothing."""
+    verdicts = [judge(draw(seed, kind)) for seed in range(20)]
+    assert sum(len(v.refused) for v in verdicts) < 0.35 * 8 * len(verdicts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_programs_do_something(kind: str) -> None:
+    """A step and at least six calls; among them are some that differentiate, and some that change things between."""
+    programs = [draw(seed, kind) for seed in range(30)]
+    assert all(len(p.calls) >= 6 and p.body for p in programs)
+    assert (
+        sum(any(".requires_grad" in c or "assign_" in c for call in p.calls for c in call.changes) for p in programs)
+        > 2
+    )
+    tr.manual_seed(0)
