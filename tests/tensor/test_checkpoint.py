@@ -253,3 +253,17 @@ def test_hooks_run_once_through_a_checkpoint():
     x.register_hook(lambda g: calls.append(1))
     tr.checkpoint(lambda: (x * x + x).sum()).backward()
     assert len(calls) == 1
+
+
+def test_a_recording_recomputes():
+    w = leaf([1.0, 2.0])
+
+    def step(x):
+        w.grad = None
+        tr.checkpoint(lambda v: (v * w).tanh(), x).sum().backward()
+        return w.grad
+
+    compiled = tr.compile(step)
+    for k in range(5):
+        x = t([1.0, k])
+        assert compiled(x).tolist() == step(x).tolist()

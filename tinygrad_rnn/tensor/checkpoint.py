@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from tinygrad_rnn.tensor import backend, ops, random
 from tinygrad_rnn.tensor.functional import Function, pull_through
 from tinygrad_rnn.tensor.graph import Node, newest_first, next_serial
-from tinygrad_rnn.tensor.mode import is_recording, record
+from tinygrad_rnn.tensor.mode import is_recording, record, replayed
 from tinygrad_rnn.tensor.sweep import Gradients, sweep
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -72,13 +72,7 @@ class _Segment:
         """The segment's output, recorded, with the random numbers and decisions of the first."""
         with record(), random.own_generator(self.state), _repeating_decisions(self.taken):
             y = self.run()
-        if not backend.nearly_equal(y._array, self.value):
-            raise RuntimeError(
-                "checkpoint: the function gave other values when it was recomputed than in the "
-                "first run. Something that it reads has changed in between (assign_ or an "
-                "optimiser step before the backward, a generator of its own, a global): the "
-                "gradient would be that of another function"
-            )
+        _check_same(y._array, self.value)
         return y
 
     def pull(self, g: Any, kept: tuple[Node, ...]) -> Sequence[Any]:
@@ -91,6 +85,18 @@ class _Segment:
 
     def pull_recorded(self, node: Node, g: Tensor) -> Sequence[Any]:
         return pull_through(self.recompute, node.kept, g)
+
+
+@replayed
+def _check_same(again: Any, first: Any) -> None:
+    """Raise `RuntimeError` unless a segment has given what it gave at first."""
+    if not backend.nearly_equal(again, first):
+        raise RuntimeError(
+            "checkpoint: the function gave other values when it was recomputed than in the "
+            "first run. Something that it reads has changed in between (assign_ or an "
+            "optimiser step before the backward, a generator of its own, a global): the "
+            "gradient would be that of another function"
+        )
 
 
 def checkpoint(f: Function, *args: Any) -> Any:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from tests.compiler.fuzz.judge import Verdict, judge
 from tests.compiler.fuzz.kinds import KINDS, draw
-from tests.compiler.fuzz.program import Program
+from tests.compiler.fuzz.program import NOT_YET, Program
 from tests.compiler.fuzz.shrink import shrunk
 
 KIND: list[str] = [""]  # what alone is drawn; a list, so that workers inherit it
@@ -54,10 +54,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--keep-going", type=int, default=1, metavar="N", help="show the first N that differ")
     parser.add_argument("--kind", choices=sorted(KINDS), help="programs of one kind alone")
+    parser.add_argument("--without", action="append", default=[], metavar="FEATURE", help="draw it in no program")
     parser.add_argument("--print", action="store_true", help="show the program, whatever becomes of it")
     parser.add_argument("--no-shrink", action="store_true")
     given = parser.parse_args()
     KIND[0] = given.kind or ""
+    NOT_YET.update(dict.fromkeys(given.without, "--without"))
     if given.seed is not None:
         program = draw(given.seed, KIND[0])
         if given.print:
@@ -97,7 +99,10 @@ def many(given: argparse.Namespace) -> int:
                 if len(differ) <= given.keep_going:
                     program = draw(seed, KIND[0])
                     progress.console.print(
-                        report(program, judge(program), not given.no_shrink), markup=False, highlight=False
+                        report(program, judge(program), not given.no_shrink),
+                        markup=False,
+                        highlight=False,
+                        soft_wrap=True,
                     )
                 if len(differ) == given.keep_going:
                     break

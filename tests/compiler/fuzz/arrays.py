@@ -273,7 +273,6 @@ LINES = {
 {new} = {x} * (2 if {x}.base is None else 3)
 {new} = {x} * (2 if {x}.dtype == np.float32 else 3)
 {new} = {x} * (2 if hasattr({x}, 'base') else 3)
-{new} = {x} * (2 if type({x}) is np.ndarray else 3)
 {new} = {x} * len({x})
 {new} = {x} * np.shape({x})[0] * np.ndim({x})
 {new} = {x}.astype(np.result_type({x}, np.float64))
@@ -455,17 +454,10 @@ def filled(w: Drawing, text: str, pool: list[str], new: str) -> str:
     mask = d.one(
         [f"({x} > 0)", f"({x} > 0)", f"({y} < 0.5)", f"(np.arange({x}.size).reshape({x}.shape) % 2 == 0)", "True"]
     )
-    out = d.one(
-        [
-            f"{new} = np.zeros_like({x})",
-            f"{new} = np.empty_like({x})",
-            f"{new} = {x} * 2",
-            f"{new} = np.ones({x}.shape, {x}.dtype)",
-            f"{new} = np.zeros({x}.shape)",
-        ]
-    )
-    if "where=" in text and "empty" in out:
-        out = f"{new} = np.full({x}.shape, 3.0)"
+    fresh = [f"{new} = np.zeros_like({x})", f"{new} = np.empty_like({x})", f"{new} = {x} * 2"] * 4
+    out = d.one([*fresh, f"{new} = np.ones({x}.shape, {x}.dtype)", f"{new} = np.zeros({x}.shape)"])
+    if "empty" in out and any(part in text for part in ("where=", "{new}[", "({new}")):  # which may leave garbage
+        out = f"{new} = np.full_like({x}, 3)"
     return text.format(
         new=new,
         x=x,

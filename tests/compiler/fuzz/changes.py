@@ -132,6 +132,11 @@ def calls(w: Drawing, count: int = CALLS) -> None:
     calm = d.one([0.0, 0.15, 0.15, 0.3])  # how often something but the values changes
     args: list[Argument] = getattr(w, "args", [])
     w.program.closure = d.may("closure", 0.3)
+    if d.chance(0.15):
+        host = d.one(["method", "object", "partial", "wrapped"])
+        w.program.host = host if d.may(f"compiled {host}") else "function"
+    look = second(w) if d.may("second function", 0.06) else ""
+    count *= 3 if d.may("many calls", 0.03) else 1
     if d.may("no_grad decorator", 0.02):
         w.program.decorators.append("@tr.no_grad()")
     for n in range(count):
@@ -143,7 +148,17 @@ def calls(w: Drawing, count: int = CALLS) -> None:
             while n > 0 and d.chance(calm if n > 1 else calm / 2):
                 if text := change(w, args):
                     changes.append(text)
-        w.program.calls.append(Call(changes, call_text(w, args)))
+        w.program.calls.append(Call(changes, look if look and d.chance(0.4) else call_text(w, args)))
+
+
+def second(w: Drawing) -> str:
+    """Another compiled function, of the same things around it. Returns a call of it."""
+    states = [s.text for s in w.states if s.kind in ("parameter", "tensor")]
+    states += [f"next(iter({s.text}.parameters()))" for s in w.states if s.kind == "module"]
+    if not states:
+        return ""
+    w.setup(f"look = C(lambda x: ((x * {w.d.one(states)}).detach(), x + 1))")
+    return f"look({w.d.one(['tr.ones(1)', 'tr.ones(1)', 'np.ones(1)'])})"
 
 
 def call_text(w: Drawing, args: list[Argument]) -> str:
@@ -158,6 +173,8 @@ def call_text(w: Drawing, args: list[Argument]) -> str:
         given[-1] = f"{args[-1].parameter}={given[-1]}"
     if d.may("no_grad outside", 0.01):
         return f"tr.no_grad()(f)({', '.join(given)})"
+    if d.may("detect_anomaly", 0.01):
+        return f"tr.detect_anomaly()(f)({', '.join(given)})"
     return f"f({', '.join(given)})"
 
 
@@ -375,7 +392,8 @@ def result_used(w: Drawing, args: list[Argument]) -> str | None:
 
 
 def switched(w: Drawing, args: list[Argument]) -> str | None:
-    return f"tr.enable_fused({w.d.one(['False', 'True'])})"
+    which = "numba" if w.d.may("numba", 0.3) else "fused"
+    return f"tr.enable_{which}({w.d.one(['False', 'True'])})"
 
 
 def seeded(w: Drawing, args: list[Argument]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import struct
 import types
 import warnings
@@ -123,9 +124,16 @@ def bits(a: np.ndarray[Any, Any]) -> tuple[str, Bits]:
 
 
 def layout(a: np.ndarray[Any, Any]) -> tuple[str, Any]:
-    """The order of the axes in memory, of those that have one."""
-    axes = [k for k in range(a.ndim) if a.shape[k] > 1]
-    return "order of axes", tuple(sorted(axes, key=lambda k: -abs(a.strides[k]))) if a.size else ()
+    """The axes by their strides, with which of them continue each other: by this NumPy's loops go.
+
+    How wide gaps are does not count.
+    """
+    found, dense = [], a.itemsize
+    for k in sorted([k for k in range(a.ndim) if a.shape[k] > 1 and a.size], key=lambda k: abs(a.strides[k])):
+        stride = a.strides[k]
+        found.append((k, "still" if not stride else "-"[stride > 0 :] + ("next" if abs(stride) == dense else "gap")))
+        dense = abs(stride) * a.shape[k] if stride else dense
+    return "axes in memory", tuple(found)
 
 
 # --- worlds -----------------------------------------------------------------------------------------------------------
@@ -143,7 +151,21 @@ class Outcome:
 
 
 HIDDEN = {"__builtins__", "np", "tr", "collections", "functools", "types", "weakref", "EDGES", "f", "step", "make"}
-HIDDEN |= {"normal", "edges", "ids", "cell", "free"}
+HIDDEN |= {"normal", "edges", "ids", "cell", "free", "C", "wrapped"}
+
+
+REFUSED = [False]  # whether a call that was refused is being made plain
+
+
+def compiled_unless_refused(f: Callable[..., Any]) -> Callable[..., Any]:
+    """A compiled function beside the step, which is plain while a refused call is repeated."""
+    compiled = tr.compile(f)
+
+    @functools.wraps(f)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (f if REFUSED[0] else compiled)(*args, **kwargs)
+
+    return call
 
 
 class World:
@@ -159,6 +181,7 @@ class World:
         outcome = Outcome()
         try:
             self.do(HEAD.format(seed=self.program.seed))
+            self.names["C"] = compiled_unless_refused if self.compiled else (lambda f: f)
             for line in self.program.setup:
                 self.do(line)
             self.do(self.program.step())
@@ -197,10 +220,11 @@ class World:
             if where := difference(before, self.portrait()):
                 outcome.untidy[n] = where
             f, self.names["f"] = self.names["f"], self.names["step"]
+            REFUSED[0] = True
             try:
                 return self.attempt(lambda: eval(compile_cached(text, "eval"), self.names))
             finally:
-                self.names["f"] = f
+                self.names["f"], REFUSED[0] = f, False
 
     def portrait(self) -> Any:
         """All that can be seen now: results so far, what has a name, the generator, the switches."""

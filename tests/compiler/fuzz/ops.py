@@ -18,7 +18,7 @@ def draw_ops(seed: int) -> Program:
     """A step of ops of the library on arguments and on tensors around it."""
     w = Drawing(seed, "ops")
     d = w.d
-    shape = d.one([(3,), (2, 3), (3, 4), (4, 2), (1, 3), (2, 3, 2), (5,), (2, 2), ()])
+    shape = d.one([(3,), (2, 3), (3, 4), (4, 2), (1, 3), (2, 3, 2), (5,), (2, 2), (), (3, 9), (17,), (9, 2)])
     w.program.must_run = True
     pool = arguments(w, shape, d.number(1, 3))
     for _ in range(d.number(0, 2)):
@@ -100,6 +100,12 @@ def one_line(w: Drawing, pool: list[str]) -> bool:
     name = w.name("v")
     if text is None:
         return False
+    if "INNER" in text:
+        if not d.may("one compiled function inside another"):
+            return False
+        if "inner" not in w.counts:
+            w.setup(f"{w.name('inner')} = C(lambda v: tr.tanh(v * 2) + v)")
+        text = text.replace("INNER", "inner0")
     if not w.line(f"{name} = {text}"):
         return False
     made = w.value(name)
@@ -274,8 +280,6 @@ def accumulate(w: Drawing, pool: list[str]) -> str:
 def mixed(w: Drawing, pool: list[str]) -> str:
     """What surrounds ops."""
     d, x, y = w.d, pick(w, pool), pick(w, pool)
-    w.program.body.append("")
-    w.program.body.pop()
     return d.one(
         [
             f"tr.checkpoint(lambda v: tr.tanh(v * 2) + v, {x})",
@@ -288,6 +292,8 @@ def mixed(w: Drawing, pool: list[str]) -> str:
             f"tr.nn.functional.mse_loss({x}, {y}.detach())",
             f"tr.nn.functional.huber_loss({x}, {y}.detach(), reduction='none')",
             f"tr.nn.functional.binary_cross_entropy_with_logits({x}, tr.sigmoid({y}.detach()))",
+            f"INNER({x})",
+            f"INNER({x})",
             f"tr.take_along_axis({x}, tr.argmax({x}, axis=-1, keepdims=True), axis=-1)",
             f"tr.take_along_axis({x}, np.zeros([1] * {x}.ndim, int), axis=0)",
         ]

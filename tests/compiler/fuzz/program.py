@@ -44,6 +44,37 @@ def ids(n, *shape, dtype="int64"):
 """
 
 
+# What is compiled: the function itself, or something that calls it.
+HOSTS = {
+    "function": "",
+    "method": """
+class Host:
+    def __init__(self, own):
+        self.own = own
+    def run(self, *args, **kwargs):
+        return self.own(*args, **kwargs)
+step = Host(step).run
+""",
+    "object": """
+class Host:
+    def __init__(self, own):
+        self.own = own
+    def __call__(self, *args, **kwargs):
+        return self.own(*args, **kwargs)
+step = Host(step)
+""",
+    "partial": "step = functools.partial(step)\n",
+    "wrapped": """
+def wrapped(own):
+    @functools.wraps(own)
+    def run(*args, **kwargs):
+        return own(*args, **kwargs)
+    return run
+step = wrapped(step)
+""",
+}
+
+
 class Draw:
     """Choices, all of them from one seed."""
 
@@ -89,6 +120,7 @@ class Program:
     calls: list[Call] = field(default_factory=list)
     decorators: list[str] = field(default_factory=list)
     closure: bool = False
+    host: str = "function"
     must_run: bool = False
     features: set[str] = field(default_factory=set)  # by which a fault can be told from another
 
@@ -96,6 +128,7 @@ class Program:
         """The text that defines `step`, in a closure or not."""
         body = textwrap.indent("\n".join(self.body) or "pass", "    ")
         text = "".join(f"{d}\n" for d in self.decorators) + f"def step({self.parameters}):\n{body}\n"
+        text += HOSTS[self.host]
         if not self.closure:
             return text
         made = {name for line in self.setup for name in names_stored(line)}
@@ -105,8 +138,9 @@ class Program:
 
     def source(self, note: str = "", compiled: bool = True) -> str:
         """The whole, for a person to paste and read."""
-        parts = [HEAD.format(seed=self.seed), *(line + "\n" for line in self.setup), "\n\n", self.step(), "\n"]
-        parts.append("f = tr.compile(step)  # f = step is the same plain\n" if compiled else "f = step\n")
+        how = "C = tr.compile  # C = lambda f: f is the same plain\n" if compiled else "C = lambda f: f\n"
+        parts = [HEAD.format(seed=self.seed), how, *(line + "\n" for line in self.setup), "\n\n", self.step()]
+        parts.append("\n\nf = C(step)\n")
         for n, call in enumerate(self.calls, 1):
             parts += [line + "\n" for line in call.changes]
             last = n == len(self.calls)
@@ -155,7 +189,7 @@ class Drawing:
         self.d = Draw(seed)
         self.program = Program(seed, kind, features=self.d.features)
         self.names: dict[str, Any] = {}
-        exec(compile(HEAD.format(seed=seed), "<head>", "exec"), self.names)
+        exec(compile(HEAD.format(seed=seed) + "C = lambda f: f\n", "<head>", "exec"), self.names)
         self.states: list[State] = []
         self.arguments: list[str] = []
         self.counts: dict[str, int] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 
 from tests.compiler.fuzz.judge import Verdict, judge
@@ -26,7 +27,7 @@ def shrunk(program: Program, verdict: Verdict) -> tuple[Program, Verdict]:
                 found = judge(one)
             except Exception:  # noqa: BLE001
                 continue
-            if found and alike(found, verdict):
+            if found and alike(found, verdict) and not misses_names(found):
                 program, verdict, smaller = one, found, True
                 break
     return program, verdict
@@ -34,8 +35,27 @@ def shrunk(program: Program, verdict: Verdict) -> tuple[Program, Verdict]:
 
 def alike(a: Verdict, b: Verdict) -> bool:
     """Whether two differences are of one sort: one must not turn into another while the program gets smaller."""
-    sort = [("refused:" in v.where, "CompileError" in v.where, "fails" in v.where) for v in (a, b)]
-    return sort[0] == sort[1]
+    return sort_of(a.where) == sort_of(b.where)
+
+
+def misses_names(verdict: Verdict) -> bool:
+    """Whether the plain call fails for a line that was left out."""
+    plain = verdict.plain
+    return (
+        isinstance(plain, tuple)
+        and len(plain) == 2
+        and isinstance(plain[0], str)
+        and plain[0] == "raised"
+        and plain[1] in ("NameError", "UnboundLocalError")
+    )
+
+
+def sort_of(where: str) -> str:
+    """Refused, and why; left changed by an error; or other values."""
+    first, _, rest = where.partition(": ")
+    if first == "refused":
+        return re.sub(r"[\d.(), -]+", " ", rest.split(": ", 1)[-1])[:30]
+    return first if first in ("after a CompileError", "the world fails") else ""
 
 
 def cuts(program: Program) -> Iterator[Callable[[Program], None]]:
@@ -53,6 +73,12 @@ def cuts(program: Program) -> Iterator[Callable[[Program], None]]:
                 yield lambda p, simple=simple: p.body.__setitem__(-1, simple)  # type: ignore[misc]
     for k in reversed(range(len(program.setup))):
         yield lambda p, k=k: p.setup.pop(k)  # type: ignore[misc]
+    for lines in ("setup", "body"):
+        for k, text in enumerate(getattr(program, lines)):
+            parts = text.split("\n")
+            for n in range(len(parts) if len(parts) > 1 else 0):
+                less = "\n".join(parts[:n] + parts[n + 1 :])
+                yield lambda p, lines=lines, k=k, less=less: getattr(p, lines).__setitem__(k, less)  # type: ignore[misc]
     if program.closure:
         yield lambda p: setattr(p, "closure", False)
     if program.decorators:

@@ -58,6 +58,8 @@ def features(w: Drawing) -> tuple[State, str, int]:
         f"tr.nn.Linear({h}, {h}, bias={d.chance(0.7)})",
     ]
     middle = [d.one(between) for _ in range(d.number(0, 2))]
+    if any("momentum=None" in text for text in middle):  # its number of batches is a number of Python
+        w.program.must_run = False
     layers = ", ".join([f"tr.nn.Linear({n}, {h})", *middle, f"tr.nn.Linear({h}, {k})"])
     a = given(
         w, d.one([f"tr.Tensor(normal({d.number(2, 4)}, {n}))"] * 3 + [f"normal(3, {n})"] * d.may("argument: array"))
@@ -90,7 +92,10 @@ def tokens(w: Drawing) -> tuple[State, str, int]:
         "        return self.head(y)"
     )
     T, B = d.number(1, 4), d.number(1, 3)
-    a = given(w, d.one([f"ids({k}, {T}, {B})", f"tr.Tensor(ids({k}, {T}, {B}))"]), "array" if d.chance(0) else "ids")
+    some = [f"ids({k}, {T}, {B})", f"tr.Tensor(ids({k}, {T}, {B}))", f"ids({k}, {T}, {B}, dtype='int32')"]
+    a = given(w, d.one(some), "ids")
+    if d.may("ids out of range", 0.1):
+        w.args[-1].fresh = lambda: f"ids({k}, {T}, {B}) + rng.integers(0, 2)"  # type: ignore[attr-defined]
     model = w.state("module", lambda: "Model()", "model")
     lengths = d.one(["", "", f", {[d.number(1, T) for _ in range(B)]}"])
     return model, f"y = {model.text}({a}{lengths})", k
@@ -323,6 +328,7 @@ def body(
     forward = inputs
     if d.chance(0.08) and inputs.startswith("y = ") and "\n" not in inputs:
         forward = f"y = tr.checkpoint(lambda: {inputs[4:]})"
+        w.program.must_run = False  # dropout draws from another generator there
     for line in forward.split("\n"):
         if not w.line(line):
             raise AssertionError(f"seed {w.program.seed}: {line}")
