@@ -54,3 +54,49 @@ def test_a_long_text_is_evaluated_in_pieces(
         assert main(args) == 0
         said.append(capsys.readouterr().out.split())
     assert said[0][1:] == said[1][1:] and float(said[0][0]) == pytest.approx(float(said[1][0]), rel=0.02)
+
+
+def test_a_few_unseen_characters_are_left_out_and_counted(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The figure is that of the text without them, and the lines are shown with them."""
+    text = "the sun of the moon is 3.\nthe a of the b is 7.\n"
+    (tmp_path / "clean.txt").write_text(text)
+    (tmp_path / "one.txt").write_text(text.replace("b is", "b§ is"), encoding="utf-8")
+    (tmp_path / "more.txt").write_text(f"é{text}ÄÄ\n", encoding="utf-8")
+    run = str(trained[0] / "run")
+    said = {}
+    for name in ("clean", "one", "more"):
+        assert main(["evaluate", run, "--per-line", "--text", str(tmp_path / f"{name}.txt")]) == 0
+        said[name] = capsys.readouterr().out.splitlines()
+    assert said["one"][0] == said["clean"][0] and said["one"][1] == said["clean"][1].replace("b is", "b§ is")
+    assert said["one"][2] == said["clean"][2].replace("clean", "one")
+    assert said["one"][3:] == ["Left out, neither read nor counted: 1 character that the model has never seen ('§': 1)"]
+    assert said["more"][2].endswith("  ÄÄ") and f"{len(text) + 1} of " in said["more"][3]
+    assert said["more"][4].endswith("3 characters that the model has never seen ('Ä': 2, 'é': 1)")
+
+
+def test_too_many_unseen_characters_are_an_error(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("the sun\n")
+    (tmp_path / "b.txt").write_text("Привет, мир")
+    args = ["evaluate", str(trained[0] / "run"), "--text", *(str(tmp_path / f"{name}.txt") for name in "ab")]
+    assert main(args) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "b.txt: the model has never seen 'П' (character 1 of the file), and 10 of 19" in said.err
+    assert main([*args[:3], str(tmp_path / "b.txt")]) == 2  # of which nothing at all was seen but a blank
+
+
+def test_unseen_characters_in_any_piece_are_infinite_bits(trained: Trained, tmp_path: Path) -> None:
+    text = ("§" + TEXT[:3000] + "§§" + TEXT[3000:] + "§") * 2
+    (tmp_path / "long.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "clean.txt").write_text(text.replace("§", ""))
+    model, vocabulary, _ = load_model(trained[0] / "run" / "checkpoints")
+    found = {}
+    for name in ("long", "clean"):
+        pieces = list(task.text_bits(model, vocabulary, [str(tmp_path / f"{name}.txt")]))
+        found[name] = np.concatenate([bits for _, bits in pieces])
+    unseen = np.array([c == "§" for c in text])
+    assert np.array_equal(np.isposinf(found["long"]), unseen)
+    np.testing.assert_allclose(found["long"][~unseen], found["clean"], rtol=1e-5)

@@ -17,6 +17,7 @@ import tinygrad_rnn as tr
 from tests.cli.command import SMALL, TEXT, Trained, command
 from tests.permissions import can_obey
 from tinygrad_rnn.cli.main import main
+from tinygrad_rnn.training import read_metrics
 
 WRONG = {
     "no command": ([], "required"),
@@ -245,3 +246,60 @@ def test_a_reader_that_goes_away_is_no_error(trained: Trained) -> None:
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait(60) == 141
     process.stderr.close()
+
+
+CLOSED = """
+import os, sys
+from tinygrad_rnn.cli.main import main
+from tinygrad_rnn.training import read_metrics
+run, text, out = sys.argv[1:]
+statuses = [main(["generate", run, "--length", "5"]), main(["evaluate", run, "--text", text]), main(["doctor"])]
+statuses.append(main(["train", "--text", text, "--steps", "2", "--hidden", "8", "--batch", "4", "--out", out]))
+lowest = os.open(os.devnull, os.O_RDONLY)
+os.write(3, f"{statuses} {lowest > 3}".encode())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="descriptors of POSIX")
+def test_closed_standard_streams_are_no_traceback(trained: Trained, tmp_path: Path) -> None:
+    """What only writes says so; a training has its folder. No file gets the number of a closed stream."""
+
+    def close() -> None:
+        os.dup2(os.open(tmp_path / "statuses", os.O_CREAT | os.O_WRONLY), 3)
+        os.close(0)
+        os.close(1)
+
+    arguments = [trained[0] / "run", trained[0] / "text.txt", tmp_path / "new"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(tr.__file__).parents[1]), "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", CLOSED, *map(str, arguments)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        preexec_fn=close,
+        close_fds=False,
+        text=True,
+    )
+    assert done.returncode == 0 and (tmp_path / "statuses").read_text() == "[2, 2, 2, 0] True", done.stderr
+    said = "tinygrad-rnn: the standard output is closed, and there is nowhere else to write to\n"
+    assert done.stderr == 3 * said
+    assert [r["step"] for r in read_metrics(tmp_path / "new" / "metrics.jsonl")] == [1, 2]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("args", [["evaluate", "run", "--text", "text.txt"], ["generate", "run", "--length", "3"]])
+def test_an_output_that_takes_nothing_is_one_line(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], args: list[str]
+) -> None:
+    monkeypatch.chdir(trained[0])
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(args) == 2
+        full.flush()  # as the interpreter does when it ends
+    assert capfd.readouterr().err == "tinygrad-rnn: the standard output: No space left on device\n"
+
+
+def test_a_message_keeps_the_blanks_of_a_path(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--text", "two  blanks\u00a0x.txt"]) == 2
+    assert "two  blanks\u00a0x.txt: no such file" in capsys.readouterr().err
+    assert main(["train", "--text", "two\nlines.txt"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +15,7 @@ import pytest
 
 from tests.cli.command import SMALL, TEXT, Trained
 from tinygrad_rnn.cli.main import main
-from tinygrad_rnn.cli.options import FLAGS, with_flags
+from tinygrad_rnn.cli.options import FLAGS, quoted, with_flags
 from tinygrad_rnn.cli.parser import parser
 from tinygrad_rnn.data import Streams, read_text
 from tinygrad_rnn.errors import InputError, NonFiniteError
@@ -76,3 +81,20 @@ def test_every_advice_is_given_somewhere_and_every_option_is_one() -> None:
     for advice in FLAGS:
         assert any(advice in text for text in texts), advice
     assert set(FLAGS.values()) <= parser().parse_args(["train"]).flags
+
+
+PATHS = ["runs/a", "two  blanks", "it's", 'say "x"', "$HOME `ls` ~ !1 \\n", "-rf", "--out=x", "a\nb", "\t\r\x1b[0m'\\"]
+PATHS += ["caf\u00e9 \u65e5\u672c \U0001f600", "\u00a0\u2028e\u0301", "caf\udce9", "*?[a]{b,c}", "#x;y|z&"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_path_that_is_shown_can_be_copied(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    """On one line, in characters that can be shown, and a shell reads it as it was."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+    shown = [quoted(path) for path in PATHS]
+    assert all(text.isprintable() and text.encode(encoding) for text in shown)
+    program = "\n".join(f"printf '%s\\0' {text}" for text in shown)
+    done = subprocess.run(["bash", "-c", program], capture_output=True, check=True)
+    read = [os.fsdecode(path) for path in done.stdout.split(b"\0")[:-1]]
+    assert read == [f"./{path}" if path.startswith("-") else path for path in PATHS]

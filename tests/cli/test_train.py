@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,12 @@ import pytest
 
 import tinygrad_rnn as tr
 from tests.cli.command import SMALL, TEXT, Trained, command
-from tinygrad_rnn import language
+from tinygrad_rnn import data, language
+from tinygrad_rnn.cli import train as cli_train
 from tinygrad_rnn.cli.main import main
-from tinygrad_rnn.language.task import NextCharacter
+from tinygrad_rnn.cli.parser import parser
+from tinygrad_rnn.language.model import load_model
+from tinygrad_rnn.language.task import NextCharacter, measuring_speed
 from tinygrad_rnn.training import read_metrics
 
 
@@ -152,7 +157,111 @@ def test_a_stopped_run_is_saved_and_says_how_to_go_on(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_closed_terminal_stops_and_saves(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    at_step(5, monkeypatch, lambda: os.kill(os.getpid(), signal.SIGHUP))
+    out = "a 'b'  c"
+    args = ["train", "--text", str(trained[0] / "text.txt"), "--out", out, "--steps", "50", *SMALL]
+    assert main(args) == 129
+    said = capsys.readouterr()
+    assert said.err == "" and said.out.splitlines()[-1].endswith(f" train --resume {shlex.quote(out)}")
+    assert json.loads(Path(out, "checkpoints", "last.json").read_text())["step"] == 6
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_reader_that_goes_away_costs_no_steps(
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    terminal: bool,
+) -> None:
+    """As in `tinygrad-rnn train | head`, or a terminal that is not there any more: all steps so far are saved."""
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    reading, writing = os.pipe()
+    at_step(5, monkeypatch, lambda: os.close(reading))
+    with open(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        out = str(tmp_path / "run")
+        status = main(["train", "--text", str(trained[0] / "text.txt"), "--out", out, "--steps", "20", *SMALL])
+    assert status == 141
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "saved, and to go on: " in said and said.endswith(f" train --resume {out}\n")
+    assert json.loads(Path(out, "checkpoints", "last.json").read_text())["step"] == 6
+
+
+def at_step(step: int, monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
+    """Let the next training do something while step number `step` is computed."""
+    real = NextCharacter.loss
+
+    def loss(self: NextCharacter, n: int) -> tuple[tr.Tensor, int]:
+        if n == step:
+            do()
+        return real(self, n)
+
+    monkeypatch.setattr(NextCharacter, "loss", loss)
+
+
+@pytest.mark.parametrize(
+    ("budget", "count"),
+    [
+        (["--steps", 3000], 92160 - 8192),  # 6 % of the characters to learn from, less what warms 64 streams up
+        (["--steps", 300], 9216 // 2),
+        (["--steps", 1], 256),
+        (["--steps", 10**6], 250_000),
+        (["--minutes", 2], 180_000 - 8192),  # 1.5 % of two minutes, at 100,000 characters a second
+        (["--minutes", 0.1], 9000 // 2),
+        (["--minutes", 1, "--steps", 300], 9216 // 2),
+        (["--minutes", 0.1, "--steps", 3000], 9000 // 2),
+    ],
+)
+def test_evaluations_get_a_share_of_the_training(
+    monkeypatch: pytest.MonkeyPatch, budget: list[object], count: int
+) -> None:
+    monkeypatch.setattr(cli_train, "measuring_speed", lambda model, ids: 1e5)
+    settings = cli_train._settings(parser().parse_args(["train", *map(str, budget)]))
+    ids = np.arange(3 * 10**6, dtype=np.int32) % 7
+    text = cli_train._Text(language.Corpus.of("abcdefg"), data.Streams(ids[: 2 * 10**6], 16, 32), ids[2 * 10**6 :])
+    session = cli_train._session(settings, text)
+    assert len(text.measured) == count
+    counted = session.task.held_out.counted
+    assert counted.sum() == count and counted.shape[1] == max(1, min(64, count // 128))
+
+
+def test_a_resumed_run_measures_on_what_it_did(trained: Trained, tmp_path: Path, capsys) -> None:
+    """Else the figures could not be compared; one of before there was such an entry reads 250,000 characters."""
+    (tmp_path / "text.txt").write_text(TEXT * 4)
+    run = tmp_path / "run"
+    assert main(["train", "--text", str(tmp_path / "text.txt"), "--out", str(run), "--steps", "2", *SMALL]) == 0
+    config = json.loads((run / "config.json").read_text())
+    assert config["text"]["measured"] == 256 < config["text"]["held_out"]
+    assert main(["train", "--resume", str(run), "--steps", "300"]) == 0
+    assert "(256 of them measured)" in capsys.readouterr().out
+    assert json.loads((run / "config.json").read_text())["text"]["measured"] == 256
+    for measured, message in ((None, ""), (0, "config.json is damaged: measured must be a whole number of at least 1")):
+        changed = {**config, "text": {**config["text"], "measured": measured}}
+        if measured is None:
+            del changed["text"]["measured"]
+        (run / "config.json").write_text(json.dumps(changed))
+        assert main(["train", "--resume", str(run), "--steps", "301"]) == (2 if message else 0)
+        said = capsys.readouterr()
+        assert message in said.err and "of them measured" not in said.out
+
+
+def test_the_speed_of_measuring_changes_nothing(trained: Trained) -> None:
+    model, _, _ = load_model(trained[0] / "run" / "checkpoints")
+    model.train()
+    state = tr.tensor.random.generator().bit_generator.state
+    assert 0 < measuring_speed(model, np.arange(9, dtype=np.int32), seconds=1e-3) < 1e9
+    assert model.training and tr.tensor.random.generator().bit_generator.state == state
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.Signals(1), 129)])
 def test_a_run_stopped_before_it_trains_leaves_nothing(
     trained: Trained,
     tmp_path: Path,

@@ -16,7 +16,7 @@ import pytest
 import tinygrad_rnn as tr
 from tinygrad_rnn import nn, optim
 from tinygrad_rnn.errors import DTypeError, InputError, NonFiniteError, TinygradRnnError
-from tinygrad_rnn.training import Budget, LoopState, MetricsLog, interruptible, read_metrics, train
+from tinygrad_rnn.training import Budget, LoopState, MetricsLog, Silent, interruptible, read_metrics, train
 
 
 class Line:
@@ -206,7 +206,10 @@ def test_a_run_in_two_parts_is_the_run_in_one() -> None:
     assert parts.w.item() == whole.w.item() and parts.at == whole.at
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_lets_the_step_finish_and_be_saved(number: signal.Signals) -> None:
     """No evaluation: it would be in the log of the stopped run and not in that of one that never stopped."""
     task = Line()
@@ -253,6 +256,53 @@ def test_a_second_ctrl_c_is_obeyed_at_once() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert interruption.signal == signal.SIGINT
         os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_a_terminal_may_hang_up_more_than_once() -> None:
+    """And where that is ignored, as by nohup, training goes on."""
+    before = signal.getsignal(signal.SIGHUP)
+    with interruptible() as interruption:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert interruption.signal == signal.SIGHUP
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGHUP) is before
+    task = Line()
+    task.before = lambda step: os.kill(os.getpid(), signal.SIGHUP)
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        outcome = run(task, Budget(steps=3))
+        assert outcome.stopped_by is None and outcome.state.step == 3
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+class Gone(Silent):
+    """A display whose reader goes away in the n-th call, that of `start` the first."""
+
+    def __init__(self, calls: int) -> None:
+        self.calls, self.asked = calls, 0
+
+    def answer(self, *args: Any) -> None:
+        self.asked += 1
+        if self.asked >= self.calls:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    start = show = stop = answer  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(("calls", "steps"), [(1, 0), (2, 1), (4, 3), (6, 5), (7, 5)])
+def test_a_run_that_nobody_watches_any_more_is_saved_before_it_ends(calls: int, steps: int) -> None:
+    saved: list[int] = []
+    task = Line()
+    with pytest.raises(BrokenPipeError):
+        run(task, Budget(steps=5), display=Gone(calls), save=lambda state: saved.append(state.step))
+    assert saved == sorted({0, steps}) and len(task.at) == steps
+    task.before = lambda step: os.kill(os.getpid(), signal.SIGTERM)  # that there was a signal, too, tells more
+    assert run(task, Budget(steps=5), display=Gone(2)).stopped_by == signal.SIGTERM
 
 
 def test_training_in_another_thread_takes_no_signals() -> None:

@@ -10,37 +10,105 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from tinygrad_rnn.errors import NonFiniteError, TinygradRnnError
+from tinygrad_rnn.errors import InputError, NonFiniteError, TinygradRnnError
 
 
 class Terminated(BaseException):
-    """SIGTERM, so that what is half done is undone; the training loop has an answer of its own."""
+    """SIGTERM or SIGHUP, its number the argument, so that what is half done is undone; the training loop has an answer
+    of its own.
+    """
 
 
 def answered(program: str, work: Callable[[], int]) -> int:
     """Do the `work` and return its exit status; of an error that was expected, 1 training diverged, 2 wrong input,
     128 + the signal that ended it, and say what it was in a line that begins with the `program`.
 
+    Standard streams that are closed go nowhere.
+
         >>> answered("demo", lambda: 0)
         0
     """
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a character the terminal cannot show is no reason to stop
     try:
         with _terminable():
-            return work()
-    except BrokenPipeError:  # the reader of a pipe has gone; let the interpreter's last flush go nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = work()
+            return _flushed() if status == 0 else status
+    except BrokenPipeError as error:  # the reader of a pipe has gone
+        _say(program, *getattr(error, "__notes__", ()))
         return 141
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich's answer to that
+            return 141
+        raise
     except (TinygradRnnError, ImportError, MemoryError, OSError, KeyboardInterrupt, Terminated) as error:
-        message, status = _answer(error)
-        said = "; ".join([message, *getattr(error, "__notes__", ())])
-        print(f"{program}: {' '.join(said.split())}", file=sys.stderr)
+        message, status = _answer(_placed(error))
+        _say(program, message, *getattr(error, "__notes__", ()))
         return status
+    finally:
+        with suppress(OSError):
+            _flushed()
+
+
+def check_output() -> None:
+    """Raise InputError where the standard output is closed: all that a command finds out would be lost."""
+    if getattr(sys.stdout, "name", None) == 1:  # one of `_open_streams`
+        raise InputError("the standard output is closed, and there is nowhere else to write to")
+
+
+def _open_streams() -> None:
+    """Have the standard streams that are closed go nowhere. Files that are opened later do not get their numbers then,
+    and with them what libraries print.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 (for good)
+
+
+def _flushed() -> int:
+    """Write what waits to be written to the standard output; returns 0. What cannot be written goes nowhere, also when
+    the interpreter ends, and the error is raised.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        error.filename = error.filename or "the standard output"
+        raise
+    return 0
+
+
+def _placed(error: BaseException) -> BaseException:
+    """An error of the standard output with its name, where it is one; any other as it is."""
+    if isinstance(error, OSError) and error.filename is None:
+        try:
+            _flushed()
+        except OSError as lost:
+            return lost
+    return error
+
+
+def _say(program: str, *parts: str) -> None:
+    """A line on the standard error output, if there is something to say and somebody to read it."""
+    line = " ".join(part.strip() for part in "; ".join(parts).splitlines())  # blanks within stay: a path may have two
+    if line:
+        with suppress(OSError):
+            print(f"{program}: {line}", file=sys.stderr, flush=True)
 
 
 def _answer(error: BaseException) -> tuple[str, int]:
@@ -57,22 +125,29 @@ def _answer(error: BaseException) -> tuple[str, int]:
             return f"{where}{error.strerror or error}", 2
         case KeyboardInterrupt():
             return "stopped", 130
+        case Terminated(args=(number,)):
+            return "stopped", 128 + int(number)
         case _:
-            return "stopped", 143
+            raise error
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Inside, SIGTERM raises `Terminated`."""
+    """Inside, SIGTERM and SIGHUP (the terminal was closed) raise `Terminated`, unless they are ignored, as by nohup."""
 
     def terminated(number: int, frame: object) -> NoReturn:
-        raise Terminated
+        raise Terminated(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, terminated)
+    names = (name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))  # Windows has no SIGHUP
+    found = {number: signal.getsignal(number) for number in map(signal.Signals.__getitem__, names)}
+    found = {number: handler for number, handler in found.items() if handler != signal.SIG_IGN}
+    for number in found:
+        signal.signal(number, terminated)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in found.items():
+            signal.signal(number, handler)

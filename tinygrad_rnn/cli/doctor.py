@@ -7,6 +7,7 @@ import ctypes
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_info
+
+from tinygrad_rnn.cli.answers import check_output
 
 # Variables that choose the threads and the kernels of a BLAS, or of NumPy itself.
 PREFIXES = ("OPENBLAS_", "GOTO_", "OMP_", "MKL_", "BLIS_", "VECLIB_", "NPY_")
@@ -36,6 +39,7 @@ print(2 * 384**3 / best / 1e9)
 
 def run(args: argparse.Namespace) -> int:
     """Print the report; returns the exit status."""
+    check_output()
     for line in examine():
         print(line, flush=True)
     return 0
@@ -122,7 +126,7 @@ def _gpus() -> Iterator[str]:
             package = CUPY[min(max(driver // 1000, 12), 13)]
             version = f"{driver // 1000}.{driver % 1000 // 10}"
             yield f"GPU          there is a driver for CUDA {version}, but no CuPy: install it"
-            yield f"             {sys.executable} -m pip install '{package}'"
+            yield f"             {shlex.quote(sys.executable)} -m pip install '{package}'"
         return
     count = cupy.cuda.runtime.getDeviceCount() if cupy.cuda.is_available() else 0
     yield f"CuPy         {cupy.__version__}" + ("" if count else ", but it finds no GPU or no driver")

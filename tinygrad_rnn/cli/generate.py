@@ -7,6 +7,7 @@ import sys
 
 from threadpoolctl import threadpool_limits
 
+from tinygrad_rnn.cli.answers import check_output
 from tinygrad_rnn.decoding import generate
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.language.model import load_run
@@ -14,6 +15,7 @@ from tinygrad_rnn.language.model import load_run
 
 def run(args: argparse.Namespace) -> int:
     """Write the prompt and what follows it, a character at a time; returns the exit status."""
+    check_output()
     with threadpool_limits(args.threads or 1):  # one character is too little work to share
         model, vocabulary, _ = load_run(args.folder, args.checkpoint)
         unseen = [c for c in args.prompt if c not in vocabulary.characters]

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 
 from tinygrad_rnn.cli.answers import answered
-from tinygrad_rnn.cli.options import with_flags
+from tinygrad_rnn.cli.options import quoted, with_flags
 from tinygrad_rnn.cli.parser import PROGRAM, parser
 from tinygrad_rnn.errors import InputError, TinygradRnnError
 
@@ -28,7 +28,7 @@ def _run(argv: Sequence[str] | None) -> int:
     args, extra = parser().parse_known_args(argv)
     if extra:
         files = [name for name in extra if args.command == "train" and os.path.isfile(name)]
-        hint = f": did you mean --text {' '.join(files)}?" if files else ""
+        hint = f": did you mean --text {' '.join(map(quoted, files))}?" if files else ""
         raise InputError(f"unrecognized arguments: {' '.join(extra)}{hint} (see {PROGRAM} {args.command} --help)")
     subcommand = importlib.import_module(f"tinygrad_rnn.cli.{args.command}")
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
@@ -139,3 +141,29 @@ def use_compiled_kernels() -> str:
         return f"Compiled kernels, ready in {enable_numba():.1f} s"
     except ModuleNotFoundError as error:
         raise InputError(f"--numba: {error}") from None
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    """A path as a shell takes it, on one line and in characters that can be shown and copied, whatever bytes it holds.
+
+    >>> print(quoted("runs/a"), quoted("it's"), quoted("-a b"), quoted("two\\nlines"))
+    runs/a 'it'"'"'s' './-a b' $'two\\nlines'
+    """
+    text = os.fspath(path)
+    text = f"./{text}" if text.startswith("-") else text  # or else it would be an option
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        shown = text.isprintable()
+    except UnicodeEncodeError:
+        shown = False
+    return shlex.quote(text) if shown else "$'" + "".join(map(_escaped, text)) + "'"  # as bash, zsh and ksh read it
+
+
+def _escaped(character: str) -> str:
+    """A character between $' and '."""
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isascii() and character.isprintable():
+        return character
+    named = {"\n": r"\n", "\t": r"\t", "\r": r"\r"}
+    return named.get(character) or "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))

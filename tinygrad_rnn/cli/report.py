@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import sys
+from time import perf_counter
 
 from rich.console import Console
 from rich.table import Table
 
+from tinygrad_rnn.cli.options import quoted
 from tinygrad_rnn.cli.parser import PROGRAM
 from tinygrad_rnn.data.vocabularies import Vocabulary
 from tinygrad_rnn.decoding import generate
@@ -20,8 +21,8 @@ from tinygrad_rnn.training import Outcome, RunFolder, read_metrics
 
 
 def say(console: Console, text: str) -> None:
-    """A line as it is, folded in a terminal only."""
-    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+    """A line as it is, never folded: what is in it may be copied."""
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def results(
@@ -49,28 +50,32 @@ def results(
     best, _, _ = load_model(folder.checkpoints)
     console.print("\n[bold]A sample[/] [dim](temperature 0.7)[/]")
     console.rule(style="dim")
-    console.print(sample(best, vocabulary, 600, seed).strip(), markup=False)
+    console.print(sample(best, vocabulary, 600, seed, seconds=max(10, state.seconds / 20)).strip(), markup=False)
     console.rule(style="dim")
     console.print()
     _table(console, kind, state.best, baselines)
     say(console, f"{state.step:,} steps in {state.seconds:.0f} s{kept}.")
     say(console, f"Written to {folder.path}: config.json, metrics.jsonl, {picture}checkpoints")
-    say(console, f"More of it: {command()} generate {shlex.quote(str(folder.path))}")
+    say(console, f"More of it: {command()} generate {quoted(folder.path)}")
 
 
-def sample(model: CharModel, vocabulary: Vocabulary, length: int, seed: int = 0) -> str:
-    """What the model writes, in evaluation mode; its mode is then what it was."""
-    training = model.training
+def sample(model: CharModel, vocabulary: Vocabulary, length: int, seed: int = 0, seconds: float = float("inf")) -> str:
+    """What the model writes, in evaluation mode, in so many seconds at most; its mode is then what it was."""
+    training, written, started = model.training, "", perf_counter()
     model.eval()
     try:
-        return "".join(generate(model, vocabulary, length=length, temperature=0.7, seed=seed))
+        for character in generate(model, vocabulary, length=length, temperature=0.7, seed=seed):
+            written += character
+            if perf_counter() - started > seconds:
+                break
+        return written
     finally:
         model.train(training)
 
 
 def resume(folder: RunFolder) -> str:
     """The command that goes on with a run."""
-    return f"{command()} train --resume {shlex.quote(str(folder.path))}"
+    return f"{command()} train --resume {quoted(folder.path)}"
 
 
 def command() -> str:
@@ -79,7 +84,7 @@ def command() -> str:
         return PROGRAM
     started = sys.argv[0] if os.path.basename(sys.argv[0]) == PROGRAM else sys.executable
     near = os.path.relpath(started)
-    path = shlex.quote(os.path.abspath(started) if near.startswith(os.pardir) else near)
+    path = quoted(os.path.abspath(started) if near.startswith(os.pardir) else near)
     return path if started == sys.argv[0] else f"{path} -m tinygrad_rnn"
 
 

@@ -28,7 +28,8 @@ from tinygrad_rnn.errors import InputError, NonFiniteError
 from tinygrad_rnn.language.baselines import Baseline
 from tinygrad_rnn.language.corpus import IN_MEMORY, Corpus
 from tinygrad_rnn.language.model import CharModel, CharModelConfig, describe_model
-from tinygrad_rnn.language.task import NextCharacter
+from tinygrad_rnn.language.task import NextCharacter, measuring_speed
+from tinygrad_rnn.scalars import whole
 from tinygrad_rnn.training import (
     Budget,
     LoopState,
@@ -41,7 +42,10 @@ from tinygrad_rnn.training import (
     newest_checkpoint,
 )
 
-MEASURED = 250_000  # held-out characters that an evaluation reads: enough for three digits, and soon done
+MEASURED = 250_000  # held-out characters that an evaluation reads at most: enough for three digits
+# What ten evaluations may read, warming up included, so that they take at most about a sixth of the time: as part of
+# the characters that are learnt from, of which one takes three times as long or more, and as part of the minutes.
+SHARE_OF_CHARACTERS, SHARE_OF_MINUTES = 0.6, 0.15
 SHAPES = {"cosine": optim.warmup_cosine, "linear": optim.warmup_linear, "constant": optim.warmup_constant}
 
 
@@ -77,7 +81,11 @@ def _run(settings: argparse.Namespace) -> int:
                 folder.create(config)
             outcome = _train(console, settings, config, folder, text, session)
         vocabulary = text.corpus.vocabulary
-        report.results(console, _kind(settings), settings.seed, vocabulary, folder, outcome, baselines)
+        try:
+            report.results(console, _kind(settings), settings.seed, vocabulary, folder, outcome, baselines)
+        except OSError:
+            if outcome.stopped_by is None:  # else the terminal has gone, which has stopped it
+                raise
     return 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
 
 
@@ -89,7 +97,7 @@ def _settings(args: argparse.Namespace) -> argparse.Namespace:
     given = {key: value for key, value in vars(args).items() if key in DEFAULTS}
     if "resume" in given:
         return _resumed(given)
-    settings = argparse.Namespace(**{**DEFAULTS, **given}, config=None, another_lr=False)
+    settings = argparse.Namespace(**{**DEFAULTS, **given}, config=None, another_lr=False, measured=None)
     settings.steps = settings.steps or (None if settings.minutes else 3000)
     settings.lr = settings.lr or RATES[settings.model]
     return settings
@@ -110,10 +118,12 @@ def _resumed(given: dict[str, Any]) -> argparse.Namespace:
         options = [part for key, value in asked.items() for part in _typed(key, value)]
         args = parser().parse_args(["train", *text, *options])  # what was edited by hand is checked as what is typed
         str(config["text"]["sha256"]), list(config["baselines"])
+        # As before, whatever the budget is now: figures of another part of the text could not be compared.
+        measured = whole("measured", config["text"].get("measured", MEASURED), 1)
     except (KeyError, TypeError, AttributeError, InputError) as error:
         why = f"has no {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
         raise InputError(f"{folder}: its config.json {why}") from None
-    own = {"resume": folder, "config": config, "another_lr": "lr" in given}
+    own = {"resume": folder, "config": config, "another_lr": "lr" in given, "measured": measured}
     return argparse.Namespace(**{**DEFAULTS, **vars(args), **given, **own})
 
 
@@ -160,18 +170,19 @@ def _folder(settings: argparse.Namespace) -> RunFolder:
     return folder
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Text:
-    """The text as it is trained on and measured with."""
+    """The text as it is trained on and measured with: an evaluation reads `count` characters of what is held out."""
 
     corpus: Corpus
     streams: data.Streams
     held_out: Ids
+    count: int = MEASURED
 
     @property
     def measured(self) -> Ids:
         """The part of what is held out that evaluations read."""
-        return self.held_out[:MEASURED]
+        return self.held_out[: self.count]
 
 
 def _read(settings: argparse.Namespace) -> _Text:
@@ -210,8 +221,31 @@ def _session(settings: argparse.Namespace, text: _Text) -> Session[CharModel]:
     if settings.device != "cpu":
         model.to(settings.device)
     adam = optim.Adam(model.named_parameters(), lr=settings.lr)
-    task = NextCharacter(model, text.streams, data.passage(text.streams.ids, text.measured, batch=64))
+    text.count = settings.measured or _affordable(settings, text, model)
+    held_out = data.passage(text.streams.ids, text.measured, batch=_streams(len(text.measured)))
+    task = NextCharacter(model, text.streams, held_out)
     return Session(model, adam, task, _schedule(settings, adam))
+
+
+def _streams(count: int) -> int:
+    """The parallel streams in which so many characters are measured. Each is led by the 128 before it, so that fewer
+    characters in as many streams would take no less time.
+    """
+    return max(1, min(64, count // 128))
+
+
+def _affordable(settings: argparse.Namespace, text: _Text, model: CharModel) -> int:
+    """How many characters of what is held out an evaluation can read within its share of the training. It follows from
+    --steps alone, so that the same seed gives the same model; with --minutes, from the speed of the model, too.
+    """
+    costs = [float("inf")]
+    if settings.steps:
+        costs.append(SHARE_OF_CHARACTERS / 10 * settings.steps * settings.batch * settings.seq_len)
+    if settings.minutes:
+        seconds = SHARE_OF_MINUTES / 10 * 60 * settings.minutes
+        costs.append(seconds * measuring_speed(model, text.streams.ids))
+    cost = min(costs)
+    return round(max(256, min(MEASURED, max(cost - 64 * 128, cost / 2))))
 
 
 def _schedule(settings: argparse.Namespace, optimizer: optim.Optimizer) -> optim.Schedule:
@@ -244,6 +278,10 @@ def _kept(folder: RunFolder, session: Session[CharModel], settings: argparse.Nam
     except NonFiniteError as error:
         if (folder.checkpoints / "best.json").exists():
             error.args = (f"{error} (the best model so far is kept in {folder.path})",)
+        raise
+    except BrokenPipeError as error:
+        if session.state.step:
+            error.add_note(f"nobody reads the output any more; saved, and to go on: {report.resume(folder)}")
         raise
     except OSError as error:
         if session.state.step and (folder.checkpoints / "last.json").exists():
@@ -296,6 +334,7 @@ def _config(
             "sha256": text.corpus.sha256,
             "train": len(text.streams.ids),
             "held_out": len(text.held_out),
+            "measured": len(text.measured),
         },
         "model": {**describe_model(session.model, text.corpus.vocabulary)["model"], "parameters": _size(session)},
         "training": {key: getattr(settings, key) for key in training.split()},  # as they were asked for
@@ -327,7 +366,8 @@ def _train(
             session.save(folder.checkpoints, "best", {**described, "figures": figures})
 
         def note() -> str:
-            return " ".join(report.sample(session.model, vocabulary, 80).split())
+            seconds = session.state.seconds / 100  # ten of them take at most some hundredths of the time
+            return " ".join(report.sample(session.model, vocabulary, 80, seconds=seconds).split())
 
         return session.train(
             Budget(settings.steps, settings.minutes),

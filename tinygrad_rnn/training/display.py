@@ -128,7 +128,9 @@ class LiveDisplay:
 
         self.figures = _Figures(steps, unit)
         self.headed = False
-        self.live = Live(console=self.console, refresh_per_second=8, get_renderable=self._picture, transient=True)
+        # Refreshed by `show`: an error of the terminal in a thread of its own would reach nobody.
+        self.live = Live(console=self.console, auto_refresh=False, get_renderable=self._picture, transient=True)
+        self.refreshed = 0.0
         self.live.start()
 
     def show(
@@ -149,6 +151,9 @@ class LiveDisplay:
             line.append(f"  {note}", style="italic")
             line.truncate(self.console.width - 1, overflow="ellipsis")
             self.console.print(line, highlight=False, no_wrap=True)
+        if self.live and perf_counter() - self.refreshed >= 1 / 8:
+            self.refreshed = perf_counter()
+            self.live.refresh()
 
     def stop(self) -> None:
         if self.live:

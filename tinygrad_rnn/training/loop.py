@@ -152,6 +152,8 @@ def train(
 
     Losses, counts and figures may be of NumPy's types, 0-d arrays or tensors: all that is logged, kept and returned
     are Python's numbers. Raises InputError for an option out of its range, DTypeError for a figure that is no number.
+    Where the display fails (the terminal, or the reader of a pipe, has gone) the step is finished and saved, and the
+    OSError is raised then.
 
     Raises NonFiniteError, with the step and what helps, as soon as a loss or a gradient is NaN or infinite:
     the weights are then still those of the step before.
@@ -159,7 +161,7 @@ def train(
     log_every, evaluations = whole("log_every", log_every, 1), whole("evaluations", evaluations)
     save_every = None if save_every is None else whole("save_every", save_every, 1)
     patience = None if patience is None else whole("patience", patience)
-    display = display or Silent()
+    shown = _Shown(display or Silent())
     state = state or LoopState()
     schedule = schedule or BudgetLR(optimizer)
     clock, saver = _Clock(state.seconds), _Saver(state, save, save_every)
@@ -169,11 +171,15 @@ def train(
     def out_of_patience() -> bool:
         return patience is not None and state.unimproved >= max(patience, 1)
 
-    display.start(budget.steps, task.unit)
+    def goes_on() -> bool:
+        stopped = interruption.signal is not None or shown.lost is not None or out_of_patience()
+        return budget.used(state.step, state.seconds) < 1 and not stopped
+
+    shown.start(budget.steps, task.unit)
     try:
         with interruptible() as interruption:
             saver.save_new()
-            while budget.used(state.step, state.seconds) < 1 and interruption.signal is None and not out_of_patience():
+            while goes_on():
                 # The rate of a step is that at its middle, so that neither the first nor the last has rate 0.
                 middle = budget.used(state.step + 0.5, state.seconds)
                 value, counted = _step(task, optimizer, parameters, clip, state.step, schedule.at(middle))
@@ -194,12 +200,14 @@ def train(
                     if due and keep_best and state.best_step == state.step:
                         keep_best(state, figures)
                     line = note() if due and note else ""
-                    display.show(record, figures if due else {}, used, state.seconds, line)
+                    shown.show(record, figures if due else {}, used, state.seconds, line)
                     state.seconds = clock.restart()
                 saver.save_now_and_then()
             saver.save_new()
     finally:
-        display.stop()
+        shown.stop()
+    if shown.lost is not None and interruption.signal is None:
+        raise shown.lost
     early = out_of_patience() and budget.used(state.step, state.seconds) < 1
     return Outcome(state, interruption.signal, early, figures)
 
@@ -307,20 +315,49 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Inside, Ctrl-C and SIGTERM are noted and not obeyed at once; a second one is obeyed at once."""
+    """Inside, Ctrl-C, SIGTERM and SIGHUP are noted and not obeyed at once; a second one is obeyed at once. But SIGHUP
+    never is: a terminal that closes may send several. Where it is ignored, as by nohup, it stays so.
+    """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
 
     def noted(number: int, frame: FrameType | None) -> None:
-        if interruption.signal is not None:
+        if interruption.signal is None:
+            interruption.signal = number
+        elif number != hangup:
             raise KeyboardInterrupt
-        interruption.signal = number
 
-    before: dict[int, Any] = {number: signal.signal(number, noted) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        numbers.append(hangup)
+    before: dict[int, Any] = {number: signal.signal(number, noted) for number in numbers}
     try:
         yield interruption
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class _Shown:
+    """A display that may fail, as a closed terminal does: `lost` is the error, after which nothing more is shown."""
+
+    def __init__(self, display: Display) -> None:
+        self.display = display
+        self.lost: OSError | None = None
+
+    def __getattr__(self, method: str) -> Callable[..., None]:
+        def call(*args: Any) -> None:
+            if self.lost is None or method == "stop":
+                try:
+                    getattr(self.display, method)(*args)
+                except OSError as error:
+                    self.lost = self.lost or error
+                except SystemExit as error:  # rich's answer to a pipe without a reader
+                    if not isinstance(error.__context__, BrokenPipeError):
+                        raise
+                    self.lost = self.lost or error.__context__
+
+        return call
