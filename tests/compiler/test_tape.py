@@ -21,17 +21,18 @@ def test_an_index_is_read_at_each_call() -> None:
 
 
 def test_a_shape_that_depends_on_values_is_noticed_at_the_replay() -> None:
-    step = tr.compile(lambda x: np.trim_zeros(x) * 2)
+    step = tr.compile(lambda x, n: np.repeat(x, n) * 2)
+    x = np.array([3.0, 4])
+    for n in ([1, 2], [2, 1], [0, 3]):
+        assert step(x, np.array(n)).tolist() == (np.repeat(x, n) * 2).tolist()
+    with pytest.raises(CompileError, match=r"repeat gave shape \(4,\), but shape \(3,\) when"):
+        step(x, np.array([2, 2]))
+    assert step(x, np.array([3, 0])).tolist() == [6, 6, 6]
+    counts = tr.compile(lambda ids: np.bincount(ids))
     for _ in range(3):
-        assert step(np.array([0.0, 1, 2, 0])).tolist() == [2, 4]
-    with pytest.raises(CompileError, match="trim_zeros gave shape"):
-        step(np.array([0.0, 1, 0, 0]))
-    assert step(np.array([0.0, 3, 1, 0])).tolist() == [6, 2]
-    empty = tr.compile(lambda x: np.trim_zeros(x))
-    for _ in range(3):
-        assert empty(np.zeros(2)).tolist() == []
-    with pytest.raises(CompileError, match="trim_zeros gave shape"):
-        empty(np.ones(2))
+        assert counts(np.array([0, 2, 2])).tolist() == [1, 0, 2]
+    with pytest.raises(CompileError, match="bincount gave shape"):
+        counts(np.array([0, 0, 3]))
 
 
 def test_an_update_by_assign() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygrad_rnn.compiler.arrays import rebuilt
 from tinygrad_rnn.compiler.tape import Tape
-from tinygrad_rnn.compiler.traced import Traced, users_place
+from tinygrad_rnn.compiler.traced import Traced, as_given, users_place
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor.backend import AnyArray
 from tinygrad_rnn.tensor.tensor import Tensor, box
@@ -97,7 +97,7 @@ def checked(result: Any, tape: Tape) -> Any:
                 f".detach() of it"
             )
         array = v._array
-        if isinstance(array, np.ndarray) and tape.owns(array):
+        if type(array) is np.ndarray and tape.owns(array):
             array = Traced(array, tape)
         return box(array, None) if isinstance(array, Traced) else v
 
@@ -111,7 +111,8 @@ def outside(x: Any) -> Any:
         if isinstance(v, Tensor):
             return box(v._array.raw.copy(), None) if isinstance(v._array, Traced) else v
         if isinstance(v, Traced):
-            return v.raw.copy() if v.number is None else v.number(v.raw.item())
+            given = as_given(v)
+            return given.copy() if isinstance(given, np.ndarray) else given
         return v
 
     return rebuilt(x, copied)

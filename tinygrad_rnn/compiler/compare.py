@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygrad_rnn.compiler.arrays import address, root_of
+from tinygrad_rnn.compiler.numpy_calls import AsNumbers
 from tinygrad_rnn.compiler.traced import Traced
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor.backend import HostArray
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 
 def signature(x: Any, buffers: Mapping[int, int]) -> Any:
     """What two recordings must have in common: buffers by their number, constants by value."""
-    if isinstance(x, np.ndarray):
-        return _array_signature(x, buffers)
     if isinstance(x, Traced):
         return signature(x.raw, buffers)
+    if isinstance(x, np.ndarray):
+        return _array_signature(x, buffers)
     if isinstance(x, Tensor):
         return "a tensor", signature(x._array, buffers) if isinstance(x._array, np.ndarray) else None
+    if isinstance(x, AsNumbers):
+        return "numbers", x.f, *x.numbers.items()
     if isinstance(x, tuple | list):
         return tuple(signature(v, buffers) for v in x)
     if isinstance(x, dict):
@@ -45,8 +48,13 @@ def _array_signature(x: HostArray, buffers: Mapping[int, int]) -> Any:
         return "buffer", number, address(x) - address(root), x.shape, x.strides, x.dtype.str
     if not x.ndim:
         return "the constant", str(x[()]), x.dtype.str
+    return "an array", x.shape, x.dtype.str, digest(x)
+
+
+def digest(x: HostArray) -> bytes:
+    """What tells apart the values of arrays."""
     body = x.tobytes()
-    return "an array", x.shape, x.dtype.str, body if len(body) < 64 else hashlib.blake2b(body).digest()
+    return body if len(body) < 64 else hashlib.blake2b(body).digest()
 
 
 def compare(first: Sequence[Entry], second: Sequence[Entry]) -> None:

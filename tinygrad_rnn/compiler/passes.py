@@ -1,17 +1,20 @@
 """The passes over a recording: what need not be repeated goes.
 
-The engine pulls the gradient of a slice back into an array of zeros, adds there, and joins what the steps have left
-behind. In a recording all of that is in sight, and much of it comes down to where an array lies. The passes, in this
-order, leave the results as they are, but for the sign of a zero:
+The engine pulls the gradient of a slice back into an array of zeros, and joins what the steps have left behind. In a
+recording all of that is in sight, and much of it comes down to where an array lies. The passes, in this order, leave
+the results as they are, to the last bit:
 
-- `without_zeros`: adding to zeros becomes copying, adding zeros goes.
+- `without_zeros`: arrays of zeros are not added, but 0, which makes 0.0 of -0.0 as they do.
 - `live`: filling what is overwritten goes.
 - `coalesced`: what is copied to a place, or joined, is made there.
 - `merged`: what lies side by side is not joined.
+
+A pass touches a call that it understands whole, and leaves any other alone, with all the memory that it may touch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
@@ -20,6 +23,7 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from tinygrad_rnn.compiler.arrays import address, rebuilt, root_of, same_place
+from tinygrad_rnn.compiler.numpy_calls import NUMBERS
 from tinygrad_rnn.compiler.tape import Entry
 from tinygrad_rnn.compiler.uses import Spans, Uses, effects_of, solid, touched
 from tinygrad_rnn.tensor.backend import HostArray
@@ -32,10 +36,7 @@ def simplified(entries: Sequence[Entry], buffers: Iterable[int], kept: Iterable[
     that somebody else may read or write.
     """
     free = frozenset(buffers) - frozenset(kept)
-    constant = frozenset(buffers).isdisjoint
-    fills = [is_fill(e) and constant([id(root_of(e.args[1]))]) for e in entries]
-    found = live(*without_zeros(entries, fills, free), free)
-    return merged(coalesced(found, free), free)
+    return merged(coalesced(live(without_zeros(entries, free), free), free), free)
 
 
 # --- what an entry does -----------------------------------------------------------------------------------------------
@@ -46,44 +47,48 @@ def is_sum(e: Entry) -> bool:
     if e.f is not np.add or len(e.args) != 3 or e.kwargs or not all(isinstance(v, np.ndarray) for v in e.args):
         return False
     a, d, out = e.args
-    return same_place(a, out) and d.dtype == a.dtype and solid(a) and root_of(d) is not root_of(a)
+    return same_place(a, out) and d.dtype == a.dtype and root_of(d) is not root_of(a)
 
 
 def is_fill(e: Entry) -> bool:
-    """An array filled with one value."""
-    return is_copy(e) and solid(e.args[0]) and not e.args[1].ndim
+    """An array filled with one of Python's numbers."""
+    return e.f is np.ndarray.fill and type(e.args[1]) in NUMBERS and solid(e.args[0])
+
+
+def fills_with_zeros(e: Entry) -> bool:
+    """An array filled with 0, and not with -0.0."""
+    return is_fill(e) and e.args[1] == 0 and math.copysign(1, e.args[1]) > 0
 
 
 def is_copy(e: Entry) -> bool:
-    """`np.copyto` of a whole array, without options."""
-    return e.f is np.copyto and len(e.args) == 2 and not e.kwargs and isinstance(e.args[1], np.ndarray)
+    """`np.copyto` of an array of the same shape, without options."""
+    if e.f is not np.copyto or len(e.args) != 2 or e.kwargs or not isinstance(e.args[1], np.ndarray):
+        return False
+    return bool(e.args[0].shape == e.args[1].shape)
 
 
 # --- the passes -------------------------------------------------------------------------------------------------------
 
 
-def without_zeros(
-    entries: Sequence[Entry], fills: Sequence[bool], free: frozenset[int]
-) -> tuple[list[Entry], list[bool]]:
-    """Have zeros that are added to overwritten, add no zeros, and give a stage the rows that are not zeros alone."""
+def without_zeros(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
+    """Add the number 0 in the place of zeros, and give a stage the rows that are not zeros alone."""
     zeros: dict[int, Spans] = {}
     found = []
-    for e, fill in zip(entries, fills, strict=True):
-        if is_sum(e):
-            a, d, _ = e.args
-            if _covered(zeros, d):
+    for e in entries:
+        if is_sum(e) and _covered(zeros, e.args[1]):
+            a = e.args[0]
+            if a.dtype.kind not in "fc":
                 continue
-            if _covered(zeros, a):
-                e = e.changed(np.copyto, (a, d))
+            e = e.changed(np.add, (a, np.zeros((), a.dtype), a))
         else:
             e = _with_last_rows(e, zeros)
         for w in touched(e)[1]:
             if (held := zeros.get(id(root_of(w)))) is not None and w.size:
                 held.remove(*byte_bounds(w))
-        if fill and not e.args[1] and id(root_of(e.args[0])) in free:
+        if fills_with_zeros(e) and id(root_of(e.args[0])) in free:
             zeros.setdefault(id(root_of(e.args[0])), Spans()).add(*byte_bounds(e.args[0]))
-        found.append((e, fill))
-    return [e for e, _ in found], [fill for _, fill in found]
+        found.append(e)
+    return found
 
 
 def _with_last_rows(e: Entry, zeros: dict[int, Spans]) -> Entry:
@@ -100,19 +105,19 @@ def _covered(zeros: dict[int, Spans], x: HostArray) -> bool:
     return x.size > 0 and id(root_of(x)) in zeros and zeros[id(root_of(x))].covers(*byte_bounds(x))
 
 
-def live(entries: Sequence[Entry], fills: Sequence[bool], free: frozenset[int]) -> list[Entry]:
+def live(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
     """Fill nothing that is written before it is read, and of the rest what is read."""
     read_later: dict[int, Spans] = {}
     found: list[Entry] = []
-    for e, fill in zip(reversed(entries), reversed(fills), strict=True):
+    for e in reversed(entries):
         read, written = touched(e)
-        if fill and id(root_of(e.args[0])) in free:
+        if is_fill(e) and id(root_of(e.args[0])) in free:
             a, value = e.args
             low, high = byte_bounds(a)
             parts = read_later.get(id(root_of(a)), Spans()).within(low, high)
             cells = a.reshape(-1)
             at = [((x - low) // a.itemsize, (y - low) // a.itemsize) for x, y in parts]
-            found.extend(e.changed(np.copyto, (cells[x:y] if (x, y) != (0, a.size) else a, value)) for x, y in at)
+            found.extend(e.changed(e.f, (cells[x:y] if (x, y) != (0, a.size) else a, value)) for x, y in at)
         else:
             found.append(e)
         for w in written:
@@ -128,8 +133,10 @@ def joins_rows(e: Entry) -> bool:
     """Whether arrays are joined along their first axis, into an array of the same dtype."""
     if e.f is not np.concatenate or (e.args[1] if len(e.args) > 1 else e.kwargs.get("axis", 0)) != 0:
         return False
+    if not e.kwargs.keys() <= {"axis", "out"} or type(e.args[0]) not in (list, tuple):
+        return False
     out = joined_into(e)
-    return solid(out) and all(solid(p) and p.dtype == out.dtype for p in e.args[0])
+    return solid(out) and all(isinstance(p, np.ndarray) and solid(p) and p.dtype == out.dtype for p in e.args[0])
 
 
 def joined_into(e: Entry) -> HostArray:
@@ -156,7 +163,7 @@ def coalesced(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
 
 def copies(e: Entry) -> list[tuple[HostArray, HostArray]]:
     """The copies that an entry makes: pairs of a place and what is copied there."""
-    if is_copy(e) and e.args[0].shape == e.args[1].shape:
+    if is_copy(e):
         return [e.args]
     if not joins_rows(e):
         return []
@@ -212,8 +219,11 @@ class Moves:
         self.homes: set[int] = set()
 
     def possible(self, root: HostArray, home: HostArray, free: frozenset[int]) -> bool:
-        """Whether one buffer may become a part of another: both are free, and a move ends where none begins."""
-        if root is home or id(root) in self.places or id(root) in self.homes:
+        """Whether one buffer may become a part of another: both are free, and neither moves nor is moved into.
+
+        A home may take several; what has moved is no home any more: its memory is another's.
+        """
+        if root is home or id(root) in self.places or id(root) in self.homes or id(home) in self.places:
             return False
         return bool(id(root) in free and id(home) in free and home.flags.c_contiguous)
 

@@ -7,6 +7,7 @@ assignment into it. What changes the engine's state (an optimiser's step, say) b
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -14,18 +15,51 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.arrays import has_arrays, root_of, same_place, shares_memory
-from tinygrad_rnn.compiler.compare import signature
+from tinygrad_rnn.compiler.arrays import address, flat, has_arrays, rebuilt, root_of, same_place, shares_memory
+from tinygrad_rnn.compiler.compare import digest, signature
 from tinygrad_rnn.compiler.engine import Generator, Stages, forget, refresh_grad, refresh_leaf
 from tinygrad_rnn.compiler.leaves import LentLeaves
-from tinygrad_rnn.compiler.numpy_calls import BY_VALUE, LIKES, METHODS, STATIC, VIEWS, assign, into
-from tinygrad_rnn.compiler.traced import NAMESPACE, STALE, Traced, place, untraced, users_place
+from tinygrad_rnn.compiler.numpy_calls import (
+    BY_VALUE,
+    FILLS,
+    IN_PLACE,
+    LIKE,
+    NUMBERS,
+    SAME,
+    STATIC,
+    VIEW,
+    AsNumbers,
+    Call,
+    assign,
+    assign_all,
+    into,
+    kind_of,
+    misused,
+    name_of,
+    takes_numbers,
+    ufunc_into,
+)
+from tinygrad_rnn.compiler.traced import (
+    NAMESPACE,
+    STALE,
+    Traced,
+    TracedNumber,
+    TracedScalar,
+    arrays_in,
+    as_given,
+    place,
+    traced,
+    untraced,
+    users_place,
+)
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.backend import AnyArray, HostArray
 from tinygrad_rnn.tensor.graph import Node
 from tinygrad_rnn.tensor.mode import active_tape
 from tinygrad_rnn.tensor.tensor import Tensor, box
+
+PLAIN = {int, float, bool, complex, str, slice, range, type, type(None), type(...), type(np._NoValue)}
 
 
 class Entry:
@@ -58,16 +92,28 @@ class Tape:
         self.inputs: list[HostArray] = []  # the buffers that the arguments are copied into
         self.result: Any = None
         self.leaves = LentLeaves(leaves, self)
+        self.unwritable = {id(root_of(b)) for b in self.leaves.buffers}
+        self.outside: dict[Any, tuple[HostArray, bytes]] = {}  # arrays from elsewhere, and their values, by their place
+        self.refused: CompileError | None = None
         self.generator = random.used_generator()
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Write down what is computed inside; at the end the leaves are as the step would leave them."""
         backend.register_namespace(Traced, NAMESPACE)
+        backend.register_namespace(TracedScalar, NAMESPACE)
+        backend.register_number(TracedNumber)
         try:
             with _active(self, Generator(self, random.generator())):
                 self.leaves.lend()
                 yield
+            self._watch([a for a, _ in self.outside.values()])
+            if self.refused is not None:
+                raise self.refused
+        except Exception as error:
+            if self.refused is None or error is self.refused:
+                raise
+            raise self.refused from error
         finally:
             try:
                 self.leaves.give_back()
@@ -95,16 +141,17 @@ class Tape:
         return id(root_of(raw)) in self.numbers
 
     def fresh(self, raw: HostArray, value: Any) -> Traced:
-        """A new buffer, filled with `value` at each replay, or with nothing if that is None."""
+        """A new buffer, filled with a Python number at each replay, or with nothing if that is None."""
         self.adopt(raw)
         if value is not None:
-            self.log(np.copyto, (raw, np.asarray(value, raw.dtype)))
+            self.log(np.ndarray.fill, (raw, value))
         return Traced(raw, self)
 
     def input(self, array: AnyArray) -> Traced:
         """A buffer for an argument, with its values."""
-        self.inputs.append(self.adopt(np.array(array)))
-        return Traced(self.inputs[-1], self)
+        y = traced(array if isinstance(array, np.generic) else np.array(array), self)
+        self.inputs.append(y.raw)
+        return y
 
     # --- entries ------------------------------------------------------------------------------------------------------
 
@@ -117,93 +164,171 @@ class Tape:
     def run(self, f: Any, args: Any, kwargs: Any) -> None:
         """Make a call, and write it down."""
         f(*args, **kwargs)
+        self._watch((args, kwargs))
         self.log(f, args, kwargs)
+
+    def _watch(self, given: Any) -> None:
+        """Raise `CompileError` if an array that the recording does not own has been written into since it was used."""
+        for a in arrays_in(given):
+            if not self.owns(a):
+                key, now = (address(a), a.shape, a.strides, a.dtype.str), digest(a)
+                if self.outside.setdefault(key, (a, now))[1] != now:
+                    raise self.error(
+                        f"an array of shape {a.shape} that a recording has used is written into: it does not see that; "
+                        f"make the array by np.zeros_like of an argument, or write into a copy"
+                    )
+
+    # --- NumPy's calls ------------------------------------------------------------------------------------------------
 
     def function(self, f: Any, args: Any, kwargs: Any) -> Any:
         """Compute a NumPy function or method, and write down how to repeat it."""
         self.check_active()
-        f = METHODS.get(f, f)
-        args, out = untraced(tuple(args)), kwargs.get("out")
-        kwargs = {k: v for k, v in untraced(kwargs).items() if k != "out" and v is not np._NoValue}
-        if f in LIKES and not kwargs:
-            return self.fresh(f(*args), LIKES[f])
-        if f in BY_VALUE:
-            raise CompileError(
-                f"{users_place()}: np.{f.__name__} in a function that tr.compile records: the shape of its result "
-                f"depends on values; compute it outside and pass the result"
-            )
+        kind = self._known(f)
+        f, args, out = SAME.get(f, f), tuple(args), kwargs.get("out")
+        kwargs = {k: v for k, v in kwargs.items() if k != "out" and v is not np._NoValue}
+        self._check_given(name_of(f), (args, kwargs))
+        if kind == IN_PLACE:
+            self.writable(args[0] if args else None)
+            self.run(*self._on_buffers(f, args, kwargs))
+            return None
         if out is not None:
-            if not isinstance(out, Traced) or not self.owns(out.raw):
-                raise CompileError(
-                    f"{users_place()}: a value of the recording is written into an array that it does not know: make "
-                    f"that array by an op of tinygrad_rnn"
-                )
-            self.run(*into(f, args, kwargs, out.raw))
+            self._write(f, args, kwargs, self.writable(out))
             return out
-        y = f(*args, **kwargs)
-        if y is None:  # in place
-            self.log(f, args, kwargs)
-        return y if y is None or f in STATIC else self._result(y, f, args, kwargs)
+        if (wrong := misused(f, args, kwargs)) is not None:
+            raise self.error(f"{name_of(f)} in a way that cannot be repeated: {wrong}")
+        y = f(*as_given(args), **as_given(kwargs))
+        if kind == STATIC:
+            return y
+        value = FILLS.get(f, kwargs.get("fill_value", args[1] if len(args) > 1 else None))
+        if kind == LIKE and (value is None or type(value) in NUMBERS):
+            return self.fresh(y, value)
+        return self._result(y, f, kind, args, kwargs)
 
-    def _result(self, y: Any, f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The traced form of a result `y`: views of what the call was given, or a buffer that the call fills."""
-        given = (*args[1:], *kwargs.values())
-        still = f in VIEWS and not any(self.owns(a) for a in given if isinstance(a, np.ndarray))
-        if isinstance(y, tuple | list):
-            if not still or not all(shares_memory(v, args) for v in y):
-                raise CompileError(f"{users_place()}: {f.__name__} returns several arrays: it cannot be recorded")
-            return type(y)(Traced(v, self) for v in y)
-        if not isinstance(y, np.ndarray | np.generic):
-            raise CompileError(
-                f"{users_place()}: {getattr(f, '__name__', f)} returns {type(y).__name__}, which a recording repeats "
-                f"as it is now: use an op that returns a tensor"
+    def _known(self, f: Any) -> str:
+        """What `f` does. `CompileError` if a recording does not know."""
+        kind = kind_of(f)
+        if kind == BY_VALUE:
+            raise self.error(
+                f"np.{f.__name__} in a function that tr.compile records: the shape of its result depends on values; "
+                f"compute it outside and pass the result"
             )
-        if isinstance(y, np.ndarray) and shares_memory(y, args):
-            if still:
-                return Traced(y, self)
-            y = y.copy()
-        y = self.adopt(y if isinstance(y, np.ndarray) and y.flags.writeable else np.array(y))
-        self.run(*into(f, args, kwargs, y))
-        return Traced(y, self)
+        if kind is None:
+            raise self.error(
+                f"{name_of(f)} in a function that tr.compile records: it is not among the NumPy functions of which a "
+                f"recording knows what they do; compute it outside and pass the result"
+            )
+        return kind
+
+    def _check_given(self, name: str, given: Any) -> None:
+        """Raise `CompileError` for arguments that are neither plain arrays nor Python's constants."""
+        for v in flat(given):
+            if type(v) in PLAIN or isinstance(v, Traced | np.dtype | np.generic):
+                continue
+            if type(v) is not np.ndarray:
+                raise self.error(f"{name} is given a {type(v).__name__}, which a recording does not know")
+            if v.dtype.hasobject:
+                raise self.error(f"{name} is given an array of Python objects")
+
+    def writable(self, x: Any) -> HostArray:
+        """The buffer of `x`, for a write. `CompileError` if `x` is no array that the recording has made."""
+        if type(x) is not Traced or not self.owns(x.raw):
+            raise self.error(
+                "a value of the recording is written into an array that it does not know: make that array by an op of "
+                "tinygrad_rnn, or by np.zeros_like of an argument"
+            )
+        if id(root_of(x.raw)) in self.unwritable:
+            raise self.error("a write into the array of a parameter, or of a number: copy it, and write into the copy")
+        return x.raw
+
+    def _write(self, f: Any, args: Any, kwargs: Any, out: HostArray) -> None:
+        """Compute a function into the array that it is given as `out`."""
+        f, args, kwargs = self._on_buffers(f, args, kwargs)
+        fast = ufunc_into(f, args, kwargs, out) if isinstance(f, np.ufunc) else None
+        self.run(*(fast or (f, args, {**kwargs, "out": out})))
+
+    def _on_buffers(self, f: Any, args: Any, kwargs: Any) -> Call:
+        """A call on buffers. Numbers lie in arrays without axes, which ufuncs alone take for NumPy's numbers."""
+        numbers = {
+            k: type(v) is TracedNumber
+            for k, v in enumerate(flat((args, kwargs)))
+            if isinstance(v, TracedScalar) and (type(v) is TracedNumber or not takes_numbers(f))
+        }
+        return AsNumbers(f, numbers) if numbers else f, untraced(args), untraced(kwargs)
+
+    def _result(self, y: Any, f: Any, kind: str, args: Any, kwargs: dict[str, Any]) -> Any:
+        """The traced form of a result `y`: views of what the call was given, or buffers that the call fills."""
+        name, several = name_of(f), isinstance(y, tuple | list)
+        f, args, kwargs = self._on_buffers(f, args, kwargs)
+        for v in flat(y):
+            if not isinstance(v, np.ndarray | np.generic | bool | int | float) or np.asarray(v).dtype.hasobject:
+                raise self.error(f"{name} returns a {type(v).__name__}, which a recording would repeat as it is now")
+        if any(shares_memory(v, (args, kwargs)) for v in flat(y) if isinstance(v, np.ndarray)):
+            owned = [v for v in flat((args, kwargs)) if isinstance(v, np.ndarray) and self.owns(v)]
+            if kind != VIEW or not all(shares_memory(v, y) for v in owned):
+                raise self.error(f"{name} returns a part of what it is given, and which depends on values: copy it")
+            return rebuilt(y, lambda v: Traced(v, self))
+        if several:
+            ys = [traced(v, self) for v in y]
+            self.log(assign_all, (f, [v.raw for v in ys], args, kwargs))
+            left = iter(ys)
+            return rebuilt(y, lambda _: next(left))
+        result = traced(y, self)
+        expected = result.raw.tobytes()
+        call = into(f, args, kwargs, result.raw)
+        call[0](*call[1], **call[2])
+        if result.raw.tobytes() != expected:  # not the same to the last bit
+            call = assign, (f, result.raw, args, kwargs), {}
+            assign(*call[1])
+        self.log(*call)
+        return result
 
     def getitem(self, x: Traced, key: Any) -> Traced:
         """Compute `x[key]`: a view, or a buffer that is filled at each replay."""
-        key = untraced(key)
-        y = x.raw[key]
-        if not isinstance(y, np.ndarray):  # a scalar: the same entry as a view
-            key = (*key, ...) if isinstance(key, tuple) else (key, ...)
-            y = x.raw[key]
-        if not has_arrays(key) and (shares_memory(y, (x.raw,)) or not y.size):
-            return Traced(y, self)
         self.check_active()
-        keys = key if isinstance(key, tuple) else (key,)
-        if any(isinstance(k, np.ndarray) and k.dtype == bool and self.owns(k) for k in keys):
-            raise CompileError(
-                f"{users_place()}: a boolean mask as an index, in a function that tr.compile records: how many it "
-                f"takes depends on values; use tr.where"
+        self._check_given("an index", key)
+        if any(isinstance(k, Traced) and k.dtype == bool for k in (key if isinstance(key, tuple) else (key,))):
+            raise self.error(
+                "a boolean mask as an index, in a function that tr.compile records: how many it takes depends on "
+                "values; use tr.where"
             )
-        y = self.adopt(y.copy() if shares_memory(y, (x.raw,)) else y)
-        self.log(assign, (np.ndarray.__getitem__, y, (x.raw, key), {}))
-        return Traced(y, self)
+        y = as_given(x)[as_given(key)]
+        if isinstance(y, np.ndarray) and shares_memory(y, (x.raw,)):
+            if any(isinstance(k, Traced) for k in flat(key)):
+                raise self.error("a view whose place depends on values: index by an array of one axis, or by np.take")
+            return Traced(y, self)
+        f, args, kwargs = self._on_buffers(operator.getitem, (x, key), {})
+        result = traced(y, self)
+        self.run(assign, (f, result.raw, args, kwargs), {})
+        return result
 
     def setitem(self, x: Traced, key: Any, value: Any) -> None:
         """Do `x[key] = value`, and write it down."""
         self.check_active()
-        key, value = untraced(key), untraced(value)
-        target = x.raw[key] if not has_arrays(key) else None
-        if not isinstance(target, np.ndarray):
-            self.run(np.ndarray.__setitem__, (x.raw, key, value), {})
-        elif not (isinstance(value, np.ndarray) and same_place(target, value)):  # not the end of `x[k] += y`
-            value = np.asarray(value)
-            if not self.owns(value):
-                value = value.astype(target.dtype)
-            same = value.dtype == target.dtype
-            self.run(np.copyto, (target, value) if same else (target, value, "unsafe"), {})
+        self._check_given("an index, or what is written there,", (key, value))
+        raw = self.writable(x)
+        target = None if has_arrays(untraced(key)) else raw[key]
+        if isinstance(target, np.ndarray) and type(value) in NUMBERS:
+            self.run(np.ndarray.fill, (target, value), {})
+        elif isinstance(target, np.ndarray) and type(value) in (Traced, np.ndarray):
+            value = untraced(value)
+            if not same_place(target, value):  # not the end of `x[k] += y`
+                same = value.dtype == target.dtype
+                self.run(np.copyto, (target, value) if same else (target, value, "unsafe"), {})
+        else:
+            self.run(*self._on_buffers(operator.setitem, (x, key, value), {}))
 
     def check_active(self) -> None:
         """Raise `CompileError` unless this recording is going on."""
         if active_tape.get() is not self:
             raise CompileError(f"{users_place()}: {STALE}")
+
+    def error(self, message: str) -> CompileError:
+        """The error of what cannot be recorded, with its line. It ends the recording, even if the step catches it."""
+        if self.refused is None:
+            self.refused = CompileError(f"{users_place()}: {message}")
+        return self.refused
+
+    namespace = NAMESPACE
 
     # --- the engine ---------------------------------------------------------------------------------------------------
 
@@ -224,12 +349,11 @@ class Tape:
             changed = self.leaves.lend()
         result: Any = y
         pure = hasattr(f, "effects")
-        if isinstance(y, np.ndarray | bool | int | float):
-            number = None if isinstance(y, np.ndarray) else type(y)
+        if isinstance(y, np.ndarray | np.generic | bool | int | float):
             if isinstance(y, np.ndarray) and shares_memory(y, args) and self.owns(y):
-                result = Traced(y, self, number)
+                result = Traced(y, self)
             else:
-                result = Traced(self.adopt(np.array(y)), self, number)
+                result = traced(np.array(y) if isinstance(y, np.ndarray) else y, self)
                 f, args, kwargs, pure = assign, (f, result.raw, args, kwargs), {}, False
         self.log(f, args, kwargs, state=not pure)
         for leaf, buffer in changed:

@@ -1,10 +1,11 @@
 """`Traced` arrays: while a step is recorded, each call on one of them is computed, and written down on a tape.
 
-A `Traced` is no `ndarray`: what wants the values of one cannot have them unnoticed, and is an error with its line.
+A `Traced` holds no values: what wants those of one cannot have them unnoticed, and is an error with its line.
 """
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from tinygrad_rnn.compiler.arrays import flat, rebuilt
+from tinygrad_rnn.compiler.numpy_calls import NUMBERS, OPERATORS, kind_of
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.mode import active_tape
@@ -22,29 +24,47 @@ if TYPE_CHECKING:
     from tinygrad_rnn.compiler.tape import Tape
 
 
-class Traced(NDArrayOperatorsMixin):
-    """A NumPy array, `raw`, whose uses are written down on `tape`.
+def _fixed(name: str) -> Any:
+    """A property of shapes and dtypes, which an array has while it is recorded, too; it is not set there."""
 
-    `number` is the type of a Python number that is kept as an array of shape (), or None.
+    def refused(self: Traced, value: Any) -> None:
+        self.refuse(f"setting .{name}")
+
+    return property(operator.attrgetter(f"raw.{name}"), refused)
+
+
+class Traced(NDArrayOperatorsMixin):
+    """A NumPy array, `raw`, whose uses are written down on `tape`. It passes for an `ndarray` by its class.
+
+    What a recording cannot have of it is a `CompileError`, attributes included; what an `ndarray` lacks, it lacks.
     """
 
-    __slots__ = ("raw", "tape", "number", "__weakref__")
+    __slots__ = ("raw", "tape", "__weakref__")
 
-    def __init__(self, raw: np.ndarray[Any, Any], tape: Tape, number: type | None = None) -> None:
-        self.raw, self.tape, self.number = raw, tape, number
+    def __init__(self, raw: np.ndarray[Any, Any], tape: Tape) -> None:
+        self.raw, self.tape = raw, tape
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return np.ndarray
+
+    def refuse(self, what: str) -> NoReturn:
+        """Raise `CompileError` for what asks for values, which differ at each replay."""
+        raise self.tape.error(
+            f"{what} of a value that is computed from the arguments or the parameters, in a function that tr.compile "
+            f"records: the recording would repeat this one value. Return the tensor and look at it outside; choose by "
+            f"tr.where instead of `if`; pass what decides (lengths, flags) as plain numbers, which are recorded anew "
+            f"when they change"
+        )
 
     # --- what does not depend on the values ---------------------------------------------------------------------------
 
-    shape = property(lambda self: self.raw.shape)
-    ndim = property(lambda self: self.raw.ndim)
-    size = property(lambda self: self.raw.size)
-    dtype = property(lambda self: self.raw.dtype)
-    itemsize = property(lambda self: self.raw.itemsize)
-    nbytes = property(lambda self: self.raw.nbytes)
-    flags = property(lambda self: self.raw.flags)
+    shape, ndim, size, dtype = _fixed("shape"), _fixed("ndim"), _fixed("size"), _fixed("dtype")
+    itemsize, nbytes, strides = _fixed("itemsize"), _fixed("nbytes"), _fixed("strides")
     device = "cpu"
-    T = property(lambda self: Traced(self.raw.T, self.tape))
-    mT = property(lambda self: Traced(self.raw.mT, self.tape))
+    flags = property(lambda self: Flags(self))
+    T = property(lambda self: type(self)(self.raw.T, self.tape))
+    mT = property(lambda self: type(self)(self.raw.mT, self.tape))
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
         return NAMESPACE
@@ -52,7 +72,7 @@ class Traced(NDArrayOperatorsMixin):
     def __len__(self) -> int:
         return len(self.raw)
 
-    def __iter__(self) -> Iterator[Traced]:
+    def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 
     # --- what is computed ---------------------------------------------------------------------------------------------
@@ -68,14 +88,17 @@ class Traced(NDArrayOperatorsMixin):
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return self.tape.function(function, args, kwargs)
 
-    def __matmul__(self, other: Any) -> Any:
-        return self.tape.function(product_of(self, other), (self, other), {})
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return self.tape.function(product_of(self, other), (other, self), {})
-
     def __pow__(self, other: Any) -> Any:
+        if isinstance(other, Tensor):
+            return NotImplemented
         return self.tape.function(np.ndarray.__pow__, (self, other), {})  # which knows squares, where the ufunc doesn't
+
+    def __rpow__(self, other: Any) -> Any:
+        return self.tape.function(np.ndarray.__rpow__, (self, other), {})
+
+    def __ipow__(self, other: Any) -> Any:
+        self.tape.function(np.copyto, (self, self**other), {})
+        return self
 
     def __getitem__(self, key: Any) -> Any:
         return self.tape.getitem(self, key)
@@ -83,52 +106,156 @@ class Traced(NDArrayOperatorsMixin):
     def __setitem__(self, key: Any, value: Any) -> None:
         self.tape.setitem(self, key, value)
 
+    def __copy__(self) -> Any:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.copy()
+
     def __getattr__(self, name: str) -> Any:
-        method = None if name.startswith("_") else getattr(np.ndarray, name, None)
-        if not callable(method):
-            raise AttributeError(f"the array of a recording has no attribute {name!r}")
-        if name in ("item", "tolist", "tobytes", "tofile", "dump", "dumps", "resize"):
-            return lambda *args, **kwargs: refuse(f".{name}()")
+        kind = self.raw.dtype.type if isinstance(self, TracedScalar) else np.ndarray
+        method = getattr(kind, name)  # an AttributeError for what the array itself has not
+        if kind_of(method) is None:
+            if callable(method) and not name.startswith("_"):
+                return lambda *args, **kwargs: self.refuse(f".{name}()")
+            self.refuse(f".{name}")
         return lambda *args, **kwargs: self.tape.function(method, (self, *args), kwargs)
+
+    @property
+    def real(self) -> Any:
+        return self.tape.function(np.real, (self,), {})
+
+    @property
+    def imag(self) -> Any:
+        return self.tape.function(np.imag, (self,), {})
 
     # --- what would need the values -----------------------------------------------------------------------------------
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        refuse("the values (.numpy(), np.asarray, print)")
+        self.refuse("the values (.numpy(), np.asarray, print)")
 
     def __float__(self) -> float:
-        refuse("float() or .item()")
+        self.refuse("float() or .item()")
 
     def __int__(self) -> int:
-        refuse("int()")
+        self.refuse("int()")
 
     def __index__(self) -> int:
-        refuse("an index, range() or int()")
+        self.refuse("an index, range() or int()")
 
     def __bool__(self) -> bool:
-        refuse("if, while, bool() or a comparison with `in`")
+        self.refuse("if, while, bool() or a comparison with `in`")
 
     def __complex__(self) -> complex:
-        refuse("complex()")
+        self.refuse("complex()")
 
     def __format__(self, spec: str) -> str:
-        refuse("a formatted string")
+        self.refuse("a formatted string")
 
-    def __reduce__(self) -> NoReturn:
-        refuse("pickle or copy")
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        self.refuse("pickle or copy")
 
     def __repr__(self) -> str:
-        return f"<array {self.shape} {self.dtype} of a recording>"
+        return f"<array {self.raw.shape} {self.raw.dtype} of a recording>"
 
 
-def product_of(a: Any, b: Any) -> Any:
-    """The function that multiplies as `backend.dot` does: `np.dot` for two matrices."""
-    return np.dot if a.ndim == 2 and getattr(b, "ndim", 0) == 2 else np.matmul
+class TracedScalar(Traced):
+    """One of NumPy's numbers, such as `x.sum()`: it passes for a `np.float32`, say, and `d -= 1` makes another."""
+
+    __slots__ = ()
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return self.raw.dtype.type
+
+    def __hash__(self) -> int:
+        self.refuse("hash()")
+
+    def __pow__(self, other: Any) -> Any:
+        return self.tape.function(operator.pow, (self, other), {})
+
+    def __rpow__(self, other: Any) -> Any:
+        return self.tape.function(operator.pow, (other, self), {})
+
+
+class TracedNumber(TracedScalar):
+    """One of Python's numbers, such as a norm that `clip_grad_norm_` has returned."""
+
+    __slots__ = ()
+
+    def _is_no_array(self) -> NoReturn:
+        raise AttributeError("a number is no array")
+
+    shape = ndim = size = dtype = itemsize = nbytes = strides = flags = T = mT = device = property(_is_no_array)
+    __array_namespace__ = property(_is_no_array)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self.raw.item())
+
+    def __getattr__(self, name: str) -> Any:
+        getattr(type(self.raw.item()), name)  # an AttributeError for what the number itself has not
+        self.refuse(f".{name}")
+
+
+def _give_operators() -> None:
+    """What is done to a NumPy number in place makes another; an operator of Python's numbers is that of Python."""
+    named = operator.attrgetter("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "xor")
+    for f in (*named(operator), operator.and_, operator.or_):
+        name = f.__name__.strip("_")
+        setattr(TracedScalar, f"__i{name}__", lambda self, other, f=f: f(self, other))
+        if f in OPERATORS:
+            setattr(TracedNumber, f"__{name}__", lambda self, other, f=f: self.tape.function(f, (self, other), {}))
+            setattr(TracedNumber, f"__r{name}__", lambda self, other, f=f: self.tape.function(f, (other, self), {}))
+    for f in (operator.neg, operator.pos, operator.abs):
+        setattr(TracedNumber, f"__{f.__name__}__", lambda self, f=f: self.tape.function(f, (self,), {}))
+
+
+_give_operators()
+
+
+class Flags:
+    """The flags of a traced array, as far as they are told by shapes and strides."""
+
+    __slots__ = ("array",)
+    array: Any
+    known = frozenset({"C", "F", "c_contiguous", "f_contiguous", "contiguous", "forc", "fnc", "aligned"})
+
+    def __init__(self, array: Traced) -> None:
+        object.__setattr__(self, "array", array)
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+    def __getitem__(self, name: str) -> bool:
+        if name not in Flags.known and name.lower() not in Flags.known:
+            self.array.refuse(f".flags.{name}")
+        return bool(getattr(self.array.raw.flags, name.lower()) if len(name) > 1 else self.array.raw.flags[name])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.array.refuse(f"setting .flags.{name}")
+
+
+def traced(y: Any, tape: Tape) -> Traced:
+    """The traced form of an array, of a number of NumPy's or of one of Python's, in a buffer that is its own."""
+    kind = Traced if isinstance(y, np.ndarray) else TracedScalar if isinstance(y, np.generic) else TracedNumber
+    return kind(tape.adopt(y if kind is Traced and y.flags.writeable else np.array(y)), tape)
 
 
 def untraced(x: Any) -> Any:
     """`x` with NumPy arrays in the place of traced ones."""
     return rebuilt(x, lambda v: v.raw if isinstance(v, Traced) else v)
+
+
+def as_given(x: Any) -> Any:
+    """`x` with arrays and numbers in the place of traced ones, as the step would have them."""
+
+    def given(v: Any) -> Any:
+        if not isinstance(v, Traced):
+            return v
+        return v.raw if type(v) is Traced else v.raw[()] if type(v) is TracedScalar else v.raw.item()
+
+    return rebuilt(x, given)
 
 
 def arrays_in(x: Any) -> Iterator[HostArray]:
@@ -146,16 +273,6 @@ STALE = (
     "a tensor that was computed while tr.compile recorded is used outside of the function: return what is wanted "
     "later, a state to carry on, say, and pass it as an argument"
 )
-
-
-def refuse(what: str) -> NoReturn:
-    """Raise `CompileError` for what asks for values, which differ at each replay."""
-    raise CompileError(
-        f"{users_place()}: {what} of a value that is computed from the arguments or the parameters, in a function that "
-        f"tr.compile records: the recording would repeat this one value. Return the tensor and look at it outside; "
-        f"choose by tr.where instead of `if`; pass what decides (lengths, flags) as plain numbers, which are recorded "
-        f"anew when they change"
-    )
 
 
 def place(depth: int = 2) -> tuple[str, int]:
@@ -192,8 +309,19 @@ class TracedNamespace:
     def ones(self, shape: Any, dtype: Any = None) -> Traced:
         return _tape().fresh(np.ones(shape, dtype), 1)
 
+    def full(self, shape: Any, fill_value: Any, dtype: Any = None) -> Any:
+        y = np.full(shape, untraced(fill_value), dtype)
+        if type(fill_value) in NUMBERS:
+            return _tape().fresh(y, fill_value)
+        return _tape().function(np.broadcast_to, (self.asarray(fill_value, y.dtype), y.shape), {}).copy()
+
     def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Any:
-        if not isinstance(x, Traced):
+        if isinstance(x, TracedNumber):
+            x.refuse("an array")
+        if isinstance(x, TracedScalar):
+            x.tape.unwritable.add(id(x.raw))
+            x = Traced(x.raw, x.tape)
+        if not isinstance(x, np.ndarray):
             return np.array(x, dtype=dtype)
         if copy or (dtype is not None and x.dtype != dtype):
             return _tape().function(np.ndarray.astype, (x, x.dtype if dtype is None else dtype), {})
@@ -201,6 +329,10 @@ class TracedNamespace:
 
     def einsum(self, subscripts: str, *xs: Any) -> Any:
         return _tape().function(np.einsum, (subscripts, *xs), {"optimize": len(xs) > 1})  # as `backend.einsum`
+
+    def number(self, x: Traced) -> TracedNumber:
+        """What `.item()` of a NumPy number is beside an array."""
+        return TracedNumber(x.raw, x.tape)
 
 
 def _tape() -> Tape:

@@ -16,23 +16,24 @@ from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.effects import Effects
 
 REDUCES_INTO = Effects(writes=(3,))  # of add.reduce(x, axis, dtype, out, keepdims)
-COPIES_INTO = Effects(writes=(0,))
+WRITES_FIRST = Effects(writes=(0,))
 JOINS_INTO = Effects(writes=(2,))  # of concatenate(xs, axis, out)
 
 
 def effects_of(e: Entry) -> Effects | None:
     """What an entry does to its arguments: declared with its function, or known of NumPy's; None if neither."""
+    f, count = e.f, len(e.args)
     if e.state or e.kwargs:
         return None
-    if (declared := getattr(e.f, "effects", None)) is not None:
+    if (declared := getattr(f, "effects", None)) is not None:
         return declared  # type: ignore[no-any-return]
-    if e.f is np.copyto:
-        return COPIES_INTO
-    if isinstance(e.f, np.ufunc) and len(e.args) == e.f.nargs:
-        return Effects(writes=(e.f.nargs - 1,))
-    if isinstance(getattr(e.f, "__self__", None), np.ufunc) and len(e.args) == 5:
+    if (f is np.copyto and count < 4) or f is np.ndarray.fill:  # a fourth argument is a mask
+        return WRITES_FIRST
+    if isinstance(f, np.ufunc) and f.nout == 1 and count == f.nargs:
+        return Effects(writes=(f.nargs - 1,))
+    if isinstance(getattr(f, "__self__", None), np.ufunc) and f.__name__ == "reduce" and count == 5:
         return REDUCES_INTO
-    return JOINS_INTO if e.f is np.concatenate and len(e.args) == 3 else None
+    return JOINS_INTO if f is np.concatenate and count == 3 else None
 
 
 def touched(e: Entry) -> tuple[list[HostArray], list[HostArray]]:
@@ -41,11 +42,16 @@ def touched(e: Entry) -> tuple[list[HostArray], list[HostArray]]:
     if known is not None:
         written: Any = [e.args[k] for k in (*known.writes, *known.updates)]
         read: Any = [a for k, a in enumerate(e.args) if k not in known.writes]
-    elif "out" in e.kwargs and "where" not in e.kwargs and not e.state:  # all of `out`
+    elif fills_out(e):
         written, read = e.kwargs["out"], [e.args, [v for k, v in e.kwargs.items() if k != "out"]]
     else:
         written = read = [e.args, e.kwargs]
     return list(arrays_in(read)), list(arrays_in(written))
+
+
+def fills_out(e: Entry) -> bool:
+    """Whether an entry overwrites all of its `out`, as every NumPy function does that is given no mask."""
+    return isinstance(e.kwargs.get("out"), np.ndarray) and not e.state and "where" not in e.kwargs
 
 
 def solid(x: HostArray) -> bool:

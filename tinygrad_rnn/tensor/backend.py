@@ -17,7 +17,7 @@ import numpy as np
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ShapeError
 from tinygrad_rnn.tensor.effects import effects
-from tinygrad_rnn.tensor.mode import replayed
+from tinygrad_rnn.tensor.mode import active_tape, replayed
 
 DType: TypeAlias = Any
 HostArray: TypeAlias = "np.ndarray[Any, Any]"
@@ -26,7 +26,7 @@ AnyArray: TypeAlias = Any  # an `Array`, where functions take it that are typed 
 
 # --- which library --------------------------------------------------------------------------------
 
-_SCALARS: tuple[type, ...] = (float, int, bool, complex)  # Python's numbers go with every library
+_SCALARS: set[type] = {float, int, bool, complex}  # Python's numbers go with every library
 _NAMESPACES: dict[type, Any] = {np.ndarray: np, **dict.fromkeys(_SCALARS)}
 
 
@@ -68,6 +68,12 @@ def register_namespace(kind: type, namespace: Any) -> None:
     library, and arrays of the two go together.
     """
     _NAMESPACES[kind] = namespace
+
+
+def register_number(kind: type) -> None:
+    """Have numbers of the type `kind` go with every library, as Python's do."""
+    _SCALARS.add(kind)
+    _NAMESPACES[kind] = None
 
 
 def _library(xp: Any) -> Any:
@@ -180,7 +186,7 @@ def to_device(x: Array, device: str) -> Array:
 
 def to_host(x: Any) -> HostArray:
     """`x` as a NumPy array; the same memory where it is one already."""
-    if isinstance(x, np.ndarray):
+    if type(x) is np.ndarray:
         return x
     if type(x).__module__.partition(".")[0] == "cupy":
         return x.get()  # type: ignore[no-any-return]
@@ -291,10 +297,12 @@ def asarray(data: Any, dtype: Any = None, device: str | None = None) -> Array:
 def _copied(array: Any, dtype: Any, device: str | None) -> Array:
     """A copy of an array of any library, on its own device unless `device` names another."""
     x: Any
-    if dtype is None and isinstance(array, np.ndarray):
+    tape = active_tape.get()
+    if dtype is None and tape is None and isinstance(array, np.ndarray):
         x = np.array(array)
     else:
-        xp = namespace(array)
+        xp: Any = namespace(array)
+        xp = tape.namespace if tape is not None and xp is np else xp
         wanted = None if dtype is None else getattr(xp, str(dtype_of(dtype)))
         x = xp.asarray(array, dtype=wanted, copy=True)
     if not _is_real(x.dtype):
@@ -312,7 +320,8 @@ def operand(x: Any, like: Array) -> Any:
     if x is None or type(x) in _SCALARS:
         return x
     if isinstance(x, np.generic):
-        return x.item()
+        xp: Any = _NAMESPACES.get(type(x), np)
+        return x.item() if xp is np else xp.number(x)
     if hasattr(x, "dtype"):
         return asarray(x)
     if isinstance(x, list | tuple):
@@ -332,13 +341,13 @@ def _dtype_of_list(x: Any, like: Array) -> DType:
 def as_array(y: Any, like: Array) -> Array:
     """`y` as an array of the library of `like`: NumPy answers some 0-d results with a scalar."""
     if type(y) is not type(like) and isinstance(y, np.generic | float | int | complex):
-        return np.asarray(y)
+        return _NAMESPACES.get(type(y), np).asarray(y)  # type: ignore[no-any-return]
     return y
 
 
 def freeze(x: Any) -> Any:
     """`x` for the user's eyes: a read-only view, or a copy where the library has no such thing."""
-    if isinstance(x, np.ndarray):
+    if type(x) is np.ndarray:
         view = x.view()
         view.flags.writeable = False
         return view
@@ -388,7 +397,7 @@ def sum_to(g: Array, shape: tuple[int, ...]) -> Array:
 
 def zeros_beside(like: Array, shape: tuple[int, ...], dtype: DType) -> Array:
     """Zeros on the device of `like`."""
-    if isinstance(like, np.ndarray | np.generic):
+    if isinstance(like, np.ndarray | np.generic) and _NAMESPACES.get(type(like), np) is np:
         return np.zeros(shape, dtype)
     with _on_device_of(like):
         return namespace(like).zeros(shape, dtype=dtype)
@@ -396,7 +405,7 @@ def zeros_beside(like: Array, shape: tuple[int, ...], dtype: DType) -> Array:
 
 def beside(like: Array, drawn: Any, dtype: DType) -> Array:
     """`drawn`, from the host, as an array of the library of `like` on its device."""
-    if isinstance(like, np.ndarray | np.generic):
+    if isinstance(like, np.ndarray | np.generic) and _NAMESPACES.get(type(like), np) is np:
         return np.asarray(drawn, dtype)
     with _on_device_of(like):
         return namespace(like).asarray(drawn, dtype=dtype)
@@ -484,6 +493,8 @@ def dot(a: A, b: A) -> A:
     """
     if type(a) is np.ndarray and type(b) is np.ndarray:
         return a.dot(b)  # type: ignore[attr-defined, no-any-return]
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):  # one of them in a recording
+        return np.dot(a, b)  # type: ignore[no-any-return]
     return a @ b  # type: ignore[operator, no-any-return]
 
 

@@ -129,6 +129,7 @@ class Gradients:
         self.owned: set[Node] = set()
         self.lazy: set[Node] = set()  # the nodes with parts or pairs
         self.parts: dict[Node, Any] = {}
+        self.filled: dict[Node, Filled] = {}  # where parts have come to
         self.pairs: dict[Node, Pairs] = {}
         self.limit: frozenset[Node] | None = None
         self.checks = grad_mode.get() == ANOMALY
@@ -179,11 +180,14 @@ class Gradients:
             self.flush(node)
 
     def add_part(self, node: Node, d: Part) -> None:
-        """Add a part to the node's one buffer of parts."""
+        """Put a part into the node's one buffer of parts, or add it to what is there."""
         buffer = self.parts.get(node)
         if buffer is None:
             self.parts[node] = buffer = zeros_beside(d.g, node.shape, node.dtype)
-        if d.basic and (place := buffer[d.index]).ndim:
+            self.filled[node] = Filled(node.shape)
+        if self.filled[node].first(d.index if d.basic else ...) and d.basic:
+            buffer[d.index] = d.g
+        elif d.basic and (place := buffer[d.index]).ndim:
             place += d.g  # `buffer[...] += g` would copy the sum back
         else:
             self.parts[node] = scatter_add(buffer, d.index, d.g)
@@ -207,6 +211,7 @@ class Gradients:
             self.flush(node)
         if node in self.parts:
             part = self.parts.pop(node)
+            del self.filled[node]
             if node in self.dense:
                 part += self.dense[node]
             self.dense[node] = part
@@ -250,6 +255,38 @@ class Gradients:
     def own(self, node: Node, g: Array) -> Array:
         """`g`, the gradient of a node, as an array that nobody else holds."""
         return g if node in self.owned else namespace(g).asarray(g, copy=True)
+
+
+class Filled:
+    """Which rows of an array basic indices have met, along the axis that the first of them cuts.
+
+    >>> filled = Filled((4, 2))
+    >>> [filled.first(index) for index in ((slice(0, 2), ...), 1, -1, (slice(None), 0))]
+    [True, False, True, False]
+    """
+
+    __slots__ = ("shape", "axis", "rows")
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape, self.rows = shape, bytearray(1)
+        self.axis = -1  # nothing has come
+
+    def first(self, index: Any) -> bool:
+        """Whether an index meets nothing that another has met before."""
+        axis = 0
+        keys = index if type(index) is tuple else (index,)
+        while axis < len(keys) and keys[axis] == slice(None):
+            axis += 1
+        key = keys[axis] if axis < len(keys) else ...
+        if self.axis < 0 and key is not ...:
+            self.axis, self.rows = axis, bytearray(self.shape[axis])
+        met = slice(None) if key is ... or axis != self.axis else key
+        if type(met) is int:
+            met = slice(met, met + 1 or None)
+        before = self.rows[met]
+        self.axis = max(self.axis, 0)
+        self.rows[met] = bytes([1]) * len(before)
+        return 1 not in before
 
 
 class Pairs:
