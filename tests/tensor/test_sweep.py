@@ -180,3 +180,31 @@ def test_float_contributions_from_many_threads_are_all_counted():
     for t in threads:
         t.join()
     assert x.grad.tolist() == [800.0] * 4
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_comes_to_a_place_first_is_put_there_and_the_rest_is_added(seed):
+    """Of parts that overlap or not, along one axis or more: their sum, in which a part alone keeps its -0.0."""
+    rng = np.random.default_rng(seed)
+    index = indices_of_rows(rng)
+    indices = [next(index) for _ in range(rng.integers(1, 6))]
+    x = leaf(np.zeros((4, 3)))
+    pieces = [x[i] for i in indices]
+    cotangents = [np.round(rng.normal(size=p.shape)) * rng.choice([1.0, -1.0, 0.0]) for p in pieces]
+    sum((p * g).sum() for p, g in zip(pieces, cotangents, strict=True)).backward()
+    expected = np.zeros((4, 3))
+    for i, g in zip(indices, cotangents, strict=True):
+        np.add.at(expected, i, g)
+    assert x.grad.tolist() == expected.tolist()
+    if len(indices) == 1 and not any(isinstance(i, list) for i in indices):
+        assert np.signbit(x.grad.data[indices[0]]).tolist() == np.signbit(cotangents[0]).tolist()
+
+
+def indices_of_rows(rng):
+    """Endless indices of an array (4, 3): integers, slices, arrays with repeats, of one axis or two."""
+    whole = slice(None)
+    while True:
+        a, b = sorted(rng.integers(0, 5, 2).tolist())
+        k, low = int(rng.integers(-4, 4)), int(rng.integers(-3, 3))
+        some = [k, slice(a, b), (whole, low), (k, slice(0, 2)), [k, k, 1], ..., slice(None, None, -2), (..., low)]
+        yield some[rng.integers(8)]

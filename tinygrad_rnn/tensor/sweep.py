@@ -278,13 +278,13 @@ class Filled:
         while axis < len(keys) and keys[axis] == slice(None):
             axis += 1
         key = keys[axis] if axis < len(keys) else ...
-        if self.axis < 0 and key is not ...:
-            self.axis, self.rows = axis, bytearray(self.shape[axis])
+        if self.axis < 0:
+            self.axis = 0 if key is ... else axis
+            self.rows = bytearray(self.shape[self.axis] if self.shape else 1)
         met = slice(None) if key is ... or axis != self.axis else key
         if type(met) is int:
             met = slice(met, met + 1 or None)
         before = self.rows[met]
-        self.axis = max(self.axis, 0)
         self.rows[met] = bytes([1]) * len(before)
         return 1 not in before
 
