@@ -109,10 +109,10 @@ def outside(x: Any) -> Any:
 
     def copied(v: Any) -> Any:
         if isinstance(v, Tensor):
-            return box(v._array.raw.copy(), None) if isinstance(v._array, Traced) else v
+            return box(np.array(v._array.raw), None) if isinstance(v._array, Traced) else v
         if isinstance(v, Traced):
             given = as_given(v)
-            return given.copy() if isinstance(given, np.ndarray) else given
+            return np.array(given) if isinstance(given, np.ndarray) else given  # in the same order
         return v
 
     return rebuilt(x, copied)

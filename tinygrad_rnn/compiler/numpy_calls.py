@@ -59,9 +59,9 @@ KNOWN |= dict.fromkeys(
     PURE,
 )
 KNOWN |= dict.fromkeys(named([np.fft], "fft fft2 fftn ifft ifft2 ifftn rfft rfft2 rfftn irfft irfft2 irfftn hfft ihfft fftshift ifftshift"), PURE)  # fmt: skip  # noqa: E501
-METHODS = "all any argmax argmin argpartition argsort choose clip conj conjugate copy cumprod cumsum dot flatten max "
+METHODS = "all any argmax argmin argpartition argsort choose clip copy cumprod cumsum dot flatten max "
 METHODS += "mean min prod repeat round searchsorted std sum take trace var __pow__ __rpow__"
-VIEWS = "reshape transpose swapaxes squeeze ravel diagonal view astype"
+VIEWS = "reshape transpose swapaxes squeeze ravel diagonal view astype conj conjugate"
 KNOWN |= dict.fromkeys(named([np.ndarray, np.generic], METHODS), PURE)
 KNOWN |= dict.fromkeys(named([np.generic], VIEWS), PURE)  # a number is no view
 KNOWN |= dict.fromkeys(named([np.ndarray, np], VIEWS), VIEW)
