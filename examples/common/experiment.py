@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 INSTALL = " (pip install -e '.[viz,data]' in the clone, or make .venv/.examples, brings what the examples need)"
 Cell = str | int | float
-Schedule = Callable[[float], float]
+BaseSchedule = Callable[[float], float]
 Adds = Callable[[argparse._ActionsContainer], object]  # options to a parser, or to a group of it
 
 
@@ -160,7 +160,7 @@ class Experiment:
         minutes: float | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
-        schedule: Schedule | None = None,
+        schedule: BaseSchedule | None = None,
         clip: float | None = 1.0,
         evaluations: int = 10,
         patience: int | None = None,

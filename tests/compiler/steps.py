@@ -72,8 +72,8 @@ def run(
         step = tr.compile(step)
     outcomes = [step(ids, targets, lengths) for ids, targets in batches(T, B)]
     if compiled:
-        (found,) = step.compiled.found.values()
-        assert type(found) is Program
+        ((found,),) = step.compiled.found.values()
+        assert type(found.program) is Program
     return (
         [o["loss"].item() for o in outcomes],
         [o["norm"] for o in outcomes],

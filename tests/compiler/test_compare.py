@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
@@ -24,11 +26,18 @@ def test_a_constant_that_differs_is_refused_with_its_line() -> None:
         compiled(tr.ones(2))
     assert line_of(step, "# here") in str(caught.value)
 
-    rng = np.random.default_rng(0)
-    noisy = tr.compile(lambda x: x + rng.standard_normal(2))
+    noisy = tr.compile(lambda x: x + np.full(2, len(count.append(0) or count)))
     noisy(tr.ones(2))
     with pytest.raises(CompileError, match="an array"):
         noisy(tr.ones(2))
+
+
+def test_random_numbers_of_ones_own_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    for draw in (lambda: rng.random(), random.random, np.random.rand):
+        noisy = tr.compile(lambda x, draw=draw: x * 2 if draw() < 2 else x)
+        with pytest.raises(CompileError, match="draws random numbers by itself"):
+            noisy(tr.ones(2))
 
 
 def test_another_path_at_the_second_call_is_refused() -> None:

@@ -22,16 +22,17 @@ def test_memory_is_reused_and_given_back() -> None:
     step = tr.compile(trainer(model, tr.optim.SGD(model.parameters(), lr=0.1)))
     for ids, targets in batches(12, 4, count=3):
         step(ids, targets)
-    (found,) = step.compiled.found.values()
+    ((recording,),) = step.compiled.found.values()
+    found = recording.program
     calls = [c for _, segment in found.segments for c in segment]
     every = {id(arrays.root_of(a)): a for _, args in calls for a in traced.arrays_in(args)}
     assert len(every) < 60  # one block, inputs, leaves, gradients and constants
-    gone = [weakref.ref(x) for x in (model, found.leaves)]
+    gone = [weakref.ref(x) for x in (model, recording, found)]
     gc.collect()
     gc.disable()
     try:
-        del model, step, found, calls, every
-        assert [ref() for ref in gone] == [None, None]  # without the collector: there are no cycles
+        del model, step, recording, found, calls, every
+        assert [ref() for ref in gone] == [None, None, None]  # without the collector: there are no cycles
     finally:
         gc.enable()
 

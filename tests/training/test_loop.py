@@ -349,7 +349,7 @@ def test_the_rate_is_the_schedules_and_comes_back() -> None:
 
 
 def test_other_schedules_count_steps_or_evaluations() -> None:
-    def rates(make: Callable[[optim.SGD], optim.Schedule], **options) -> list[float]:
+    def rates(make: Callable[[optim.SGD], optim.BaseSchedule], **options) -> list[float]:
         task, found = Line(**options), []
         optimizer = optim.SGD([task.w], lr=1.0)
         schedule = make(optimizer)

@@ -49,7 +49,7 @@ def session(schedule: Any = optim.BudgetLR, size: int = 3) -> Session[nn.Linear]
     return Session(model, adam, Regression(model), schedule(adam))
 
 
-def plateau(optimizer: optim.Optimizer) -> optim.Schedule:
+def plateau(optimizer: optim.Optimizer) -> optim.BaseSchedule:
     return optim.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
 
 

@@ -248,7 +248,7 @@ def _affordable(settings: argparse.Namespace, text: _Text, model: CharModel) -> 
     return round(max(256, min(MEASURED, max(cost - 64 * 128, cost / 2))))
 
 
-def _schedule(settings: argparse.Namespace, optimizer: optim.Optimizer) -> optim.Schedule:
+def _schedule(settings: argparse.Namespace, optimizer: optim.Optimizer) -> optim.BaseSchedule:
     if settings.schedule == "plateau":
         return optim.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
     return optim.BudgetLR(optimizer, SHAPES[settings.schedule])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor.backend import HostArray
 
 
@@ -37,16 +38,61 @@ def same_place(a: HostArray, b: HostArray) -> bool:
     return address(a) == address(b) and a.shape == b.shape and a.strides == b.strides and a.dtype == b.dtype
 
 
+def layout(x: HostArray) -> tuple[int, ...] | None:
+    """How an array lies in memory, as far as NumPy's loops go by it, in strides; None if in C order without gaps.
+
+    Which axis lies innermost, and which two are one stretch, decides in which order a sum is taken, and so its last
+    bits. How wide a gap is does not: here it is one element.
+
+    >>> layout(np.zeros((2, 3))), layout(np.zeros((2, 3)).T), layout(np.zeros((2, 9))[:, 2:5])
+    (None, (8, 24), (32, 8))
+    """
+    if x.flags.c_contiguous:
+        return None
+    strides = [0] * x.ndim
+    dense = found = x.itemsize  # the strides that the next axis has if it continues the stretch: in x, and here
+    for k in sorted(range(x.ndim), key=lambda k: abs(x.strides[k])):
+        stride, n = x.strides[k], x.shape[k]
+        if n > 1 and stride:
+            width = found if abs(stride) == dense else found + x.itemsize
+            strides[k] = width if stride > 0 else -width
+            dense, found = abs(stride) * n, width * n
+    return tuple(strides)
+
+
+def copied(x: HostArray) -> HostArray:
+    """A copy of an array that lies in memory as the array itself: what is computed with it has the same bits."""
+    strides = layout(x)
+    if strides is None:
+        return x.copy()
+    reach = [s * (n - 1) for s, n in zip(strides, x.shape, strict=True)]
+    memory = np.empty(sum(map(abs, reach)) + x.itemsize, np.uint8)
+    copy: HostArray = np.ndarray(x.shape, x.dtype, memory, -sum(r for r in reach if r < 0), strides)
+    np.copyto(copy, x)
+    return copy
+
+
+def on_host(x: Any) -> Any:
+    """`x`, or `CompileError` if it is an array on a GPU."""
+    if type(x).__module__.partition(".")[0] == "cupy":
+        raise CompileError(
+            "tr.compile records on the CPU only so far, and this is an array on a GPU: call the function as it is"
+        )
+    return x
+
+
 def rebuilt(x: Any, leaf: Callable[[Any], Any]) -> Any:
     """`x` with what its tuples, lists and dictionaries hold replaced by `leaf` of it.
 
     >>> rebuilt((1, [2, {"a": 3}]), lambda v: 10 * v)
     (10, [20, {'a': 30}])
     """
-    if isinstance(x, tuple | list):
-        values = [rebuilt(v, leaf) for v in x]
-        return type(x)(*values) if hasattr(x, "_fields") else type(x)(values)
-    return {k: rebuilt(v, leaf) for k, v in x.items()} if type(x) is dict else leaf(x)
+    kind = type(x)
+    if kind is tuple or kind is list:
+        return kind([rebuilt(v, leaf) for v in x])
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return kind(*[rebuilt(v, leaf) for v in x])
+    return {k: rebuilt(v, leaf) for k, v in x.items()} if kind is dict else leaf(x)
 
 
 def flat(x: Any) -> Iterator[Any]:
@@ -55,8 +101,9 @@ def flat(x: Any) -> Iterator[Any]:
     >>> list(flat((1, [2, {"a": 3}])))
     [1, 2, 3]
     """
-    if isinstance(x, tuple | list | dict):
-        for v in x.values() if isinstance(x, dict) else x:
+    kind = type(x)
+    if kind is dict or kind is list or isinstance(x, tuple):
+        for v in x.values() if kind is dict else x:
             yield from flat(v)
     else:
         yield x

@@ -2,47 +2,102 @@
 
 from __future__ import annotations
 
+import collections
+import copy
+import dataclasses
+import enum
+import operator
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.arrays import rebuilt
+from tinygrad_rnn.compiler.arrays import copied, flat, layout, on_host, rebuilt
+from tinygrad_rnn.compiler.found import slot
 from tinygrad_rnn.compiler.tape import Tape
 from tinygrad_rnn.compiler.traced import Traced, as_given, users_place
 from tinygrad_rnn.errors import CompileError
-from tinygrad_rnn.tensor.backend import AnyArray
 from tinygrad_rnn.tensor.tensor import Tensor, box
+
+NUMBERS = frozenset({bool, int, float, complex, str, bytes, type(None)})
+LISTS = (list, tuple, set, frozenset, collections.deque)
 
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def signature_of(x: Any, arrays: list[AnyArray], fixed: list[bool]) -> Any:
+def signature_of(x: Any, given: list[Any], inside: bool = False) -> Any:
     """What must be equal in the arguments of two calls for one recording to hold for both.
 
-    The arrays in `x` are appended to `arrays`, and whether nobody can write into them to `fixed`.
+    The tensors and arrays in `x` whose values may differ are appended to `given`, each once. Those `inside` of a
+    container that is not taken apart are told by their identity.
     """
+    kind = type(x)
+    if kind in NUMBERS:
+        return kind, repr(x) if kind is float or kind is complex else x
     if isinstance(x, Tensor):
-        if x._node is not None:
-            if not x.is_leaf:
-                raise CompileError(
-                    f"{users_place()}: an argument of a compiled function was computed from tensors that require a "
-                    f"gradient, which could not flow on: pass it as .detach()"
-                )
-            return Identity(x)
-        arrays.append(x._array)
-        fixed.append(True)
-        return Tensor, on_host(x._array).shape, x._array.dtype
-    if isinstance(x, np.ndarray | np.generic):
-        arrays.append(x)
-        fixed.append(False)
-        return np.ndarray, x.shape, x.dtype
-    if type(x) is tuple or type(x) is list or hasattr(x, "_fields"):
-        return type(x), *[signature_of(v, arrays, fixed) for v in x]
-    if type(x) is dict:
-        return dict, *[(k, signature_of(v, arrays, fixed)) for k, v in x.items()]
-    if x is None or isinstance(x, int | float | str | bytes | complex):
+        return of_tensor(x, given)
+    if kind is np.ndarray and not inside:
+        return kind, position(x, given), x.shape, x.dtype, layout(x)
+    if kind is tuple or kind is list or (isinstance(x, tuple) and hasattr(x, "_fields")):
+        return kind, *[signature_of(v, given, inside) for v in x]
+    if kind is dict:
+        return kind, *[(signature_of(k, given), signature_of(v, given, inside)) for k, v in x.items()]
+    return of_other(x, given)
+
+
+def of_tensor(x: Tensor, given: list[Any]) -> Any:
+    """The signature of a tensor: of a constant its form, of a parameter its identity."""
+    a = x._array
+    if type(a) is not np.ndarray:
+        on_host(a)
+    if x._node is not None:
+        if not x.is_leaf:
+            raise CompileError(
+                f"{users_place()}: an argument of a compiled function was computed from tensors that require a "
+                f"gradient, which could not flow on: pass it as .detach()"
+            )
+        return Identity(x)
+    return type(x), position(x, given), a.shape, a.dtype, layout(a)
+
+
+def of_other(x: Any, given: list[Any]) -> Any:
+    """The signature of what is no tensor, array, number, tuple, list or dict, nor a string."""
+    if isinstance(x, np.generic):
+        return type(x), x.tobytes()
+    if isinstance(x, np.ndarray):
+        if type(x) is not np.ndarray and type(x) is not np.memmap:
+            raise CompileError(
+                f"{users_place()}: an argument of a compiled function is a {type(x).__name__}, which does other things "
+                f"than an array: pass np.asarray of it"
+            )
+        return Identity(x), x.shape, x.dtype, layout(x)
+    if isinstance(x, slice):
+        return slice, *[signature_of(v, given) for v in (x.start, x.stop, x.step)]
+    if isinstance(x, Mapping):
+        pairs = [(signature_of(k, given), signature_of(v, given, inside=True)) for k, v in x.items()]
+        return Identity(x) if isinstance(x, types.MappingProxyType) else type(x), *pairs
+    if isinstance(x, LISTS):
+        return type(x), *[signature_of(v, given, inside=True) for v in x]
+    if is_dataclass(x) and hasattr(x, "__dict__"):
+        return Identity(x), *[(k, signature_of(v, given, inside=True)) for k, v in vars(x).items()]
+    if isinstance(x, Iterator):
+        raise CompileError(
+            f"{users_place()}: an argument of a compiled function is a {type(x).__name__}, which reading uses up: pass "
+            f"a list"
+        )
+    if isinstance(x, enum.Enum | range | np.dtype):
         return type(x), x
     return Identity(on_host(x))
+
+
+def position(x: Any, given: list[Any]) -> int:
+    """Where `x` stands among the arguments so far; it is added if it is new."""
+    for k, other in enumerate(given):
+        if other is x:
+            return k
+    given.append(x)
+    return len(given) - 1
 
 
 class Identity:
@@ -60,34 +115,67 @@ class Identity:
         return isinstance(other, Identity) and other.x is self.x
 
 
-def on_host(x: Any) -> Any:
-    """`x`, or `CompileError` if it is an array on a GPU."""
-    if type(x).__module__.partition(".")[0] == "cupy":
-        raise CompileError(
-            "tr.compile records on the CPU only so far, and this is an array on a GPU: call the function as it is"
-        )
-    return x
-
-
-def traced_copy(x: Any, tape: Tape) -> Any:
-    """Arguments with traced arrays; each is an input of the tape, in the order of `signature_of`."""
+def with_inputs(x: Any, tape: Tape) -> Any:
+    """Arguments with a traced array in the place of each array; tensors stay, and answer for theirs when read."""
+    made: dict[int, Traced] = {}
 
     def traced(v: Any) -> Any:
-        if isinstance(v, Tensor) and v._node is None:
-            return box(tape.input(v._array), None)
-        return tape.input(v) if isinstance(v, np.ndarray | np.generic) else v
+        if type(v) is not np.ndarray:
+            return v
+        if id(v) not in made:
+            made[id(v)] = tape.input(v)
+        return made[id(v)]
 
-    return rebuilt(x, traced)
+    def one(v: Any) -> Any:  # the container itself, where it holds no arrays
+        new = rebuilt(v, traced)
+        return new if any(isinstance(a, Traced) for a in flat(new)) else v
+
+    args, kwargs = x
+    return tuple(one(v) for v in args), {name: one(v) for name, v in kwargs.items()}
+
+
+def parts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """The containers among arguments, and what they hold, in order: to see whether a step has changed them."""
+    return [p for x in (*args, *kwargs.values()) for p in parts_of(x)]
+
+
+def parts_of(x: Any) -> list[Any]:
+    """`parts` of one argument."""
+    if isinstance(x, Mapping):
+        return [x, *[p for k, v in x.items() for p in (k, *parts_of(v))]]
+    if isinstance(x, LISTS):
+        return [x, *[p for v in x for p in parts_of(v)]]
+    if is_dataclass(x) and hasattr(x, "__dict__"):
+        return [x, *parts_of(vars(x))]
+    return [x]
+
+
+def check_parts(before: Sequence[Any], now: Sequence[Any]) -> None:
+    """Raise `CompileError` if a step has changed the containers that it was given."""
+    if len(before) != len(now) or not all(map(operator.is_, before, now)):
+        raise CompileError(
+            "a function that tr.compile records has changed a container that it was given: a replay would not, so "
+            "return what is new"
+        )
 
 
 # --- the result -------------------------------------------------------------------------------------------------------
+
+
+class Given:
+    """The argument in a position, whatever it is at a call."""
+
+    __slots__ = ("k",)
+
+    def __init__(self, k: int) -> None:
+        self.k = k
 
 
 def checked(result: Any, tape: Tape) -> Any:
     """The result of a step, without graphs. `CompileError` for a tensor whose graph is still there."""
 
     def one(v: Any) -> Any:
-        if not isinstance(v, Tensor) or any(v is leaf for leaf in tape.leaves.tensors):
+        if not isinstance(v, Tensor) or id(v) in tape.found.leaves:
             return v
         node = v._node
         if node is not None and node.plan is not None and node.sources is not None:
@@ -96,23 +184,95 @@ def checked(result: Any, tape: Tape) -> Any:
                 f"still there: a replay builds no graph, so call .backward() inside of the function, or return "
                 f".detach() of it"
             )
-        array = v._array
+        array = slot(v)
         if type(array) is np.ndarray and tape.owns(array):
             array = Traced(array, tape)
         return box(array, None) if isinstance(array, Traced) else v
 
-    return rebuilt(result, one)
+    return mapped(result, one)
 
 
-def outside(x: Any) -> Any:
-    """A result with copies in the place of its traced arrays."""
+def made_inside(first: Any, second: Any, given: Collection[int]) -> frozenset[int]:
+    """The ids of what the step makes anew at each call, from its results at two: tensors and arrays that are constants.
 
-    def copied(v: Any) -> Any:
-        if isinstance(v, Tensor):
-            return box(np.array(v._array.raw), None) if isinstance(v._array, Traced) else v
-        if isinstance(v, Traced):
-            given = as_given(v)
-            return np.array(given) if isinstance(given, np.ndarray) else given  # in the same order
+    The arguments, `given` by their ids, are not. `CompileError` for an object that it makes of which a replay could
+    give no copy.
+    """
+    found = set()
+    for a, b in zip(held(first), held(second), strict=True):
+        if a is b or id(b) in given or isinstance(b, Traced) or (isinstance(b, Tensor) and isinstance(slot(b), Traced)):
+            continue
+        if isinstance(b, Tensor | np.ndarray):
+            found.add(id(b))
+        elif not isinstance(b, bool | int | float | complex | str | bytes | np.generic | range | slice):
+            raise CompileError(
+                f"a compiled function returned a {type(b).__name__} that it makes at each call: return tensors, arrays "
+                f"and numbers, alone or in tuples, lists, dictionaries and dataclasses"
+            )
+    return frozenset(found)
+
+
+def held(x: Any) -> list[Any]:
+    """What a result holds, in order."""
+    found: list[Any] = []
+
+    def one(v: Any) -> Any:
+        found.append(v)
         return v
 
-    return rebuilt(x, copied)
+    mapped(x, one)
+    return found
+
+
+def outside(x: Any, made: frozenset[int], given: Sequence[Any]) -> Any:
+    """A result with copies in the place of its traced arrays, and of the constants that the step has made."""
+
+    def one(v: Any) -> Any:
+        if isinstance(v, Given):
+            return given[v.k]
+        if isinstance(v, Tensor):
+            array = slot(v)
+            if isinstance(array, Traced):
+                return box(copied(array.raw), None)
+            return box(copied(array), None) if id(v) in made else v
+        if isinstance(v, Traced):
+            value = as_given(v)
+            return copied(value) if isinstance(value, np.ndarray) else value
+        return v.copy() if id(v) in made and isinstance(v, np.ndarray) else v
+
+    return mapped(x, one)
+
+
+def mapped(x: Any, leaf: Callable[[Any], Any]) -> Any:
+    """`rebuilt`, also of sets, dataclasses and subclasses of tuple, list and dict: new containers of the same kind."""
+    kind = type(x)
+    if kind is tuple or kind is list or kind is dict:
+        if kind is dict:
+            return {k: mapped(v, leaf) for k, v in x.items()}
+        return kind([mapped(v, leaf) for v in x])
+    if isinstance(x, Tensor | Traced | np.ndarray):
+        return leaf(x)
+    if isinstance(x, set | frozenset | collections.deque):
+        return kind([mapped(v, leaf) for v in x])
+    if isinstance(x, tuple):
+        return tuple.__new__(kind, [mapped(v, leaf) for v in x])
+    return mapped_copy(x, leaf)
+
+
+def mapped_copy(x: Any, leaf: Callable[[Any], Any]) -> Any:
+    """`mapped` of what is copied with its attributes before its entries are; `leaf` of what is no container."""
+    new: Any = copy.copy(x) if isinstance(x, list | dict) or is_dataclass(x) else leaf(x)
+    if isinstance(x, list):
+        new[:] = [mapped(v, leaf) for v in x]
+    elif isinstance(x, dict):
+        for k, v in x.items():
+            new[k] = mapped(v, leaf)
+    elif is_dataclass(x):
+        for field in dataclasses.fields(x):
+            object.__setattr__(new, field.name, mapped(getattr(x, field.name), leaf))
+    return new
+
+
+def is_dataclass(x: Any) -> bool:
+    """Whether `x` is an object, not a class, that `dataclasses` made."""
+    return dataclasses.is_dataclass(x) and not isinstance(x, type)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygrad_rnn.compiler.arrays import address, root_of
+from tinygrad_rnn.compiler.found import slot
 from tinygrad_rnn.compiler.numpy_calls import AsNumbers
 from tinygrad_rnn.compiler.traced import Traced
 from tinygrad_rnn.errors import CompileError
@@ -20,24 +21,38 @@ if TYPE_CHECKING:
     from tinygrad_rnn.compiler.tape import Entry
 
 
-def signature(x: Any, buffers: Mapping[int, int]) -> Any:
-    """What two recordings must have in common: buffers by their number, constants by value."""
+def signature(x: Any, buffers: Mapping[int, int], given: Mapping[int, int]) -> Any:
+    """What two recordings must have in common: buffers by their number, arguments by their position, what exists
+    outside of the step by its identity, and what the step makes by its values.
+    """
     if isinstance(x, Traced):
-        return signature(x.raw, buffers)
+        return signature(x.raw, buffers, given)
     if isinstance(x, np.ndarray):
         return _array_signature(x, buffers)
     if isinstance(x, Tensor):
-        return "a tensor", signature(x._array, buffers) if isinstance(x._array, np.ndarray) else None
+        array = slot(x)
+        if id(x) in given:
+            return "the argument", given[id(x)]
+        if isinstance(array, Traced) or not isinstance(array, np.ndarray) or id(root_of(array)) in buffers:
+            return "a tensor", signature(array, buffers, given)
+        return "a tensor", Constant(x, array)
+    if isinstance(x, tuple | list):
+        return tuple(signature(v, buffers, given) for v in x)
+    if type(x) is dict:
+        return tuple((k if isinstance(k, str) else None, signature(v, buffers, given)) for k, v in x.items())
+    return _object_signature(x)
+
+
+def _object_signature(x: Any) -> Any:
+    """A number by its value; of a module, an optimiser, a schedule there is one."""
     if isinstance(x, AsNumbers):
         return "numbers", x.f, *x.numbers.items()
-    if isinstance(x, tuple | list):
-        return tuple(signature(v, buffers) for v in x)
-    if isinstance(x, dict):
-        return tuple((k if isinstance(k, str) else None, signature(v, buffers)) for k, v in x.items())
     if isinstance(x, slice):
         return "slice", x.start, x.stop, x.step
     if isinstance(x, int | float | str | bool | np.generic | np.dtype | type | None):
         return "the constant", repr(x)
+    if hasattr(x, "state_dict") or isinstance(x, dict):
+        return type(x), id(x)
     return type(x).__name__
 
 
@@ -48,13 +63,30 @@ def _array_signature(x: HostArray, buffers: Mapping[int, int]) -> Any:
         return "buffer", number, address(x) - address(root), x.shape, x.strides, x.dtype.str
     if not x.ndim:
         return "the constant", str(x[()]), x.dtype.str
-    return "an array", x.shape, x.dtype.str, digest(x)
+    return "an array", x.shape, x.dtype.str, Constant(x, x)
 
 
 def digest(x: HostArray) -> bytes:
     """What tells apart the values of arrays."""
     body = x.tobytes()
     return body if len(body) < 64 else hashlib.blake2b(body).digest()
+
+
+class Constant:
+    """What a step uses that is no buffer: the same thing in both recordings, or of the same values."""
+
+    __slots__ = ("x", "form", "values")
+
+    def __init__(self, x: Any, array: HostArray) -> None:
+        self.x, self.form = x, (type(x), array.shape, array.dtype.str, array.strides)
+        self.values = digest(array)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Constant):
+            return False
+        return self.x is other.x or (self.form == other.form and self.values == other.values)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def compare(first: Sequence[Entry], second: Sequence[Entry]) -> None:

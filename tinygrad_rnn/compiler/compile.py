@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import inspect
+import random
+import sys
 import threading
+import types
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from tinygrad_rnn.compiler.boundary import checked, outside, signature_of, traced_copy
+import numpy as np
+
+from tinygrad_rnn.compiler.boundary import (
+    check_parts,
+    checked,
+    made_inside,
+    mapped,
+    outside,
+    parts,
+    signature_of,
+    with_inputs,
+)
 from tinygrad_rnn.compiler.compare import compare
-from tinygrad_rnn.compiler.engine import returned
-from tinygrad_rnn.compiler.program import Program, program_of
-from tinygrad_rnn.compiler.search import reachable
+from tinygrad_rnn.compiler.engine import Deviation, renew, returned
+from tinygrad_rnn.compiler.found import Forms
+from tinygrad_rnn.compiler.program import Program, input_buffers, placeholder, program_of, written_inputs
+from tinygrad_rnn.compiler.search import Guard
 from tinygrad_rnn.compiler.tape import Tape
-from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor import backend
-from tinygrad_rnn.tensor.backend import AnyArray
 from tinygrad_rnn.tensor.fused import fused_enabled
 from tinygrad_rnn.tensor.mode import ANOMALY, active_tape, grad_mode
 
 F = TypeVar("F", bound=Callable[..., Any])
+MISSES = 16  # calls in a row that were recorded anew, before a warning
 RECORDINGS = 8  # how many are kept: the last used, of arguments of as many signatures
 
 
@@ -71,75 +89,185 @@ def compile(step: F) -> F:
     """
     if not callable(step):
         raise TypeError(f"tr.compile takes a function, not {type(step).__name__}")
-    compiled = Compiled(step)
-
-    @functools.wraps(step)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return compiled(args, kwargs)
-
-    call.compiled = compiled  # type: ignore[attr-defined]
-    return call  # type: ignore[return-value]
+    if inspect.iscoroutinefunction(step) or inspect.isgeneratorfunction(step) or inspect.isasyncgenfunction(step):
+        raise TypeError(f"tr.compile: {step.__name__} is a coroutine or a generator, of which no recording can be made")
+    return Compiled(step)  # type: ignore[return-value]
 
 
 class Compiled:
-    """A function and its recordings: a tape after one call, a program after two."""
+    """A function and its recordings: a tape after one call, a program after two.
 
-    # no `__dict__`: what looks for the leaves of a function finds the function that is compiled, not its recordings
-    __slots__ = ("step", "found", "modules", "lock")
+    For one key, the signature of the arguments and the switches, there may be several: of other modes of the modules,
+    say. The one that was used last comes first.
+    """
 
     def __init__(self, step: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, step, updated=())
         self.step = step
-        self.found: OrderedDict[Any, Tape | Program] = OrderedDict()
-        self.modules: list[Module] = []  # whose modes are a part of the key
+        self.found: OrderedDict[Any, list[Recording]] = OrderedDict()
         self.lock = threading.RLock()
+        self.misses = 0  # how many calls in a row no recording fitted
 
-    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    @property
+    def compiled(self) -> Compiled:
+        """Itself: what holds the recordings of a compiled function."""
+        return self
+
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+        return self if owner is None else types.MethodType(self, owner)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        return Compiled(copy.deepcopy(self.step, memo))
+
+    def __copy__(self) -> Compiled:
+        return Compiled(self.step)
+
+    def __reduce__(self) -> Any:
+        return Compiled, (self.step,)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         mode = grad_mode.get()
         if active_tape.get() is not None or mode == ANOMALY:
             return self.step(*args, **kwargs)
         with self.lock:
-            arrays: list[AnyArray] = []
-            fixed: list[bool] = []
-            signature = signature_of(args, arrays, fixed), signature_of(kwargs, arrays, fixed) if kwargs else None
-            key = (signature, mode, fused_enabled(), backend.stages, self.modes())
-            held = self.found.get(key)
-            if type(held) is Program and held.leaves.fits():
-                self.found.move_to_end(key)
-                return held.replay(arrays, fixed)
-            return self.record(key, args, kwargs, held)
+            given: list[Any] = []
+            signature = signature_of(args, given), signature_of(kwargs, given) if kwargs else None
+            key = (signature, mode, fused_enabled(), backend.stages)
+            recordings = self.found.get(key)
+            for k, recording in enumerate(recordings or ()):
+                if recording.fits(given):
+                    if recording.program is None:
+                        return self.record(key, args, kwargs, given, recording)
+                    self.misses = 0
+                    if k:
+                        recordings.insert(0, recordings.pop(k))  # type: ignore[union-attr]
+                    self.found.move_to_end(key)
+                    try:
+                        return recording.program.replay(given)
+                    except Deviation:
+                        return self.step(*args, **kwargs)
+            return self.record(key, args, kwargs, given, None)
 
-    def modes(self) -> tuple[bool, ...]:
-        """Whether the modules are training, each."""
-        return tuple([m.training for m in self.modules])
-
-    def record(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any], held: Tape | Program | None) -> Any:
+    def record(
+        self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Any], first: Recording | None
+    ) -> Any:
         """Call the step and write down what it does; the second time, make a program of that."""
-        leaves, modules = reachable(self.step, args, kwargs)
-        self.modules += [m for m in modules if not any(m is known for known in self.modules)]
-        key = (*key[:-1], self.modes())
-        self.found.pop(key, None)
-        tape = Tape(leaves)
+        self.note_miss(key, first)
+        new = Recording(self.step, args, kwargs, given)
+        try:
+            outcome = new.run(args, kwargs, first)
+        except CompileError:
+            new.tape.undo.restore()
+            raise
+        finally:
+            if new.program is not None or not new.done:
+                new.tape.close()
+        if first is not None:
+            self.found[key].remove(first)
+            first.tape.close()
+        if not new.tape.spoiled:
+            self.keep(key, new)
+        return outcome
+
+    def keep(self, key: Any, new: Recording) -> None:
+        """Add a recording, and let go of those that were not used for longest."""
+        self.found.setdefault(key, []).insert(0, new)
+        self.found.move_to_end(key)
+        while sum(map(len, self.found.values())) > RECORDINGS:
+            oldest = next(iter(self.found))
+            self.found[oldest].pop().tape.close()
+            if not self.found[oldest]:
+                del self.found[oldest]
+
+    def note_miss(self, key: Any, first: Recording | None) -> None:
+        """Warn if it is always recorded anew, since something is another thing at each call."""
+        if first is None and (recordings := self.found.get(key)):
+            self.misses += 1
+            if self.misses == MISSES:
+                name = getattr(self, "__qualname__", type(self.step).__name__)
+                warnings.warn(
+                    f"tr.compile has recorded {name} anew at {MISSES} calls in a row, and so ran it as it is: "
+                    f"{recordings[0].changed()} was another thing each time. Pass it as an argument, or change it "
+                    f"outside of the function",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+
+
+class Recording:
+    """One recording of a step, and what must be as it was for it to hold."""
+
+    def __init__(self, step: Callable[..., Any], args: Any, kwargs: Any, given: list[Any]) -> None:
+        self.step, self.given = step, given
+        self.guard = Guard(step, (args, kwargs))
+        # an argument that the step finds elsewhere, too, is one of its own tensors: no other can take its place
+        self.pinned = {k: x for k, x in enumerate(given) if id(x) in self.guard.tensors}
+        self.tape = Tape(given)
+        self.program: Program | None = None
+        self.made: frozenset[int] = frozenset()  # the ids of constants in the result that each call makes
+        self.done = False
+
+    def fits(self, given: Sequence[Any]) -> bool:
+        """Whether the step would do the same now with these arguments."""
+        for k, x in enumerate(given):
+            if (k in self.pinned or id(x) in self.own) and self.pinned.get(k) is not x:
+                return False
+        return self.guard.fits() and self.forms.fit() and self.grads_fit()
+
+    def grads_fit(self) -> bool:
+        """Whether there are the gradients that the step reads."""
+        return all((watch.grad is None) is absent for watch, absent in self.absent)
+
+    def changed(self) -> str:
+        """What is another thing than when it was recorded, in words."""
+        return "the dtype, the shape or requires_grad of a tensor" if self.guard.fits() else self.guard.changed()
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any], first: Recording | None) -> Any:
+        """The result of the step, which is written down on the way, and compared with the `first` recording."""
+        tape, given = self.tape, self.given
+        drawn = states(self.guard.generators)
         with tape.recording():
-            args, kwargs = traced_copy((args, kwargs), tape)
+            args, kwargs = with_inputs((args, kwargs), tape)
+            before = parts(args, kwargs)
             tape.result = checked(self.step(*args, **kwargs), tape)
+            check_parts(before, parts(args, kwargs))
             tape.log(returned, (tape.result,))
-        outcome = outside(tape.result)
-        self.found[key] = finished(held, tape) if isinstance(held, Tape) and same(held, tape) else tape
-        while len(self.found) > RECORDINGS:
-            self.found.popitem(last=False)
+        if states(self.guard.generators) != drawn:
+            raise CompileError(
+                "a function that tr.compile records draws random numbers by itself, which a replay would repeat: draw "
+                "by tr.rand, tr.randn or dropout, or pass what is drawn as an argument"
+            )
+        written = written_inputs(tape, given)
+        if first is not None and not tape.spoiled:
+            self.made = made_inside(first.tape.result, tape.result, tape.given)
+            self.program = finished(first, self, written)
+        free = {id(x) for k, x in enumerate(given) if k not in self.pinned}
+        leaves = [leaf for i, leaf in tape.found.leaves.items() if i not in free]
+        self.own = {id(leaf.tensor) for leaf in leaves}
+        self.forms = Forms(leaves)
+        self.absent = [(watch, not there) for watch, there in tape.found.before.items() if watch.keeps]
+        buffers = input_buffers(tape, given)
+        for k in written:
+            np.copyto(given[k], buffers[k])
+        outcome = outside(mapped(tape.result, lambda v: placeholder(v, {}, buffers)), self.made, given)
+        self.guard.after(self.own)
+        self.done = True
         return outcome
 
 
-def same(first: Tape, second: Tape) -> bool:
-    """Whether two recordings have the same leaves."""
-    a, b = first.leaves.tensors, second.leaves.tensors
-    return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
+def states(generators: Sequence[Any]) -> Any:
+    """How far the generators that a step may draw from by itself have come: those that it finds, Python's, NumPy's."""
+    numpys = np.random.get_state() if "numpy.random" in sys.modules else ()
+    return [repr(g.bit_generator.state) for g in generators], random.getstate(), [str(x) for x in numpys]
 
 
-def finished(first: Tape, second: Tape) -> Program:
+def finished(first: Recording, second: Recording, written: Sequence[int]) -> Program:
     """The program of two recordings that agree; `CompileError` if they do not."""
-    compare(first.entries, second.entries)
-    program = program_of(second)
-    first.close()
-    second.close()
-    return program
+    tape, given = second.tape, second.given
+    compare(first.tape.entries, tape.entries)
+    count = len(tape.entries)
+    for a, b in zip(first.tape.found.leaves.values(), tape.found.leaves.values(), strict=True):
+        if a.tensor is not b.tensor and not any(b.tensor is x for x in given):  # the step makes it at each call
+            tape.log(renew, (b.tensor, b.initial), state=True)
+    tape.entries[:] = [*tape.entries[count:], *tape.entries[:count]]
+    return program_of(tape, given, written, second.made)

@@ -1,85 +1,332 @@
-"""The tensors and the modules that a function can get at, without calling it."""
+"""What a function can get at without being called: its guard, which sees whether any of that is another thing now."""
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import functools
+import inspect
+import operator
+import sys
 import types
-from collections.abc import Iterable, Iterator
-from typing import Any
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.compiler.arrays import flat
-from tinygrad_rnn.compiler.boundary import on_host
-from tinygrad_rnn.compiler.traced import Traced
+from tinygrad_rnn.compiler.found import hooks_of
 from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.tensor.mode import Changes
 from tinygrad_rnn.tensor.tensor import Tensor
 
-LIBRARIES = ("tinygrad_rnn", "numpy")  # modules that hold no parameters
-ATOMS = (int, float, str, bytes, complex, np.ndarray, np.generic, type, types.ModuleType)
+LIBRARIES = frozenset({"tinygrad_rnn", "numpy"}) | sys.stdlib_module_names - {"__main__"}
+PLAIN = (int, float, str, bytes, complex, type(None), np.generic, np.dtype)
+SEQUENCES = (tuple, list, set, frozenset, collections.deque)
+MOST = 10_000  # entries of a container that is watched
+MISSING = object()
 
 
-def reachable(step: Any, args: Any, kwargs: Any) -> tuple[list[Tensor], list[Module]]:
-    """The leaves and the modules that `step` can get at: by its closure, its globals, its object, its arguments.
+class Place(NamedTuple):
+    """Where a function finds something: a variable, an attribute, an entry of a dictionary; and what it found."""
 
-    They may be in containers, and in attributes of objects. Tensors without a gradient that are given as arguments are
-    inputs, not leaves.
+    read: Callable[[str, Any], Any]  # what is there now under the name, or else the second argument
+    name: str
+    value: Any
+
+
+class Guard:
+    """The places that a step may look at, found before it runs, and what was there.
+
+    These are its closure and its globals, those of the functions that it calls, and of their objects the attributes
+    that the code names; what containers hold; all that modules hold; the hooks of tensors. A change of a module is
+    counted, so that the guard need only look at the count.
     """
-    seen: set[int] = set()
-    kept: list[Any] = []
-    tensors: list[Tensor] = []
-    modules: list[Module] = []
-    waiting = [*inside(kwargs), *inside(args), step]
-    given = {id(x) for x in flat((args, kwargs)) if isinstance(x, Tensor) and x._node is None}
-    while waiting:
-        x = waiting.pop()
-        if id(x) in seen or x is None or isinstance(x, ATOMS):
-            continue
-        seen.add(id(x))
-        kept.append(x)  # so that no id is used twice
+
+    def __init__(self, step: Any, args: Any) -> None:
+        self.places: list[Place] = []
+        self.containers: list[tuple[Any, tuple[Any, ...]]] = []
+        self.modules: list[tuple[Module, dict[str, Any]]] = []
+        self.hooked: list[tuple[Tensor, Any]] = []
+        self.tensors: dict[int, Tensor] = {}  # that were found, by their ids
+        self.generators: list[Any] = []  # of NumPy, that were found
+        self.count = Changes.count
+        Search(self).go([step, *given_objects(args)])
+
+    def fits(self) -> bool:
+        """Whether everything is what it was."""
+        for read, name, value in self.places:
+            if (now := read(name, MISSING)) is not value and not same(now, value):
+                return False
+        for container, items in self.containers:
+            if not unchanged(container, items):
+                return False
+        if self.count != Changes.count:
+            if self.changed_module() is not None:
+                return False
+            self.count = Changes.count
+        return True
+
+    def changed_module(self) -> Any:
+        """A module, or a tensor with hooks, that is another now; None if there is none."""
+        for module, held in self.modules:
+            now, usual = vars(module), type(module)
+            for name in now.keys() | held.keys():
+                if name in held and now.get(name, MISSING) is held[name]:
+                    continue
+                a, b = (values.get(name, getattr(usual, name, MISSING)) for values in (held, now))
+                if a is not b and not same(a, b):
+                    return module
+        return next((t for t, hooks in self.hooked if hooks_of(t._node) != hooks), None)
+
+    def changed(self) -> str:
+        """What is another thing now, in words."""
+        for read, name, value in self.places:
+            if (now := read(name, MISSING)) is not value and not same(now, value):
+                return f"{name!r}"
+        for container, items in self.containers:
+            if not unchanged(container, items):
+                return f"what a {type(container).__name__} holds"
+        return f"an attribute of {type(self.changed_module()).__name__}"
+
+    def after(self, used: Any) -> None:
+        """Forget the places to which the step itself has written something, having used nothing of what was there.
+
+        Numbers stay: whether they were used cannot be seen.
+        """
+        self.containers = [(c, items) for c, items in self.containers if unchanged(c, items)]
+        self.places = [
+            Place(read, name, value)
+            for read, name, value in self.places
+            if (now := read(name, MISSING)) is value or same(now, value) or kept(value, used)
+        ]
+        for module, held in self.modules:
+            for name, value in list(held.items()):
+                now = vars(module).get(name, MISSING)
+                if now is not value and not same(now, value) and not kept(value, used):
+                    held[name] = now
+            for name in vars(module).keys() - held.keys():
+                held[name] = vars(module)[name]
+
+
+def given_objects(x: Any) -> Iterator[Any]:
+    """What arguments hold that is not told by their signature."""
+    if isinstance(x, Mapping | tuple | list | set | frozenset | collections.deque):
+        for v in entries(x):
+            yield from given_objects(v)
+    elif dataclasses.is_dataclass(x) and hasattr(x, "__dict__") and not isinstance(x, type):
+        yield type(x)
+        yield from given_objects(vars(x))
+    elif not isinstance(x, np.ndarray) and not (isinstance(x, Tensor) and x._node is None):
+        yield x
+
+
+def kept(value: Any, used: Any) -> bool:
+    """Whether another value than this one might have made a difference."""
+    return isinstance(value, PLAIN) or id(value) in used
+
+
+def unchanged(container: Any, items: tuple[Any, ...]) -> bool:
+    """Whether a container holds the same things."""
+    now = entries(container)
+    return len(now) == len(items) and all(map(operator.is_, now, items))
+
+
+def entries(container: Any) -> tuple[Any, ...]:
+    """What a container holds, keys included."""
+    if isinstance(container, Mapping):
+        return *container.keys(), *container.values()
+    return tuple(container)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two numbers, strings or tuples of them are equal in every respect."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, PLAIN):
+        return repr(a) == repr(b)
+    return type(a) is tuple and len(a) == len(b) and all(x is y or same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def in_cell(cell: types.CellType, name: str, otherwise: Any) -> Any:
+    """`contents`, of a variable that is called so."""
+    return contents(cell)
+
+
+def contents(cell: types.CellType) -> Any:
+    """What a variable of a closure holds."""
+    try:
+        return cell.cell_contents
+    except ValueError:  # not bound yet
+        return MISSING
+
+
+class Search:
+    """Looks for the places of a guard. `names` are those that the code found so far uses."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard
+        self.names: set[str] = set()
+        self.seen: dict[int, Any] = {}
+        self.looked: set[tuple[int, Any]] = set()
+        self.owners: list[Any] = []  # objects whose attributes are looked at by name
+
+    def go(self, roots: Iterable[Any]) -> None:
+        """Look at all that `roots` lead to, until no new name turns up."""
+        self.visit(roots)
+        names = -1
+        while names != len(self.names):
+            names = len(self.names)
+            for owner in list(self.owners):
+                self.visit(self.attributes(owner))
+
+    def visit(self, found: Iterable[Any]) -> None:
+        waiting = list(found)[::-1]
+        while waiting:
+            x = waiting.pop()
+            if isinstance(x, PLAIN) or x is MISSING or id(x) in self.seen:
+                continue
+            self.seen[id(x)] = x
+            waiting.extend(list(self.inside(x))[::-1])
+
+    def place(self, owner: Any, read: Callable[[str, Any], Any], name: str) -> Iterator[Any]:
+        """Watch what `read` finds in an owner under a name, and give what is there now."""
+        if (id(owner), name) not in self.looked:
+            self.looked.add((id(owner), name))  # whose id stays its own, since `read` holds it
+            value = read(name, MISSING)
+            self.guard.places.append(Place(read, name, value))
+            yield value
+
+    def inside(self, x: Any) -> Iterable[Any]:
+        """What an object refers to, as far as a step may use it."""
         if isinstance(x, Tensor):
-            if x.is_leaf and id(x) not in given and not isinstance(x._array, Traced):
-                on_host(x._array)
-                tensors.append(x)
-            continue
+            return self.tensor(x)
         if isinstance(x, Module):
-            modules.append(x)
-        waiting.extend(reversed(list(inside(x))))
-    return tensors, modules
+            return self.module(x)
+        if isinstance(x, SEQUENCES) or (isinstance(x, Mapping) and root(type(x)) != "tinygrad_rnn"):
+            return self.container(x)
+        if isinstance(x, np.ndarray) or root(type(x)) == "numpy":
+            return self.of_numpy(x)
+        return self.code(x)
+
+    def tensor(self, x: Tensor) -> Iterable[Any]:
+        self.guard.tensors[id(x)] = x
+        hooks = hooks_of(x._node)
+        if x._node is not None:
+            self.guard.hooked.append((x, hooks))
+        return [contents(cell) for hook in hooks for cell in getattr(hook, "__closure__", None) or ()]
+
+    def module(self, x: Module) -> Iterable[Any]:
+        self.guard.modules.append((x, dict(vars(x))))
+        yield from vars(x).values()
+        yield from self.methods(type(x))
+
+    def container(self, x: Any) -> Iterable[Any]:
+        items = entries(x)
+        if len(items) > MOST:
+            return ()
+        if not isinstance(x, tuple | frozenset):
+            self.guard.containers.append((x, items))
+        return items
+
+    def of_numpy(self, x: Any) -> Iterable[Any]:
+        if hasattr(x, "bit_generator"):
+            self.guard.generators.append(x)
+        return ()
+
+    def code(self, x: Any) -> Iterable[Any]:
+        """What functions and objects refer to."""
+        if isinstance(x, functools.partial):
+            return x.func, x.args, x.keywords
+        if isinstance(x, types.MethodType):
+            return x.__self__, x.__func__
+        if isinstance(x, staticmethod | classmethod):
+            return (x.__func__,)
+        if isinstance(x, property):
+            return x.fget, x.fset
+        if isinstance(x, functools.cached_property):
+            return (x.func,)
+        if isinstance(x, weakref.ref):
+            return (x(),)
+        if isinstance(x, types.FunctionType):
+            return self.function(x)
+        if root(type(x)) == "tinygrad_rnn" and hasattr(x, "compiled"):
+            return (x.step,)  # the function that is compiled, not its recordings
+        return self.owner(x)
+
+    def owner(self, x: Any) -> Iterable[Any]:
+        """Anything that has attributes: an object, a class, or a module of Python."""
+        if isinstance(x, types.ModuleType):
+            name = x.__name__
+        else:
+            name = (x if isinstance(x, type) else type(x)).__module__
+        if is_library(name) and not isinstance(x, types.SimpleNamespace):
+            return ()
+        self.owners.append(x)
+        found = [*self.attributes(x)]
+        if not isinstance(x, types.ModuleType):
+            found += self.methods(x if isinstance(x, type) else type(x))
+        return found
+
+    def attributes(self, x: Any) -> Iterator[Any]:
+        """What an object holds under the names that are used."""
+        if isinstance(x, types.ModuleType | type):
+            spaces = [vars(kind) for kind in getattr(x, "__mro__", (x,))]
+            for name in sorted(self.names):
+                for space in spaces:
+                    if name in space:
+                        yield from self.place(x, space.get, name)
+            return
+        own = getattr(x, "__dict__", None)
+        for name in sorted(self.names):
+            of_class = inspect.getattr_static(type(x), name, MISSING)
+            if isinstance(of_class, types.MemberDescriptorType):
+                yield from self.place(x, functools.partial(getattr, x), name)
+            elif own is not None and (name in own or of_class is not MISSING):
+                yield from self.place(x, own.get, name)
+
+    def methods(self, kind: type) -> Iterator[Any]:
+        """The functions of a class that a user has written, and what stands in it under a name that is used."""
+        for base in kind.__mro__:
+            if not is_library(base.__module__):
+                self.owners += [base] * (id(base) not in self.seen)
+                self.seen[id(base)] = base
+                for value in vars(base).values():
+                    f = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+                    code = isinstance(f, types.FunctionType | property | functools.cached_property)
+                    if code and not hasattr(f, "replayed"):
+                        yield f
+
+    def function(self, f: types.FunctionType) -> Iterator[Any]:
+        """What a function refers to: its closure, its defaults, the globals that it names, what it wraps."""
+        if is_library(f.__module__):
+            yield getattr(f, "__wrapped__", None)
+            if f.__closure__:  # a decorator of the library around a function of the user
+                yield from (v for c in f.__closure__ if isinstance(v := contents(c), types.FunctionType))
+            return
+        for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
+            yield from self.place(cell, functools.partial(in_cell, cell), name)
+        for name in ("__defaults__", "__kwdefaults__"):
+            if getattr(f, name):
+                yield from self.place(f, functools.partial(getattr, f), name)
+        names = set(names_in(f.__code__))
+        self.names |= names
+        for name in sorted(names & f.__globals__.keys()):
+            yield from self.place(f.__globals__, f.__globals__.get, name)
+        yield getattr(f, "__wrapped__", None)
 
 
-def inside(x: Any) -> Iterable[Any]:
-    """What an object refers to, as far as a step may use it."""
-    if isinstance(x, tuple | list | set | frozenset):
-        return x
-    if isinstance(x, dict):
-        return x.values()
-    if isinstance(x, functools.partial):
-        return x.func, x.args, x.keywords
-    if isinstance(x, types.MethodType):
-        return x.__self__, x.__func__
-    if isinstance(x, types.FunctionType):
-        return inside_function(x)
-    return vars(x).values() if hasattr(x, "__dict__") else ()
+@functools.cache
+def is_library(module: str | None) -> bool:
+    """Whether a module is Python's, this package's, NumPy's, or of any installed one: it holds no parameters."""
+    package = (module or "").partition(".")[0]
+    origin = getattr(sys.modules.get(package), "__file__", None) or ""
+    return package in LIBRARIES or "site-packages" in origin or "dist-packages" in origin
 
 
-def inside_function(f: types.FunctionType) -> Iterator[Any]:
-    """What a function refers to: its closure, its defaults, the globals that it names, what it wraps."""
-    for cell in f.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # not bound yet
-            continue
-    yield from f.__defaults__ or ()
-    yield from (f.__kwdefaults__ or {}).values()
-    names = set(names_in(f.__code__))
-    for name in names.intersection(f.__globals__):
-        value = f.__globals__[name]
-        yield value
-        if isinstance(value, types.ModuleType) and value.__name__.partition(".")[0] not in LIBRARIES:
-            yield from (v for n, v in vars(value).items() if n in names)
-    if hasattr(f, "__wrapped__"):
-        yield f.__wrapped__
+def root(kind: type) -> str:
+    """The package that a class is of."""
+    return kind.__module__.partition(".")[0]
 
 
 def names_in(code: types.CodeType) -> Iterator[str]:

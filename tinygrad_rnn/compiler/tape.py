@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.arrays import address, flat, has_arrays, rebuilt, root_of, same_place, shares_memory
+from tinygrad_rnn.compiler.arrays import address, copied, flat, has_arrays, rebuilt, root_of, same_place, shares_memory
 from tinygrad_rnn.compiler.compare import digest, signature
-from tinygrad_rnn.compiler.engine import Generator, Stages, forget, refresh_grad, refresh_leaf
-from tinygrad_rnn.compiler.leaves import LentLeaves
+from tinygrad_rnn.compiler.engine import Generator, Stages, forget
+from tinygrad_rnn.compiler.found import Found, reading_is_noticed, slot
 from tinygrad_rnn.compiler.numpy_calls import (
     BY_VALUE,
     FILLS,
@@ -47,15 +47,17 @@ from tinygrad_rnn.compiler.traced import (
     TracedScalar,
     arrays_in,
     as_given,
+    caught,
     place,
     traced,
     untraced,
     users_place,
 )
+from tinygrad_rnn.compiler.undo import Undo
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.backend import AnyArray, HostArray
-from tinygrad_rnn.tensor.graph import Node
+from tinygrad_rnn.tensor.graph import Node, next_serial
 from tinygrad_rnn.tensor.mode import active_tape
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -65,14 +67,16 @@ PLAIN = {int, float, bool, complex, str, slice, range, type, type(None), type(..
 class Entry:
     """One call: `f(*args, **kwargs)`, where the user made it, and whether floating-point warnings were off.
 
-    One of `state` touches more than its arguments: it changes or reads the state of the engine.
+    One of `state` touches more than its arguments: it changes or reads the state of the engine. If it fails, an
+    `except` of the user may be around it: it is `caught`.
     """
 
-    __slots__ = ("f", "args", "kwargs", "signature", "state", "place", "quiet")
+    __slots__ = ("f", "args", "kwargs", "signature", "state", "place", "quiet", "caught")
 
     def __init__(self, f: Any, args: Any, kwargs: Any, signature: Any, state: bool) -> None:
         self.f, self.args, self.kwargs, self.signature, self.state = f, args, kwargs, signature, state
         self.place = place()
+        self.caught = state and caught()
         self.quiet = np.geterr()["invalid"] == "ignore"
 
     def changed(self, f: Any, args: tuple[Any, ...]) -> Entry:
@@ -85,28 +89,33 @@ class Entry:
 class Tape:
     """A recording in the making: its entries, and its buffers, the arrays whose values differ at each replay."""
 
-    def __init__(self, leaves: list[Tensor]) -> None:
+    def __init__(self, given: Sequence[Any] = ()) -> None:
+        self.given = {id(x): k for k, x in enumerate(given)}
         self.entries: list[Entry] = []
         self.numbers: dict[int, int] = {}  # of the buffers, by their ids
         self.buffers: list[HostArray] = []
         self.inputs: list[HostArray] = []  # the buffers that the arguments are copied into
         self.result: Any = None
-        self.leaves = LentLeaves(leaves, self)
-        self.unwritable = {id(root_of(b)) for b in self.leaves.buffers}
+        self.found = Found(self)
+        self.version = self.grad_version = 0  # how often leaves, and gradients, may have got other arrays
+        self.undo = Undo()
+        self.unwritable: set[int] = set()  # the ids of buffers that stand for parameters, or for numbers
         self.outside: dict[Any, tuple[HostArray, bytes]] = {}  # arrays from elsewhere, and their values, by their place
         self.refused: CompileError | None = None
+        self.spoiled = False  # whether something failed that need not fail the next time
         self.generator = random.used_generator()
+        self.serial = next_serial()  # nodes above it are made by the step
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Write down what is computed inside; at the end the leaves are as the step would leave them."""
+        """Write down what is computed inside. `CompileError` for what cannot be repeated, though the step caught it."""
         backend.register_namespace(Traced, NAMESPACE)
         backend.register_namespace(TracedScalar, NAMESPACE)
         backend.register_number(TracedNumber)
         try:
-            with _active(self, Generator(self, random.generator())):
-                self.leaves.lend()
+            with reading_is_noticed(), _active(self, Generator(self, random.generator())):
                 yield
+                self.found.check()
             self._watch([a for a, _ in self.outside.values()])
             if self.refused is not None:
                 raise self.refused
@@ -115,14 +124,13 @@ class Tape:
                 raise
             raise self.refused from error
         finally:
-            try:
-                self.leaves.give_back()
-            finally:
-                self.leaves.settle()
+            self.found.settle()
 
     def close(self) -> None:
         """Let go of all, since traced arrays refer to the tape: a program has buffers of its own."""
-        del self.leaves, self.result
+        self.found = Found(self)
+        self.result = None
+        self.undo = Undo()
         for held in (self.entries, self.numbers, self.buffers, self.inputs):
             held.clear()
 
@@ -149,7 +157,7 @@ class Tape:
 
     def input(self, array: AnyArray) -> Traced:
         """A buffer for an argument, with its values."""
-        y = traced(array if isinstance(array, np.generic) else np.array(array), self)
+        y = traced(array if isinstance(array, np.generic) else copied(array), self)
         self.inputs.append(y.raw)
         return y
 
@@ -158,7 +166,7 @@ class Tape:
     def log(self, f: Any, args: Any, kwargs: Any = None, state: bool = False) -> None:
         """Write down a call that has been made."""
         kwargs = kwargs or {}
-        same = f, signature(args, self.numbers), signature(kwargs, self.numbers)
+        same = f, *[signature(x, self.numbers, self.given) for x in (args, kwargs)]
         self.entries.append(Entry(f, args, kwargs, same, state))
 
     def run(self, f: Any, args: Any, kwargs: Any) -> None:
@@ -338,15 +346,48 @@ class Tape:
 
     def call(self, f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Call `f`, which is marked `@replayed`, on real arrays; at each replay it is called again."""
-        args = untraced(tuple(self._given(x) for x in args))
-        kwargs = untraced({name: self._given(x) for name, x in kwargs.items()})
-        self._begin_new_leaves(args)
+        self.check_active()
+        changes = getattr(f, "changes", "leaves")
+        if changes == "nothing" and not any(self.differs(x) for x in flat((args, kwargs))):
+            with _active(None, self.generator):
+                return f(*args, **kwargs)
+        if changes != "nothing" and args and isinstance(args[0], Tensor) and isinstance(slot(args[0]), Traced):
+            raise self.error(f"{f.__name__} on a tensor that the step has computed: give the name to a new tensor")
+        args, kwargs = untraced(rebuilt((tuple(args), kwargs), self._given))
+        if changes != "nothing":
+            self._about_to_change((args, kwargs))
         try:
             with _active(None, self.generator):
-                self.leaves.give_back()
                 y = f(*args, **kwargs)
-        finally:
-            changed = self.leaves.lend()
+        except Exception:
+            self.spoiled = True
+            raise
+        self._has_changed(changes, args)
+        return self._answer(y, f, args, kwargs)
+
+    def _about_to_change(self, given: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
+        """Remember the state of what a call is given, and have what the step makes begin anew at each replay."""
+        shown = [list(x) if is_by_node(x) else x for x in (*given[0], *given[1].values())]
+        for x in flat(given):
+            if isinstance(x, Tensor):
+                self.found.change(x)
+        for node in (key for x in given[0] if is_by_node(x) for key in x):
+            if node.watch is not None and node.watch not in self.found.written:
+                self.found.written[node.watch] = None
+                if node.serial > self.serial:
+                    self.log(forget, (node.watch,), state=True)
+        with _active(None, self.generator):
+            self.undo.save(shown)
+
+    def _has_changed(self, changes: str, args: tuple[Any, ...]) -> None:
+        """Have what a call may have changed be read anew."""
+        if changes == "itself":
+            self.found.assign(args[0])
+        self.version += changes == "leaves"
+        self.grad_version += changes in ("leaves", "gradients")
+
+    def _answer(self, y: Any, f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Write down a call with the result `y`, which stands for that of each replay."""
         result: Any = y
         pure = hasattr(f, "effects")
         if isinstance(y, np.ndarray | np.generic | bool | int | float):
@@ -355,26 +396,29 @@ class Tape:
             else:
                 result = traced(np.array(y) if isinstance(y, np.ndarray) else y, self)
                 f, args, kwargs, pure = assign, (f, result.raw, args, kwargs), {}, False
+        elif y is not None and not any(y is x for x in args):
+            raise self.error(
+                f"{f.__name__}, which each replay runs, returns a {type(y).__name__}: return a number or None"
+            )
         self.log(f, args, kwargs, state=not pure)
-        for leaf, buffer in changed:
-            self.log(refresh_leaf, (leaf, buffer))
-        for watch, (_, buffer) in self.leaves.grads.items():
-            self.log(refresh_grad, (watch, buffer))
         return result
+
+    def differs(self, x: Any) -> bool:
+        """Whether an array, or that of a tensor, may have other values at a replay: it is no constant of the step."""
+        if isinstance(x, Tensor):
+            return id(x) not in self.found.inside
+        return isinstance(x, Traced | np.ndarray) and id(x) not in self.found.constants
 
     def _given(self, x: Any) -> Any:
         """An argument of a `@replayed` function: a computed tensor with its buffer, an iterator as a list."""
         if isinstance(x, Iterator):  # such as `parameters()`
             return list(x)
-        leaf = isinstance(x, Tensor) and any(x is leaf for leaf in self.leaves.tensors)
-        return box(x._array.raw, None) if isinstance(x, Tensor) and isinstance(x._array, Traced) and not leaf else x
+        return box(x._array.raw, None) if isinstance(x, Tensor) and isinstance(slot(x), Traced) else x
 
-    def _begin_new_leaves(self, args: tuple[Any, ...]) -> None:
-        """Have leaves that the step itself has made, whose gradients are to be written, begin anew at each replay."""
-        for node in (key for x in args if type(x) is dict for key in x if isinstance(key, Node)):
-            if node.watch is not None and node.watch not in self.leaves.watches:
-                self.leaves.watches[node.watch] = None
-                self.log(forget, (node.watch,), state=True)
+
+def is_by_node(x: Any) -> bool:
+    """Whether `x` is a dictionary by nodes of the graph, as of the gradients of a sweep."""
+    return type(x) is dict and any(isinstance(key, Node) for key in x)
 
 
 @contextmanager

@@ -5,9 +5,11 @@ A `Traced` holds no values: what wants those of one cannot have them unnoticed, 
 
 from __future__ import annotations
 
+import functools
 import operator
 import sys
 from collections.abc import Iterator
+from types import CodeType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -281,6 +283,29 @@ def place(depth: int = 2) -> tuple[str, int]:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("tinygrad_rnn", "numpy"):
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno
+
+
+def caught() -> bool:
+    """Whether the user's code on the way here has a handler around the call that it is at: `except`, or `with`."""
+    frame = sys._getframe(1).f_back
+    while frame is not None and frame.f_code.co_qualname != "Recording.run":
+        theirs = frame.f_globals.get("__name__", "").partition(".")[0] not in ("tinygrad_rnn", "numpy")
+        if theirs and any(start <= frame.f_lasti < end for start, end in handled(frame.f_code)):
+            return True
+        frame = frame.f_back
+    return False
+
+
+@functools.cache
+def handled(code: CodeType) -> list[tuple[int, int]]:
+    """The stretches of a code that handlers are around: its table has four numbers for each, in six bits a byte."""
+    numbers, value = [], 0
+    for byte in code.co_exceptiontable:
+        value = value << 6 | byte & 63
+        if not byte & 64:
+            numbers.append(value)
+            value = 0
+    return [(2 * start, 2 * (start + length)) for start, length in zip(numbers[::4], numbers[1::4], strict=True)]
 
 
 def users_place() -> str:

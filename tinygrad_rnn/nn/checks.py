@@ -122,7 +122,7 @@ def integer_ids(what: str, ids: Tensor) -> Array:
     raise DTypeError(f"{what} must be integers, got {ids.dtype}")
 
 
-@replayed
+@replayed(changes="nothing")
 def check_range(what: str, ids: Array, count: int) -> None:
     """Raise `ValueError` naming the first id outside 0 .. count - 1: some libraries would wrap it silently.
 

@@ -15,7 +15,7 @@ from typing import Any, Self, overload
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.checkpoint import recomputed
-from tinygrad_rnn.tensor.mode import replayed
+from tinygrad_rnn.tensor.mode import Changes, active_tape, replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -70,6 +70,17 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        Changes.count += 1
+        if active_tape.get() is None:
+            super().__setattr__(name, value)
+        else:
+            _set_again(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        Changes.count += 1
+        super().__delattr__(name)
 
     # --- what is in it ----------------------------------------------------------------------------
 
@@ -150,6 +161,7 @@ class Module:
         """Parameters and buffers by name. A snapshot: later training does not change it, and it costs no copy."""
         return {name: value.detach() for name, value in (*self.named_parameters(), *self.named_buffers())}
 
+    @replayed
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Set parameters and buffers to the values of `state`: tensors or arrays by name, cast to the module's dtype.
 
@@ -202,7 +214,7 @@ class Module:
                 tensor.requires_grad = grads  # a new leaf: the old one's node knows the old dtype
         return self
 
-    @replayed
+    @replayed(changes="gradients")
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for p in self.parameters():
@@ -274,6 +286,12 @@ def _check_ties(kind: str, known: Mapping[str, Tensor], arrays: Mapping[str, bac
             raise ValueError(
                 f"load_state_dict of {kind}: {other} and {name} are one parameter, but two values are given"
             )
+
+
+@replayed(changes="options")
+def _set_again(module: Module, name: str, value: Any) -> None:
+    """Set an attribute within a step that `tr.compile` records, and at each replay."""
+    setattr(module, name, value)
 
 
 def _is_device(target: Any) -> bool:

@@ -6,10 +6,10 @@ from tinygrad_rnn.optim.clip import clip_grad_norm_, clip_grad_value_
 from tinygrad_rnn.optim.optimizer import Optimizer
 from tinygrad_rnn.optim.optimizers import SGD, Adam, AdamW, RMSprop
 from tinygrad_rnn.optim.schedules import (
+    BaseSchedule,
     BudgetLR,
     ConstantLR,
     CosineAnnealingLR,
-    CountedSchedule,
     LambdaLR,
     ReduceLROnPlateau,
     Schedule,
@@ -25,8 +25,8 @@ __all__ = [
     "RMSprop",
     "Adam",
     "AdamW",
+    "BaseSchedule",
     "Schedule",
-    "CountedSchedule",
     "ConstantLR",
     "StepLR",
     "CosineAnnealingLR",

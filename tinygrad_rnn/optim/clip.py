@@ -12,7 +12,7 @@ from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
-@replayed
+@replayed(changes="gradients")
 def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: bool = True) -> float:
     """Scale the gradients so that their common 2-norm is at most `max_norm`; return the norm that they had.
 
@@ -49,7 +49,7 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
     return norm
 
 
-@replayed
+@replayed(changes="gradients")
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     """Clip every element of the gradients to [-clip_value, clip_value].
 
@@ -96,4 +96,4 @@ def _careful_norm(gradients: list[Array]) -> float:
 def _set_grad(p: Tensor, g: Array) -> None:
     """Give `p` another gradient without copying it; the old one, which somebody may hold, stays as it was."""
     assert p._node is not None and p._node.watch is not None
-    p._node.watch.grad = g
+    p._node.watch.grad = namespace(g).asarray(g)  # 0-d results are NumPy's numbers

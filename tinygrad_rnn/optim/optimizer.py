@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import copy as copying
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.scalars import number, plain, whole
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
-from tinygrad_rnn.tensor.mode import replayed
+from tinygrad_rnn.tensor.mode import active_tape, replay_overrides, replayed
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 
@@ -60,6 +60,63 @@ class _Flat:
         return flat[self.cuts[k] : self.cuts[k + 1]].reshape(self.shapes[k])
 
 
+class ParamGroup(dict[str, Any]):
+    """The options of a group of parameters. What `tr.compile` records reads and sets them anew at each replay."""
+
+    def __getitem__(self, name: str) -> Any:
+        value = super().__getitem__(name)
+        return _option(self, name) if active_tape.get() is not None and type(value) in (int, float) else value
+
+    def get(self, name: str, otherwise: Any = None) -> Any:
+        return self[name] if name in self else otherwise  # noqa: SIM401 (`[]` asks the tape)
+
+    def __iter__(self) -> Iterator[str]:  # dict(group) and {**group} then ask for each value
+        return super().__iter__()
+
+    def values(self) -> Any:
+        return [self[name] for name in self]
+
+    def items(self) -> Any:
+        return [(name, self[name]) for name in self]
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self.items())
+
+    @replayed(changes="options")
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+
+    @replayed(changes="options")
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+
+    @replayed(changes="options")
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        super().update(*args, **kwargs)
+
+    def setdefault(self, name: str, value: Any = None) -> Any:
+        if name not in self:
+            self[name] = value
+        return self[name]
+
+    def pop(self, name: str, *otherwise: Any) -> Any:
+        if name not in self:
+            return super().pop(name, *otherwise)
+        value = self[name]
+        del self[name]
+        return value
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[misc, override]
+        self.update(other)
+        return self
+
+
+@replayed(changes="options")
+def _option(group: ParamGroup, name: str) -> Any:
+    """An option as it is now."""
+    return dict.__getitem__(group, name)
+
+
 class Optimizer:
     """The base of the optimisers. A subclass names its options and its moments and defines `update`.
 
@@ -69,6 +126,10 @@ class Optimizer:
     `.grad` is None are skipped, their moments and step counts included.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        replay_overrides(cls, ("step", "zero_grad", "load_state_dict", "add_param_group"))
+
     def __init__(self, parameters: Iterable[Any], defaults: dict[str, Any]) -> None:
         if hasattr(parameters, "parameters"):
             raise TypeError(f"{type(self).__name__}: pass {type(parameters).__name__}.parameters(), not the module")
@@ -77,7 +138,7 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: no parameters to optimise")
         if not isinstance(groups[0], Mapping):
             groups = [{"params": groups}]
-        self.param_groups: list[dict[str, Any]] = []
+        self.param_groups: list[ParamGroup] = []
         self._parameters: list[Tensor] = []
         self._names: list[str] = []
         self._steps: list[int] = []
@@ -97,7 +158,7 @@ class Optimizer:
             raise TypeError(f"{name}: unknown option(s) {', '.join(sorted(unknown))} in a parameter group")
         if "params" not in group:
             raise ValueError(f"{name}: a parameter group needs 'params'")
-        new = {**defaults, **group}
+        new = ParamGroup({**defaults, **group})
         self.check({k: v for k, v in new.items() if k != "params"})
         given = group["params"]
         members: list[tuple[str, Tensor]] = []
@@ -139,7 +200,7 @@ class Optimizer:
         """The new values of flat `p` as a new array; `g` and the moments are the optimiser's own and may be written."""
         raise NotImplementedError
 
-    @replayed
+    @replayed(changes="gradients")
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for p in self._parameters:

@@ -4,7 +4,7 @@
     listening       ReduceLROnPlateau: a formula of the figures that evaluations give
     of a budget     BudgetLR: a formula of the part of a training's steps or minutes that is used up
 
-The first two are used as in PyTorch, and `training.train` calls all of them in one way, `Schedule.at`:
+The first two are used as in PyTorch, and `training.train` calls all of them in one way, `BaseSchedule.at`:
 
     schedule = CosineAnnealingLR(optimiser, T_max=1000, warmup=100)
     for batch in batches:
@@ -25,10 +25,10 @@ from typing import Any
 
 from tinygrad_rnn.optim.optimizer import Optimizer
 from tinygrad_rnn.scalars import number, plain
-from tinygrad_rnn.tensor.mode import replayed
+from tinygrad_rnn.tensor.mode import replay_overrides, replayed
 
 
-class Schedule:
+class BaseSchedule:
     """The base of all schedules. This is what a training loop asks of one:
 
         with schedule.at(used):  # the part of the budget, from 0 to 1
@@ -38,6 +38,10 @@ class Schedule:
     A subclass defines `at`; `evaluated` and the state where it needs them. Raises `TypeError` for what is no
     `Optimizer`.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        replay_overrides(cls, ("step", "evaluated", "load_state_dict", "factor", "rate"))
 
     def __init__(self, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
@@ -66,7 +70,7 @@ class Schedule:
             raise ValueError(f"load_state_dict of {type(self).__name__}: this is the state of {state.get('kind')}")
 
 
-class CountedSchedule(Schedule):
+class Schedule(BaseSchedule):
     """The base of the schedules that count: lr = (its value at the start) * `factor(k)` after k steps, for each group.
 
     With `warmup` n the rate first rises in n equal parts: it is 1/n of the initial rate before the first step,
@@ -103,7 +107,7 @@ class CountedSchedule(Schedule):
             return initial * (self.steps + 1) / self.warmup
         return initial * self.factor(self.steps - self.warmup)
 
-    @replayed
+    @replayed(changes="options")
     def step(self) -> None:
         """Count a step and set the rates."""
         self.steps += 1
@@ -164,7 +168,7 @@ class CountedSchedule(Schedule):
         return f"{type(self).__name__}({options}; {self.steps} steps)"
 
 
-class ConstantLR(CountedSchedule):
+class ConstantLR(Schedule):
     """The initial rate, after the warm-up.
 
     >>> import tinygrad_rnn as tr
@@ -183,7 +187,7 @@ class ConstantLR(CountedSchedule):
         return 1.0
 
 
-class StepLR(CountedSchedule):
+class StepLR(Schedule):
     """The rate times `gamma` every `step_size` steps.
 
     >>> import tinygrad_rnn as tr
@@ -214,7 +218,7 @@ class StepLR(CountedSchedule):
         return float(self.gamma ** (k // self.step_size))
 
 
-class CosineAnnealingLR(CountedSchedule):
+class CosineAnnealingLR(Schedule):
     """Half a cosine from the initial rate down to `eta_min` at step `T_max`, the warm-up included, where it stays:
     Loshchilov and Hutter (2017, arXiv:1608.03983), without restarts.
 
@@ -256,7 +260,7 @@ class CosineAnnealingLR(CountedSchedule):
         return self.eta_min + (initial - self.eta_min) * self.factor(self.steps - self.warmup)
 
 
-class LambdaLR(CountedSchedule):
+class LambdaLR(Schedule):
     """The initial rate times `f(k)`, k the steps after the warm-up. `f` itself is not saved with the state.
 
     >>> import tinygrad_rnn as tr
@@ -276,13 +280,13 @@ class LambdaLR(CountedSchedule):
         return float(self.f(k))
 
 
-class ReduceLROnPlateau(CountedSchedule):
+class ReduceLROnPlateau(Schedule):
     """The rate times `factor` when a metric, given to `step(metric)`, has not improved for more than `patience` steps.
 
     An improvement is a metric below (`mode="min"`) or above (`"max"`) the best so far by more than `threshold`:
     that part of the best (`threshold_mode="rel"`) or that amount (`"abs"`). After a reduction `cooldown` steps
     are not counted. No rate falls below `min_lr`. A NaN is no improvement. `warmup` is that of
-    `CountedSchedule`; no step within it is counted as bad. In a training loop the metric is the goal of its
+    `Schedule`; no step within it is counted as bad. In a training loop the metric is the goal of its
     evaluations.
 
     >>> import tinygrad_rnn as tr
@@ -337,7 +341,7 @@ class ReduceLROnPlateau(CountedSchedule):
         if self.best is not None and math.isnan(number("ReduceLROnPlateau: best", self.best)):
             raise ValueError("ReduceLROnPlateau: best cannot be NaN")
 
-    @replayed
+    @replayed(changes="options")
     def step(self, metric: Any = None) -> None:
         """Count a step with its metric, a number or a tensor of one element, and set the rates."""
         if metric is None:
@@ -410,7 +414,7 @@ def warmup_constant(used: float, warmup: float = 0.03) -> float:
     return min(1.0, used / warmup)
 
 
-class BudgetLR(Schedule):
+class BudgetLR(BaseSchedule):
     """The rate times `factor(used)` in a step at the part `used` of the budget: one of steps, of minutes, of both.
 
     Between the steps each group keeps its own rate, which is the highest of a `factor` up to 1; changing it changes all
@@ -447,18 +451,18 @@ class BudgetLR(Schedule):
         return f"BudgetLR({getattr(self.factor, '__name__', self.factor)})"
 
 
-def _check_count(schedule: Schedule, name: str, value: Any, least: int) -> None:
+def _check_count(schedule: BaseSchedule, name: str, value: Any, least: int) -> None:
     found = plain(value)
     if isinstance(found, bool) or not isinstance(found, int) or found < least:
         raise ValueError(f"{type(schedule).__name__}: {name} must be an integer of at least {least}, got {value!r}")
 
 
-def _check_number(schedule: Schedule, name: str, value: Any) -> None:
+def _check_number(schedule: BaseSchedule, name: str, value: Any) -> None:
     found = number(f"{type(schedule).__name__}: {name}", value)
     if not (found >= 0 and math.isfinite(found)):
         raise ValueError(f"{type(schedule).__name__}: {name} must be finite and at least 0, got {value!r}")
 
 
-def _check_factor(schedule: Schedule, name: str, value: Any) -> None:
+def _check_factor(schedule: BaseSchedule, name: str, value: Any) -> None:
     if not 0 < number(f"{type(schedule).__name__}: {name}", value) <= 1:
         raise ValueError(f"{type(schedule).__name__}: {name} must lie in (0, 1], got {value!r}")

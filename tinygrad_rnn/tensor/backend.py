@@ -437,7 +437,7 @@ def gather(x: Array, index: Any) -> Array:
     return xp.asarray(np.asarray(to_host(x)[_host_index(index)]))
 
 
-@replayed
+@replayed(changes="nothing")
 @effects(updates=["buffer"])
 def scatter_add(buffer: AnyArray, index: Any, g: Any) -> AnyArray:
     """`buffer[index] += g` where an index that occurs twice adds twice. Use the array returned.

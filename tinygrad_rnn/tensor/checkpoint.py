@@ -87,10 +87,10 @@ class _Segment:
         return pull_through(self.recompute, node.kept, g)
 
 
-@replayed
-def _check_same(again: Any, first: Any) -> None:
-    """Raise `RuntimeError` unless a segment has given what it gave at first."""
-    if not backend.nearly_equal(again, first):
+@replayed(changes="nothing")
+def _check_same(values: Any, first: Any) -> None:
+    """Raise `RuntimeError` unless the values of a segment are those of its first run."""
+    if not backend.nearly_equal(values, first):
         raise RuntimeError(
             "checkpoint: the function gave other values when it was recomputed than in the "
             "first run. Something that it reads has changed in between (assign_ or an "

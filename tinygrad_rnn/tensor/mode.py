@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar, Token
 from functools import wraps
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,18 +28,46 @@ def is_recording() -> bool:
     return grad_mode.get() != OFF
 
 
-def replayed(f: F) -> F:
+@overload
+def replayed(f: F, /) -> F: ...
+@overload
+def replayed(*, changes: str) -> Callable[[F], F]: ...
+def replayed(f: Any = None, /, *, changes: str = "leaves") -> Any:
     """`f` as one call on the tape of `tr.compile`: each replay runs it again, on its own arrays.
 
     For what changes the state of the engine, or looks at values: nothing inside `f` is recorded.
+    `changes` tells how far that goes: `"leaves"` may get other arrays, or `"itself"` alone, the
+    first argument; or `"gradients"` are changed; or `"options"`, which are neither; or `"nothing"`.
     """
+    if f is None:
+        return lambda f: replayed_as(f, changes)
+    return replayed_as(f, changes)
+
+
+def replayed_as(f: F, changes: str) -> F:
+    """`f` marked `replayed`."""
 
     @wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
         tape = active_tape.get()
         return f(*args, **kwargs) if tape is None else tape.call(f, args, kwargs)
 
+    call.replayed = f.changes = changes  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]
+
+
+def replay_overrides(kind: type, names: Iterable[str]) -> None:
+    """Mark what a subclass defines under these names, whatever it does: each replay runs it."""
+    for name in names:
+        own = vars(kind).get(name)
+        if inspect.isfunction(own) and not hasattr(own, "replayed"):
+            setattr(kind, name, replayed(own))
+
+
+class Changes:
+    """How often a module, or the hooks of a tensor, were changed: a guard asks whether any was."""
+
+    count = 0
 
 
 class _GradMode:

@@ -6,7 +6,7 @@ A checkpointed segment has one of its own, and so has what `tr.compile` records.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -19,7 +19,7 @@ _own_generator: ContextVar[np.random.Generator | None] = ContextVar("own_generat
 _generator: np.random.Generator | None = None
 
 
-@replayed
+@replayed(changes="options")
 def manual_seed(seed: int) -> None:
     """Seed every random draw of the library: weights, dropout masks, `randn`, `rand`.
 
@@ -43,6 +43,20 @@ def generator() -> np.random.Generator:
     if _generator is None:
         _generator = np.random.default_rng()
     return _generator
+
+
+def keep_generator() -> Callable[[], None]:
+    """A function that brings back the library's generator, here, as it is now."""
+    kept = generator()
+    state = kept.bit_generator.state
+
+    def restore() -> None:
+        global _generator
+        if _own_generator.get() is None:
+            _generator = kept
+        kept.bit_generator.state = state
+
+    return restore
 
 
 def used_generator() -> np.random.Generator | None:

@@ -98,7 +98,7 @@ def blaming(order: Sequence[Node]) -> Iterator[Iterator[Node]]:
         raise
 
 
-@replayed
+@replayed(changes="gradients")
 def write_gradients(results: dict[Node, Array], gradients: Gradients) -> None:
     """Add the results of a sweep to `.grad` of the nodes that keep one.
 

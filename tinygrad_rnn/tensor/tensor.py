@@ -14,7 +14,7 @@ from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ImmutableError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import AnyArray, Array, DType
 from tinygrad_rnn.tensor.graph import Node, Watch, leaf
-from tinygrad_rnn.tensor.mode import replayed
+from tinygrad_rnn.tensor.mode import Changes, replayed
 from tinygrad_rnn.tensor.sweep import Gradients, sweep, write_gradients
 
 Axis: TypeAlias = int | tuple[int, ...] | None
@@ -144,7 +144,7 @@ class Tensor:
         return None
 
     @grad.setter
-    @replayed
+    @replayed(changes="gradients")
     def grad(self, value: Tensor | None) -> None:
         if value is None:
             if self._node is not None and self._node.watch is not None:
@@ -242,8 +242,10 @@ class Tensor:
         self_shape = self.shape  # not self: a node must not hold a tensor
         hooks = self._watch().hooks
         hooks.append(on_gradient)
+        Changes.count += 1
 
         def remove() -> None:
+            Changes.count += 1
             if on_gradient in hooks:
                 hooks.remove(on_gradient)
 
@@ -256,7 +258,7 @@ class Tensor:
             self._node.watch = Watch(keeps=False)
         return self._node.watch
 
-    @replayed
+    @replayed(changes="itself")
     def assign_(self, value: Any) -> Tensor:
         """Give a leaf new values, copied. The old array lives on unchanged in whatever graph or
         view has seen it.

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from tinygrad_rnn.errors import InputError, NonFiniteError
-from tinygrad_rnn.optim import BudgetLR, Optimizer, Schedule, clip_grad_norm_
+from tinygrad_rnn.optim import BaseSchedule, BudgetLR, Optimizer, clip_grad_norm_
 from tinygrad_rnn.scalars import number, whole
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.training.display import Display, Silent
@@ -126,7 +126,7 @@ def train(
     parameters: Sequence[tuple[str, Tensor]],
     budget: Budget,
     *,
-    schedule: Schedule | None = None,
+    schedule: BaseSchedule | None = None,
     clip: float | None = 1.0,
     evaluations: int = 10,
     patience: int | None = None,

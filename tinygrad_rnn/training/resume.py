@@ -23,7 +23,7 @@ import numpy as np
 
 from tinygrad_rnn.errors import CheckpointError, TinygradRnnError
 from tinygrad_rnn.nn import Module
-from tinygrad_rnn.optim import Optimizer, Schedule
+from tinygrad_rnn.optim import BaseSchedule, Optimizer
 from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.training.checkpoint import Checkpoint, load_checkpoint
@@ -48,7 +48,7 @@ def snapshot(
     optimizer: Optimizer,
     task: object,
     state: LoopState,
-    schedule: Schedule | None = None,
+    schedule: BaseSchedule | None = None,
     *,
     copy: bool = True,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -83,7 +83,7 @@ def snapshot(
 
 
 def restore(
-    checkpoint: Checkpoint, model: Module, optimizer: Optimizer, task: object, schedule: Schedule | None = None
+    checkpoint: Checkpoint, model: Module, optimizer: Optimizer, task: object, schedule: BaseSchedule | None = None
 ) -> LoopState:
     """Put everything back as it was when `checkpoint` was written; returns where the loop stands. All or nothing: after
     an error all is as it was before.
@@ -128,7 +128,9 @@ def restore(
 
 
 @contextmanager
-def _undone_by_errors(model: Module, optimizer: Optimizer, task: object, schedule: Schedule | None) -> Iterator[None]:
+def _undone_by_errors(
+    model: Module, optimizer: Optimizer, task: object, schedule: BaseSchedule | None
+) -> Iterator[None]:
     """Whatever ends the block with an error, all that it has loaded is as it was. What each of these is loaded from is
     never written into, so holding on to it is enough.
     """

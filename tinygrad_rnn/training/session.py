@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from tinygrad_rnn.nn import Module
-from tinygrad_rnn.optim import Optimizer, Schedule
+from tinygrad_rnn.optim import BaseSchedule, Optimizer
 from tinygrad_rnn.training.checkpoint import Checkpoint, save_checkpoint
 from tinygrad_rnn.training.loop import Budget, LoopState, Outcome, Task, train
 from tinygrad_rnn.training.resume import restore, snapshot
@@ -24,7 +24,7 @@ class Session(Generic[M]):
     model: M
     optimizer: Optimizer
     task: Task
-    schedule: Schedule
+    schedule: BaseSchedule
     state: LoopState = field(default_factory=LoopState)
 
     def restore(self, checkpoint: Checkpoint) -> None:

@@ -264,7 +264,7 @@ def an_optimizer(w: Drawing, model: State) -> State:
 def a_schedule(w: Drawing, optimizer: State) -> State:
     d, o = w.d, optimizer.text
     if d.may("own schedule", 0.25):
-        w.setup(f"class OwnSchedule(tr.optim.CountedSchedule):\n{d.one(OWN_SCHEDULES)}")
+        w.setup(f"class OwnSchedule(tr.optim.Schedule):\n{d.one(OWN_SCHEDULES)}")
         return w.state("schedule", lambda: f"OwnSchedule({o})", "sched")
     text = d.one(
         [

@@ -158,7 +158,7 @@ def _is_mask(key: Any) -> bool:
     return isinstance(key, bool) or "bool" in str(getattr(key, "dtype", ""))
 
 
-@replayed
+@replayed(changes="nothing")
 def _checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
     """`ids` as new non-negative int64 beside `x`; an `IndexError` for one outside [-size, size)."""
     ids = _raw(ids)

@@ -9,7 +9,7 @@ import pytest
 
 import tinygrad_rnn as tr
 from tests.compiler.steps import counted, run
-from tinygrad_rnn.compiler import leaves
+from tinygrad_rnn.compiler import program
 
 
 def test_values_of_leaves_are_those_of_the_call() -> None:
@@ -91,5 +91,5 @@ def test_a_graph_keeps_the_values_that_it_saw() -> None:
 
 
 def test_leaves_that_are_not_refreshed_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaves.Leaves, "refresh", lambda self: None)
+    monkeypatch.setattr(program.Program, "refresh", lambda self: None)
     assert run(True, "GRU", 3, 2, 4) != run(False, "GRU", 3, 2, 4)
