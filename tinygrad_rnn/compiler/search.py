@@ -260,7 +260,7 @@ class Search:
             name = x.__name__
         else:
             name = (x if isinstance(x, type) else type(x)).__module__
-        if is_library(name) and not isinstance(x, types.SimpleNamespace):
+        if is_library(name) and not isinstance(x, types.SimpleNamespace) and not hasattr(x, "state_dict"):
             return ()
         self.owners.append(x)
         found = [*self.attributes(x)]

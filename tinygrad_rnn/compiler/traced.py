@@ -195,6 +195,12 @@ class TracedNumber(TracedScalar):
     def __class__(self) -> Any:
         return type(self.raw.item())
 
+    def operator(self, f: Any, a: Any, b: Any) -> Any:
+        """`f(a, b)`, of which one is this number."""
+        if isinstance(a, Tensor) or isinstance(b, Tensor):
+            return NotImplemented  # a tensor knows what to do
+        return self.tape.function(f, (a, b), {})
+
     def __getattr__(self, name: str) -> Any:
         getattr(type(self.raw.item()), name)  # an AttributeError for what the number itself has not
         self.refuse(f".{name}")
@@ -207,8 +213,8 @@ def _give_operators() -> None:
         name = f.__name__.strip("_")
         setattr(TracedScalar, f"__i{name}__", lambda self, other, f=f: f(self, other))
         if f in OPERATORS:
-            setattr(TracedNumber, f"__{name}__", lambda self, other, f=f: self.tape.function(f, (self, other), {}))
-            setattr(TracedNumber, f"__r{name}__", lambda self, other, f=f: self.tape.function(f, (other, self), {}))
+            setattr(TracedNumber, f"__{name}__", lambda self, other, f=f: self.operator(f, self, other))
+            setattr(TracedNumber, f"__r{name}__", lambda self, other, f=f: self.operator(f, other, self))
     for f in (operator.neg, operator.pos, operator.abs):
         setattr(TracedNumber, f"__{f.__name__}__", lambda self, f=f: self.tape.function(f, (self,), {}))
 
