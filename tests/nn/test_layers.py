@@ -270,6 +270,14 @@ def test_dropout_checks_its_probability(p: float) -> None:
         tr.nn.functional.dropout(tr.ones(1), p)
 
 
+def test_a_recording_drops_out_of_a_constant() -> None:
+    drop = tr.nn.Dropout(0.5)
+    compiled = tr.compile(lambda x: drop(tr.ones(50)) + x)
+    masks = [tuple(compiled(tr.zeros(50)).tolist()) for _ in range(5)]
+    assert len(set(masks)) == 5
+    assert set().union(*masks) == {0.0, 2.0}
+
+
 def test_checkpoint_replays_dropout() -> None:
     layer = tr.nn.Dropout(0.5)
     x = tr.ones(100, requires_grad=True)

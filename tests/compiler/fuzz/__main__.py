@@ -66,7 +66,7 @@ def main() -> int:
             print(program.source())
         verdict = judge(program)
         print(report(program, verdict, not given.no_shrink) if verdict else f"seed {given.seed}: no difference")
-        print(*(f"refused at call {n}: {why[:150]}" for n, why in verdict.refused.items()), sep="\n")
+        print(*list(dict.fromkeys(f"refused: {why[:200]}" for why in verdict.refused.values())), sep="\n")
         return int(bool(verdict))
     return many(given)
 

@@ -78,35 +78,20 @@ def arg(shape: tuple[int, ...]) -> str:
     return f"({', '.join(map(str, shape))})" if shape else "()"
 
 
+RULES = ["unary", "unary", "binary", "binary", "reduce", "index", "index", "join", "cut_and_join", "reshaping"]
+RULES += ["accumulate", "mixed", "linear"]
+
+
 def one_line(w: Drawing, pool: list[str]) -> bool:
     """Draw a line of the step; whether it could be run."""
-    d = w.d
-    rules = [
-        unary,
-        unary,
-        binary,
-        binary,
-        reduce,
-        index,
-        index,
-        join,
-        cut_and_join,
-        reshaping,
-        accumulate,
-        mixed,
-        linear,
-    ]
-    text = d.one(rules)(w, pool)
+    d, before = w.d, len(w.program.body)
+    rule = "own_state" if d.may("state of one's own", 0.04) else d.one(RULES)
+    text = globals()[rule](w, pool)
     name = w.name("v")
-    if text is None:
-        return False
-    if "INNER" in text:
-        if not d.may("one compiled function inside another"):
-            return False
-        if "inner" not in w.counts:
-            w.setup(f"{w.name('inner')} = C(lambda v: tr.tanh(v * 2) + v)")
-        text = text.replace("INNER", "inner0")
-    if not w.line(f"{name} = {text}"):
+    if text and "INNER" in text:
+        text = compiled_inside(w, text)
+    if not text or not w.line(f"{name} = {text}"):
+        del w.program.body[before:]
         return False
     made = w.value(name)
     if isinstance(made, list):
@@ -114,7 +99,7 @@ def one_line(w: Drawing, pool: list[str]) -> bool:
         w.run(w.program.body[-1])
         made = w.value(name)
     if made.size > 200:
-        w.program.body.pop()
+        del w.program.body[before:]
         return False
     pool.append(name)
     if made.requires_grad and d.may("hook on a value", 0.03):
@@ -122,6 +107,15 @@ def one_line(w: Drawing, pool: list[str]) -> bool:
     if made.requires_grad and d.may("retain_grad", 0.03):
         w.line(f"{name}.retain_grad()")
     return True
+
+
+def compiled_inside(w: Drawing, text: str) -> str:
+    """A call of another compiled function."""
+    if not w.d.may("one compiled function inside another"):
+        return ""
+    if "inner" not in w.counts:
+        w.setup(f"{w.name('inner')} = C(lambda v: tr.tanh(v * 2) + v)")
+    return text.replace("INNER", "inner0")
 
 
 def pick(w: Drawing, pool: list[str], kinds: str = "f") -> str:
@@ -298,6 +292,30 @@ def mixed(w: Drawing, pool: list[str]) -> str:
             f"tr.take_along_axis({x}, np.zeros([1] * {x}.ndim, int), axis=0)",
         ]
     )
+
+
+def own_state(w: Drawing, pool: list[str]) -> str:
+    """What no replay could do, or only by great care: right, or refused."""
+    d, x = w.d, pick(w, pool)
+    w.program.must_run = False
+    if d.chance(0.4):
+        gen = w.name("gen")
+        w.setup(f"{gen} = np.random.default_rng({d.number(0, 9)})")
+        return d.one(
+            [f"{x} * {gen}.random()", f"{x} + tr.randn(*{x}.shape, generator={gen})", f"{x} * {gen}.random({x}.shape)"]
+        )
+    name = w.name("own")
+    if d.chance(0.3):
+        w.setup(f"{name} = np.zeros({w.value(x).shape})")
+        w.program.body.append(d.one([f"{name}[...] += 1", f"{name}[...] = 3", f"np.add({name}, 1, out={name})"]))
+        return f"{x} + {name}"
+    if d.chance(0.5):
+        w.setup(f"class Own:\n    k = 0\n    last = 1.0\n{name} = Own()")
+        w.program.body.append(d.one([f"{name}.k += 1", f"{name}.k = 3", f"{name}.k = not {name}.k"]))
+        return f"{x} * {name}.k"
+    w.setup(f"class Own:\n    last = 1.0\n{name} = Own()")
+    w.program.body.append(f"h = {x} * {name}.last\n{name}.last = h.detach()")
+    return f"{x} * 2"
 
 
 def linear(w: Drawing, pool: list[str]) -> str:
