@@ -24,6 +24,8 @@ from rich.text import Text
 from benchmarks import first_use, grid, loops, scale
 from benchmarks.cells import Requirement, markdown
 from benchmarks.processes import call, prepare
+from tinygrad_rnn.screen import console as console_of
+from tinygrad_rnn.screen import say
 
 # Seconds: `grid` and `loops` take what they are given, the others about as long on two cores. 11 minutes in all.
 PLAN = {"grid": 380, "loops": 110, "first_use": 60, "scale": 110}
@@ -131,7 +133,7 @@ def measure(options: argparse.Namespace, console: Console) -> None:
     save(options.out, "setting", setting)
     console.print("\n".join(setting["lines"]), style="dim", markup=False, soft_wrap=True)
     if busy > BUSY:
-        console.print(f"[yellow]The machine is busy (load average {busy:.1f}): do not trust these figures.")
+        say(console, (f"The machine is busy (load average {busy:.1f}): do not trust these figures.", "yellow"))
     plan = QUICK_PLAN if options.quick else PLAN
     columns = (TextColumn("{task.description:36}"), BarColumn(), Left())
     with Clock(*columns, console=console, refresh_per_second=1) as progress:
@@ -244,12 +246,12 @@ def write(found: dict[str, Any], path: Path) -> None:
     path.write_text(page(found, folder.name), encoding="utf-8")
 
 
-def overview(found: dict[str, Any], console: Console) -> None:
+def overview(found: dict[str, Any], screen: Console) -> None:
     """Requirements and verdicts, on the terminal."""
     for requirement in requirements(found):
         what, value, verdict = requirement.row()
         colour = {True: "green", False: "red", None: "dim"}[requirement.reached]
-        console.print(f"  {what}: {value}, [{colour}]{verdict.strip('*')}[/]", soft_wrap=True)
+        say(screen, f"  {what}: {value}, ", (verdict.strip("*"), colour))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -262,22 +264,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, help="write this page, too; its pictures go into the folder of its name")
     parser.add_argument("--from-json", action="store_true", help="measure nothing: write from the last run's figures")
     options = parser.parse_args(argv)
-    console = Console(highlight=False)
+    screen = console_of()
     if not find_spec("matplotlib"):
         parser.error("the pictures need matplotlib: pip install '.[viz]'")
     options.parts = [name for name in PLAN if name in options.parts]
     try:
         if not options.from_json:
-            measure(options, console)
+            measure(options, screen)
         found = read(options.out)
         if "setting" not in found:
             parser.error(f"no figures in {options.out}")
         for path in filter(None, (options.out / "performance.md", options.page)):
             write(found, path)
-            console.print(f"Written: {path}")
-        overview(found, console)
+            say(screen, f"Written: {path}")
+        overview(found, screen)
     except KeyboardInterrupt:
-        console.print(f"Stopped. What was measured is in {options.out}; --from-json makes the page of it.")
+        say(screen, f"Stopped. What was measured is in {options.out}; --from-json makes the page of it.")
         return 130
     return 0
 

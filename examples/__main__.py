@@ -13,17 +13,23 @@ import subprocess
 import sys
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from tinygrad_rnn.screen import console, say, show_any_name, show_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 HERE = Path(__file__).parent
 ORDER = (
     "one_to_one", "image_rows", "sentiment", "char_lm", "tagging", "translate", "caption", "speech", "forecast",
     "memory", "vanishing", "new_layer",
 )  # fmt: skip
-ENDINGS = {0: "[green]ok[/]", 1: "[red]a claim failed[/]", 2: "[red]wrong input[/]", 130: "stopped"}
+ENDINGS = {0: ("ok", "green"), 1: ("a claim failed", "red"), 2: ("wrong input", "red"), 130: ("stopped", "")}
 HEAD = """# The gallery
 
 What recurrent networks are taught with, each as one script on real data (or, where it says so, on generated data), each
@@ -41,11 +47,11 @@ def names() -> list[str]:
     return [name for name in ORDER if name in found] + [name for name in found if name not in ORDER]
 
 
-def run_all(chosen: list[str], out: Path, quick: bool, console: Console) -> dict[str, tuple[int, float]]:
+def run_all(chosen: list[str], out: Path, quick: bool, screen: Console) -> dict[str, tuple[int, float]]:
     """Run examples; their exit statuses and seconds by name."""
     ended = {}
     for name in chosen:
-        console.rule(f"[bold]{name}[/]", align="left")
+        screen.rule(Text(name, "bold"), align="left")
         begun = perf_counter()
         command = [sys.executable, "-m", f"examples.{name}", "--out", str(out / name), *["--quick"] * quick]
         status = subprocess.run(command, cwd=HERE.parent, check=False).returncode
@@ -61,18 +67,19 @@ def results_of(name: str, out: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def overview(ended: dict[str, tuple[int, float]], out: Path, console: Console) -> None:
+def overview(ended: dict[str, tuple[int, float]], out: Path, screen: Console) -> None:
     """One line for each: how it ended, its claims, its time."""
-    table = Table(title="Examples", title_justify="left", title_style="bold")
+    table = Table()
     for column in ("example", "", "claims"):
         table.add_column(column)
     table.add_column("seconds", justify="right")
     for name, (status, seconds) in ended.items():
         claims = (results_of(name, out) or {}).get("claims", [])
         kept = f"{sum(claim['holds'] for claim in claims)} of {len(claims)}" if status in (0, 1) else ""
-        table.add_row(name, ENDINGS.get(status, f"[red]exit status {status}[/]"), kept, f"{seconds:.0f}")
-    console.print()
-    console.print(table)
+        ending = Text(*ENDINGS.get(status, (f"exit status {status}", "red")))
+        table.add_row(name, ending, kept, f"{seconds:.0f}")
+    say(screen)
+    show_table(screen, "Examples", table)
 
 
 def write_page(page: Path, chosen: list[str], out: Path) -> None:
@@ -127,20 +134,30 @@ def copy_pictures(name: str, out: Path, folder: Path) -> None:
 
 
 def section(name: str, results: dict[str, Any]) -> list[str]:
-    """What the page says of one example."""
-    parts = [f"## {name}", results["about"], f"```sh\n{results['command']}\n```", f"Data: {results.get('source', '')}"]
+    """What the page says of one example: names are data, in Markdown, too."""
+    source = escaped(results.get("source", ""))
+    parts = [f"## {name}", results["about"], f"```sh\n{results['command']}\n```", f"Data: {source}"]
     for table in results["tables"]:
         cells = [table["columns"], ["---", *["--:"] * (len(table["columns"]) - 1)], *table["rows"]]
-        parts += [f"**{table['title']}**", "\n".join(f"| {' | '.join(map(escaped, row))} |" for row in cells)]
+        rows = [" | ".join(row if k == 1 else map(escaped, row)) for k, row in enumerate(cells)]
+        parts += [f"**{escaped(table['title'])}**", "\n".join(f"| {row} |" for row in rows)]
     parts += [escaped(note) for note in results["notes"]]
-    parts += [f"![{p['caption']}](gallery/{name}-{p['file']})\n\n*{p['caption']}*" for p in results["pictures"]]
+    for picture in results["pictures"]:
+        caption, file = escaped(picture["caption"]), quote(f"{name}-{picture['file']}")
+        parts.append(f"![{caption}](gallery/{file})\n\n*{caption}*")
     failed = [claim for claim in results["claims"] if not claim["holds"]]
-    parts += [f"**Not reached:** {c['what']}: {c['value']:.4g}, {c['bound']}." for c in failed]
+    parts += [f"**Not reached:** {escaped(c['what'])}: {c['value']:.4g}, {c['bound']}." for c in failed]
     return parts
 
 
 def escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    r"""Text as Markdown shows it as it is: no marks, links, tables, HTML, mathematics or emoji.
+
+    >>> print(escaped("a|b <i> [x] $y$ *z* _w_ snake_case :smile: 12:30:45"))
+    a\|b &lt;i> \[x\] \$y\$ \*z\* \_w\_ snake_case &#58;smile: 12:30:45
+    """
+    text = re.sub(r"[\\`*\[\]|$~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text.replace("&", "&amp;").replace("<", "&lt;"))
+    return " ".join(re.sub(r":(?=[a-z][\w+-]*:)", "&#58;", text).split("\n"))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -153,14 +170,15 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if unknown := [name for name in options.names if name not in names()]:
         parser.error(f"no example {unknown[0]!r}: there are {', '.join(names())}")
-    console = Console(highlight=False)
+    show_any_name(sys.stdout, sys.stderr)
+    screen = console()
     ended = {}
     if not options.only_page:
-        ended = run_all(options.names or names(), options.out.absolute(), options.quick, console)
-        overview(ended, options.out.absolute(), console)
+        ended = run_all(options.names or names(), options.out.absolute(), options.quick, screen)
+        overview(ended, options.out.absolute(), screen)
     if options.page:
         write_page(options.page, names(), options.out.absolute())
-        console.print(f"The gallery is {options.page}")
+        say(screen, f"The gallery is {options.page}")
     return 130 if any(s == 130 for s, _ in ended.values()) else int(any(s for s, _ in ended.values()))
 
 

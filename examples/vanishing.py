@@ -170,7 +170,7 @@ def draw_scales(run: Experiment, back: np.ndarray, curves: dict, bounds: dict) -
             allowed = {name: (back, bounds[cell, scale]) for name, cell in shown.items()}
             draw_curves(axes, allowed, (CELLS["sigmoid RNN"], CELLS["tanh RNN"]), linestyle=":")
             axes.set(title=f"‖W‖ = {scale:g}", ylim=(1e-30, 1e15), **AXES)
-        fig.axes[0].set_ylabel("|dL/dh$_t$|")
+        fig.axes[0].set_ylabel("|dL/dhₜ|")
         fig.axes[0].legend(frameon=False, loc="upper right")
 
 
@@ -183,7 +183,7 @@ def draw_gates(run: Experiment, back: np.ndarray, gates: dict, tanh: np.ndarray)
             draw_curves(axes, {**own, "tanh RNN": (back, tanh)}, (*tones(CELLS[cell], len(own)), CELLS["tanh RNN"]))
             axes.set(title=f"{cell}: bias of the {gate} gate", ylim=(1e-30, 10), **AXES)
             axes.legend(frameon=False, loc="lower left")
-        fig.axes[0].set_ylabel("|dL/dh$_t$|")
+        fig.axes[0].set_ylabel("|dL/dhₜ|")
 
 
 def draw_clipping(run: Experiment, runs: dict) -> None:

@@ -17,9 +17,11 @@ an earlier run left there stays until this one is at its end; and nothing is wri
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from tinygrad_rnn.tensor.tensor import Tensor
 
 INSTALL = " (pip install -e '.[viz,data]' in the clone, or make .venv/.examples, brings what the examples need)"
+LONGEST = 150  # bytes of a file's name: there are names of 255, and others are made of it
 Cell = str | int | float
 BaseSchedule = Callable[[float], float]
 Adds = Callable[[argparse._ActionsContainer], object]  # options to a parser, or to a group of it
@@ -126,18 +129,20 @@ class Experiment:
     results: dict[str, Any] = field(default_factory=lambda: {k: [] for k in ("tables", "pictures", "notes", "claims")})
 
     def __post_init__(self) -> None:
-        from rich.console import Console
+        from tinygrad_rnn.screen import console
 
-        self.console = Console(highlight=False)
+        self.console = console()
 
     @property
     def out(self) -> Path:
         """The folder that all is written to, made when it is first asked for."""
         return self.folder.begin()
 
-    def say(self, text: str) -> None:
-        """A line on the screen."""
-        self.console.print(text, markup=False, soft_wrap=not self.console.is_terminal)
+    def say(self, *parts: str | tuple[str, str]) -> None:
+        """A line on the screen, as it is; a part may be (text, style)."""
+        from tinygrad_rnn.screen import say
+
+        say(self.console, *parts)
 
     def source(self, text: str) -> None:
         """Say what the data is and where it is from; "generated" if it is."""
@@ -190,11 +195,11 @@ class Experiment:
         )
         from tinygrad_rnn.training.resume import weights
 
-        slug = name.lower().replace(" ", "-")
+        slug = file_name(name.lower().replace(" ", "-"))
         parameters = list(model.named_parameters())
         size = sum(p.size for _, p in parameters)
         if show:
-            self.console.print(f"\n[bold]{name}[/], {size:,} parameters")
+            self.say(("\n" + name, "bold"), f", {size:,} parameters")
         model.train()
         log = self.out / f"{slug}.jsonl"
         log.unlink(missing_ok=True)
@@ -246,29 +251,37 @@ class Experiment:
         """
         from rich.table import Table
 
+        from tinygrad_rnn.screen import show_table
+
         texts = [[_shown(cell) for cell in row] for row in rows]
-        table = Table(title=title, title_justify="left", title_style="bold")
+        table = Table()
         for k, column in enumerate(columns):
             table.add_column(column, justify="right" if k else "left")
         for k, row in enumerate(texts):
             table.add_row(*row, style="bold cyan" if k == best else "")
-        self.console.print()
-        self.console.print(table)
+        self.say()
+        show_table(self.console, title, table)
         self.results["tables"].append({"title": title, "columns": list(columns), "rows": texts})
 
     @contextmanager
     def picture(self, file: str, caption: str, size: tuple[float, float] = (9, 5)) -> Iterator[Figure]:
         """A figure to draw on, saved as `out/file` at the end of the block; `size` in inches, at 100 dots each.
 
-        `caption` is one sentence that says what there is to see.
+        `caption` is one sentence that says what there is to see. What is written in the picture is plain text, and no
+        mathematics. What no file's name can have is written as %XX in its own.
         """
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=size, dpi=100, layout="constrained")
-        yield figure
+        from tinygrad_rnn.screen import plain_labels, save_picture
+
+        file = file_name(file)
+        with plain_labels():
+            figure = Figure(figsize=size, dpi=100, layout="constrained")
+            yield figure
         for axes in figure.axes:
             axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(self.out / file)
+        if lacking := save_picture(figure, self.out / file):
+            self.say(f"{file}: no font of this computer has {lacking!r}, and boxes stand for them")
         self.results["pictures"].append({"file": file, "caption": caption})
 
     def expect(self, what: str, value: float, *, at_least: float = -math.inf, at_most: float = math.inf) -> None:
@@ -287,6 +300,22 @@ class Experiment:
 
         array = np.asarray(array)
         return Tensor(array.astype(np.float32) if array.dtype == np.float64 else array, device=self.device)
+
+
+def file_name(name: str) -> str:
+    """A name as a file can have it: a slash and the like as %XX, and what is too long cut, with a hash in its place.
+
+    >>> file_name("EUR/USD [x] $.png"), file_name("..")
+    ('EUR%2FUSD [x] $.png', '%2E.')
+    """
+    unusual = r"[/\\\x00-\x1f\x7f%]|^\.|^$" + ('|[<>:"|?*]' if os.name == "nt" else "")
+    name = re.sub(unusual, lambda found: f"%{ord(found[0]):02X}" if found[0] else "%", name)
+    raw = os.fsencode(name)
+    if len(raw) <= LONGEST:
+        return name
+    ending = Path(name).suffix if len(Path(name).suffix) < 9 else ""
+    digest = hashlib.sha256(raw).hexdigest()[:16]
+    return f"{raw[: LONGEST - 32].decode(errors='ignore')}~{digest}{ending}"
 
 
 def _shown(cell: Cell) -> str:
@@ -457,11 +486,11 @@ def _keep(run: Experiment, command: str, seconds: float) -> None:
 
     about = {"example": run.name, "about": run.about, "command": command, "quick": run.quick, "seed": run.seed}
     content = json.dumps({**about, "seconds": seconds, **run.results}, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(run.out / "results.json", content.encode())
+    write_atomically(run.out / "results.json", content.encode("utf-8", "backslashreplace"))
     run.folder.finish()
     for claim in run.results["claims"]:
-        mark = "[green]✓[/]" if claim["holds"] else "[bold red]✗[/]"
-        run.console.print(f"{mark} {claim['what']}: {_shown(claim['value'])}, {claim['bound']}")
+        mark = ("✓", "green") if claim["holds"] else ("✗", "bold red")
+        run.say(mark, f" {claim['what']}: {_shown(claim['value'])}, {claim['bound']}")
     pictures = "".join(f"{picture['file']}, " for picture in run.results["pictures"])
     run.say(f"{seconds:.0f} s of processor time. Written to {run.folder.path}: {pictures}results.json, checkpoints")
 

@@ -55,7 +55,8 @@ def draw_curves(axes: Axes, curves: Mapping[str, Curve], colours: Iterable[str],
         [('LSTM', '#3b6fb6'), ('mean', '#8a8a8a')]
     """
     for (name, (x, y)), colour in zip(curves.items(), colours, strict=True):
-        axes.plot(np.asarray(x), np.asarray(y), color=colour, label=name, **style)
+        label = "\u200b" * name.startswith("_") + name  # matplotlib leaves those with a _ out of the legend
+        axes.plot(np.asarray(x), np.asarray(y), color=colour, label=label, **style)
 
 
 def draw_weights(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,38 @@ def test_wrong_input_in_a_process_of_its_own(wrong_folder: Path) -> None:
     done = command("train", "--text", "none.txt", "--out", "new", cwd=wrong_folder)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert not (wrong_folder / "new").exists()
+
+
+def test_any_name_of_a_file_is_shown_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    name = b"[bold]x[.] $a$ a:smile:b  caf\xe9"
+    folder = tmp_path / os.fsdecode(name)
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system has no such names")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "40")
+    text, run = os.fsdecode(name + b".txt"), os.fsdecode(name + b"-run")
+    Path(text).write_text(TEXT.replace("sun", ":x:"))
+
+    def said(*args: str, status: int = 0) -> bytes:
+        assert main(args) == status
+        done = capfdbinary.readouterr()
+        return done.err if status else done.out
+
+    out = said("train", "--text", text, "--out", run, "--steps", "2", *SMALL)
+    assert b"held out: " + name + b".txt\n" in out and b"Written to " + name + b"-run: config.json" in out
+    assert b" generate " + os.fsencode(shlex.quote(run)) + b"\n" in out
+    assert Path(run, "loss.png").exists() == (b"loss.png" in out)
+    sample = re.split("\n?─+\n", out.decode(errors="surrogateescape"))[1]
+    assert sample == said("generate", run, "--length", "600").decode().removesuffix("\n").removesuffix("\n")
+    out = said("train", "--resume", run, "--steps", "3")
+    assert b"Going on after step 2 of " + name + b"-run\n" in out
+    assert b" of " + name + b".txt, by the model" in said("evaluate", run, "--text", text)
+    for args in (["--text", f"{text}x"], ["--text", text, "--out", run], ["--resume", f"{run}x"], [f"{text}x"]):
+        assert name in said("train", *args, status=2)
 
 
 def test_a_network_too_large_for_the_memory_is_one_line(trained: Trained, tmp_path: Path) -> None:

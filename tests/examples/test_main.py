@@ -41,6 +41,31 @@ def test_the_gallery_is_written_from_the_results(tmp_path: Path) -> None:
     assert (page.parent / "gallery" / "line-errors.png").exists()
 
 
+def test_names_are_no_marks_on_the_page(tmp_path: Path) -> None:
+    def named(run: Experiment) -> None:
+        run.source("[a](b)")
+        run.table("*t*", ["`c`", "$x$"], [["a|b", "_1_"]])
+        with run.picture("[p] $.png", "<i> :smile:") as figure:
+            figure.subplots()
+        run.note("snake_case at 12:30:45")
+
+    assert experiment(named, steps=1, quick=1, argv=["--out", str(tmp_path / "runs" / "line")]) == 0
+    page = tmp_path / "gallery.md"
+    write_page(page, ["line"], tmp_path / "runs")
+    text = page.read_text()
+    for part in (
+        r"Data: \[a\](b)",
+        r"**\*t\***",
+        r"| \`c\` | \$x\$ |",
+        r"| a\|b | \_1\_ |",
+        r"*&lt;i> &#58;smile:*",
+        "snake_case at 12:30:45",
+        "(gallery/line-%5Bp%5D%20%24.png)",
+    ):
+        assert part in text
+    assert (tmp_path / "gallery" / "line-[p] $.png").exists()
+
+
 def test_the_gallery_keeps_what_it_says_of_an_example_that_has_not_run_again(tmp_path: Path) -> None:
     page, pictures = tmp_path / "gallery.md", tmp_path / "gallery"
     for name in ("first", "second"):

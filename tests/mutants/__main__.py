@@ -24,11 +24,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from tests.mutants.bugs import BUGS, Bug
+from tinygrad_rnn.screen import console, say
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "runs" / "mutants.json"
@@ -144,7 +145,8 @@ def fault_of(bug: Bug) -> str:
 def run(bugs: list[Bug], workers: int) -> list[Result]:
     """The results of `bugs`, in their order."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, Progress(*columns, transient=True) as progress:
+    bars = Progress(*columns, console=console(), transient=True)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, bars as progress:
         bench = Bench(Path(folder), workers)
         pool = ThreadPoolExecutor(workers)
         try:
@@ -155,7 +157,7 @@ def run(bugs: list[Bug], workers: int) -> list[Result]:
             for future in as_completed(futures):
                 result = future.result()
                 if result.outcome != "killed":
-                    progress.console.print(f"{result.name}: {result.outcome} {result.by}")
+                    say(progress.console, f"{result.name}: {result.outcome} {result.by}")
                 progress.advance(task)
         finally:
             bench.stop()
@@ -168,8 +170,8 @@ def show(results: list[Result]) -> None:
     table = Table("bug", "file", "what it is", "outcome", "first red test", "s", box=None)
     for r in results:
         style = "green" if r.outcome == "killed" else "bold red"
-        table.add_row(r.name, r.file, r.why, f"[{style}]{r.outcome}", r.by.removeprefix("tests/"), f"{r.seconds:.0f}")
-    Console().print(table)
+        table.add_row(r.name, r.file, r.why, Text(r.outcome, style), r.by.removeprefix("tests/"), f"{r.seconds:.0f}")
+    console().print(table)
     print(f"{sum(r.outcome == 'killed' for r in results)} of {len(results)} bugs turn the suite red")
 
 

@@ -27,6 +27,9 @@ LAWS = "tests/testing/test_ops.py"
 RECURRENT_LAWS = "tests/testing/test_recurrent.py"
 MODULE_LAWS = "tests/testing/test_modules.py"
 TBPTT = "tests/training/test_bptt.py"
+READERS = "tests/data/test_readers.py"
+WAVES = "tests/data/test_waves.py"
+SCREEN = "tests/test_screen.py"
 
 
 @dataclass(frozen=True)
@@ -567,6 +570,70 @@ BUGS = [
          MODULE_LAWS),
         ("modules-no-state", "    state,\n", "", "a call that changes the module is not noticed", MODULE_LAWS),
         ("modules-inputs-only", "    laws.gradient,\n", "", "no derivative is compared with numbers", MODULE_LAWS),
+    ),
+    *table(
+        "data/text.py",
+        ("text-mark-ignored", "_decoded(path, marked(head) or encoding, pieces)", "_decoded(path, encoding, pieces)",
+         "UTF-16 with its mark is read as UTF-8", "tests/data/test_text.py"),
+        ("text-kinds-ignored", "            if kind := kind_of(head):\n", "            if kind := \"\":\n",
+         "what is compressed is a text in latin-1", "tests/data/test_text.py"),
+    ),
+    *table(
+        "data/vocabularies.py",
+        ("words-without-marks", 'if unicodedata.category(chr(k))[0] == "M"', 'if unicodedata.category(chr(k)) == "Mc"',
+         "vowel signs and accents break words", "tests/data/test_vocabularies.py"),
+    ),
+    *table(
+        "data/readers.py",
+        ("csv-quote-never-closed", "if self.given > self.start or (row and row[-1].endswith(\"\\n\")):",
+         "if not row and self.fresh:",
+         "a quote hides the rows up to the next one", READERS),
+        ("csv-quote-looks-like-a-row", "if len(fields) == width and any(_is_number(fields[i]) for i in known):",
+         "if len(fields) == width and all(_is_number(field) for field in fields):",
+         "the rows between two stray quotes are a note", READERS),
+        ("csv-row-of-delimiters", "for line, row in rows[at + 1 : end] if row or len(header) == 1]",
+         "for line, row in rows[at + 1 : end] if any(row)]", "a row whose values are all missing is lost", READERS),
+        ("csv-quoted-hash", "        line = line.lstrip()\n", "        line = line.lstrip(' \"')\n",
+         "a row that begins with a quoted # is a comment", READERS),
+        ("csv-error-of-a-cell", " and line.partition(self.delimiter)[0].strip().upper() not in _CELLS", "",
+         "#N/A makes a row a comment", READERS),
+        ("csv-longest-field", "csv.field_size_limit(max(self.longest, csv.field_size_limit()))",
+         "csv.field_size_limit()",
+         "a long field cannot be read", READERS),
+        ("csv-header-with-a-gap", "all(_is_number(field) or field.lower() in _MISSING for field in header)",
+         "all(_is_number(field) for field in header)", "the first row is taken for a header", READERS),
+        ("tsv-tab-alone", 'if "\\t" in line or line.strip())', "if line.strip())",
+         "a row of empty fields is lost", READERS),
+    ),
+    *table(
+        "data/waves.py",
+        ("wav-length-believed", "(size > there and largest) or (size == 0 and not _whole(raw, start, 0))",
+         "False", "a sound from a pipe is cut off", WAVES),
+        ("wav-cut-off", "    if there < size:\n", "    if there < 0:\n", "a sound that is cut off is read", WAVES),
+        ("wav-24-bits", "wide[:, 4 - sound.width :]", "wide[:, : sound.width]",
+         "24 bits are 256 times too quiet", WAVES),
+        ("wav-extensible", "    if code == _EXTENSIBLE:\n", "    if code == -1:\n",
+         "24 bits by ffmpeg are refused", WAVES),
+        ("wav-odd-chunk", "        if size % 2 and not (", "        if size % 1 and not (",
+         "an odd chunk shifts those after it", WAVES),
+    ),
+    *table(
+        "screen.py",
+        ("screen-markup", "markup=False, emoji=False", "markup=True, emoji=False",
+         "[bold] in a name is markup", SCREEN),
+        ("screen-emoji", "markup=False, emoji=False", "markup=False, emoji=True",
+         ":x: in a name is an emoji", SCREEN),
+        ("picture-mathematics", '"text.parse_math": False', '"text.parse_math": True',
+         "$a$ in a name is mathematics", SCREEN),
+        ("screen-bytes-of-a-name", "bytes([number - 0xDC00]) if 0xDC80 <= number <= 0xDCFF else \"?\"", "\"?\"",
+         "a byte of a name is a question mark", SCREEN),
+        ("screen-blanks-collapsed", 'return re.sub(r"[^\\S\\r\\n]*[\\r\\n]\\s*", " ", message.strip("\\r\\n"))',
+         'return " ".join(message.split())', "two blanks in a name are one", SCREEN),
+    ),
+    *table(
+        "training/run.py",
+        ("config-of-any-name", '.encode("utf-8", "backslashreplace"))  # a path', ".encode())  # a path",
+         "a text whose name is no UTF-8 cannot be trained on", "tests/cli/test_main.py -k any_name"),
     ),
 ]
 # fmt: on

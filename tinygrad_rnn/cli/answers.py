@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from tinygrad_rnn.errors import InputError, NonFiniteError, TinygradRnnError
+from tinygrad_rnn.screen import one_line, show_any_name
 
 
 class Terminated(BaseException):
@@ -32,9 +33,7 @@ def answered(program: str, work: Callable[[], int]) -> int:
         0
     """
     _open_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a character the terminal cannot show is no reason to stop
+    show_any_name(sys.stdout, sys.stderr)
     try:
         with _terminable():
             status = work()
@@ -105,7 +104,7 @@ def _placed(error: BaseException) -> BaseException:
 
 def _say(program: str, *parts: str) -> None:
     """A line on the standard error output, if there is something to say and somebody to read it."""
-    line = " ".join(part.strip() for part in "; ".join(parts).splitlines())  # blanks within stay: a path may have two
+    line = one_line("; ".join(parts))
     if line:
         with suppress(OSError):
             print(f"{program}: {line}", file=sys.stderr, flush=True)

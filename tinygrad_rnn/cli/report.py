@@ -6,8 +6,8 @@ import os
 import shutil
 import sys
 from time import perf_counter
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from tinygrad_rnn.cli.options import quoted
@@ -17,12 +17,11 @@ from tinygrad_rnn.decoding import generate
 from tinygrad_rnn.language.baselines import Baseline
 from tinygrad_rnn.language.model import CharModel, load_model
 from tinygrad_rnn.language.picture import plot_loss
+from tinygrad_rnn.screen import say, show_table
 from tinygrad_rnn.training import Outcome, RunFolder, read_metrics
 
-
-def say(console: Console, text: str) -> None:
-    """A line as it is, never folded: what is in it may be copied."""
-    console.print(text, markup=False, soft_wrap=True)
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def results(
@@ -48,11 +47,12 @@ def results(
     if outcome.early:
         say(console, f"Stopped early: {state.unimproved} evaluations in a row brought nothing better.")
     best, _, _ = load_model(folder.checkpoints)
-    console.print("\n[bold]A sample[/] [dim](temperature 0.7)[/]")
+    say(console, ("\nA sample", "bold"), (" (temperature 0.7)", "dim"))
     console.rule(style="dim")
-    console.print(sample(best, vocabulary, 600, seed, seconds=max(10, state.seconds / 20)).strip(), markup=False)
+    written = sample(best, vocabulary, 600, seed, seconds=max(10, state.seconds / 20))
+    say(console, written.removesuffix("\n"))
     console.rule(style="dim")
-    console.print()
+    say(console)
     _table(console, kind, state.best, baselines)
     say(console, f"{state.step:,} steps in {state.seconds:.0f} s{kept}.")
     say(console, f"Written to {folder.path}: config.json, metrics.jsonl, {picture}checkpoints")
@@ -102,22 +102,23 @@ def _picture(folder: RunFolder, kind: str, outcome: Outcome, baselines: list[Bas
 
 def _table(console: Console, kind: str, bits: float, baselines: list[Baseline]) -> None:
     """The comparison on the held-out text, best first, and in words who wins."""
-    table = Table(title="Bits per character of the held-out text", title_justify="left", title_style="bold")
+    table = Table()
     table.add_column("model")
     table.add_column("bits", justify="right")
     table.add_column("how")
     rows = [(b.bits_per_char, b.name, b.how, "") for b in baselines] + [(bits, kind, "this run", "bold cyan")]
     for value, name, how, style in sorted(rows):
         table.add_row(name, f"{value:.3f}", how, style=style)
-    console.print(table)
+    show_table(console, "Bits per character of the held-out text", table)
     beaten = [b.name for b in baselines if b.bits_per_char > bits]
     winners = [b.name for b in baselines if b.bits_per_char <= bits]
     if beaten:
-        console.print(f"The network beats {listed(beaten)}.")
+        say(console, f"The network beats {listed(beaten)}.")
     if winners:
-        console.print(f"[bold]{listed(winners)}[/] {'wins' if len(winners) == 1 else 'win'} against the network here.")
+        win = " wins" if len(winners) == 1 else " win"
+        say(console, (listed(winners), "bold"), f"{win} against the network here.")
     if any("lzma" in name for name in winners):
-        console.print("[dim](lzma copies passages word for word that the text repeats; the network cannot.)[/]")
+        say(console, ("(lzma copies passages word for word that the text repeats; the network cannot.)", "dim"))
 
 
 def listed(names: list[str]) -> str:

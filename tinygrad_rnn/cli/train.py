@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from tinygrad_rnn import __version__, data, keep_freed_memory, language, manual_seed, optim
+from tinygrad_rnn import __version__, data, keep_freed_memory, language, manual_seed, optim, screen
 from tinygrad_rnn.cli import report
 from tinygrad_rnn.cli.options import check_device, use_compiled_kernels
 from tinygrad_rnn.cli.parser import CHANGEABLE, DEFAULTS, PROGRAM, RATES, parser
@@ -41,6 +40,9 @@ from tinygrad_rnn.training import (
     free_run,
     newest_checkpoint,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MEASURED = 250_000  # held-out characters that an evaluation reads at most: enough for three digits
 # What ten evaluations may read, warming up included, so that they take at most about a sixth of the time: as part of
@@ -68,7 +70,7 @@ def _run(settings: argparse.Namespace) -> int:
         print(use_compiled_kernels(), flush=True)
     settings.threads = settings.threads or _threads(settings.batch, settings.hidden)
     with threadpool_limits(settings.threads):
-        console = Console(highlight=False)
+        console = screen.console()
         session = _session(settings, text)
         folder.make()
         with _kept(folder, session, settings), folder.occupied():
@@ -301,19 +303,19 @@ def _announce(
 ) -> list[Baseline]:
     """Say what is going to be trained, on what; returns what has to be beaten, measured or known from the config."""
     size, ids, measured = _size(session), text.streams.ids, text.measured
-    console.print(f"[bold]{_kind(settings)}[/], {size:,} parameters")
+    screen.say(console, (_kind(settings), "bold"), f", {size:,} parameters")
     part = "" if len(measured) == len(text.held_out) else f" ({len(measured):,} of them measured)"
     counts = f"{len(ids):,} characters to learn from, {len(text.held_out):,} held out{part}"
-    report.say(console, f"{counts}: {_source(settings)}")
+    screen.say(console, f"{counts}: {_source(settings)}")
     if settings.config:
         baselines = [Baseline(**entry) for entry in settings.config["baselines"]]
     else:
         baselines = language.measure_baselines(text.corpus.vocabulary, ids, measured)
     if baselines:
         named = ", ".join(f"{b.name} {b.bits_per_char:.2f}" for b in baselines)
-        report.say(console, f"bits per character to beat on the held-out text: {named}")
+        screen.say(console, f"bits per character to beat on the held-out text: {named}")
     if settings.config:
-        report.say(console, f"Going on after step {session.state.step:,} of {settings.resume}")
+        screen.say(console, f"Going on after step {session.state.step:,} of {settings.resume}")
     return baselines
 
 

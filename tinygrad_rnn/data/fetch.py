@@ -20,6 +20,8 @@ from shutil import copyfileobj
 from typing import IO, TYPE_CHECKING
 
 from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.screen import console as console_on
+from tinygrad_rnn.screen import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -242,20 +244,18 @@ def fetch(
 def _download(data_set: DataSet, folder: Path, progress: bool, console: Console | None, timeout: float) -> None:
     """Bring the files of a set that are missing, or have another hash, into a folder."""
     import pooch
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = console or Console(file=sys.stderr)
+    console = console or console_on(sys.stderr)
     live = progress and console.is_terminal and not console.is_dumb_terminal
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     pooch.get_logger().setLevel("WARNING")  # what it would log is shown here
     with Progress(*columns, console=console, disable=not live) as bars:
         for file in data_set.files:
 
             def get(url: str, target: str, _: object, file: DataFile = file) -> None:
                 if progress and not live:
-                    line = f"downloading {url} ({_bytes(file.size)}) into {folder}"
-                    console.print(line, markup=False, highlight=False, soft_wrap=True)
+                    say(console, f"downloading {url} ({_bytes(file.size)}) into {folder}")
                 bar = _Bar(bars, bars.add_task(file.name, total=file.size)) if live else False
                 by_hand = f"put it into {folder} by hand and try again"
                 try:

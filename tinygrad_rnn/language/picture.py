@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygrad_rnn.screen import plain_labels, save_picture
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -31,9 +33,10 @@ def plot_loss(
 
     figure = Figure(figsize=(9, 5.2), dpi=150, layout="constrained")
     draw_loss(figure, records, title=title, lines=lines)
-    figure.savefig(os.fspath(path))
+    save_picture(figure, os.fspath(path))
 
 
+@plain_labels()
 def draw_loss(
     figure: Figure, records: Sequence[Mapping[str, Any]], *, title: str, lines: Mapping[str, float] | None = None
 ) -> None:

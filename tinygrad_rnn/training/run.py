@@ -125,7 +125,8 @@ class RunFolder:
     def configure(self, config: Mapping[str, Any]) -> None:
         """Write `config.json`."""
         content = {**config, "format": FORMAT, "version": 1}
-        write_atomically(self.path / "config.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        write_atomically(self.path / "config.json", text.encode("utf-8", "backslashreplace"))  # a path is any bytes
 
     def undo(self) -> None:
         """Remove what `create` has made: the files of the run, and those of the folders that are empty then."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from examples.common.experiment import Experiment, Fit, experiment
+from examples.common.experiment import Experiment, Fit, experiment, file_name
 from tinygrad_rnn import nn
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.nn import functional as F
@@ -252,3 +253,61 @@ def test_ctrl_c_keeps_the_best_weights(tmp_path: Path) -> None:
     assert go("--quick", "--out", str(tmp_path), main=main) == 130
     kept = load_checkpoint(tmp_path / "checkpoints", "line")
     assert 0 < kept.manifest["step"] <= 16 and "error" in kept.manifest["figures"]
+
+
+NAMES = ["EUR/USD [bold]x[/] [kW] a:smile:b cost_$ and q_$", "caf\udce9", "..", "long" * 60]
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_a_name_reaches_screen_and_files_as_it_is(
+    name: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(*arguments: object) -> None:
+        raise AssertionError(f"taken for mathematics: {arguments}")
+
+    monkeypatch.setattr(importlib.import_module("matplotlib.mathtext").MathTextParser, "parse", parse)
+
+    def main(run: Experiment) -> None:
+        run.source(name)
+        model = nn.Linear(3, 1)
+        x, y = run.tensor(X), run.tensor(Y)
+        run.fit(
+            name, model, lambda step: (F.mse_loss(model(x), y), 1), lambda: {"error": float(F.mse_loss(model(x), y))}
+        )
+        run.table(f"title {name}", [name, "error"], [[name, 1.0]])
+        with run.picture(f"{name}.png", name) as figure:
+            axes = figure.subplots()
+            axes.plot([1, 2], [1, 10], label=name)
+            axes.set(title=name, xlabel=name, yscale="log")
+            axes.legend()
+        run.expect(name, 1.0, at_least=2.0)
+        run.note(f"note {name}")
+
+    out = tmp_path / ("out " + name[:9].replace("/", ":"))
+    assert go("--steps", "1", "--out", str(out), main=main) == 0
+    shown = capfdbinary.readouterr().out
+    raw = os.fsencode(name)
+    for before, after in (
+        (b"Data: ", b""),
+        (b"\n", b", 4 parameters"),
+        (b"title ", b"\n"),
+        (b" ", b": 1, at least 2"),
+        (b"note ", b""),
+    ):
+        assert before + raw + after in shown
+    assert shown.count(raw) >= 7 and b"Written to " + os.fsencode(out) in shown
+    found = results(out)
+    assert (found["source"], found["notes"], found["claims"][0]["what"]) == (name, [f"note {name}"], name)
+    assert found["tables"] == [{"title": f"title {name}", "columns": [name, "error"], "rows": [[name, "1"]]}]
+    assert (out / found["pictures"][0]["file"]).read_bytes()[:4] == b"\x89PNG"
+    log = next(out.glob("*.jsonl"))
+    assert load_checkpoint(out / "checkpoints", log.stem).manifest["model"] == name
+
+
+def test_names_of_files_are_told_apart() -> None:
+    names = [*NAMES, "EUR/USD", "EUR%USD", "long" * 59 + "x", "", ".", "%2E.", "EUR%2FUSD", "\\", "\0"]
+    files = [file_name(name) for name in names]
+    assert len(set(files)) == len(set(names)) == len(names)
+    for file in files:
+        assert file not in ("", ".", "..") and not set(file) & set("/\\\0") and len(os.fsencode(file)) <= 150
+    assert file_name("A line 1") == "A line 1" and file_name("long" * 60 + ".png").endswith(".png")

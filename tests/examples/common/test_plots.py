@@ -32,6 +32,11 @@ def test_each_curve_has_its_colour(axes: Axes) -> None:
         draw_curves(axes, curves, (GREY,))
 
 
+def test_no_curve_is_left_out_of_the_legend(axes: Axes) -> None:
+    draw_curves(axes, {"_x": ([0], [1]), "y": ([0], [2])}, (GREY, BLUE))
+    assert [text.get_text().strip("\u200b") for text in axes.legend().get_texts()] == ["_x", "y"]
+
+
 def test_weights_have_a_row_for_each_token_written(axes: Axes) -> None:
     weights = np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
     image = draw_weights(axes, weights, ["a", "b", "c"], ["x", "y"], rotation=40)
