@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import tinygrad_rnn as tr
 from tests.cli.command import SMALL, TEXT, Trained, command
 from tests.permissions import can_obey
 from tinygrad_rnn.cli.main import main
+from tinygrad_rnn.cli.options import quoted
 from tinygrad_rnn.training import read_metrics
 
 WRONG = {
@@ -165,7 +165,7 @@ def test_any_name_of_a_file_is_shown_as_it_is(
 
     out = said("train", "--text", text, "--out", run, "--steps", "2", *SMALL)
     assert b"held out: " + name + b".txt\n" in out and b"Written to " + name + b"-run: config.json" in out
-    assert b" generate " + os.fsencode(shlex.quote(run)) + b"\n" in out
+    assert b" generate " + os.fsencode(quoted(run)) + b"\n" in out
     assert Path(run, "loss.png").exists() == (b"loss.png" in out)
     sample = re.split("\n?─+\n", out.decode(errors="surrogateescape"))[1]
     assert sample == said("generate", run, "--length", "600").decode().removesuffix("\n").removesuffix("\n")
@@ -284,6 +284,7 @@ def test_a_reader_that_goes_away_is_no_error(trained: Trained) -> None:
 CLOSED = """
 import os, sys
 from tinygrad_rnn.cli.main import main
+from tinygrad_rnn.cli.options import quoted
 from tinygrad_rnn.training import read_metrics
 run, text, out = sys.argv[1:]
 statuses = [main(["generate", run, "--length", "5"]), main(["evaluate", run, "--text", text]), main(["doctor"])]
