@@ -109,7 +109,8 @@ BIG = 65504.0  # the largest float16
         (tr.exp, [11.0, 12.0], [59872, inf], [59872, inf]),
         (tr.square, [255.0, 256.0], [65024, inf], [510, 512]),
         (tr.log_softmax, [6e4, -6e4], [0, -inf], [-1, 1]),  # -120,000 is no float16
-        (tr.norm, [300.0, 300.0], inf, [0, 0]),  # x² must fit
+        (tr.norm, [300.0, 400.0], 500, [0.6, 0.8]),  # the squares are no float16
+        (tr.norm, [6e4, 6e4], inf, [0.7071, 0.7071]),  # nor is this norm, but its direction
     ],
 )
 @np.errstate(over="ignore")

@@ -9,9 +9,14 @@ from tinygrad_rnn.tensor.backend import Array, namespace
 
 
 def _normalised(x: Array, eps: float) -> tuple[Array, Array]:
-    """Rows (N, D) with mean 0 and variance 1, and the factors (N, 1) that made them so."""
+    """Rows (N, D) with mean 0 and variance 1, and the factors (N, 1) that made them so.
+
+    The mean is that of the distances from the first entry: of large numbers close together those have all digits, but
+    their mean has not.
+    """
     xp = namespace(x)
-    z = x - xp.mean(x, axis=1, keepdims=True)
+    z = x - x[:, :1]
+    z -= xp.mean(z, axis=1, keepdims=True)
     scale = 1 / xp.sqrt(xp.mean(z * z, axis=1, keepdims=True) + eps)
     z *= scale
     return z, scale

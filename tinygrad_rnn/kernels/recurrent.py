@@ -4,10 +4,9 @@ Each pair `*_forward`, `*_vjp` is how an op of `nn/cells.py` is fast; what it me
 ties the two together. They run on NumPy and CuPy arrays, write only into arrays of their own, and see nothing but the
 inputs, the output and the metadata: what the way back needs of the way forth is a part of the output.
 
-Three habits explain the code. Gates are kept as blocks (4, B, H) and not side by side (B, 4H), so that the
-work on one gate runs over contiguous memory. A sigmoid is a scaled tanh, `(1 + tanh(z / 2)) / 2`, so that
-all gates take one call. What goes to a weight is a lazy `Product`, so that the sum over time becomes a few
-large matrix products.
+Two habits explain the code. Gates are kept as blocks (4, B, H) and not side by side (B, 4H), so that the
+work on one gate runs over contiguous memory, and all sigmoids take one call. What goes to a weight is a lazy
+`Product`, so that the sum over time becomes a few large matrix products.
 
 `t` picks the step of a projected sequence x (T, B, G*H): one node less for each step than x[t] would be. Without `t`,
 x is the input of one step, (B, G*H).
@@ -30,8 +29,19 @@ SHORT = 4  # a sequence of at most so many steps does not repay a copy of Wᵀ
 
 @lru_cache(maxsize=64)
 def _constants(dtype: DType, device: str) -> tuple[Array, Array]:
-    """1/2 and 1 as arrays: cheaper than Python numbers, which NumPy converts at each call."""
-    return asarray(0.5, dtype, device), asarray(1.0, dtype, device)
+    """1, and a number whose sigmoid is 1 to the last digit and whose exp does not overflow, as arrays: cheaper than
+    Python numbers, which NumPy converts at each call.
+    """
+    return asarray(1.0, dtype, device), asarray(80.0 if dtype.itemsize > 2 else 10.0, dtype, device)
+
+
+def _become_sigmoid(z: Array) -> None:
+    """Write the sigmoid of z over it, as `ops.sigmoid` computes it: e / (1 + e), e = exp(z)."""
+    xp = namespace(z)
+    one, top = _constants(z.dtype, device_of(z))
+    xp.minimum(z, top, out=z)
+    xp.exp(z, out=z)
+    z /= z + one
 
 
 def _blocks(z: Array, count: int) -> Array:
@@ -62,11 +72,7 @@ def rnn_forward(x: Array, h: Array, W: Array, *, nonlinearity: str, t: int | Non
         return xp.maximum(y, 0, out=y)
     if nonlinearity == "tanh":
         return xp.tanh(y, out=y)
-    half, _ = _constants(y.dtype, device_of(y))
-    y *= half
-    xp.tanh(y, out=y)
-    y *= half
-    y += half
+    _become_sigmoid(y)
     return y
 
 
@@ -89,7 +95,7 @@ def rnn_vjp(
     elif nonlinearity == "relu":
         d = g * (y > 0)
     else:
-        _, one = _constants(y.dtype, device_of(y))
+        one, _ = _constants(y.dtype, device_of(y))
         d = xp.multiply(y, y) if nonlinearity == "tanh" else xp.subtract(one, y)
         if nonlinearity == "tanh":
             xp.subtract(one, d, out=d)
@@ -113,7 +119,6 @@ def lstm_forward(x: Array, state: Array, W: Array, *, t: int | None = None) -> A
     """
     xp = namespace(x, state, W)
     B, H = state.shape[1:]
-    half, _ = _constants(x.dtype, device_of(x))
     z = _across(state[-2], W, x, t)
     x = x if t is None else x[t]
     y = xp.empty((6, B, H), dtype=z.dtype)
@@ -121,13 +126,11 @@ def lstm_forward(x: Array, state: Array, W: Array, *, t: int | None = None) -> A
         stages.lstm_gates(z, x, state[-1], y)
         return y
     z += x
-    blocks, gates, sigmoids = _blocks(z, 4), y[:4], y[:3]
-    y[:2], y[2:4] = blocks[:2], blocks[:1:-1]
-    sigmoids *= half
-    xp.tanh(gates, out=gates)
-    sigmoids *= half
-    sigmoids += half
+    blocks = _blocks(z, 4)
     i, f, o, u, h, c = y
+    y[:2], y[2] = blocks[:2], blocks[3]
+    _become_sigmoid(y[:3])
+    xp.tanh(blocks[2], out=u)
     xp.multiply(f, state[-1], out=c)
     xp.multiply(i, u, out=h)
     c += h
@@ -159,7 +162,7 @@ def _lstm_slopes(g: Array, y: Array, before: Array, dz: Array, to_c: Array) -> N
     """Write the gradients of z and of the cell `before` the step, from `g`, that of all rows."""
     xp = namespace(g)
     B, H = y.shape[1:]
-    _, one = _constants(y.dtype, device_of(y))
+    one, _ = _constants(y.dtype, device_of(y))
     _, f, o, u, h, c = y
     dh = g[4]
     d = xp.empty((4, B, H), dtype=y.dtype)
@@ -191,7 +194,6 @@ def gru_forward(x: Array, state: Array, W: Array, b: Array | None, *, t: int | N
     """The rows r, z, n, m, h (5, B, H) of one step; x (B, 3H), `state` ends in the row h."""
     xp = namespace(x, state, W)
     B, H = state.shape[1:]
-    half, _ = _constants(x.dtype, device_of(x))
     h = state[-1]
     a = _across(h, W, x, t)
     x = x if t is None else x[t]
@@ -202,10 +204,7 @@ def gru_forward(x: Array, state: Array, W: Array, b: Array | None, *, t: int | N
     r, z, n, m, new = y
     gates = y[:2]
     xp.add(_blocks(a[:, : 2 * H], 2), _blocks(x[:, : 2 * H], 2), out=gates)
-    gates *= half
-    xp.tanh(gates, out=gates)
-    gates *= half
-    gates += half
+    _become_sigmoid(gates)
     if b is None:
         m[...] = a[:, 2 * H :]
     else:
@@ -257,7 +256,7 @@ def _gru_slopes(g: Array, y: Array, h: Array, inward: Array, across: Array, besi
     """Write the gradients of x, of h Wᵀ, and of h `beside` the product, from `g`, that of all rows."""
     xp = namespace(g)
     B, H = y.shape[1:]
-    _, one = _constants(y.dtype, device_of(y))
+    one, _ = _constants(y.dtype, device_of(y))
     r, z, n, m, _ = y
     dh = g[4]
     d = xp.empty((2, B, H), dtype=y.dtype)

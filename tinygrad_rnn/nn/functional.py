@@ -26,6 +26,7 @@ from tinygrad_rnn.tensor.checkpoint import recomputed
 from tinygrad_rnn.tensor.creation import arange
 from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.mode import no_grad
+from tinygrad_rnn.tensor.op import in_float32
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 __all__ = [
@@ -74,7 +75,8 @@ def sequence_mask(lengths: Any, T: int, *, batch_first: bool = False, device: st
 
 def _layer_norm(x: Tensor, w: Tensor | None, b: Tensor | None, *, eps: float) -> Tensor:
     """Rows (N, D) normalised, times w (D,), plus b (D,)."""
-    z = x - ops.mean(x, axis=-1, keepdims=True)
+    z = x - x[:, :1].detach()  # of large numbers close together this has all digits, but their mean has not
+    z = z - ops.mean(z, axis=-1, keepdims=True)
     y = z / ops.sqrt(ops.mean(ops.square(z), axis=-1, keepdims=True) + eps)
     y = y if w is None else y * w
     return y if b is None else y + b
@@ -83,6 +85,7 @@ def _layer_norm(x: Tensor, w: Tensor | None, b: Tensor | None, *, eps: float) ->
 layer_norm_rows = fused("layer_norm", _layer_norm, layer_norm_forward, layer_norm_vjp)
 
 
+@in_float32
 def layer_norm(
     x: Tensor,
     normalized_shape: int | Sequence[int],
@@ -93,8 +96,8 @@ def layer_norm(
     """Layer normalisation of Ba, Kiros and Hinton (2016, arXiv:1607.06450) over the last axes, which have the lengths
     `normalized_shape`: (x - mean) / √(variance + eps), times `weight`, plus `bias` (both of that shape).
 
-    The variance is that of all n elements, not n - 1. One node of the graph, with a kernel. Raises `ShapeError`
-    if the last axes are others.
+    The variance is that of all n elements, not n - 1. One node of the graph, with a kernel; float16 is computed in
+    float32. Raises `ShapeError` if the last axes are others.
 
     >>> import tinygrad_rnn as tr
     >>> tr.nn.functional.layer_norm(tr.Tensor([[1.0, 3.0], [10.0, 30.0]]), 2, eps=0.0).tolist()
@@ -113,6 +116,7 @@ def layer_norm(
     return ops.reshape(layer_norm_rows(ops.reshape(x, (N, D)), w, b, eps=float(eps)), x.shape)
 
 
+@in_float32
 def batch_norm(
     x: Tensor,
     running_mean: Tensor | None = None,
@@ -129,7 +133,8 @@ def batch_norm(
     In `training` the statistics are those of this batch, over all axes but that of the channels, and gradients
     flow through them. The running ones (C,), where given, then become (1 - momentum) running + momentum batch, with
     the variance over n - 1; where `tr.checkpoint` computes a segment again, they stay. Otherwise the running statistics
-    are taken.
+    are taken. float16 is computed in float32; the running statistics of it are best float32, too, since a variance
+    above 65504 is no float16.
 
     Raises `ShapeError` for shapes that do not fit, and in training for a batch with fewer than two values per channel,
     `ValueError` if there are no running statistics to take.

@@ -4,6 +4,8 @@ Every loss has `reduction`, "mean", "sum" or "none", and `mask`: booleans, True 
 the unreduced losses or of its first axes: a mask (T, B) from `sequence_mask` fits losses (T, B) and (T, B, F). What the
 mask leaves out adds 0 and gets a gradient of exactly 0, even where the input or the target is NaN; "mean" is over what
 counts, and 0 if nothing does. Losses of class ids have `ignore_index`, too.
+
+A loss of float16 is computed in float32, its sum or mean over many rows included, and is float16 only as a result.
 """
 
 from __future__ import annotations
@@ -12,29 +14,43 @@ import math
 from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
-from tinygrad_rnn.kernels.cross_entropy import cross_entropy_forward, cross_entropy_vjp
+from tinygrad_rnn.kernels.cross_entropy import cross_entropy_forward, cross_entropy_vjp, row_peaks
 from tinygrad_rnn.nn import ctc
 from tinygrad_rnn.nn.checks import as_tensor, beside, check_counts, check_range, integer_ids, loss_mask
 from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.mode import active_tape
+from tinygrad_rnn.tensor.op import in_float32
 from tinygrad_rnn.tensor.ops.arithmetic import multiply_no_nan
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 
 def _rows(x: Tensor, *, targets: Array, keep: Array, label_smoothing: float) -> Tensor:
-    """For each row of logits x (N, C): its loss (0 where `keep` is False) and its logsumexp, as one array (2, N)."""
-    log_p = ops.log_softmax(x, axis=-1)
-    loss = -ops.take_along_axis(log_p, targets[:, None], axis=-1)[:, 0]
+    """For each row of logits x (N, C): its loss (0 where `keep` is False), its peak, and Σ exp(x - peak) (1 where that
+    is 0), as one array (3, N); only the loss has a derivative.
+
+    The loss is log Σ exp(x) - x_t, of distances from the peak. Where those of the target t are small, it is
+    log(1 + Σ exp(x_j - x_t)) over the other classes j, which keeps the digits of a loss near 0.
+    """
+    xp = backend.namespace(x._array)
+    peak = box(row_peaks(x._array), None)
+    z = x - peak
+    own = ops.take_along_axis(z, targets[:, None], axis=-1)[:, 0]
+    others = ops.sum(ops.where(xp.arange(x.shape[1]) == targets[:, None], 0.0, ops.exp(z)), axis=-1)
+    total = (others + ops.exp(own)).detach()
+    logarithm = ops.where(total == 0, 0.0, ops.logsumexp(z, axis=-1))
+    small = ops.log1p(others * ops.exp(-ops.clip(own, -1.0, 0.0)))
+    loss = ops.where(ops.abs(own) < 1, small, logarithm - own)
     if label_smoothing:
-        loss = (1 - label_smoothing) * loss - label_smoothing * ops.mean(log_p, axis=-1)
-    return ops.stack([ops.where(keep, loss, 0.0), ops.logsumexp(x, axis=-1)])
+        loss = (1 - label_smoothing) * loss + label_smoothing * (logarithm - ops.mean(z, axis=-1))
+    return ops.stack([ops.where(keep, loss, 0.0), peak[:, 0], ops.where(total == 0, 1.0, total)])
 
 
 cross_entropy_rows = fused("cross_entropy", _rows, cross_entropy_forward, cross_entropy_vjp)
 
 
+@in_float32
 def cross_entropy(
     logits: Tensor,
     targets: Any,
@@ -71,6 +87,7 @@ def cross_entropy(
     return _reduce_kept("cross_entropy", losses, keep, shape, reduction)
 
 
+@in_float32
 def nll_loss(
     log_p: Tensor, targets: Any, *, ignore_index: int = -100, reduction: str = "mean", mask: Any = None
 ) -> Tensor:
@@ -123,6 +140,7 @@ def _reduce_kept(name: str, losses: Tensor, keep: Array, shape: tuple[int, ...],
     return _reduce(name, losses if reduction == "sum" else ops.reshape(losses, shape), reduction)
 
 
+@in_float32
 def mse_loss(x: Tensor, target: Any, *, reduction: str = "mean", mask: Any = None) -> Tensor:
     """The square of `x - target`, tensors of the same shape; `mask` and `reduction` as in the docstring of the module.
 
@@ -136,6 +154,7 @@ def mse_loss(x: Tensor, target: Any, *, reduction: str = "mean", mask: Any = Non
     return _reduce("mse_loss", ops.square(d), reduction, keep)
 
 
+@in_float32
 def l1_loss(x: Tensor, target: Any, *, reduction: str = "mean", mask: Any = None) -> Tensor:
     """|x - target|, with a gradient of 0 where they are equal; otherwise as `mse_loss`.
 
@@ -147,6 +166,7 @@ def l1_loss(x: Tensor, target: Any, *, reduction: str = "mean", mask: Any = None
     return _reduce("l1_loss", ops.abs(d), reduction, keep)
 
 
+@in_float32
 def huber_loss(x: Tensor, target: Any, *, delta: float = 1.0, reduction: str = "mean", mask: Any = None) -> Tensor:
     """The loss of Huber (1964) of d = x - target: d²/2 where |d| <= `delta`, else delta (|d| - delta/2); otherwise as
     `mse_loss`. Raises `ValueError` unless `delta` is above 0.
@@ -162,6 +182,7 @@ def huber_loss(x: Tensor, target: Any, *, delta: float = 1.0, reduction: str = "
     return _reduce("huber_loss", near * (d - 0.5 * near), reduction, keep)
 
 
+@in_float32
 def binary_cross_entropy_with_logits(x: Tensor, target: Any, *, reduction: str = "mean", mask: Any = None) -> Tensor:
     """-p log σ(x) - (1 - p) log(1 - σ(x)) for logits x and targets p in [0, 1] (floats, booleans or 0 and 1) of the
     same shape; otherwise as `mse_loss`.
@@ -182,6 +203,7 @@ def binary_cross_entropy_with_logits(x: Tensor, target: Any, *, reduction: str =
     return _reduce(name, losses if keep is None else ops.where(keep, losses, 0.0), reduction, keep)
 
 
+@in_float32
 def ctc_loss(
     log_probs: Tensor,
     targets: Any,
@@ -203,7 +225,8 @@ def ctc_loss(
 
     `reduction`: "none" for the losses (B,), "sum", or "mean": each loss over its number of targets (at least 1), and
     the mean of these over the batch. Where the steps are too few for the targets (every one takes a step, and two equal
-    ones a blank between them), the loss is `inf`, or 0 with `zero_infinity`, and its gradient is 0 in either case.
+    ones a blank between them), the loss is `inf`, or 0 with `zero_infinity`, and its gradient is 0 in either case. Of
+    `log_probs` that are NaN the loss is NaN, with `zero_infinity`, too.
 
     Minus the gradient of a sum of losses by `log_probs` tells how probable each class is at each step given the
     targets: the alignment, to draw. Steps past an end are never read, NaN included, and get exactly 0.
@@ -237,7 +260,7 @@ def ctc_loss(
     labels = ctc.checked_labels(ids, counts, B, C, blank)
     losses = ctc.labelling_losses(x, labels, steps, counts, blank)
     if zero_infinity:
-        losses = ops.where(losses < math.inf, losses, 0.0)
+        losses = ops.where(losses == math.inf, 0.0, losses)  # a NaN stays one
     if reduction == "mean":
         losses = losses / beside(x, counts.clip(1))
     return _reduce("ctc_loss", losses[0] if single else losses, reduction)

@@ -10,7 +10,7 @@ misspelt attribute is an `AttributeError` and not a silent None.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Self, overload
+from typing import Any, ClassVar, Self, overload
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.tensor import backend
@@ -65,6 +65,7 @@ class Module:
     """
 
     training: bool = True
+    never_half: ClassVar[tuple[str, ...]] = ()  # names of its tensors that `to("float16")` makes float32
     _buffer_names: tuple[str, ...] = ()
     forward: Callable[..., Any]
 
@@ -201,12 +202,15 @@ class Module:
         """Move the module to a device (`"cuda"`) or a floating dtype (`"float64"`), in place. The gradients
         of what moves are dropped.
 
-        Integer buffers keep their dtype.
+        Integer buffers keep their dtype, and what a module names in `never_half` is float32 where the rest is float16.
         """
         seen = {id(t): t for _, t in self._names()}
+        wide = {id(getattr(m, name)) for m in self.modules() for name in m.never_half}
         for tensor in seen.values():
             grads = tensor.requires_grad
             wanted = [t for t in targets if _is_device(t) or backend.is_floating(tensor.dtype)]
+            if id(tensor) in wide:
+                wanted = [t if _is_device(t) or backend.dtype_of(t) != "float16" else "float32" for t in wanted]
             moved = tensor.detach().to(*wanted)
             if moved._array is not tensor._array:
                 tensor.requires_grad = False

@@ -9,7 +9,7 @@ from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import functional
 from tinygrad_rnn.nn.checks import as_tensor, check_sizes
 from tinygrad_rnn.nn.module import Module, Parameter
-from tinygrad_rnn.tensor import creation
+from tinygrad_rnn.tensor import backend, creation
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -19,6 +19,7 @@ class _BatchNorm(Module):
     """
 
     shapes: ClassVar[dict[int, str]]
+    never_half = ("running_mean", "running_var")  # a variance above 65504 is no float16
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
@@ -48,8 +49,9 @@ class _BatchNorm(Module):
         self.bias = Parameter(zeros, dtype, device) if affine else None
         self.running_mean = self.running_var = self.num_batches_tracked = None
         if track_running_stats:
-            self.register_buffer("running_mean", Tensor(zeros, dtype, device))
-            self.register_buffer("running_var", Tensor(ones, dtype, device))
+            wide = "float32" if backend.dtype_of(dtype) == "float16" else dtype
+            self.register_buffer("running_mean", Tensor(zeros, wide, device))
+            self.register_buffer("running_var", Tensor(ones, wide, device))
             self.register_buffer("num_batches_tracked", Tensor(0, "int64", device))
 
     def extra_repr(self) -> str:
@@ -86,7 +88,8 @@ class BatchNorm1d(_BatchNorm):
     While training each channel is normalised by the statistics of the batch, and `running_mean`, `running_var` (C,)
     and `num_batches_tracked`, buffers, keep their moving average: a new batch counts `momentum`, or, with None, as
     much as any before. In `eval()` those are taken; without `track_running_stats` there are none, and the batch's own
-    are. `weight` (C,), ones at the start, and `bias` (C,), zeros, are None without `affine`.
+    are. `weight` (C,), ones at the start, and `bias` (C,), zeros, are None without `affine`. Of float16 the statistics
+    are float32, in `to("float16")`, too.
 
     Raises `ShapeError` for another shape, and while training for a batch with fewer than two values per channel,
     `DTypeError` for an input of another dtype.

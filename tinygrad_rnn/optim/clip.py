@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from tinygrad_rnn.errors import NonFiniteError
+from tinygrad_rnn.optim.optimizer import widened
 from tinygrad_rnn.tensor.backend import Array, namespace, quiet
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
+
+TINY = 1e-15  # the square of a smaller norm has few digits in float32
 
 
 @replayed(changes="gradients")
@@ -17,7 +20,8 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
     """Scale the gradients so that their common 2-norm is at most `max_norm`; return the norm that they had.
 
     `parameters`: a parameter, an iterable of them, or of (name, parameter) pairs. Those without a gradient
-    are skipped. As in PyTorch the factor is max_norm / (norm + 1e-6), where that is below 1.
+    are skipped. As in PyTorch the factor is max_norm / (norm + 1e-6), where that is below 1. The norm neither overflows
+    nor vanishes where the gradients do not, and of float16 all is computed in float32.
 
     Raises `NonFiniteError` naming the first parameter whose gradient holds a NaN or an infinity; with
     `error_if_nonfinite=False` the gradients are scaled by whatever the norm is (PyTorch's default).
@@ -36,7 +40,7 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
     named = [(name, p, p.grad._array) for name, p in _named(parameters) if p.grad is not None]
     with quiet():
         norm = math.sqrt(sum(_square(g) for _, _, g in named))
-    if not math.isfinite(norm):
+    if not TINY < norm < math.inf:  # too large or too small to be squared
         norm = _careful_norm([g for _, _, g in named])
         if not math.isfinite(norm) and error_if_nonfinite:
             name = next(name for name, _, g in named if not bool(namespace(g).all(namespace(g).isfinite(g))))
@@ -45,7 +49,7 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
     if not factor >= 1:
         with quiet():  # inf * 0, where that was asked for
             for _, p, g in named:
-                _set_grad(p, g * factor)
+                _set_grad(p, _scaled(g, factor))
     return norm
 
 
@@ -78,17 +82,24 @@ def _named(parameters: Any) -> Iterable[tuple[Any, Tensor]]:
 
 def _square(g: Array) -> float:
     """The sum of the squares."""
-    flat = namespace(g).reshape(g, (-1,))
-    if g.dtype.itemsize < 4:  # half precision holds neither the square of 300 nor that of 1e-4
-        flat = namespace(g).astype(flat, namespace(g).float32)
+    flat = namespace(g).reshape(widened(g), (-1,))
     return float(flat @ flat)
+
+
+def _scaled(g: Array, factor: float) -> Array:
+    """g times a factor, which may be too small for g's dtype."""
+    wide = widened(g) * factor
+    return wide if wide.dtype == g.dtype else namespace(g).astype(wide, g.dtype)
 
 
 def _careful_norm(gradients: list[Array]) -> float:
     """The norm in float64, scaled by the largest element: finite wherever the gradients are."""
-    scale = max((float(namespace(g).max(abs(g))) for g in gradients if g.size), default=0.0)
-    if not math.isfinite(scale):
-        return math.nan if any(bool(namespace(g).any(g != g)) for g in gradients) else math.inf
+    peaks = [float(namespace(g).max(abs(g))) for g in gradients if g.size]
+    if not all(map(math.isfinite, peaks)):
+        return math.nan if any(map(math.isnan, peaks)) else math.inf
+    scale = max(peaks, default=0.0)
+    if scale == 0:
+        return 0.0
     parts = [namespace(g).astype(g, namespace(g).float64) / scale for g in gradients]
     return scale * math.sqrt(sum(_square(part) for part in parts))
 

@@ -3,6 +3,9 @@
 An optimiser works on flat arrays: all parameters of a group with one dtype, device and step count lie behind
 one another, so a step is a handful of array operations whatever the number of parameters. Values that were
 handed out never change: a step computes new values into a new array, and the parameters become views of it.
+
+Of float16 parameters the moments are float32, and so is all that a step computes, up to the new values: the square of
+a gradient of 1e-4 is no float16, nor is an ε of 1e-8, and 0 / 0 would be NaN.
 """
 
 from __future__ import annotations
@@ -117,6 +120,11 @@ def _option(group: ParamGroup, name: str) -> Any:
     return dict.__getitem__(group, name)
 
 
+def widened(x: Array) -> Array:
+    """`x`, or, of float16, a copy in float32."""
+    return namespace(x).astype(x, namespace(x).float32) if backend.is_half(x) else x
+
+
 class Optimizer:
     """The base of the optimisers. A subclass names its options and its moments and defines `update`.
 
@@ -197,7 +205,10 @@ class Optimizer:
                 raise ValueError(f"{type(self).__name__}: {key} must be True or False, got {options[key]!r}")
 
     def update(self, p: Array, g: Array, moments: dict[str, Array], step: int, options: Mapping[str, Any]) -> Array:
-        """The new values of flat `p` as a new array; `g` and the moments are the optimiser's own and may be written."""
+        """The new values of flat `p` as a new array; `g` and the moments are the optimiser's own and may be written.
+
+        All are of the parameters' dtype, but float32 where that is float16.
+        """
         raise NotImplementedError
 
     @replayed(changes="gradients")
@@ -235,7 +246,8 @@ class Optimizer:
         step = self._steps[indices[0]] + 1
         # a NumPy or Tensor scalar, as a schedule of one's own may set, would make float64 of float32 parameters
         options = {k: plain(v) for k, v in options.items()}
-        flat.values = self.update(flat.values, g, flat.moments, step, options)
+        new = self.update(widened(flat.values), widened(g), flat.moments, step, options)
+        flat.values = new if new.dtype == flat.values.dtype else namespace(new).astype(new, flat.values.dtype)
         flat.bound = [flat.piece(flat.values, k) for k in range(len(indices))]
         self._flats = {key: f for key, f in self._flats.items() if not set(key) & set(indices)} | {indices: flat}
         for k, i in enumerate(indices):
@@ -244,14 +256,20 @@ class Optimizer:
             self._owner[i] = flat
 
     def _moment(self, i: int, name: str) -> Array:
-        """A moment of one parameter, on its device and of its dtype."""
+        """A moment of one parameter, on its device and of its dtype, or float32 where that is float16."""
         p, owner = self._parameters[i], self._owner[i]
         if owner is None or name not in owner.moments:
-            return namespace(p._array).zeros_like(p._array)
+            return namespace(p._array).zeros_like(widened(p._array))
         held = owner.piece(owner.moments[name], owner.indices.index(i))
-        if held.dtype != p.dtype or backend.device_of(held) != p.device:
-            held = backend.asarray(held, p.dtype, p.device)
+        dtype = self._moment_dtype(i)
+        if held.dtype != dtype or backend.device_of(held) != p.device:
+            held = backend.asarray(held, dtype, p.device)
         return held
+
+    def _moment_dtype(self, i: int) -> Any:
+        """The dtype of the moments of one parameter."""
+        p = self._parameters[i]
+        return backend.dtype_of("float32") if backend.is_half(p) else p.dtype
 
     # --- saving and loading -----------------------------------------------------------------------
 
@@ -343,7 +361,7 @@ class Optimizer:
         owner = _Flat((i,), [p.shape])
         for m in self.moments:
             value = entry[m]._array if isinstance(entry[m], Tensor) else entry[m]
-            owner.moments[m] = backend.asarray(value, p.dtype, p.device).reshape(-1)
+            owner.moments[m] = backend.asarray(value, self._moment_dtype(i), p.device).reshape(-1)
         return whole(
             f"load_state_dict of {type(self).__name__}: the step of {self._names[i]}", entry.get("step")
         ), owner

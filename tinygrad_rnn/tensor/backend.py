@@ -230,6 +230,15 @@ def is_complex(dtype: DType) -> bool:
     return "complex" in str(dtype)
 
 
+def is_half(x: Any) -> bool:
+    """Whether `x`, an array or anything else, holds float16.
+
+    >>> is_half(np.ones(2, np.float16)), is_half(1.0)
+    (True, False)
+    """
+    return getattr(getattr(x, "dtype", None), "char", "") == "e"  # the standard's have no `char`
+
+
 def _is_real(dtype: DType) -> bool:
     return getattr(dtype, "kind", "f") in "fiub" and not is_complex(dtype)
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from tinygrad_rnn.errors import BackendMismatchError, ShapeError, TinygradRnnError
 from tinygrad_rnn.tensor import backend
@@ -41,6 +41,7 @@ class Op:
         "vjps",
         "joint",
         "promote",
+        "wide",
         "variadic",
         "arrays",
         "metadata",
@@ -53,9 +54,11 @@ class Op:
         vjps: Sequence[Vjp | None],
         joint: Vjp | None,
         promote: bool,
+        wide: bool = False,
     ) -> None:
         self.name = forward.__name__.strip("_")
-        self.forward, self.vjps, self.joint, self.promote = forward, vjps, joint, promote
+        self.forward, self.vjps, self.joint = forward, vjps, joint
+        self.promote, self.wide = promote, wide
         parameters = list(inspect.signature(forward).parameters.values())
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         n = len(vjps)
@@ -66,6 +69,8 @@ class Op:
                 f"op {self.name}: {len(vjps)} vjps for {len(parameters)} arguments: "
                 f"one per array (None for ids)"
             )
+        if wide and (n > 1 or self.variadic):
+            raise TypeError(f"op {self.name}: wide=True is for ops of one array")
         self.arrays = [p.name for p in parameters[:n]]
         self.metadata = {p.name: p.default for p in parameters[n:]}
         self._plans: dict[tuple[bool, ...], Plan | None] = {}
@@ -261,7 +266,7 @@ class NaryOp(Protocol):
 
 @overload
 def op(
-    vjp: Vjp | None, /, *, promote: bool = False
+    vjp: Vjp | None, /, *, promote: bool = False, wide: bool = False
 ) -> Callable[[Callable[Concatenate[Any, P], Array]], UnaryOp[P]]: ...
 @overload
 def op(
@@ -271,13 +276,16 @@ def op(
 def op(
     *vjps: Vjp | None, joint: Vjp | None = None, promote: bool = False
 ) -> Callable[[Callable[..., Array]], NaryOp]: ...
-def op(*vjps: Vjp | None, joint: Vjp | None = None, promote: bool = False) -> Any:
+def op(
+    *vjps: Vjp | None, joint: Vjp | None = None, promote: bool = False, wide: bool = False
+) -> Any:
     """Make an op of a forward on raw arrays: as many array arguments as vjps, then metadata.
 
     Give one vjp per array argument, `None` for one without a derivative (ids, masks), or a `joint`
     vjp that returns one gradient per argument: then all positional arguments are arrays, and `*xs`
     is possible. A vjp undoes neither broadcasting nor casts: the engine does, for all. With
-    `promote`, an integer or boolean operand takes the floating type of the other.
+    `promote`, an integer or boolean operand takes the floating type of the other. With `wide`, an
+    op of one array computes float16 in float32, forwards and backwards, as `in_float32` has it.
 
     Called with raw arrays an op returns a raw array, with any Tensor a Tensor. A vjp that names
     what its op does not have is a `TypeError` at the definition.
@@ -297,7 +305,7 @@ def op(*vjps: Vjp | None, joint: Vjp | None = None, promote: bool = False) -> An
             raise TypeError(
                 "op: write @tr.op(vjp, ...) above the forward, with one vjp per array argument"
             )
-        new = Op(forward, vjps, joint, promote)
+        new = Op(forward, vjps, joint, promote, wide)
         call: Any = wraps(forward)(_path_for(new))
         call.op = new
         return call
@@ -321,9 +329,11 @@ _new = object.__new__  # half the price of a constructor
 
 
 def _one(op: Op) -> Callable[..., Any]:
-    forward, plan, mode_of = op.forward, op.plan((True,)), grad_mode.get
+    forward, plan, mode_of, wide = op.forward, op.plan((True,)), grad_mode.get, op.wide
 
     def call(x: Any, /) -> Any:
+        if wide and backend.is_half(x):
+            return cast(call(cast(x, dtype="float32")), dtype="float16")
         if not isinstance(x, Tensor):
             return forward(_raw(x))
         source, x = x._node, x._array
@@ -346,10 +356,12 @@ def _one(op: Op) -> Callable[..., Any]:
     return call
 
 
-def _one_with_metadata(op: Op) -> Callable[..., Any]:
-    forward, plan = op.forward, op.plan((True,))
+def _one_with_metadata(op: Op) -> Callable[..., Any]:  # noqa: C901 (hot: written out)
+    forward, plan, wide = op.forward, op.plan((True,)), op.wide
 
     def call(x: Any, /, *given: Any, **metadata: Any) -> Any:
+        if wide and backend.is_half(x):
+            return cast(call(cast(x, dtype="float32"), *given, **metadata), dtype="float16")
         if given:
             metadata = op.named(given, metadata)
         if not isinstance(x, Tensor):
@@ -527,3 +539,38 @@ def explained(name: str, arrays: Sequence[Any], error: Exception) -> Exception:
         error.add_note(f"in {name} of shapes {shapes}")
         return error
     return new.with_traceback(error.__traceback__)
+
+
+# --- float16, computed in float32 -----------------------------------------------------------------
+
+
+@op(lambda g: g)  # the engine casts what comes back
+def cast(x: Array, dtype: str) -> Array:
+    """`x` in the floating `dtype` of this name."""
+    xp = backend.namespace(x)
+    return xp.astype(x, getattr(xp, dtype), copy=False)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def in_float32(f: F) -> F:
+    """`f(x, ...)`, but computed in float32 where `x` is float16; the result is float16 again.
+
+    float16 ends at 65504, counts to 2048 and has no number below 6e-8. What squares, exponentiates
+    or adds up many numbers on its way to a result that fits would overflow or vanish there. So `x`
+    is cast, all between is float32, its derivatives too, and what comes out is cast back: two nodes
+    more in the graph, of float16 alone. `op(..., wide=True)` does the same for an op.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> tr.norm(tr.Tensor(np.array([300, 400], np.float16))).item()  # the squares are no float16
+    500.0
+    """
+
+    @wraps(f)
+    def call(x: Any, *args: Any, **named: Any) -> Any:
+        if not backend.is_half(x):
+            return f(x, *args, **named)
+        return cast(f(cast(x, dtype="float32"), *args, **named), dtype="float16")
+
+    return call  # type: ignore[return-value]

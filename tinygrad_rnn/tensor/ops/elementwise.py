@@ -1,8 +1,9 @@
 """The derivative table: functions of one number, applied to every element, and powers.
 
 Each keeps the shape and the floating dtype of its argument. Functions that saturate are written so
-that nothing in them overflows: at every finite `x` they and their derivatives are as finite as the
-mathematics says.
+that nothing in them overflows and no digit of a tail is lost: at every finite `x` they and their
+derivatives are as finite as the mathematics says, and a value is 0 only where the dtype has no
+number for it. Those that take several steps compute float16 in float32 (`wide`).
 """
 
 # mypy: disable-error-code="has-type"
@@ -16,7 +17,7 @@ from typing import Any
 
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
-from tinygrad_rnn.tensor.op import Operand, op
+from tinygrad_rnn.tensor.op import Operand, cast, op
 from tinygrad_rnn.tensor.ops.arithmetic import (
     clip,
     divide_no_nan,
@@ -149,21 +150,25 @@ def tanh(x: Operand) -> Array:
     return namespace(x).tanh(x)
 
 
-@op(lambda g, y: g * (y * (1 - y)))
+@op(lambda g, y: g * (y * (1 - y)), wide=True)
 def sigmoid(x: Operand) -> Array:
-    """1 / (1 + exp(-x)), between 0 and 1; computed as (1 + tanh(x / 2)) / 2, which cannot overflow.
+    """1 / (1 + exp(-x)), between 0 and 1, with all digits of the tail: exp(x) where that is small.
 
     >>> import tinygrad_rnn as tr
-    >>> tr.sigmoid(tr.Tensor([-1000.0, 0.0])).numpy()
-    array([0. , 0.5], dtype=float32)
+    >>> tr.sigmoid(tr.Tensor([-1000.0, -20.0, 0.0])).numpy()
+    array([0.0000000e+00, 2.0611537e-09, 5.0000000e-01], dtype=float32)
     """
-    y = namespace(x).tanh(0.5 * x)
-    y *= 0.5
-    y += 0.5
-    return y
+    return _sigmoid(x)
 
 
-@op(lambda g, x: g * exp(-softplus(-x)))  # sigmoid(x), but not 0 where that rounds to 0
+def _sigmoid(x: Operand) -> Array:
+    """e / (1 + e) with e = exp(x), which must not overflow: beyond 80 it is 1 to the last digit."""
+    xp = namespace(x)
+    e = xp.exp(xp.minimum(x, 80.0))
+    return e / (1 + e)
+
+
+@op(lambda g, x: g * sigmoid(x), wide=True)
 def softplus(x: Operand) -> Array:
     """log(1 + exp(x)), a smooth `relu`; computed as max(x, 0) + log1p(exp(-|x|)), which cannot
     overflow.
@@ -198,7 +203,7 @@ def leaky_relu(x: Operand, negative_slope: float = 0.01) -> Array:
     return namespace(x).where(x > 0, x, negative_slope * x)
 
 
-@op(lambda g, x, alpha: where(x > 0, g, g * (alpha * exp(minimum(x, 0.0)))))
+@op(lambda g, x, alpha: where(x > 0, g, g * (alpha * exp(minimum(x, 0.0)))), wide=True)
 def elu(x: Operand, alpha: float = 1.0) -> Array:
     """`x` above 0, `alpha * (exp(x) - 1)` below (Clevert et al. 2016, arXiv:1511.07289). Slope at
     0: `alpha`.
@@ -212,7 +217,7 @@ def elu(x: Operand, alpha: float = 1.0) -> Array:
 
 
 # The bound of 1000: inf * 0 would be NaN, 1000 * 0 is 0.
-@op(lambda g, x, y: g * (sigmoid(x) + minimum(y, 1000.0) * sigmoid(-x)))
+@op(lambda g, x, y: g * (sigmoid(x) + minimum(y, 1000.0) * sigmoid(-x)), wide=True)
 def silu(x: Operand) -> Array:
     """`x * sigmoid(x)`, also called swish (Elfwing et al. 2018, arXiv:1702.03118).
 
@@ -220,16 +225,15 @@ def silu(x: Operand) -> Array:
     >>> tr.silu(tr.Tensor([0.0, 1000.0])).numpy()
     array([   0., 1000.], dtype=float32)
     """
-    xp = namespace(x)
-    return xp.maximum(x, -1000.0) * (0.5 * xp.tanh(0.5 * x) + 0.5)
+    return namespace(x).maximum(x, -1000.0) * _sigmoid(x)
 
 
-_C, _K = math.sqrt(2 / math.pi), 0.044715
+_C, _K = 2 * math.sqrt(2 / math.pi), 0.044715
 
 
 def gelu(x: Operand, approximate: str = "tanh") -> Tensor:
     """x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, the form of Hendrycks and Gimpel (2016,
-    arXiv:1606.08415).
+    arXiv:1606.08415); computed as x sigmoid(2 √(2/π) (...)), which keeps the digits of the tail.
 
     PyTorch's default is the other form, with erf, which NumPy does not have; `approximate="tanh"`
     there is this one. Anything else is a `ValueError`.
@@ -243,16 +247,16 @@ def gelu(x: Operand, approximate: str = "tanh") -> Tensor:
     return _gelu(x)
 
 
-@op(lambda g, x: g * _gelu_slope(clip(x, -10.0, 10.0)))
+@op(lambda g, x: g * _gelu_slope(clip(x, -30.0, 30.0)), wide=True)
 def _gelu(x: Operand) -> Array:
     xp = namespace(x)
-    z = xp.clip(x, -10.0, 10.0)  # beyond, tanh is 1 to the last digit; and z³ overflows no dtype
-    return 0.5 * xp.maximum(x, -10.0) * (1 + xp.tanh(_C * (z + _K * z * z * z)))
+    z = xp.clip(x, -30.0, 30.0)  # beyond, it is 0 or x to the last digit, and z³ might overflow
+    return xp.maximum(x, -30.0) * _sigmoid(_C * (z + _K * z * z * z))
 
 
 def _gelu_slope(x: Operand) -> Any:
-    t = tanh(_C * (x + _K * x * x * x))
-    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * (_C + 3 * _C * _K * x * x)
+    s = sigmoid(_C * (x + _K * x * x * x))
+    return s + x * s * (1 - s) * (_C + 3 * _C * _K * x * x)
 
 
 def astype(x: Operand, dtype: Any) -> Tensor:
@@ -266,15 +270,13 @@ def astype(x: Operand, dtype: Any) -> Tensor:
     """
     named = backend.dtype_of(dtype) if isinstance(dtype, str | type) else dtype
     name = str(named).rpartition(".")[2]
-    return _to_floats(x, name) if "float" in name else _to_whole(x, name)
+    return cast(x, name) if "float" in name else _to_whole(x, name)
 
 
-def _astype(x: Operand, name: str) -> Array:
+@op(None)
+def _to_whole(x: Operand, name: str) -> Array:
     xp = namespace(x)
     return xp.astype(x, getattr(xp, name), copy=False)
-
-
-_to_floats, _to_whole = op(lambda g: g)(_astype), op(None)(_astype)
 
 
 @op(lambda g, device, source: to_device(g, device=source, source=device))

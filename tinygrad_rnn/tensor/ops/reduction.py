@@ -2,16 +2,17 @@
 
 `axis` is `None` (all axes), an integer or a tuple of them, counted from the end if negative; with
 `keepdims` a reduced axis stays with length 1. What they pull back is `spread`: the gradient
-repeated along the axes that were reduced.
+repeated along the axes that were reduced. What adds up computes float16 in float32 (`wide`).
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.tensor.backend import Array, namespace
-from tinygrad_rnn.tensor.op import Operand, op
+from tinygrad_rnn.tensor.op import Operand, in_float32, op
 from tinygrad_rnn.tensor.ops.arithmetic import equal, where
 from tinygrad_rnn.tensor.ops.elementwise import exp, square
 from tinygrad_rnn.tensor.ops.shape import (
@@ -27,7 +28,7 @@ from tinygrad_rnn.tensor.ops.shape import (
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
-@op(lambda g, x_shape, axis: spread(g, x_shape, axis))
+@op(lambda g, x_shape, axis: spread(g, x_shape, axis), wide=True)
 def sum(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     """The sum over `axis`; 0 over nothing.
 
@@ -38,7 +39,10 @@ def sum(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     return namespace(x).sum(x, axis=axis, keepdims=keepdims)
 
 
-@op(lambda g, x_shape, axis: spread(g * (1 / (count(x_shape, axis) or 1)), x_shape, axis))
+@op(
+    lambda g, x_shape, axis: spread(g * (1 / (count(x_shape, axis) or 1)), x_shape, axis),
+    wide=True,
+)
 def mean(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     """The arithmetic mean over `axis`.
 
@@ -83,7 +87,10 @@ def min(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     return namespace(x).min(x, axis=axis, keepdims=keepdims)
 
 
-@op(lambda g, x, y, axis: keep(g, x.shape, axis) * _direction(x, keep(y, x.shape, axis)))
+@op(
+    lambda g, x, y, axis: keep(g, x.shape, axis) * _direction(x, keep(y, x.shape, axis)),
+    wide=True,
+)
 def norm(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     """The Euclidean norm √(Σ x²) over `axis`. Subgradient: 0 where the norm is 0.
 
@@ -101,7 +108,7 @@ def _direction(x: Operand, y: Operand) -> Tensor:
     return where(zero, 0.0, x) / where(zero, 1.0, y)
 
 
-@op(lambda g, x_shape, axis: reshape(_sums_to_the_end(g, axis), x_shape))
+@op(lambda g, x_shape, axis: reshape(_sums_to_the_end(g, axis), x_shape), wide=True)
 def cumsum(x: Operand, axis: int | None = None) -> Array:
     """The running sum along `axis`; of all elements in order, as one axis, if it is `None`.
 
@@ -117,7 +124,7 @@ def _sums_to_the_end(g: Operand, axis: int | None) -> Tensor:
     return flip(cumsum(flip(g, axis), axis), axis)
 
 
-@op(lambda g, y, axis: y * (g - sum(g * y, axis, keepdims=True)))
+@op(lambda g, y, axis: y * (g - sum(g * y, axis, keepdims=True)), wide=True)
 def softmax(x: Operand, axis: Axes = -1) -> Array:
     """exp(x) / Σ exp(x) over `axis`: positive, with sum 1. Where all of `x` is `-inf`, zeros.
 
@@ -129,7 +136,7 @@ def softmax(x: Operand, axis: Axes = -1) -> Array:
     return e / total
 
 
-@op(lambda g, y, axis: g - exp(y) * sum(g, axis, keepdims=True))
+@op(lambda g, y, axis: g - exp(y) * sum(g, axis, keepdims=True), wide=True)
 def log_softmax(x: Operand, axis: Axes = -1) -> Array:
     """The logarithm of `softmax`, finite where that rounds to 0; `-inf` where all of `x` is `-inf`.
 
@@ -141,7 +148,7 @@ def log_softmax(x: Operand, axis: Axes = -1) -> Array:
     return z - namespace(x).log(total)
 
 
-@op(lambda g, x, axis: keep(g, x.shape, axis) * softmax(x, axis))
+@op(lambda g, x, axis: keep(g, x.shape, axis) * softmax(x, axis), wide=True)
 def logsumexp(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     """log Σ exp(x) over `axis`, a smooth maximum that cannot overflow. Of `-inf` alone: `-inf`,
     gradient 0.
@@ -196,6 +203,7 @@ def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Array
 # Made of the ops above, so their derivatives of every order are there already.
 
 
+@in_float32
 def prod(x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The product over `axis`; 1 over nothing. Exact with zeros in `x`, in every order of
     derivative.
@@ -223,6 +231,7 @@ def prod(x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return reshape(y, kept_shape(x.shape, axis) if keepdims else rest)
 
 
+@in_float32
 def var(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
     """The variance over `axis`: the sum of squared distances from the mean, divided by n - `ddof`.
 
@@ -232,12 +241,13 @@ def var(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     """
     x = with_shape(x)
     n = count(x.shape, axis)
-    y: Tensor = mean(square(x - mean(x, axis, keepdims=True)), axis, keepdims)
+    y: Tensor = mean(square(_centred(x, axis)), axis, keepdims)
     if not ddof:
         return y
     return y * (n / (n - ddof) if n > ddof else math.nan)
 
 
+@in_float32
 def std(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
     """The standard deviation over `axis`, the root of `var`. Subgradient: 0 where all values are
     equal.
@@ -248,8 +258,15 @@ def std(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     """
     x = with_shape(x)
     n = count(x.shape, axis)
-    y: Tensor = norm(x - mean(x, axis, keepdims=True), axis, keepdims)
+    y: Tensor = norm(_centred(x, axis), axis, keepdims)
     return y * (1 / math.sqrt(n - ddof) if n > ddof else math.nan)
+
+
+def _centred(x: Operand, axis: Axes) -> Any:
+    """`x` less its mean: a mean of large numbers is rounded, so what is left is centred again."""
+    rounded = mean(x, axis, keepdims=True)
+    d = x - (rounded.detach() if isinstance(rounded, Tensor) else rounded)
+    return d - mean(d, axis, keepdims=True)
 
 
 def reduced_axes(axis: Axes, ndim: int) -> tuple[int, ...]:
