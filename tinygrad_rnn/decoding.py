@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.data.vocabularies import Vocabulary
-from tinygrad_rnn.errors import InputError, ShapeError
+from tinygrad_rnn.errors import InputError, NonFiniteError, ShapeError
 from tinygrad_rnn.nn.checks import check_counts
 from tinygrad_rnn.tensor.backend import to_host
 from tinygrad_rnn.tensor.mode import no_grad
@@ -20,7 +20,8 @@ def sample(
 ) -> int:
     """Draw an id with probability softmax(scores / temperature), among the `top_k` highest of the scores (V,).
 
-    Temperature 0 takes the highest score. Raises InputError for a temperature below 0 or a `top_k` below 1.
+    Temperature 0 takes the highest score. Raises InputError for a temperature below 0 or a `top_k` below 1,
+    NonFiniteError for scores that are NaN, that are all -inf, or, unless the temperature is 0, +inf.
 
         >>> sample(np.array([0.1, 2.0, 0.3]), np.random.default_rng(0), temperature=0)
         1
@@ -30,12 +31,16 @@ def sample(
     if top_k is not None and top_k < 1:
         raise InputError(f"top-k is at least 1, not {top_k}")
     x = np.asarray(scores, dtype=np.float64)
+    _check_scores("sample", x, ("id",), infinite=temperature == 0)
+    if not np.any(x > -np.inf):
+        raise NonFiniteError(f"sample: all {len(x)} scores are -inf: there is nothing to draw")
     if temperature == 0:
         return int(x.argmax())
     candidates = np.arange(len(x))
     if top_k is not None and top_k < len(x):
         candidates = np.argsort(-x, kind="stable")[:top_k]
-    x = (x[candidates] - x[candidates].max()) / temperature
+    with np.errstate(over="ignore"):  # of a temperature near 0 only the highest is left
+        x = (x[candidates] - x[candidates].max()) / temperature
     p = np.exp(x)
     return int(
         candidates[np.searchsorted(np.cumsum(p) / p.sum(), generator.random(), side="right").clip(0, len(p) - 1)]
@@ -56,7 +61,7 @@ def generate(
 
     `model(ids (T, B), state)` returns scores (T, B, V) and a state, as CharModel does; put it into evaluation
     mode first. Without a prompt it writes as if a new line had just begun. Raises InputError for a prompt
-    with characters that the model has never seen.
+    with characters that the model has never seen, NonFiniteError as `sample` does.
     """
     start = prompt or ("\n" if "\n" in vocabulary.characters else vocabulary.characters[0])
     try:
@@ -102,7 +107,8 @@ def greedy_search(
     for `length` steps.
 
     `step`, `state`, `begin` and `end` are those of `beam_search`, but that the state has a row for each sequence.
-    Raises ValueError for a `count` below 0 or a `length` below 1.
+    Raises ValueError for a `count` below 0 or a `length` below 1, NonFiniteError for scores of a sequence that goes on
+    that are NaN, or all -inf.
 
         >>> bigram = np.log([[0.1, 0.6, 0.3], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]])
         >>> greedy_search(lambda ids, state: (bigram[ids], state), None, begin=0, end=2, count=2)
@@ -115,7 +121,14 @@ def greedy_search(
     ended = np.zeros(count, bool)
     while len(rows) < length and not ended.all():
         scores, state = step(last, state)
-        last = to_host(scores.data if isinstance(scores, Tensor) else np.asarray(scores)).argmax(axis=-1)
+        x = to_host(scores.data if isinstance(scores, Tensor) else np.asarray(scores))
+        x = np.where(ended[:, None], 0.0, x)  # what has ended is computed, but not read
+        _check_scores(f"greedy_search: step {len(rows)}", x, ("sequence", "token"), infinite=True)
+        if count and not np.all(np.any(x > -np.inf, axis=-1)):
+            raise NonFiniteError(
+                f"greedy_search: step {len(rows)}: all scores of a sequence are -inf: no token can follow"
+            )
+        last = x.argmax(axis=-1)
         rows.append(last)
         ended |= last == end
     written = [column.tolist() for column in np.reshape(rows, (len(rows), count)).T]
@@ -148,7 +161,8 @@ def beam_search(
         penalty: sorts by the log-probability over the length to this power, so that more than 0 favours what is long
             (Wu et al. 2016, arXiv:1609.08144, with their constant 5 as 0).
 
-    Raises ValueError for a `width` or `length` less than 1.
+    A beginning whose scores are all -inf cannot go on, and is dropped. Raises ValueError for a `width` or `length` less
+    than 1, NonFiniteError for scores that are NaN or +inf.
 
         >>> bigram = np.log([[0.0001, 0.5999, 0.4], [0.5, 0.25, 0.25], [0.05, 0.05, 0.9]])
         >>> found = beam_search(lambda ids, state: (bigram[ids], state), None, begin=0, end=2)
@@ -164,11 +178,12 @@ def beam_search(
     def rank(found: tuple[list[int], float]) -> float:
         return float(-found[1] / (len(found[0]) + 1) ** penalty)
 
-    for _ in range(length):
+    for n in range(length):
         scores, state = step(last, state)
         x = to_host(scores.data if isinstance(scores, Tensor) else np.asarray(scores)).astype(np.float64)
-        x = x - x.max(axis=-1, keepdims=True)
-        x = total[:, None] + x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+        _check_scores(f"beam_search: step {n}", x, ("beginning", "token"))
+        x = x - np.maximum(x.max(axis=-1, keepdims=True), np.finfo(float).min)
+        x = total[:, None] + x - np.log(np.maximum(np.exp(x).sum(axis=-1, keepdims=True), 1.0))
         best = np.argsort(-x, axis=None, kind="stable")[:width]
         best = best[x.reshape(-1)[best] > -np.inf]
         rows, tokens = np.divmod(best, x.shape[1])
@@ -199,13 +214,13 @@ def ctc_best_path(log_probs: Any, lengths: Any = None, blank: int = 0) -> list[l
 
     `log_probs` (T, B, C), logits do as well; `lengths` (B,) from 0 to T, T if omitted. Of one labelling it is the
     likeliest alignment; another may be likelier in all, which `ctc_beam_search` finds. Raises ShapeError or ValueError
-    for what does not fit.
+    for what does not fit, NonFiniteError for a NaN at a step that counts.
 
         >>> log_probs = np.log([[[0.6, 0.4]], [[0.6, 0.4]]])
         >>> ctc_best_path(log_probs)
         [[]]
     """
-    frames, steps = _frames("ctc_best_path", log_probs, lengths, blank)
+    frames, steps = _frames("ctc_best_path", log_probs, lengths, blank, infinite=True)
     best = frames.argmax(-1)
     changes = np.concatenate([np.ones_like(best[:1], bool), best[1:] != best[:-1]]) & (best != blank)
     return [best[:n, b][changes[:n, b]].tolist() for b, n in enumerate(steps)]
@@ -220,7 +235,8 @@ def ctc_beam_search(
     `log_probs` (T, B, C) is what `log_softmax` returned; `lengths` (B,) from 0 to T, T if omitted. A prefix beam search
     (Hannun et al. 2014, arXiv:1408.2873): after each step the `width` likeliest beginnings go on, every one with the
     sum over the alignments that were followed; with a `width` of no less than there are, it is exact. A labelling
-    that is impossible is left out. Raises ShapeError or ValueError for what does not fit.
+    that is impossible is left out. Raises ShapeError or ValueError for what does not fit, NonFiniteError for NaN or
+    +inf at a step that counts.
 
         >>> log_probs = np.log([[[0.6, 0.4]], [[0.6, 0.4]]])  # a blank is likelier at each step, a label in all
         >>> [(labels, round(float(np.exp(p)), 2)) for labels, p in ctc_beam_search(log_probs)[0]]
@@ -232,7 +248,21 @@ def ctc_beam_search(
     return [_prefix_search(frames[:n, b], blank, width) for b, n in enumerate(steps)]
 
 
-def _frames(name: str, log_probs: Any, lengths: Any, blank: int) -> tuple[np.ndarray, list[int]]:
+def _check_scores(name: str, scores: np.ndarray, axes: tuple[str, ...], infinite: bool = False) -> None:
+    """Raise NonFiniteError naming the first score that is NaN, or, unless `infinite`, +inf, by its place on `axes`."""
+    wrong = np.isnan(scores) if infinite else ~(scores < np.inf)
+    if wrong.any():
+        place = [int(i) for i in np.unravel_index(wrong.argmax(), scores.shape)]
+        where = ", ".join(f"{axis} {i}" for axis, i in zip(axes, place, strict=True))
+        raise NonFiniteError(
+            f"{name}: the score of {where} is {scores[tuple(place)]}: the model that computed it has diverged, or its "
+            f"input is not finite"
+        )
+
+
+def _frames(
+    name: str, log_probs: Any, lengths: Any, blank: int, infinite: bool = False
+) -> tuple[np.ndarray, list[int]]:
     """The scores (T, B, C) in float64 on the host, and how many steps of each count."""
     x, given = (to_host(a.data if isinstance(a, Tensor) else np.asarray(a)) for a in (log_probs, lengths))
     if x.ndim != 3:
@@ -243,6 +273,8 @@ def _frames(name: str, log_probs: Any, lengths: Any, blank: int) -> tuple[np.nda
     if lengths is None:
         given = np.full(B, T)
     check_counts("lengths", given, B, T, f"log_probs has 0 to {T} steps", name)
+    counts = (np.arange(T)[:, None] < given)[..., None]
+    _check_scores(name, np.where(counts, x, 0.0), ("step", "entry", "class"), infinite)
     return x.astype(np.float64), given.tolist()
 
 

@@ -44,7 +44,7 @@ class CheckpointError(TinygradRnnError, ValueError):
 
 
 class NonFiniteError(TinygradRnnError, ArithmeticError):
-    """A NaN or an infinity where training cannot go on; the message says where it was born."""
+    """A NaN or an infinity where training or decoding cannot go on; the message says where it was born or met."""
 
 
 class CompileError(TinygradRnnError, RuntimeError):

@@ -20,7 +20,7 @@ from typing import Any
 
 from tinygrad_rnn.kernels.stages import numba_stages
 from tinygrad_rnn.kernels.transposed import transposed
-from tinygrad_rnn.tensor.backend import Array, DType, asarray, device_of, namespace
+from tinygrad_rnn.tensor.backend import Array, DType, asarray, device_of, namespace, sum_to
 from tinygrad_rnn.tensor.graph import Part, Product
 
 Needs = tuple[bool, ...]
@@ -248,7 +248,7 @@ def gru_vjp(
         inward if t is None else Part(inward, t, basic=True),
         dstate,
         Product(across, state[-1]) if needs[2] else None,
-        xp.sum(across[:, 2 * H :], axis=0) if needs[3] else None,
+        sum_to(across[:, 2 * H :], (H,)) if needs[3] else None,
     )
 
 

@@ -28,7 +28,7 @@ from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array, namespace, zeros_beside
 from tinygrad_rnn.tensor.creation import full
 from tinygrad_rnn.tensor.fused import fused
-from tinygrad_rnn.tensor.op import Operand, op
+from tinygrad_rnn.tensor.op import Operand, in_float32, op
 from tinygrad_rnn.tensor.tensor import Tensor
 
 Sizes = int | Sequence[int]
@@ -192,6 +192,7 @@ def _max_pool(
     return _batch_first(maxima(x, kernel=kernel, stride=steps, dilation=apart), single)
 
 
+@in_float32
 def avg_pool1d(
     x: Any, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, *, count_include_pad: bool = True
 ) -> Tensor:
@@ -204,6 +205,7 @@ def avg_pool1d(
     return _avg_pool("avg_pool1d", 1, x, kernel_size, stride, padding, count_include_pad)
 
 
+@in_float32
 def avg_pool2d(
     x: Any, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, *, count_include_pad: bool = True
 ) -> Tensor:

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tinygrad_rnn.errors import NonFiniteError
-from tinygrad_rnn.optim.optimizer import widened
-from tinygrad_rnn.tensor.backend import Array, namespace, quiet
+from tinygrad_rnn.tensor.backend import Array, namespace, quiet, widened
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 

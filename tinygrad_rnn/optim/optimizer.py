@@ -18,7 +18,7 @@ from typing import Any, Self
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.scalars import number, plain, whole
 from tinygrad_rnn.tensor import backend
-from tinygrad_rnn.tensor.backend import Array, namespace
+from tinygrad_rnn.tensor.backend import Array, namespace, widened
 from tinygrad_rnn.tensor.mode import active_tape, replay_overrides, replayed
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -118,11 +118,6 @@ class ParamGroup(dict[str, Any]):
 def _option(group: ParamGroup, name: str) -> Any:
     """An option as it is now."""
     return dict.__getitem__(group, name)
-
-
-def widened(x: Array) -> Array:
-    """`x`, or, of float16, a copy in float32."""
-    return namespace(x).astype(x, namespace(x).float32) if backend.is_half(x) else x
 
 
 class Optimizer:

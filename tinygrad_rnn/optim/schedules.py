@@ -285,9 +285,9 @@ class ReduceLROnPlateau(Schedule):
 
     An improvement is a metric below (`mode="min"`) or above (`"max"`) the best so far by more than `threshold`:
     that part of the best (`threshold_mode="rel"`) or that amount (`"abs"`). After a reduction `cooldown` steps
-    are not counted. No rate falls below `min_lr`. A NaN is no improvement. `warmup` is that of
-    `Schedule`; no step within it is counted as bad. In a training loop the metric is the goal of its
-    evaluations.
+    are not counted. No rate falls below `min_lr`. A NaN is no improvement, and after an infinity, of either sign, every
+    finite metric is one. `warmup` is that of `Schedule`; no step within it is counted as bad. In a training loop
+    the metric is the goal of its evaluations.
 
     >>> import tinygrad_rnn as tr
     >>> optimiser = tr.optim.SGD([tr.nn.Parameter([1.0])], lr=1.0)
@@ -369,6 +369,8 @@ class ReduceLROnPlateau(Schedule):
     def _better(self, value: float) -> bool:
         if math.isnan(value) or self.best is None:
             return not math.isnan(value)
+        if math.isinf(self.best):  # a part of which is no margin
+            return math.isfinite(value)
         margin = self.threshold * (abs(self.best) if self.threshold_mode == "rel" else 1.0)
         return value < self.best - margin if self.mode == "min" else value > self.best + margin
 

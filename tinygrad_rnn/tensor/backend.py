@@ -239,6 +239,15 @@ def is_half(x: Any) -> bool:
     return getattr(getattr(x, "dtype", None), "char", "") == "e"  # the standard's have no `char`
 
 
+def widened(x: Array) -> Array:
+    """`x` itself, or a copy in float32 of what is float16.
+
+    >>> widened(np.ones(2, np.float16)).dtype, widened(np.ones(2)).dtype
+    (dtype('float32'), dtype('float64'))
+    """
+    return namespace(x).astype(x, namespace(x).float32) if is_half(x) else x
+
+
 def _is_real(dtype: DType) -> bool:
     return getattr(dtype, "kind", "f") in "fiub" and not is_complex(dtype)
 
@@ -389,6 +398,8 @@ def sum_to(g: Array, shape: tuple[int, ...]) -> Array:
     >>> sum_to(np.ones((4, 3)), (1, 3))
     array([[4., 4., 4.]])
     """
+    if getattr(g.dtype, "char", "") == "e":  # float16 counts to 2048
+        return namespace(g).astype(sum_to(widened(g), shape), g.dtype)
     extra = g.ndim - len(shape)
     if isinstance(g, np.ndarray) and g.shape[extra:] == shape:
         # a bias, at every step of a recurrent layer
@@ -483,7 +494,8 @@ def _scatter_rows(buffer: HostArray, ids: HostArray, g: HostArray) -> None:
         return
     order = np.argsort(ids, kind="stable")
     ids, starts = np.unique(ids[order], return_index=True)
-    buffer[ids] += np.add.reduceat(g[order], starts, axis=0)
+    sums: Any = widened(g[order])
+    buffer[ids] += np.add.reduceat(sums, starts, axis=0)
 
 
 def _is_integer_array(key: Any) -> bool:
@@ -508,9 +520,15 @@ def dot(a: A, b: A) -> A:
 
 
 def einsum(subscripts: str, *xs: AnyArray) -> Array:
-    """`numpy.einsum` on any backend; products of more than two operands are ordered for cost."""
+    """`numpy.einsum` on any backend; products of more than two operands are ordered for cost.
+
+    Of float16 it is computed in float32.
+    """
     xp: Any = namespace(*xs)
     y: Array
+    if any(map(is_half, xs)):
+        y = einsum(subscripts, *map(widened, xs))
+        return xp.astype(y, xp.result_type(*(x.dtype for x in xs)))  # type: ignore[no-any-return]
     if xp is np:
         y = np.einsum(subscripts, *xs, optimize=len(xs) > 1)
     elif hasattr(xp, "einsum"):
