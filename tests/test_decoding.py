@@ -22,7 +22,7 @@ from tinygrad_rnn.decoding import (
     one_step,
     sample,
 )
-from tinygrad_rnn.errors import InputError, ShapeError
+from tinygrad_rnn.errors import InputError, NonFiniteError, ShapeError
 from tinygrad_rnn.language.model import CharModel, CharModelConfig
 
 SCORES = st.lists(st.floats(-30, 30), min_size=1, max_size=12).map(np.array)
@@ -292,3 +292,73 @@ def test_one_step_of_a_model_is_what_the_searches_take() -> None:
     model.eval()
     (ids,) = greedy_search(one_step(model), None, begin=0, count=1, length=12)
     assert vocabulary.decode(ids) == "".join(generate(model, vocabulary, vocabulary.characters[0], 12, temperature=0))
+
+
+# --- scores that are no numbers -----------------------------------------------------------------------------------
+
+inf, nan = np.inf, np.nan
+
+
+def following(table: Any) -> Any:
+    """A step whose scores depend on the last id alone."""
+    return lambda ids, state: (np.asarray(table, float)[ids], state)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.5, 1.0])
+@pytest.mark.parametrize("top_k", [None, 1])
+def test_sampling_refuses_scores_that_are_no_numbers(temperature: float, top_k: int | None) -> None:
+    def draw(*scores: float) -> int:
+        return sample(np.array(scores), np.random.default_rng(0), temperature, top_k)
+
+    with pytest.raises(
+        NonFiniteError, match="sample: the score of id 1 is nan: the model that computed it has diverged"
+    ):
+        draw(1.0, nan, 2.0)
+    with pytest.raises(NonFiniteError, match="all 2 scores are -inf"):
+        draw(-inf, -inf)
+    assert draw(-inf, 0.0) == 1
+    if temperature == 0:
+        assert draw(0.0, inf) == 1
+    else:
+        with pytest.raises(NonFiniteError, match="the score of id 1 is inf"):
+            draw(0.0, inf)
+    assert sample(np.array([0.0, 1e-300]), np.random.default_rng(0), 5e-324) in (0, 1)
+
+
+def test_a_model_that_has_diverged_writes_nothing() -> None:
+    network, vocabulary = model()
+    for p in network.parameters():
+        p.assign_(np.full(p.shape, nan))
+    with pytest.raises(NonFiniteError, match="the score of id 0 is nan"):
+        list(generate(network, vocabulary, "ab", 5))
+
+
+def test_searches_refuse_scores_that_are_no_numbers() -> None:
+    table = [[-inf, 0.0, -inf], [0.0, nan, 0.0], [0.0, 0.0, 0.0]]
+    with pytest.raises(NonFiniteError, match="greedy_search: step 1: the score of sequence 0, token 1 is nan"):
+        greedy_search(following(table), None, begin=0, end=2, count=2)
+    with pytest.raises(NonFiniteError, match="beam_search: step 1: the score of beginning 0, token 1 is nan"):
+        beam_search(following(table), None, begin=0, end=2)
+    with pytest.raises(NonFiniteError, match="greedy_search: step 0: all scores of a sequence are -inf"):
+        greedy_search(following([[-inf, -inf]]), None, begin=0, count=1)
+    with pytest.raises(NonFiniteError, match="beam_search: step 0: the score of beginning 0, token 0 is inf"):
+        beam_search(following([[inf, 0.0]]), None, begin=0)
+    assert greedy_search(following([[inf, 0.0]]), None, begin=0, count=1, length=2) == [[0, 0]]
+    # What has ended is not looked at, and a beginning that cannot go on is dropped.
+    assert greedy_search(following([[0.0, 1.0], [nan, nan]]), None, begin=0, end=1, count=2, length=5) == [[], []]
+    dead = [[-inf, 0.0, -1.0], [-inf, -inf, -inf], [0.0, 0.0, 0.0]]
+    ((ids, p),) = beam_search(following(dead), None, begin=0, end=2)
+    assert ids == [] and p == pytest.approx(-1 - np.log1p(np.exp(-1)))
+
+
+@pytest.mark.parametrize("decode", [ctc_best_path, ctc_beam_search])
+def test_ctc_decoders_refuse_scores_that_are_no_numbers(decode: Any) -> None:
+    x = np.log(np.full((4, 2, 3), 1 / 3))
+    x[3, 1, 2] = nan
+    with pytest.raises(NonFiniteError, match=f"{decode.__name__}: the score of step 3, entry 1, class 2 is nan"):
+        decode(tr.Tensor(x))
+    assert len(decode(x, [4, 3])) == 2  # a step that does not count
+    x[3, 1, 2] = inf
+    if decode is ctc_beam_search:
+        with pytest.raises(NonFiniteError, match="is inf"):
+            decode(x)

@@ -328,3 +328,24 @@ def test_as_in_pytorch(case: dict[str, Any], reduction: str, zero: bool) -> None
     possible = ~np.isnan(wanted)  # theirs of what cannot be said; ours is 0
     np.testing.assert_allclose(found[possible], wanted[possible], rtol=1e-8, atol=1e-12)
     assert (found[~possible] == 0).all() and (not zero or possible.all())
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_zero_infinity_zeroes_what_is_impossible_and_nothing_else(reduction: str, fused: bool) -> None:
+    """Too few steps: 0, with a gradient of 0. NaN: a NaN, so that a network that has diverged does not look perfect."""
+    x = np.full((4, 3, 3), np.log(1 / 3))
+    x[:, 1] = np.nan
+    labels, steps, counts = [[1, 1], [1, 0], [1, 2]], [2, 4, 4], [2, 1, 2]
+    tr.enable_fused(fused)
+    try:
+        t = tr.Tensor(x, requires_grad=True)
+        loss = ctc_loss(t, labels, steps, counts, reduction=reduction, zero_infinity=True)
+        g = tr.grad(loss.sum(), t)
+    finally:
+        tr.enable_fused(True)
+    if reduction == "none":
+        assert loss.tolist()[0] == 0 and np.isnan(loss.tolist()[1]) and loss.tolist()[2] > 0
+    else:
+        assert np.isnan(loss.item())
+    assert (g.numpy()[:, 0] == 0).all() and np.isnan(g.numpy()[:, 1]).any() and (g.numpy()[:, 2] <= 0).all()

@@ -71,6 +71,27 @@ def test_the_norm_of_large_gradients_does_not_overflow() -> None:
     assert_close(ps[0].grad.numpy(), np.array([0.6, 0.8], "float32"), 1e-6)
     half = with_gradients([300.0, 400.0], dtype="float16")
     assert math.isclose(clip_grad_norm_(half, 1.0), 500.0, rel_tol=1e-3)
+    assert half[0].grad is not None
+    assert_close(half[0].grad.numpy(), np.array([0.6, 0.8], "float16"), 1e-3)
+
+
+def test_the_norm_of_small_gradients_does_not_vanish() -> None:
+    ps = with_gradients([3e-30], [4e-30], dtype="float32")
+    assert math.isclose(clip_grad_norm_(ps, 1e-35), 5e-30, rel_tol=1e-6)
+    assert math.isclose(clip_grad_norm_(with_gradients([3e-5, 4e-5], dtype="float16"), 1.0), 5e-5, rel_tol=1e-2)
+    assert clip_grad_norm_(with_gradients([0.0], []), 1.0) == 0
+    with pytest.raises(NonFiniteError, match="parameter 1"):
+        clip_grad_norm_(with_gradients([0.0], [float("nan")]), 1.0)
+
+
+def test_a_factor_that_is_no_float16() -> None:
+    """The norm of many large gradients is 6e7, and 1 over that is below what float16 holds."""
+    ps = with_gradients(np.full(1_000_000, 6e4), dtype="float16")
+    assert math.isclose(clip_grad_norm_(ps, 1.0), 6e7, rel_tol=1e-3)
+    assert ps[0].grad is not None and ps[0].grad.dtype == "float16"
+    assert ps[0].grad.numpy()[0] == np.float16(1e-3)
+    clip_grad_value_(ps, 1e6)  # no float16, either
+    assert ps[0].grad.numpy()[0] == np.float16(1e-3)
 
 
 def test_values() -> None:

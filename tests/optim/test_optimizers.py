@@ -474,3 +474,85 @@ def test_an_option_that_is_a_numpy_or_tensor_scalar_keeps_float32(make: Any) -> 
         assert p.dtype == np.float32
         results.append(p.tolist())
     assert all(result == results[0] for result in results)
+
+
+# --- float16: the moments and the step are float32 ----------------------------------------------------------------
+
+HALVES: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-3}),
+    ("SGD", {"lr": 0.01, "momentum": 0.9, "nesterov": True}),
+    ("RMSprop", {"lr": 0.01}),
+    ("RMSprop", {"lr": 0.01, "centered": True, "momentum": 0.5}),
+    ("Adam", {"lr": 0.01}),
+    ("Adam", {"lr": 0.01, "weight_decay": 1e-3}),
+    ("AdamW", {"lr": 0.01}),
+]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1e-4, 1e-2, 1.0, 3e4])
+@pytest.mark.parametrize(("name", "options"), HALVES)
+def test_steps_of_float16_are_those_of_float32(
+    name: str, options: dict[str, Any], scale: float, compiled: bool
+) -> None:
+    """At a gradient of 0, at those whose squares are no float16, and at those whose squares are too large."""
+    options = {**options, "lr": options["lr"] / max(scale, 1)} if name == "SGD" else options
+    rng = np.random.default_rng(0)
+    p = Parameter(rng.uniform(0.5, 2, 8).astype("float16"))
+    optimiser = getattr(tr.optim, name)([p], **options)
+    expected, state = p.numpy().astype(float), {}
+    still = expected
+
+    def step(g: Any) -> None:
+        p.grad = g
+        optimiser.step()
+
+    called = tr.compile(step) if compiled else step
+    for _ in range(6):
+        g = (rng.uniform(0.3, 1, 8) * np.array([1, -1] * 4) * scale).astype("float16")
+        g[:2] = 0  # never looked up
+        called(tr.Tensor(g))
+        expected = RULES[name](expected, g.astype(float), state, {"lr": 0.01, **options})
+        assert p.dtype == "float16"
+        np.testing.assert_allclose(p.numpy().astype(float), expected, atol=1.5e-3)
+        expected = p.numpy().astype(float)  # what is left of a step in float16 is rounded, once
+    if scale and name != "SGD":
+        assert np.all(abs(expected - still)[2:] > 0.02)
+    moments = optimiser.state_dict()["state"]["0"]
+    assert all(moments[m].dtype == "float32" for m in optimiser.moments)
+
+
+def test_a_row_of_float16_that_is_not_looked_up_stays() -> None:
+    tr.manual_seed(0)
+    table = tr.nn.Embedding(3, 2, dtype="float16")
+    before = table.weight.tolist()
+    optimiser = tr.optim.Adam(table.parameters())
+    tr.square(table([0, 1])).sum().backward()
+    optimiser.step()
+    assert table.weight.tolist()[2] == before[2] and table.weight.tolist()[0] != before[0]
+
+
+def test_moments_of_float16_are_saved_and_loaded_as_float32() -> None:
+    p, q = (Parameter(np.ones(3, "float16")) for _ in range(2))
+    first, second = tr.optim.Adam([p], lr=0.01), tr.optim.Adam([q], lr=0.01)
+    for k in range(3):
+        p.grad = tr.Tensor(np.full(3, 1e-4 * (k + 1), "float16"))
+        first.step()
+    q.assign_(p)
+    second.load_state_dict(first.state_dict())
+    for optimiser, parameter in ((first, p), (second, q)):
+        parameter.grad = tr.Tensor(np.full(3, 1e-4, "float16"))
+        optimiser.step()
+    assert p.tolist() == q.tolist()
+    old = {"step": 1, "exp_avg": np.full(3, 0.1, "float16"), "exp_avg_sq": np.full(3, 0.1, "float16")}
+    second.load_state_dict({**first.state_dict(), "state": {"0": old}})
+    assert second.state_dict()["state"]["0"]["exp_avg"].dtype == "float32"
+    module = tr.nn.Linear(2, 2)
+    optimiser = tr.optim.Adam(module.parameters())
+    for dtype in ("float32", "float16", "float64"):  # on the way the moments follow
+        module.to(dtype)
+        module(tr.ones(1, 2, dtype=dtype)).sum().backward()
+        optimiser.step()
+        kept = optimiser.state_dict()["state"]["0"]["exp_avg"].dtype
+        assert kept == ("float64" if dtype == "float64" else "float32")
+        optimiser.zero_grad()

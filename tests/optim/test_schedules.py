@@ -328,3 +328,25 @@ def test_wrong_use_is_refused_by_name() -> None:
     o.add_param_group({"params": [Parameter([2.0])]})
     with pytest.raises(ValueError, match="made for 1 parameter groups, the optimiser has 2"):
         schedule.step()
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
+@pytest.mark.parametrize("bad", [math.inf, -math.inf])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_plateau_that_meets_infinity_goes_on(mode: str, threshold_mode: str, bad: float, first: bool) -> None:
+    """Whatever its sign: what improves afterwards improves, and what does not is counted."""
+    schedule = tr.optim.ReduceLROnPlateau(optimiser(1.0), mode, 0.5, patience=2, threshold_mode=threshold_mode)
+    sign = 1 if mode == "min" else -1
+    for value in [bad] if first else [9.0 * sign, bad]:
+        schedule.step(value)
+    for value in (8.0, 7.0, 6.0, 5.0):
+        schedule.step(value * sign)
+        assert schedule.best == value * sign and schedule.last_lr == [1.0]
+    saved = schedule.state_dict()
+    for _ in range(3):
+        schedule.step(5.0 * sign)
+    assert schedule.last_lr == [0.5]
+    schedule.load_state_dict({**saved, "best": bad})
+    schedule.step(4.0 * sign)
+    assert schedule.best == 4.0 * sign

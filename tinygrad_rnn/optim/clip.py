@@ -69,7 +69,8 @@ def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     for _, p in _named(parameters):
         if p.grad is not None:
             g = p.grad._array
-            _set_grad(p, namespace(g).clip(g, -clip_value, clip_value))
+            bound = min(clip_value, float(namespace(g).finfo(g.dtype).max))
+            _set_grad(p, namespace(g).clip(g, -bound, bound))
 
 
 def _named(parameters: Any) -> Iterable[tuple[Any, Tensor]]:
