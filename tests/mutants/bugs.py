@@ -19,8 +19,9 @@ CHECKPOINT = "tests/tensor/test_checkpoint.py tests/tensor/test_functional.py"
 CELLS = "tests/nn/test_cells.py tests/nn/test_recurrent.py"
 RECURRENT = "tests/nn/test_recurrent.py"
 LENGTHS = "tests/nn/test_lengths.py"
-LOSSES = "tests/nn/test_functional.py"
-LAYERS = "tests/nn/test_layers.py"
+LOSSES = "tests/nn/test_functional.py tests/nn/test_digits.py"
+DIGITS = "tests/tensor/test_digits.py -k"
+LAYERS = "tests/nn/test_layers.py tests/nn/test_digits.py"
 CHECKER = "tests/testing/test_gradients.py"
 JUDGE = "tests/testing/test_judge.py"
 LAWS = "tests/testing/test_ops.py"
@@ -79,6 +80,10 @@ BUGS = [
          "the derivative of the activation at the pre-activation", f"{OPS} tanh"),
         ("sigmoid-dropped-factor", "g * (y * (1 - y))", "g * (1 - y)", "σ' = σ (1 - σ) without its σ",
          f"{OPS} sigmoid"),
+        ("sigmoid-by-tanh", "    e = xp.exp(xp.minimum(x, 80.0))\n    return e / (1 + e)",
+         "    return 0.5 * xp.tanh(0.5 * x) + 0.5", "the tail is 0 from -17 on", f"{DIGITS} 'tails or logarithm'"),
+        ("sigmoid-overflows", "xp.exp(xp.minimum(x, 80.0))", "xp.exp(xp.minimum(x, 1e30))",
+         "inf / inf where it is 1", f"{OPS} sigmoid"),
         ("cos-sign", "@op(lambda g, x: -g * sin(x))", "@op(lambda g, x: g * sin(x))", "a lost sign", f"{OPS} cos"),
         ("sqrt-half", "divide_no_nan(g, 2 * y)", "divide_no_nan(g, y)", "a factor of two", f"{OPS} sqrt"),
         ("power-no-exponent", "multiply_no_nan(g, p * _power(x, p - 1)) if p",
@@ -106,6 +111,15 @@ BUGS = [
         "tensor/ops/reduction.py",
         ("mean-no-count", "spread(g * (1 / (count(x_shape, axis) or 1)), x_shape, axis)", "spread(g, x_shape, axis)",
          "missing 1 / N", f"{OPS} mean"),
+        ("half-sum-narrow", "spread(g, x_shape, axis), wide=True)", "spread(g, x_shape, axis))",
+         "a sum of float16 along the first axis stops at 2048", f"{DIGITS} reduction"),
+        ("half-softmax-narrow", "y * (g - sum(g * y, axis, keepdims=True)), wide=True)",
+         "y * (g - sum(g * y, axis, keepdims=True)))", "70,000 classes have a total that is no float16",
+         f"{DIGITS} classes"),
+        ("half-variance-narrow", "@in_float32\ndef var", "def var", "the squares of hundreds are no float16",
+         f"{DIGITS} float16"),
+        ("variance-of-a-rounded-mean", "    return d - mean(d, axis, keepdims=True)\n", "    return x - rounded\n",
+         "the mean of large numbers is rounded, and taken from each of them", f"{DIGITS} offset"),
         ("softmax-no-sum-term", "y * (g - sum(g * y, axis, keepdims=True))", "y * g",
          "only the diagonal of the Jacobian", f"{OPS} softmax"),
         ("softmax-wrong-axis", "y * (g - sum(g * y, axis, keepdims=True))", "y * (g - sum(g * y, -1, keepdims=True))",
@@ -156,11 +170,16 @@ BUGS = [
     ),
     *table(
         "tensor/backend.py",
-        ("scatter-last-write-wins", "buffer[ids] += np.add.reduceat(g[order], starts, axis=0)",
+        ("scatter-last-write-wins", "buffer[ids] += np.add.reduceat(sums, starts, axis=0)",
          "buffer[ids] += g[order[starts]]", "a row that is taken twice gets the last gradient only",
          "tests/tensor/test_indexing.py"),
-        ("scatter-unsorted", "np.add.reduceat(g[order], starts, axis=0)", "np.add.reduceat(g, starts, axis=0)",
+        ("scatter-unsorted", "sums: Any = widened(g[order])", "sums: Any = widened(g)",
          "the ids are sorted and the gradients are not", "tests/tensor/test_indexing.py"),
+        ("half-bias-stalls", "return namespace(g).astype(sum_to(widened(g), shape), g.dtype)",
+         "return namespace(g).sum(g, axis=tuple(range(g.ndim - len(shape)))).reshape(shape)",
+         "the gradient of a bias of float16 stops at 2048", f"{DIGITS} summed"),
+        ("half-einsum-stalls", "    if any(map(is_half, xs)):", "    if False:",
+         "a sum of products of float16 stops at 2048", f"{DIGITS} summed"),
         ("unbroadcast-mean", "g = namespace(g).sum(g, axis=axes, keepdims=True)",
          "g = namespace(g).mean(g, axis=axes, keepdims=True)", "a mean over the uses instead of their sum", SWEEP),
         ("unbroadcast-bias", "return np.add.reduce(g, axis=0 if extra == 1 else tuple(range(extra)))",
@@ -312,6 +331,12 @@ BUGS = [
          "the input's gradient is one step off in time", CELLS),
         ("rnn-no-transpose", "xp.matmul(d, W) if needs[1]", "xp.matmul(d, W.T) if needs[1]",
          "h' = h Wᵀ, and the transpose of the transpose is forgotten", CELLS),
+        ("gates-by-tanh", "    xp.minimum(z, top, out=z)\n    xp.exp(z, out=z)\n    z /= z + one\n",
+         "    z *= one / 2\n    xp.tanh(z, out=z)\n    z *= one / 2\n    z += one / 2\n",
+         "the tails of the gates are 0 from -17 on", "tests/nn/test_digits.py -k gates"),
+        ("gates-of-half-overflow", "asarray(80.0 if dtype.itemsize > 2 else 10.0, dtype, device)",
+         "asarray(80.0, dtype, device)", "exp(80) is no float16, so an open gate is NaN",
+         "tests/nn/test_digits.py -k gates"),
         ("rnn-pre-activation", "d = xp.multiply(y, y) if nonlinearity", "d = xp.arctanh(y) ** 2 if nonlinearity",
          "1 - z² instead of 1 - tanh(z)²", CELLS),
         ("rnn-relu-mask", "d = g * (y > 0)", "d = g * 1", "relu passes all", CELLS),
@@ -407,12 +432,18 @@ BUGS = [
          "return x, ops.where(keep, target, x.detach()), keep", "what the mask leaves out gets a gradient", LOSSES),
         ("huber-slope", "near * (d - 0.5 * near)", "near.detach() * (d - 0.5 * near)", "half of the product rule",
          LOSSES),
+        ("half-loss-narrow", "@in_float32\ndef cross_entropy", "def cross_entropy",
+         "the losses of many rows add up to more than float16 holds", "tests/nn/test_digits.py -k cross_entropy"),
+        ("ctc-nan-is-zero", "ops.where(losses == math.inf, 0.0, losses)", "ops.where(losses < math.inf, losses, 0.0)",
+         "a network that has diverged looks perfect", "tests/nn/test_ctc.py -k infinity"),
         ("bce-one-sided", "multiply_no_nan(p, ops.softplus(-x)) + multiply_no_nan(1 - p, ops.softplus(x))",
          "multiply_no_nan(p, ops.softplus(-x)) + multiply_no_nan(1 - p, ops.softplus(x.detach()))",
          "a dropped term", LOSSES),
     ),
     *table(
         "nn/functional.py",
+        ("half-batch-norm-narrow", "@in_float32\ndef batch_norm", "def batch_norm",
+         "the squares of hundreds are no float16", "tests/nn/test_digits.py -k hundreds"),
         ("dropout-unscaled-backward", "    return x * mask\n",
          "    return x.detach() * mask + (x - x.detach()) * (mask > 0)\n", "1 / (1 - p) is missing in the backward",
          f"{LAYERS} {RECURRENT}"),
@@ -431,6 +462,48 @@ BUGS = [
         ("table-padding-trained", "self.padding_idx, -1), self.weight.detach(), self.weight)",
          "self.padding_idx, -1), self.weight, self.weight)", "a layer that looks up trains the padding row",
          "tests/nn/test_looked_up.py"),
+    ),
+    *table(
+        "kernels/numba_stages.py",
+        ("stage-gates-by-tanh", "        return e / (one + e)\n",
+         "        return (tanh(x * np.float32(0.5)) + one) * np.float32(0.5)\n",
+         "the tails of the gates are 0 from -17 on", "tests/nn/test_digits.py -k gates"),
+    ),
+    *table(
+        "nn/normalisation.py",
+        ("half-running-variance", 'never_half = ("running_mean", "running_var")', "never_half = ()",
+         "a running variance above 65504 is inf, and what it divides 0", "tests/nn/test_digits.py -k running"),
+    ),
+    *table(
+        "optim/optimizer.py",
+        ("half-moments", 'return backend.dtype_of("float32") if backend.is_half(p) else p.dtype', "return p.dtype",
+         "the squares of small gradients are 0 once they are loaded", "tests/optim/test_optimizers.py -k float16"),
+        ("half-steps", "self.update(widened(flat.values), widened(g), flat.moments",
+         "self.update(flat.values, g, flat.moments",
+         "ε is 0, and 0 / 0 is NaN", "tests/optim/test_optimizers.py -k float16"),
+    ),
+    *table(
+        "optim/clip.py",
+        ("half-clip-factor", "    wide = widened(g) * factor\n", "    wide = g * factor\n",
+         "the factor is 0 where the norm is large", "tests/optim/test_clip.py"),
+        ("norm-of-small-vanishes", "if not TINY < norm < math.inf:", "if not norm < math.inf:",
+         "the squares of small gradients are 0", "tests/optim/test_clip.py"),
+    ),
+    *table(
+        "optim/schedules.py",
+        ("plateau-stops-at-infinity", "        if math.isinf(self.best):  # a part of which is no margin\n"
+         "            return math.isfinite(value)\n", "", "inf - inf: nothing is better ever after",
+         "tests/optim/test_schedules.py -k infinity"),
+    ),
+    *table(
+        "decoding.py",
+        ("nan-scores-drawn", '    _check_scores("sample", x, ("id",), infinite=temperature == 0)\n', "",
+         "the last id is drawn", "tests/test_decoding.py"),
+        ("nan-scores-searched", '_check_scores(f"beam_search: step {n}", x, ("beginning", "token"))', "pass",
+         "a beginning is dropped, or kept, by chance", "tests/test_decoding.py"),
+        ("nan-scores-are-a-path",
+         '    _check_scores(name, np.where(counts, x, 0.0), ("step", "entry", "class"), infinite)\n', "",
+         "NaN is the likeliest class", "tests/test_decoding.py"),
     ),
     *table(
         "training/bptt.py",

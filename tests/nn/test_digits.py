@@ -37,19 +37,15 @@ def value_and_slopes(f: Any) -> Any:
     """A function that returns what `f` does, and the gradients of its sum."""
 
     def both(*args: Any) -> Any:
-        xs = [tr.Tensor(a.numpy(), requires_grad=True) if not is_recorded(a) else leaf(a) for a in args]
+        xs = [leaf(a) for a in args]
         y = f(*xs)
         return y.detach(), *tr.grad(y.sum(), xs)
 
     return both
 
 
-def is_recorded(x: Any) -> bool:
-    return not isinstance(x._array, np.ndarray)
-
-
 def leaf(x: Any) -> Any:
-    """A tensor of a recording under a node of its own."""
+    """The values of a tensor under a node of their own, in a recording, too."""
     x = x.detach()
     x.requires_grad = True
     return x
