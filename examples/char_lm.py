@@ -38,6 +38,8 @@ def main(run: Experiment) -> None:
     if len(text) < 20_000:
         raise InputError(f"{run.data}: {len(text):,} characters are too few to learn from: 20,000 at least")
     vocabulary = Vocabulary.of(text)
+    if len(vocabulary) < 2:
+        raise InputError(f"{run.data}: all characters are {text[0]!r}: there is nothing to learn")
     ids = vocabulary.encode(text)
     before, test = split_held_out(ids, 0.1)
     train, choose = split_held_out(before, 0.05)
@@ -45,6 +47,7 @@ def main(run: Experiment) -> None:
         f"{run.data or 'help pages of the standard library (pydoc_data.topics)'}: {len(train):,} characters to learn "
         f"from, {len(choose):,} to choose by, {len(test):,} to test with"
     )
+    simple = simple_methods(vocabulary, before, test)  # some refuse what is too much for them
 
     model = CharModel(CharModelConfig(len(vocabulary), hidden=128 if run.quick else 256, dropout=0.1)).to(run.device)
     streams, held_out = Streams(train, STREAMS, STEPS, run.seed), passage(train, choose, batch=32)
@@ -63,7 +66,7 @@ def main(run: Experiment) -> None:
     fit = run.fit("LSTM", model, loss, evaluate, lr=8e-3 if run.quick else 4e-3, unit="chars")
     bits = {f"LSTM, {model.config.hidden} hidden units": bits_per_char(model, passage(before, test, batch=32))}
     network = next(iter(bits))
-    bits |= simple_methods(vocabulary, before, test)
+    bits |= simple
     ranking = sorted(bits, key=bits.get)
     rows = [[name, f"{bits[name]:.3f}"] for name in ranking]
     run.table("Bits per character of the test", ["", "bits"], rows, best=ranking.index(network))
@@ -87,7 +90,8 @@ def main(run: Experiment) -> None:
         again = np.mean([sample[k : k + 15] in sample[: k + 14] for k in range(len(sample) - 14)])
         rows.append([name, f"{costs[name].mean():.2f}", f"{real:.0%}", f"{again:.0%}"])
     run.table("What it writes", ["", "bits per character", "words of the text", "said before"], rows)
-    ratio = costs["beam of 5"].mean() / costs["temperature 1"].mean()
+    beam, drawn = (costs[name].mean() for name in ("beam of 5", "temperature 1"))
+    ratio = beam / drawn if drawn else 1.0
     run.expect("bits per character of the beam's text over those at temperature 1", ratio, at_most=0.6)
     draw_samples(run, prompt, samples, costs)
 

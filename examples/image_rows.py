@@ -73,16 +73,11 @@ class Sweeps(nn.Module):
 def pictures(run: Experiment) -> tuple[np.ndarray, np.ndarray, list[Split]]:
     """The pictures (N, rows, columns) from 0 to 1, their digits (N,), and what to train on and to test with."""
     if run.data:
-        parts = []
-        for part in ("train", "t10k"):
-            x = read_idx(found(run.data, f"{part}-images*")) / np.float32(255)
-            y = read_idx(found(run.data, f"{part}-labels*")).astype(np.int64)
-            if x.ndim != 3 or y.shape != x.shape[:1] or y.max() > 9:
-                raise InputError(f"{run.data}: {part}: pictures of shape {x.shape} and labels of shape {y.shape}")
-            parts.append((x, y))
-        (x, y), (x_test, y_test) = parts
+        (x, y), (x_test, y_test) = (part_of(run.data, name) for name in ("train", "t10k"))
         if x.shape[1:] != x_test.shape[1:]:
             raise InputError(f"{run.data}: pictures of {x.shape[1:]} to train on, of {x_test.shape[1:]} to test with")
+        if len(set(y)) < 2:
+            raise InputError(f"{run.data}: train: all pictures are of the digit {y[0]}: there is nothing to tell apart")
         run.source(f"{run.data}: {len(x):,} pictures to train on, {len(x_test):,} to test with")
         numbers = np.arange(len(x) + len(x_test))
         splits = [(numbers[: len(x)], numbers[len(x) :])]
@@ -93,6 +88,17 @@ def pictures(run: Experiment) -> tuple[np.ndarray, np.ndarray, list[Split]]:
     x, y = (digits.images / 16).astype(np.float32), digits.target.astype(np.int64)
     run.source(f"scikit-learn's digits: {len(x):,} real handwritten digits of 8 x 8 pixels, 5-fold cross-validation")
     return x, y, folds(len(x), 5, run.seed)[: 2 if run.quick else 5]
+
+
+def part_of(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """The pictures of one part, float32 from 0 to 1, and their digits. Raises InputError for what is no such thing."""
+    x, y = (read_idx(found(folder, f"{part}-{kind}*")) for kind in ("images", "labels"))
+    if x.dtype != np.uint8 or x.ndim != 3 or not x.size or y.shape != x.shape[:1]:
+        shapes = f"pictures of {x.dtype.name} {x.shape} and labels of {y.shape}"
+        raise InputError(f"{folder}: {part}: {shapes}, and bytes (N, rows, columns) and (N,) are needed")
+    if wrong := sorted({*y.tolist()} - {*range(10)}):
+        raise InputError(f"{folder}: {part}: the label {wrong[0]} is no digit")
+    return x / np.float32(255), y.astype(np.int64)
 
 
 def found(folder: Path, pattern: str) -> Path:
@@ -114,7 +120,7 @@ def main(run: Experiment) -> None:
         "bidirectional, both ways": lambda: Sweeps(rows, columns),
     }
     if run.options.model:
-        builders = {name: build for name, build in builders.items() if run.options.model in name.lower()}
+        builders = {name: build for name, build in builders.items() if name.lower().startswith(run.options.model)}
 
     table, misread = [logistic_regression(x, y, splits)], None
     for name, build in builders.items():

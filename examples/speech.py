@@ -98,6 +98,8 @@ def recorded(run: Experiment) -> Data:
     def strings(numbers: list[int], count: int) -> list[Utterance]:
         return [glued(rng.choice(numbers, rng.integers(1, 6))) for _ in range(count)]
 
+    if found[0].rate < 2000:
+        raise InputError(f"{run.data}: recordings at {found[0].rate} Hz: speech needs 2,000 at least")
     run.source(f"{run.data}: {len(found):,} recordings of words, glued together to strings of one to five")
     return Data(*map(strings, split, (400, 60, 150) if run.quick else (2400, 150, 500)), single, found[0].rate)
 

@@ -52,6 +52,16 @@ class Tagger(nn.Module):
         return self.head(self.recurrent(self.embedding(ids))[0])
 
 
+def read_source(path: Path) -> str:
+    """The text of a program, in the encoding that it declares."""
+    with path.open("rb") as file:
+        try:
+            encoding, _ = tokenize.detect_encoding(file.readline)
+        except SyntaxError as error:  # neither UTF-8 nor declared, or unknown
+            raise InputError(f"{path}: {error.msg}") from None
+    return read_text(path, encoding)
+
+
 def tags_of(text: str, name: str) -> np.ndarray:
     """The number of the tag of each character, (len(text),), as `tokenize` says."""
     starts = np.cumsum([0, *map(len, io.StringIO(text))])
@@ -81,20 +91,24 @@ def tags_of(text: str, name: str) -> np.ndarray:
 def programs(run: Experiment) -> list[list[tuple[str, np.ndarray]]]:
     """Texts and their tags: to train on, to choose by, to test with."""
     if run.data:
-        paths = sorted(run.data.rglob("*.py")) if run.data.is_dir() else [run.data]
+        paths = sorted(path for path in run.data.rglob("*.py") if path.is_file()) if run.data.is_dir() else [run.data]
         if len(paths) < 5:
             raise InputError(f"{run.data}: {len(paths)} Python files (*.py): a folder with at least 5 is needed")
     else:
         paths = [Path(str(find_spec(name).origin)) for name in MODULES.split()]
     found = []
     for path in paths:
-        text = read_text(path)
+        text = read_source(path)
         found.append((text, tags_of(text, str(path))))
     parts = [[p for k, p in enumerate(found) if k % 5 in which] for which in ((0, 1, 3), (4,), (2,))]
     what = run.data or f"the standard library of Python {sys.version_info.major}.{sys.version_info.minor}, tokenize"
     sizes = [sum(len(text) for text, _ in part) for part in parts]
     if min(sizes) < 2 * LENGTH:
         raise InputError(f"{what}: parts of {sizes} characters, and each must have {2 * LENGTH}")
+    if not all(np.isin(range(1, 3), np.concatenate([tags for _, tags in part])).all() for part in parts):
+        raise InputError(
+            f"{what}: each part needs keywords and names: every fifth file is to test with, or to choose by"
+        )
     run.source(f"{what}: {sizes[0]:,} characters to train on, {sizes[1]:,} to choose by, {sizes[2]:,} to test with")
     return parts
 
@@ -187,16 +201,16 @@ def draw_source(run: Experiment, text: str, guesses: dict[str, np.ndarray], wron
     """A piece of the test, coloured by what the networks say."""
     lines, height, width = text.split("\n"), 26, 62
     starts = np.cumsum([0, *(len(line) + 1 for line in lines)])
-    tops = range(len(lines) - height)
-    fit = [top for top in tops if max(map(len, lines[top : top + height])) <= width and lines[top]]
-    pieces = [slice(starts[top], starts[top + height]) for top in fit or tops[:1]]
+    tops = range(max(1, len(lines) - height))
+    fitting = [top for top in tops if max(map(len, lines[top : top + height])) <= width and lines[top]]
+    pieces = [slice(starts[top], starts[min(top + height, len(lines))]) for top in fitting or tops[:1]]
     piece = max(pieces, key=lambda piece: np.sum(wrong["forward"][piece]))
     caption = "A piece of a module that was never seen, coloured as tagged: where the forward LSTM errs most (boxes)."
     with run.picture("source.png", caption, (10, 5.6)) as figure:
         for k, name in enumerate(("forward", "both ways")):
             axes = figure.add_subplot(1, 2, k + 1, xlim=(0, width), ylim=(height + 1, -1))
             mistakes = [bad and not c.isspace() for c, bad in zip(text[piece], wrong[name][piece], strict=True)]
-            draw_text(axes, text[piece], [COLOURS[tag] for tag in guesses[name][piece]], mistakes)
+            draw_text(axes, text[piece], [COLOURS[tag] for tag in guesses[name][piece]], mistakes, clip_on=True)
             axes.set_title(f"{name}: {sum(mistakes)} characters wrong", fontsize=11, loc="left")
         for k, tag in enumerate(TAGS[1:], 1):
             figure.text(0.02 + 0.1 * k, 0.01, tag, color=COLOURS[k], fontsize=10, weight="bold")

@@ -178,9 +178,9 @@ class Experiment:
         `evaluate()` returns figures of what is not trained on: the first is to become small and decides which
         evaluation is the best; it is called in evaluation mode and records nothing. The other arguments are those of
         `training.train`; `steps` is the experiment's own unless it or `minutes` is given. A model without an evaluation
-        (0 steps, minutes or evaluations) is measured as it ends. The weights are kept as the checkpoint `name` in
-        `out/checkpoints`, the records as `out/name.jsonl`. Raises KeyboardInterrupt after Ctrl-C, with the best weights
-        saved.
+        (0 steps, minutes or evaluations) is measured as it ends. The weights are kept as the checkpoint
+        `file_name(name)` in `out/checkpoints`, the records as `out/NAME.jsonl`. Raises KeyboardInterrupt after Ctrl-C,
+        with the best weights saved.
         """
         from tinygrad_rnn.optim import AdamW, BudgetLR, warmup_cosine
         from tinygrad_rnn.training import (

@@ -71,4 +71,4 @@ def test_ones_own_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "150 values of sold, and 300 are needed" in capsys.readouterr().err
     file.write_text("\n".join(["day,sold", *(f"2024-{k},3" for k in range(150))]))
     assert run("--column", "sold") == 2
-    assert "sold, from 3 to 3: no rhythm" in capsys.readouterr().err
+    assert "sold is from 3 to 3: nothing can be forecast" in capsys.readouterr().err
