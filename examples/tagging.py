@@ -91,7 +91,8 @@ def tags_of(text: str, name: str) -> np.ndarray:
 def programs(run: Experiment) -> list[list[tuple[str, np.ndarray]]]:
     """Texts and their tags: to train on, to choose by, to test with."""
     if run.data:
-        paths = sorted(path for path in run.data.rglob("*.py") if path.is_file()) if run.data.is_dir() else [run.data]
+        paths = sorted(run.data.rglob("*.py")) if run.data.is_dir() else [run.data]
+        paths = [path for path in paths if path.is_file() and path.stat().st_size]  # an __init__.py may be empty
         if len(paths) < 5:
             raise InputError(f"{run.data}: {len(paths)} Python files (*.py): a folder with at least 5 is needed")
     else:
@@ -105,10 +106,6 @@ def programs(run: Experiment) -> list[list[tuple[str, np.ndarray]]]:
     sizes = [sum(len(text) for text, _ in part) for part in parts]
     if min(sizes) < 2 * LENGTH:
         raise InputError(f"{what}: parts of {sizes} characters, and each must have {2 * LENGTH}")
-    if not all(np.isin(range(1, 3), np.concatenate([tags for _, tags in part])).all() for part in parts):
-        raise InputError(
-            f"{what}: each part needs keywords and names: every fifth file is to test with, or to choose by"
-        )
     run.source(f"{what}: {sizes[0]:,} characters to train on, {sizes[1]:,} to choose by, {sizes[2]:,} to test with")
     return parts
 
@@ -131,6 +128,8 @@ def main(run: Experiment) -> None:
     vocabulary = WordVocabulary.of(texts[0], min_count=5)
     ids = [vocabulary.encode(text) for text in texts]
     shown = [np.array([not c.isspace() for c in text]) for text in texts]  # what is measured: what can be seen
+    if not all(seen.any() for seen in shown):
+        raise InputError(f"{run.data}: the files to choose by, or to test with, are nothing but blanks")
 
     guesses = {  # the baselines: the tag that is most frequent
         "character": most_frequent(ids[0], tags[0], ids[2], 0, 0),
@@ -156,13 +155,16 @@ def main(run: Experiment) -> None:
     rows = []
     for name, guess in guesses.items():
         each = [accuracy(guess, tags[2], shown[2] & (tags[2] == k)) for k in range(1, len(TAGS))]
-        rows.append([name, *(f"{100 * a:.2f}" for a in (*each, accuracy(guess, tags[2], shown[2])))])
+        each.append(accuracy(guess, tags[2], shown[2]))
+        rows.append([name, *("–" if np.isnan(a) else f"{100 * a:.2f}" for a in each)])
     run.table("Characters tagged right, in %", ["", *TAGS[1:], "all"], rows, best=4)
     *baselines, forward, both = (float(row[-1]) for row in rows)
     first = (first_of_word(tags[2]) == 0) & (tags[2] == TAGS.index("keyword"))
-    guessed, known = (100 * right[name][first].mean() for name in ("forward", "both ways"))
-    run.note(f"The first letter of a keyword: {guessed:.1f} % right forward, {known:.1f} % both ways.")
-    worse = [tag for tag, a, b in zip(TAGS[1:], rows[-2][1:], rows[-1][1:], strict=False) if float(a) > float(b)]
+    guessed, known = (100 * accuracy(guesses[name], tags[2], first) for name in ("forward", "both ways"))
+    if first.any():
+        run.note(f"The first letter of a keyword: {guessed:.1f} % right forward, {known:.1f} % both ways.")
+    each = zip(TAGS[1:], rows[-2][1:], rows[-1][1:], strict=False)
+    worse = [tag for tag, a, b in each if a != "–" and float(a) > float(b)]
     run.note(f"Where forward alone is better: {', '.join(worse) or 'nowhere'}.")
     ahead = forward - max(baselines)
     run.expect("both ways: accuracy in %", both, at_least=80 if run.quick else 96)
@@ -204,13 +206,16 @@ def draw_source(run: Experiment, text: str, guesses: dict[str, np.ndarray], wron
     tops = range(max(1, len(lines) - height))
     fitting = [top for top in tops if max(map(len, lines[top : top + height])) <= width and lines[top]]
     pieces = [slice(starts[top], starts[min(top + height, len(lines))]) for top in fitting or tops[:1]]
-    piece = max(pieces, key=lambda piece: np.sum(wrong["forward"][piece]))
+    at = np.arange(len(text))[max(pieces, key=lambda piece: np.sum(wrong["forward"][piece]))]
+    column = at - starts[np.searchsorted(starts, at, side="right") - 1]
+    at = at[(column < width) | [text[i] == "\n" for i in at]]  # of a longer line the beginning
+    shown = "".join(text[i] for i in at)
     caption = "A piece of a module that was never seen, coloured as tagged: where the forward LSTM errs most (boxes)."
     with run.picture("source.png", caption, (10, 5.6)) as figure:
         for k, name in enumerate(("forward", "both ways")):
             axes = figure.add_subplot(1, 2, k + 1, xlim=(0, width), ylim=(height + 1, -1))
-            mistakes = [bad and not c.isspace() for c, bad in zip(text[piece], wrong[name][piece], strict=True)]
-            draw_text(axes, text[piece], [COLOURS[tag] for tag in guesses[name][piece]], mistakes, clip_on=True)
+            mistakes = [bad and not c.isspace() for c, bad in zip(shown, wrong[name][at], strict=True)]
+            draw_text(axes, shown, [COLOURS[tag] for tag in guesses[name][at]], mistakes)
             axes.set_title(f"{name}: {sum(mistakes)} characters wrong", fontsize=11, loc="left")
         for k, tag in enumerate(TAGS[1:], 1):
             figure.text(0.02 + 0.1 * k, 0.01, tag, color=COLOURS[k], fontsize=10, weight="bold")

@@ -80,6 +80,8 @@ def pairs_of(run: Experiment) -> list[Pairs]:
     """The user's sentences, or dates of a hundred years in some language: to train on, to choose by, to test with."""
     if run.data:
         parts = read_parts(run.data, lambda file: read_tsv(file, encoding=run.encoding, filled=True), seed=run.seed)
+        import sacrebleu  # noqa: F401  (before hours of training, not after)
+
         counts = [len(part) for part in parts]
         run.source(f"{run.data}: {sum(counts):,} sentence pairs, {counts[0]:,} to train on, {counts[2]:,} to test")
         return [[(words(source), words(target)) for source, target in part] for part in parts]

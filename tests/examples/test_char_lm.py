@@ -35,3 +35,11 @@ def test_ones_own_text(tmp_path: Path, capsys: pytest.CaptureFixture[str], monke
     file.write_text("too short")
     assert experiment(char_lm.main, steps=1, quick=1, data="a text", argv=command) == 2
     assert "mine.txt: 9 characters are too few" in capsys.readouterr().err
+    file.write_text("a" * 20_000)
+    assert experiment(char_lm.main, steps=1, quick=1, data="a text", argv=command) == 2
+    assert "mine.txt: all characters are 'a': there is nothing to learn\n" in capsys.readouterr().err
+    file.write_text("".join(map(chr, range(0x4E00, 0x4E00 + 20_000))))
+    assert experiment(char_lm.main, steps=1, quick=1, data="a text", argv=command) == 2
+    said = capsys.readouterr().err  # before anything was trained
+    assert said == "char_lm: 20000 different characters are too many for a 5-gram model\n"
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == results

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,13 +64,100 @@ def test_ones_own_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
     assert run("--column", "sold") == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert results["tables"][0]["columns"][2] == "1 to 7 ahead"
+    assert results["tables"][0]["columns"][2] == "1 to 7 ahead" and "150 values of sold" in results["source"]
+    rows = file.read_text().splitlines()
+    file.write_text("\n".join(row.rpartition(",")[0] + "," if k in (9, 30) else row for k, row in enumerate(rows)))
+    assert run("--column", "sold") == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "148 values of sold, and 2 rows without one are left out" in results["source"]
     assert run() == 2
     assert "--column NAME" in capsys.readouterr().err
     assert run("--column", "bought") == 2
     assert "no column 'bought'" in capsys.readouterr().err
     assert run("--column", "sold", "--season", "30") == 2
-    assert "150 values of sold, and 300 are needed" in capsys.readouterr().err
+    assert "148 values of sold, and 300 are needed" in capsys.readouterr().err
     file.write_text("\n".join(["day,sold", *(f"2024-{k},3" for k in range(150))]))
     assert run("--column", "sold") == 2
     assert "sold is from 3 to 3: nothing can be forecast" in capsys.readouterr().err
+
+
+def forecast_of(folder: Path, values: list[float], season: int, column: str = "x") -> int:
+    file = folder / "mine.csv"
+    file.write_text("\n".join([f"{column},y", *(f"{value},0" for value in values)]), encoding="utf-8")
+    command = ["--quick", "--steps", "1", "--data", str(file), "--season", str(season), "--column", column]
+    more: dict[str, Any] = {"data": "CSV", "data_options": forecast.data_options}
+    return experiment(forecast.main, steps=1, quick=1, **more, argv=[*command, "--out", str(folder / "out")])
+
+
+WAVE = [2 + math.sin(k / 2) for k in range(400)]
+
+
+@pytest.mark.parametrize(("count", "season"), [(50, 1), (120, 12)])
+def test_as_few_values_as_there_may_be(count: int, season: int, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert forecast_of(tmp_path, WAVE[:count], season) == 0
+
+
+def test_a_season_longer_than_a_piece_that_is_trained_on(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert forecast_of(tmp_path, [*WAVE, *WAVE, *WAVE], 90) == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "season", "message"),
+    [
+        (WAVE[:1], 12, "1 values of x, and 120 are needed, 10 seasons of 12 and 50 at least"),
+        (WAVE[:49], 1, "49 values of x, and 50 are needed"),
+        (WAVE[:119], 12, "119 values of x, and 120 are needed"),
+        (WAVE, 1000, "400 values of x, and 10000 are needed"),
+        ([1e308, -1e308] * 60, 1, "x is from -1e+308 to 1e+308: nothing can be forecast of that"),
+        ([1e-300, 1e300] * 60, 1, "x is from 1e-300 to 1e+300: nothing"),
+        ([0.3, 0.1 + 0.2] * 60, 1, "x is from 0.3 to 0.3: nothing"),
+        ([0, 5e-324] * 60, 1, "x is from 0 to 4.94066e-324: nothing"),
+    ],
+)
+def test_a_series_of_which_nothing_can_be_forecast(
+    values: list[float], season: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    assert forecast_of(tmp_path, values, season) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"forecast: {tmp_path / 'mine.csv'}: {message}") and shown.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("values", [[1.0, *[0.0] * 199], [*WAVE[:150], 1e30]])
+def test_a_series_of_which_little_can_be_forecast(values: list[float], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert forecast_of(tmp_path, values, 12) == 0
+
+
+@pytest.mark.parametrize("column", ["../../sunspots", "é" * 200])
+def test_the_name_of_a_column_names_files_in_the_folder(column: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "in").mkdir()
+    assert forecast_of(tmp_path / "in", WAVE[:120], 12, column) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["mine.csv", "out"]
+    results = json.loads((tmp_path / "in" / "out" / "results.json").read_text())
+    assert results["claims"][0]["what"].startswith(column)
+    assert len(list((tmp_path / "in" / "out" / "checkpoints").glob("*.json"))) == 2
+
+
+@pytest.mark.parametrize("option", [["--season", "3"], ["--column", "x"], ["--encoding", "latin-1"]])
+def test_options_of_data_need_data(option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    more: dict[str, Any] = {"data": "CSV", "encoded": True, "data_options": forecast.data_options}
+    assert experiment(forecast.main, steps=1, quick=1, **more, argv=[*option, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith(f"forecast: {option[0]} says how --data is read, and there is none")
+
+
+def test_another_encoding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "mine.csv"
+    file.write_bytes("\n".join(["größe", *map(str, WAVE[:120])]).encode("latin-1"))
+    more: dict[str, Any] = {"data": "CSV", "encoded": True, "data_options": forecast.data_options}
+    command = ["--quick", "--steps", "1", "--data", str(file), "--column", "größe", "--out", str(tmp_path / "out")]
+    assert experiment(forecast.main, steps=1, quick=1, **more, argv=command) == 2
+    assert "choose another encoding (--encoding), such as latin-1" in capsys.readouterr().err
+    assert experiment(forecast.main, steps=1, quick=1, **more, argv=[*command, "--encoding", "latin-1"]) == 0

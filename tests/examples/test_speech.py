@@ -19,10 +19,10 @@ def run(*argv: str) -> int:
     return experiment(speech.main, steps=3, quick=3, data="recordings", argv=["--quick", "--steps", "3", *argv])
 
 
-def write_wav(path: Path, seed: int) -> None:
+def write_wav(path: Path, seed: int, rate: int = 8000) -> None:
     noise = np.random.default_rng(seed).normal(0, 3000, 1600).astype("<i2")
     with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.setparams((1, 2, rate, 0, "NONE", ""))
         file.writeframes(noise.tobytes())
 
 
@@ -46,3 +46,10 @@ def test_a_wrong_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         error = capsys.readouterr().err
         assert reason in error and error.count("\n") == 1
         (tmp_path / f"{name}.wav").unlink()
+
+
+def test_recordings_that_are_no_speech(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for k in range(3):
+        write_wav(tmp_path / f"yes_{k}.wav", k, rate=100)
+    assert run("--out", str(tmp_path / "out"), "--data", str(tmp_path)) == 2
+    assert capsys.readouterr().err == f"speech: {tmp_path}: recordings at 100 Hz: speech needs 2,000 at least\n"

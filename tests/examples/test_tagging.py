@@ -54,3 +54,43 @@ def test_what_is_no_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     command = ["--data", str(tmp_path), "--out", str(tmp_path / "out")]
     assert experiment(tagging.main, steps=1, quick=1, data="a folder", argv=command) == 2
     assert "0 Python files" in capsys.readouterr().err
+
+
+def run(folder: Path) -> int:
+    command = ["--quick", "--steps", "1", "--data", str(folder), "--out", str(folder / "out")]
+    return experiment(tagging.main, steps=1, quick=1, data="a folder", argv=command)
+
+
+def test_programs_of_every_look(tmp_path: Path) -> None:
+    """Of any declared encoding, some files empty, few lines and long ones, folders and dead links called .py."""
+    pytest.importorskip("matplotlib")
+    for k in range(5):
+        line = f"café = {' + '.join(str(n) for n in range(200))}\n"
+        (tmp_path / f"{k}.py").write_bytes(f"# coding: latin-1\n{line}".encode("latin-1"))
+    (tmp_path / "__init__.py").touch()
+    (tmp_path / "folder.py").mkdir()
+    (tmp_path / "link.py").symlink_to(tmp_path / "nowhere")
+    assert run(tmp_path) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["tables"][0]["rows"][0][1] == "–"  # there are no keywords
+    assert not any("keyword" in note for note in results["notes"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\n" * 500, ": the files to choose by, or to test with, are nothing but blanks\n"),
+        ("# coding: klingon\n", "0.py: unknown encoding for "),
+        ("# caf\udce9\n", "0.py: invalid or missing encoding declaration for "),
+        ("x = 1\n", " characters, and each must have 256\n"),
+    ],
+)
+def test_wrong_programs_are_one_line(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    for k in range(5):
+        (tmp_path / f"{k}.py").write_text(text, errors="surrogateescape")
+    assert run(tmp_path) == 2
+    shown = capsys.readouterr().err
+    assert message in shown and shown.count("\n") == 1 and not (tmp_path / "out").exists()

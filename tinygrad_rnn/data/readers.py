@@ -154,7 +154,10 @@ def read_parts(
     first, *rest = [read(path / f"{name}.tsv") for name in names] if path.is_dir() else [read(path)]
     if len(rest) == 2:
         return [list(first), *map(list, rest)]
-    cuts = split_at_random(len(first), (0.95, 0.05) if rest else (0.8, 0.1, 0.1), seed)
+    try:
+        cuts = split_at_random(len(first), (0.95, 0.05) if rest else (0.8, 0.1, 0.1), seed)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return [*([first[i] for i in cut] for cut in cuts), *map(list, rest)]
 
 
