@@ -172,7 +172,6 @@ class Tape:
     def run(self, f: Any, args: Any, kwargs: Any) -> None:
         """Make a call, and write it down."""
         f(*args, **kwargs)
-        self._watch((args, kwargs))
         self.log(f, args, kwargs)
 
     def _watch(self, given: Any) -> None:
@@ -195,6 +194,7 @@ class Tape:
         f, args, out = SAME.get(f, f), tuple(args), kwargs.get("out")
         kwargs = {k: v for k, v in kwargs.items() if k != "out" and v is not np._NoValue}
         self._check_given(name_of(f), (args, kwargs))
+        self._watch((args, kwargs))
         if kind == IN_PLACE:
             self.writable(args[0] if args else None)
             self.run(*self._on_buffers(f, args, kwargs))
@@ -294,6 +294,7 @@ class Tape:
         """Compute `x[key]`: a view, or a buffer that is filled at each replay."""
         self.check_active()
         self._check_given("an index", key)
+        self._watch(key)
         if any(isinstance(k, Traced) and k.dtype == bool for k in (key if isinstance(key, tuple) else (key,))):
             raise self.error(
                 "a boolean mask as an index, in a function that tr.compile records: how many it takes depends on "
@@ -313,6 +314,7 @@ class Tape:
         """Do `x[key] = value`, and write it down."""
         self.check_active()
         self._check_given("an index, or what is written there,", (key, value))
+        self._watch((key, value))
         raw = self.writable(x)
         target = None if has_arrays(untraced(key)) else raw[key]
         if isinstance(target, np.ndarray) and type(value) in NUMBERS:

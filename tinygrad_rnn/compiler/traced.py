@@ -195,11 +195,11 @@ class TracedNumber(TracedScalar):
     def __class__(self) -> Any:
         return type(self.raw.item())
 
-    def operator(self, f: Any, a: Any, b: Any) -> Any:
-        """`f(a, b)`, of which one is this number."""
-        if isinstance(a, Tensor) or isinstance(b, Tensor):
+    def operator(self, f: Any, *args: Any) -> Any:
+        """`f` of one argument or two, of which one is this number."""
+        if any(isinstance(v, Tensor) for v in args):
             return NotImplemented  # a tensor knows what to do
-        return self.tape.function(f, (a, b), {})
+        return self.tape.function(f, args, {})
 
     def __getattr__(self, name: str) -> Any:
         getattr(type(self.raw.item()), name)  # an AttributeError for what the number itself has not
@@ -216,7 +216,7 @@ def _give_operators() -> None:
             setattr(TracedNumber, f"__{name}__", lambda self, other, f=f: self.operator(f, self, other))
             setattr(TracedNumber, f"__r{name}__", lambda self, other, f=f: self.operator(f, other, self))
     for f in (operator.neg, operator.pos, operator.abs):
-        setattr(TracedNumber, f"__{f.__name__}__", lambda self, f=f: self.tape.function(f, (self,), {}))
+        setattr(TracedNumber, f"__{f.__name__}__", lambda self, f=f: self.operator(f, self))
 
 
 _give_operators()
