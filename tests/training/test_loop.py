@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -283,13 +284,13 @@ def test_a_terminal_may_hang_up_more_than_once() -> None:
 class Gone(Silent):
     """A display whose reader goes away in the n-th call, that of `start` the first."""
 
-    def __init__(self, calls: int) -> None:
-        self.calls, self.asked = calls, 0
+    def __init__(self, calls: int, number: int = errno.EPIPE) -> None:
+        self.calls, self.asked, self.number = calls, 0, number
 
     def answer(self, *args: Any) -> None:
         self.asked += 1
         if self.asked >= self.calls:
-            raise BrokenPipeError(32, "Broken pipe")
+            raise OSError(self.number, os.strerror(self.number))
 
     start = show = stop = answer  # type: ignore[assignment]
 
@@ -303,6 +304,8 @@ def test_a_run_that_nobody_watches_any_more_is_saved_before_it_ends(calls: int, 
     assert saved == sorted({0, steps}) and len(task.at) == steps
     task.before = lambda step: os.kill(os.getpid(), signal.SIGTERM)  # that there was a signal, too, tells more
     assert run(task, Budget(steps=5), display=Gone(2)).stopped_by == signal.SIGTERM
+    task.before = lambda step: None  # a terminal that was closed ends what a signal ends, and nothing else
+    assert run(task, Budget(steps=5), display=Gone(calls, errno.EIO)).state.step == 5
 
 
 def test_training_in_another_thread_takes_no_signals() -> None:

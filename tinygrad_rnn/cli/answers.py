@@ -5,6 +5,7 @@ The command `tinygrad-rnn` and the scripts in `examples/` share it.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -36,15 +37,10 @@ def answered(program: str, work: Callable[[], int]) -> int:
     show_any_name(sys.stdout, sys.stderr)
     try:
         with _terminable():
-            status = work()
-            return _flushed() if status == 0 else status
+            return _whole(work)
     except BrokenPipeError as error:  # the reader of a pipe has gone
         _say(program, *getattr(error, "__notes__", ()))
         return 141
-    except SystemExit as error:
-        if isinstance(error.__context__, BrokenPipeError):  # rich's answer to that
-            return 141
-        raise
     except (TinygradRnnError, ImportError, MemoryError, OSError, KeyboardInterrupt, Terminated) as error:
         message, status = _answer(_placed(error))
         _say(program, message, *getattr(error, "__notes__", ()))
@@ -52,6 +48,18 @@ def answered(program: str, work: Callable[[], int]) -> int:
     finally:
         with suppress(OSError):
             _flushed()
+
+
+def _whole(work: Callable[[], int]) -> int:
+    """Do the `work` and write all that waits to be written; returns the exit status."""
+    try:
+        status = work()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich's answer to it
+            raise error.__context__ from None
+        _flushed()  # the help
+        raise
+    return _flushed() if status == 0 else status
 
 
 def check_output() -> None:
@@ -79,7 +87,7 @@ def _open_streams() -> None:
 
 def _flushed() -> int:
     """Write what waits to be written to the standard output; returns 0. What cannot be written goes nowhere, also when
-    the interpreter ends, and the error is raised.
+    the interpreter ends, and the error is raised, unless it is a terminal that has been closed.
     """
     try:
         sys.stdout.flush()
@@ -87,8 +95,9 @@ def _flushed() -> int:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
-        error.filename = error.filename or "the standard output"
-        raise
+        if error.errno != errno.EIO:
+            error.filename = error.filename or "the standard output"
+            raise
     return 0
 
 

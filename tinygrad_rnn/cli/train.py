@@ -6,6 +6,7 @@ arguments -> settings -> folder and text -> session, made or restored -> trainin
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import platform
 import sys
@@ -85,8 +86,8 @@ def _run(settings: argparse.Namespace) -> int:
         vocabulary = text.corpus.vocabulary
         try:
             report.results(console, _kind(settings), settings.seed, vocabulary, folder, outcome, baselines)
-        except OSError:
-            if outcome.stopped_by is None:  # else the terminal has gone, which has stopped it
+        except OSError as error:
+            if outcome.stopped_by is None and error.errno != errno.EIO:  # else the terminal has gone
                 raise
     return 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
 

@@ -10,6 +10,7 @@ number. So a run goes on from a saved state as if it had never stopped: see `sna
 
 from __future__ import annotations
 
+import errno
 import math
 import signal
 import threading
@@ -152,7 +153,7 @@ def train(
 
     Losses, counts and figures may be of NumPy's types, 0-d arrays or tensors: all that is logged, kept and returned
     are Python's numbers. Raises InputError for an option out of its range, DTypeError for a figure that is no number.
-    Where the display fails (the terminal, or the reader of a pipe, has gone) the step is finished and saved, and the
+    Where the display fails (the reader of a pipe has gone, the disk is full) the step is finished and saved, and the
     OSError is raised then.
 
     Raises NonFiniteError, with the step and what helps, as soon as a loss or a gradient is NaN or infinite:
@@ -342,22 +343,29 @@ def interruptible() -> Iterator[Interruption]:
 
 
 class _Shown:
-    """A display that may fail, as a closed terminal does: `lost` is the error, after which nothing more is shown."""
+    """A display that may fail, after which nothing more is shown: `lost` is the error. That of a terminal that has been
+    closed does not count: a signal says so, too, and a run that ignores it is to go on.
+    """
 
     def __init__(self, display: Display) -> None:
-        self.display = display
+        self.display, self.blind = display, False
         self.lost: OSError | None = None
+
+    def _lose(self, error: OSError) -> None:
+        self.blind = True
+        if self.lost is None and error.errno != errno.EIO:
+            self.lost = error
 
     def __getattr__(self, method: str) -> Callable[..., None]:
         def call(*args: Any) -> None:
-            if self.lost is None or method == "stop":
+            if not self.blind or method == "stop":
                 try:
                     getattr(self.display, method)(*args)
                 except OSError as error:
-                    self.lost = self.lost or error
+                    self._lose(error)
                 except SystemExit as error:  # rich's answer to a pipe without a reader
                     if not isinstance(error.__context__, BrokenPipeError):
                         raise
-                    self.lost = self.lost or error.__context__
+                    self._lose(error.__context__)
 
         return call
