@@ -31,6 +31,11 @@ TBPTT = "tests/training/test_bptt.py"
 READERS = "tests/data/test_readers.py"
 WAVES = "tests/data/test_waves.py"
 SCREEN = "tests/test_screen.py"
+CHECKPOINTS = "tests/training/test_checkpoint.py"
+LOOP = "tests/training/test_loop.py"
+RESUME = "tests/training/test_resume.py -k fit"
+OPTIMIZERS = "tests/optim/test_optimizers.py"
+SCHEDULES = "tests/optim/test_schedules.py"
 
 
 @dataclass(frozen=True)
@@ -515,6 +520,120 @@ BUGS = [
          TBPTT),
         ("tbptt-no-initial-state", "None if begin else initial, retain", "None, retain",
          "the initial state gets no gradient", TBPTT),
+    ),
+    *table(
+        "training/checkpoint.py",
+        ("checkpoint-word-names", "rf\"([^{_SEPARATORS}]+)-", "rf\"([\\w-]+)-",
+         "what is saved under another name cannot be read again, and old weights stay", CHECKPOINTS),
+        ("checkpoint-any-name", "    if not name or _UNNAMEABLE.search(name):\n", "    if not name:\n",
+         "a name with a slash is written elsewhere and never read", CHECKPOINTS),
+        ("checkpoint-byte-order", "array.astype(array.dtype.newbyteorder(\"=\"), copy=False)", "array",
+         "the digest is that of other bytes than the file's", CHECKPOINTS),
+        ("checkpoint-manifest-unread", "content: dict[str, Any] = json.loads(text)",
+         "content: dict[str, Any] = {**manifest, **own}", "the digest of keys that are no strings is another when read",
+         CHECKPOINTS),
+        ("checkpoint-foreign-replaced", "    _check_ours(path)\n", "", "the configuration of a run is overwritten",
+         CHECKPOINTS),
+        ("checkpoint-old-first", "    write_atomically(path.with_name(weights), data)\n",
+         "    path.unlink(missing_ok=True)\n    clear_stale(path.parent)\n"
+         "    write_atomically(path.with_name(weights), data)\n", "the old one is gone before the new one is safe",
+         CHECKPOINTS),
+    ),
+    *table(
+        "training/loop.py",
+        ("budget-zero-endless", "return done / total if total else 1.0", "return done / total if total else 0.0",
+         "a budget of 0 never ends", LOOP),
+        ("budget-negative", "whole(\"the steps of a training\", self.steps)", "self.steps",
+         "a budget below 0 never ends", LOOP),
+        ("patience-zero-at-once", "state.unimproved >= max(patience, 1)", "state.unimproved >= patience",
+         "no patience: not even a step", LOOP),
+        ("figures-as-they-are", "number(f\"{key!r} of {method}()\", value) for key", "value for key",
+         "a figure of NumPy's goes into state, checkpoint and schedule", LOOP),
+        ("hangup-unheard", "        numbers.append(hangup)\n", "        pass\n", "a closed terminal costs all steps",
+         LOOP),
+        ("hangup-twice", "        elif number != hangup:\n", "        else:\n",
+         "a terminal that hangs up twice breaks the saving off", LOOP),
+        ("display-lost-unsaved", "or shown.lost is not None or", "or", "without a reader it trains on and on", LOOP),
+    ),
+    *table(
+        "training/log.py",
+        ("log-numpy-figures", "number(f\"the figure {key!r}\", value)", "value",
+         "json does not know NumPy's numbers", LOOP),
+    ),
+    *table(
+        "training/resume.py",
+        ("restore-half", "        with _undone_by_errors(model, optimizer, task, schedule):\n", "        if True:\n",
+         "a checkpoint that does not fit leaves its weights behind", RESUME),
+        ("restore-model-half", "            tensor._array = array\n", "            pass\n",
+         "an optimiser that does not fit leaves its model's weights behind", RESUME),
+        ("restore-generator-half", "        type(draws)().state = manifest[\"random\"]  #", "        # ",
+         "a generator's state that does not fit has been half taken", RESUME),
+        ("slash-is-ours", "            elif key.startswith(CARRIED):", "            elif \"/\" in key:",
+         "a parameter whose name has a slash is lost", RESUME),
+    ),
+    *table(
+        "nn/module.py",
+        ("load-half", "                tensor._array = old\n", "                pass\n",
+         "a load that fails leaves what came before", "tests/nn/test_module.py"),
+        ("load-fractions", "            kept = bool(xp.all(array == given))\n", "            kept = True\n",
+         "a fraction in an integer buffer is cut", "tests/nn/test_module.py"),
+        ("load-ties", "        _check_ties(kind, known, arrays)\n", "", "of two values for a tied one the last wins",
+         "tests/nn/test_module.py"),
+    ),
+    *table(
+        "optim/optimizer.py",
+        ("optimizer-load-half", "                mine.update(old)\n", "                pass\n",
+         "a load that fails leaves its options", OPTIMIZERS),
+        ("optimizer-load-steps-first",
+         "            loaded = [self._loaded(i, entries.get(name)) for i, name in enumerate(self._names)]\n",
+         "            loaded = [(0, None)] * len(self._names)\n"
+         "            for i, name in enumerate(self._names):\n"
+         "                self._steps[i], self._owner[i] = loaded[i] = self._loaded(i, entries.get(name))\n",
+         "a load that fails leaves the counts that came before", OPTIMIZERS),
+        ("optimizer-state-shared", "    return copying.deepcopy(plain(value))\n", "    return value\n",
+         "a rate that is an array changes in what was saved", OPTIMIZERS),
+    ),
+    *table(
+        "optim/schedules.py",
+        ("schedule-load-half", "                setattr(self, key, value)\n            raise",
+         "                pass\n            raise",
+         "a load that fails leaves the counts", SCHEDULES),
+        ("schedule-load-unchecked", "            self.check()\n            self._set()\n        except",
+         "            self._set()\n        except", "options that the constructor refuses are loaded", SCHEDULES),
+        ("schedule-rate-nan", "            _check_number(self, f\"the rate after", "            str(f\"the rate after",
+         "a rate of NaN makes weights of NaN", SCHEDULES),
+    ),
+    *table(
+        "language/task.py",
+        ("carried-shapes", "if parts and (given := _shapes(found)) != (here := _shapes(self._new_state())):",
+         "if parts and (given := _shapes(found)) != (here := given):", "the state of another batch is taken",
+         "tests/language/test_task.py"),
+        ("unseen-not-told", "found, at = np.full(len(block), math.inf), 0", "found, at = np.zeros(len(block)), 0",
+         "a character that was never seen costs nothing", "tests/cli/test_evaluate.py"),
+    ),
+    *table(
+        "cli/answers.py",
+        ("closed-output", "    _open_streams()\n", "", "a closed standard output is a traceback",
+         "tests/cli/test_main.py"),
+        ("blanks-collapsed", "\" \".join(part.strip() for part in \"; \".join(parts).splitlines())",
+         "\" \".join(\"; \".join(parts).split())", "a path with two blanks is shown with one",
+         "tests/cli/test_main.py"),
+        ("hangup-undoes-nothing", "for name in (\"SIGTERM\", \"SIGHUP\")", "for name in (\"SIGTERM\",)",
+         "a terminal that is closed leaves half a run", "tests/cli/test_train.py"),
+    ),
+    *table(
+        "cli/train.py",
+        ("evaluations-unbounded", "    return round(max(256, min(MEASURED,", "    return round(max(256, max(MEASURED,",
+         "evaluations of a large text take half of the time", "tests/cli/test_train.py"),
+        ("resumed-measures-anew", "text.count = settings.measured or _affordable", "text.count = _affordable",
+         "the figures of a run and of its going on are of other texts", "tests/cli/test_train.py"),
+    ),
+    *table(
+        "cli/options.py",
+        ("option-like-path", "f\"./{text}\" if text.startswith(\"-\") else text", "text",
+         "a path that begins with - is taken for an option", "tests/cli/test_options.py"),
+        ("raw-newline-in-command", "        shown = text.isprintable()\n", "        shown = True\n",
+         "a command to copy stands on two lines", "tests/cli/test_options.py"),
     ),
     # The checker itself, sabotaged: a checker that cannot fail proves nothing.
     *table(

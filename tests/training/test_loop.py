@@ -69,6 +69,7 @@ def test_minutes_end_by_the_clock() -> None:
 )
 def test_a_budget_of_nothing_makes_no_step(budget: dict[str, Any]) -> None:
     task, saved = Line(), []
+    task.before = lambda step: pytest.fail("a step was made")
     outcome = run(task, Budget(**budget), save=lambda state: saved.append(state.step), save_every=1, patience=0)
     assert task.at == [] and saved == [0] and task.w.item() == 0
     assert outcome.state == LoopState() and outcome.figures == {} and not outcome.early and outcome.stopped_by is None
