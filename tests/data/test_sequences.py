@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -58,3 +60,15 @@ def test_a_passage_counts_every_held_out_id_once(before: int, held_out: int, bat
             lead = fed[: first + 1]
             real = lead[np.maximum(0, len(lead) - 1 - int(lead[-1])) :]
             assert np.array_equal(np.diff(real), np.ones(len(real) - 1))
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, float("nan"), None, "2", True])
+def test_a_batch_or_a_length_of_nothing_is_refused(wrong: Any) -> None:
+    """Not even where two of them below 0 have a product above it."""
+    ids = np.arange(50, dtype=np.int32)
+    for batch, steps in ((wrong, 5), (2, wrong), (wrong, wrong)):
+        with pytest.raises(InputError, match="must be a whole number of at least 1"):
+            Streams(ids, batch, steps)
+    with pytest.raises(InputError, match="the batch of a passage must be"):
+        passage(ids, ids, wrong)
+    assert Streams(ids, np.int64(2), np.uint8(5)).epoch_length == Streams(ids, 2, 5).epoch_length == 4

@@ -141,6 +141,14 @@ def test_shapes_of_a_budget_start_at_0_reach_1_and_stay_between(name: str) -> No
     assert factors[3] == pytest.approx(1) and (factors[-1] == pytest.approx(0)) == (name != "warmup_constant")
 
 
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_warm_up_may_be_none_or_all_of_a_budget(name: str) -> None:
+    f = SHAPES[name]
+    assert f(0.0, warmup=0.0) == 1 and f(0.0, warmup=1.0) == 0 and f(0.5, warmup=1.0) == 0.5 and f(1.0, warmup=1.0) == 1
+    assert f(0.25, warmup=0.0) == f(0.25, warmup=1e-12) or name != "warmup_constant"
+    assert f(1.0, warmup=0.0) == (name == "warmup_constant")
+
+
 def test_the_cosine_of_a_budget_rises_then_falls() -> None:
     factors = [tr.optim.warmup_cosine(k / 100) for k in range(101)]
     top = factors.index(max(factors))
@@ -294,7 +302,7 @@ def test_options_and_metrics_may_be_of_any_kind_of_number() -> None:
     schedule = tr.optim.ReduceLROnPlateau(
         optimiser(np.float32(0.5)), factor=np.float32(0.5), patience=np.int64(0), min_lr=tr.Tensor(0.0)
     )
-    for metric in (np.float32(1), np.array(1.0), tr.Tensor(1.0)):
+    for metric in (np.float32(1), np.array([1.0]), tr.Tensor(1.0)):
         schedule.step(metric)
     saved = json.loads(json.dumps(schedule.state_dict(), allow_nan=False))
     other = tr.optim.ReduceLROnPlateau(optimiser(1.0))

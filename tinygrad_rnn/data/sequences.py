@@ -12,6 +12,7 @@ import numpy as np
 
 from tinygrad_rnn.data.vocabularies import Ids
 from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.scalars import whole
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Streams:
     integer. One epoch is `epoch_length` chunks; the next one starts at another offset (less than T), so that
     a chunk does not always break at the same places.
 
-    Raises InputError if the sequence is too short for even one chunk.
+    Raises InputError if the sequence is too short for even one chunk, or `batch` or `steps` is below 1.
 
         >>> streams = Streams(np.arange(21, dtype=np.int32), batch=2, steps=5)
         >>> streams[0].x.T.tolist(), streams[0].y.T.tolist()
@@ -43,6 +44,7 @@ class Streams:
     """
 
     def __init__(self, ids: Ids, batch: int, steps: int, seed: int = 0) -> None:
+        batch, steps = whole("the batch of streams", batch, 1), whole("the steps of a chunk", steps, 1)
         self.ids, self.batch, self.steps, self.seed = ids, batch, steps, seed
         self.stride = (len(ids) - 1) // batch
         self.epoch_length = self.stride // steps
@@ -80,17 +82,19 @@ def passage(before: Ids, held_out: Ids, batch: int, warm_up: int = 128) -> Passa
 
     `before` is the text that stands before `held_out`. Every held-out id is a counted target exactly once, and is
     predicted from what really stands before it: when the counting starts, the state of a stream is no longer zero.
+    Raises InputError for a `batch` below 1 or a `warm_up` below 0.
 
         >>> p = passage(np.arange(4, dtype=np.int32), np.arange(4, 10, dtype=np.int32), batch=2, warm_up=1)
         >>> p.y.T.tolist(), p.counted.T.astype(int).tolist()
         ([[3, 4, 5, 6], [6, 7, 8, 9]], [[0, 1, 1, 1], [0, 1, 1, 1]])
     """
-    whole = np.concatenate([before[-(warm_up + 1) :], held_out]).astype(np.int32)
-    first = len(whole) - len(held_out)
+    batch, warm_up = whole("the batch of a passage", batch, 1), whole("the warm-up of a passage", warm_up)
+    text = np.concatenate([before[-(warm_up + 1) :], held_out]).astype(np.int32)
+    first = len(text) - len(held_out)
     batch = max(1, min(batch, len(held_out)))
     length = -(-len(held_out) // batch)
     at = (first + length * np.arange(batch)) + np.arange(-warm_up, length)[:, None]
     ends = first + np.minimum(length * np.arange(1, batch + 1), len(held_out))
     counted = (np.arange(-warm_up, length)[:, None] >= 0) & (at < ends) & (at > 0)
-    at = np.clip(at, 1, len(whole) - 1)  # past either end there is nothing to measure: any id will do
-    return Passage(whole[at - 1], whole[at], counted)
+    at = np.clip(at, 1, len(text) - 1)  # past either end there is nothing to measure: any id will do
+    return Passage(text[at - 1], text[at], counted)

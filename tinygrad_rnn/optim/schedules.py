@@ -346,7 +346,7 @@ class ReduceLROnPlateau(Schedule):
         """Count a step with its metric, a number or a tensor of one element, and set the rates."""
         if metric is None:
             raise TypeError("ReduceLROnPlateau: step(metric) needs the metric")
-        value = float(metric)
+        value = float(number("ReduceLROnPlateau: the metric", metric))
         if self._better(value):
             self.best, self.bad = value, 0
         elif self.resting == 0 and self.steps >= self.warmup:
@@ -395,7 +395,8 @@ def warmup_cosine(used: float, warmup: float = 0.03) -> float:
     """
     if used < warmup:
         return used / warmup
-    return 0.5 * (1 + math.cos(math.pi * (used - warmup) / (1 - warmup)))
+    after = (used - warmup) / (1 - warmup) if warmup < 1 else 0.0  # the warm-up may be all of the budget
+    return 0.5 * (1 + math.cos(math.pi * after))
 
 
 def warmup_linear(used: float, warmup: float = 0.03) -> float:
@@ -404,7 +405,9 @@ def warmup_linear(used: float, warmup: float = 0.03) -> float:
     >>> [warmup_linear(used, warmup=0.5) for used in (0.0, 0.25, 0.5, 0.75, 1.0)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    return min(used / warmup, (1 - used) / (1 - warmup))
+    if used < warmup:
+        return used / warmup
+    return (1 - used) / (1 - warmup) if warmup < 1 else 1.0
 
 
 def warmup_constant(used: float, warmup: float = 0.03) -> float:
@@ -413,7 +416,7 @@ def warmup_constant(used: float, warmup: float = 0.03) -> float:
     >>> [warmup_constant(used, warmup=0.5) for used in (0.0, 0.25, 0.5, 1.0)]
     [0.0, 0.5, 1.0, 1.0]
     """
-    return min(1.0, used / warmup)
+    return used / warmup if used < warmup else 1.0
 
 
 class BudgetLR(BaseSchedule):
