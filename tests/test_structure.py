@@ -187,6 +187,7 @@ ACROSS = {
     "test_docs.py": "the pages are true",
     "test_package.py": "what is installed",
     "test_structure.py": "this repository's shape",
+    "test_ways_in.py": "what becomes a tensor, from all sides",
     "kernels/test_numba.py": "numba's stages beside NumPy's, and the switch between them",
     "compiler/test_fuzz.py": "programs that are drawn, plain and compiled",
     "examples/test_options.py": "every option of every example",

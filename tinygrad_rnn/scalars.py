@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -15,7 +16,8 @@ def plain(value: Any) -> Any:
     >>> plain(np.float32(0.5)), plain(np.array(3)), plain([0.5])
     (0.5, 3, [0.5])
     """
-    return value.item() if getattr(value, "size", None) == 1 and hasattr(value, "item") else value
+    one = getattr(value, "size", None) == 1 and hasattr(value, "item") and not hasattr(value, "mask")
+    return value.item() if one else value
 
 
 def number(what: str, value: Any) -> float:
@@ -55,3 +57,73 @@ def whole(what: str, value: Any, least: int = 0) -> int:
     if not right or found != found // 1:  # an infinity is none either: its quotient is NaN
         raise InputError(f"{what} must be a whole number of at least {least:,}, not {value!r:.80}")
     return int(found)
+
+
+def as_number(value: Any) -> Any:
+    """`value` as a Python int, float or bool; None if it is no real number.
+
+    >>> import numpy as np
+    >>> as_number(np.float32(0.5)), as_number(np.array(3)), as_number("3")
+    (0.5, 3, None)
+    """
+    kind = type(value)
+    if kind is int or kind is float or kind is bool:
+        return value
+    is_scalar = getattr(value, "shape", None) == () and hasattr(value, "item")
+    if hasattr(value, "mask"):  # NumPy's `masked` says 0.0 there
+        return None
+    if is_scalar and not getattr(value, "requires_grad", False):  # its value would cut the graph
+        value = value.item()
+    if isinstance(value, int | float) and type(value) is not value.__class__:
+        return value  # a number of a recording, which passes for one of Python's
+    if isinstance(value, int):
+        return bool(value) if isinstance(value, bool) else int(value)
+    wide = isinstance(value, Real) and hasattr(value, "dtype")  # longdouble stays one in item()
+    return float(value) if isinstance(value, float) or wide else None
+
+
+def as_integer(value: Any) -> int | None:
+    """`value` as a Python int; None if it is no integer. Booleans and floats are none.
+
+    >>> import numpy as np
+    >>> as_integer(np.int64(3)), as_integer(3.0), as_integer(True)
+    (3, None, None)
+    """
+    if type(value) is int:
+        return value
+    found = as_number(value)
+    return found if type(found) is int else None
+
+
+def real_number(what: str, value: Any) -> Any:
+    """`as_number`, or a `TypeError` that says what was to be a number.
+
+    >>> real_number("clip: min", "low")
+    Traceback (most recent call last):
+    ...
+    TypeError: clip: min must be a real number, not str: 'low'
+    """
+    found = as_number(value)
+    if found is None:
+        raise TypeError(f"{what} must be a real number, not {type(value).__name__}: {value!r:.60}")
+    return found
+
+
+_INT = frozenset({int})
+
+
+def as_integers(value: Any) -> tuple[int, ...] | None:
+    """A number of several of them, a shape say, as a tuple; None where one is no integer.
+
+    >>> as_integers(3), as_integers([2, 3]), as_integers([2, 0.5])
+    ((3,), (2, 3), None)
+    """
+    if type(value) is tuple and _INT.issuperset(map(type, value)):
+        return value
+    if (one := as_integer(value)) is not None:
+        return (one,)
+    many = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    if not many and getattr(value, "ndim", 0) != 1:
+        return None
+    found = [as_integer(v) for v in value]
+    return None if None in found else tuple(n for n in found if n is not None)

@@ -13,6 +13,8 @@ KINKS = "tests/tensor/test_subgradients.py"
 GRAPH = "tests/tensor/test_graph.py tests/tensor/test_sweep.py tests/tensor/test_pitfalls.py"
 SWEEP = "tests/tensor/test_sweep.py tests/tensor/test_graph.py tests/tensor/test_pitfalls.py"
 TENSOR = "tests/tensor/test_tensor.py"
+WAYS_IN = "tests/test_ways_in.py"
+PLACES = "tests/tensor/test_places.py"
 MODE = "tests/tensor/test_mode.py tests/tensor/test_pitfalls.py"
 FUNCTIONAL = "tests/tensor/test_functional.py tests/tensor/test_sweep.py"
 CHECKPOINT = "tests/tensor/test_checkpoint.py tests/tensor/test_functional.py"
@@ -59,6 +61,7 @@ def table(file: str, *rows: tuple[str, str, str, str, str]) -> list[Bug]:
 BUGS = [
     *table(
         "tensor/ops/arithmetic.py",
+        ("masks-or-for-and", "    return a & b\n", "    return a | b\n", "one mask suffices", f"{OPS} bitwise_and"),
         ("subtract-sign", "@op(lambda g: g, lambda g: -g, promote=True)", "@op(lambda g: g, lambda g: g, promote=True)",
          "the sign of what is subtracted", f"{OPS} subtract"),
         ("multiply-own-factor", "lambda g, b: g * b, lambda g, a: g * a", "lambda g, a: g * a, lambda g, b: g * b",
@@ -189,6 +192,15 @@ BUGS = [
          "g = namespace(g).mean(g, axis=axes, keepdims=True)", "a mean over the uses instead of their sum", SWEEP),
         ("unbroadcast-bias", "return np.add.reduce(g, axis=0 if extra == 1 else tuple(range(extra)))",
          "return g[(0,) * extra]", "a bias gets the gradient of the first row of the batch", SWEEP),
+        ("gate-takes-anything", "    if not _is_real(x.dtype):\n", "    if False:\n",
+         "complex numbers, text and dates become a tensor", WAYS_IN),
+        ("gate-drops-masks", 'if "numpy.ma" in sys.modules and _holds_masked(data):', "if False:",
+         "what a mask hides is a number again", WAYS_IN),
+        ("gate-keeps-byte-order", 'if not getattr(x.dtype, "isnative", True):', "if False:",
+         "a tensor of the other byte order, which kernels do not read", WAYS_IN),
+        ("gate-wraps-integers", "            _check_reach(x, wanted)\n", "            pass\n",
+         "300 becomes 44 as an int8", WAYS_IN),
+        ("filling-does-not-fit", "    if not fits:\n", "    if False:\n", "NaN pads integers as some number", WAYS_IN),
     ),
     *table(
         "tensor/ops/linalg.py",
@@ -217,6 +229,8 @@ BUGS = [
     ),
     *table(
         "tensor/sweep.py",
+        ("hooks-skip-a-turn", "for hook in tuple(node.watch.hooks):", "for hook in node.watch.hooks:",
+         "a hook that removes itself takes the turn of the next", SWEEP),
         ("unbroadcast-missing", "            d = sum_to(d, node.shape)\n",
          "            d = d[(0,) * (d.ndim - len(node.shape))]\n",
          "the uses of a broadcast value are not summed", SWEEP),
@@ -263,12 +277,16 @@ BUGS = [
          "a tensor of a tensor forgets its graph without a word", TENSOR),
         ("inner-grad-silent", "if not self.is_leaf and (watch is None or not watch.keeps):", "if False:",
          ".grad of a computed tensor is None without a word", TENSOR),
+        ("assign-to-a-view", "if place is None and self._node is None:", "if False:",
+         "z[0].assign_(5) changes nothing, without a word", PLACES),
     ),
     *table(
         "tensor/mode.py",
         ("no-grad-leaks", "        grad_mode.reset(self._tokens.pop())\n", "        self._tokens.pop()\n",
          "nothing is recorded after a no_grad block", MODE),
         ("no-grad-records", "    mode = OFF\n", "    mode = ON\n", "no_grad records", MODE),
+        ("generator-not-thrown", "go_on, given = throw, error", "raise",
+         "what is thrown into a decorated generator does not get there", MODE),
     ),
     *table(
         "tensor/op.py",
@@ -279,6 +297,23 @@ BUGS = [
         ("recorded-list-constant", "tuple(boxed(v, s) for v, s in zip(value, sources, strict=True))",
          "tuple(boxed(v, None) for v, s in zip(value, sources, strict=True))",
          "second order is cut where a rule uses *xs", f"{OPS} einsum"),
+        ("option-of-its-owner", "return backend.copied(backend.real(value))", "return backend.real(value)",
+         "whoever changes an array afterwards changes the derivative", WAYS_IN),
+    ),
+    *table(
+        "tensor/places.py",
+        ("gradient-write-is-lost", 'if _kept_in() == ("STORE_ATTR", "grad"):', "if True:",
+         "g = p.grad; g *= 0 changes nothing, without a word", PLACES),
+        ("snapshot-write-is-lost", 'if _kept_in()[0] in ("STORE_ATTR", "STORE_SUBSCR"):', "if True:",
+         "for v in state_dict().values(): v *= 0 changes nothing", PLACES),
+        ("buffer-write-is-lost", "return t._assign(result) if fits else result", "return result",
+         "for b in buffers(): b *= 0 changes nothing", PLACES),
+        ("hook-write-is-lost", "        self.written = result\n", "", "g *= 2 in a hook changes nothing", PLACES),
+    ),
+    *table(
+        "scalars.py",
+        ("numpy-is-no-integer", "return found if type(found) is int else None",
+         "return value if type(value) is int else None", "ids.max() + 1 is no size", "tests/test_scalars.py"),
     ),
     *table(
         "tensor/functional.py",
@@ -308,7 +343,7 @@ BUGS = [
          "a checkpoint is recomputed in whatever mode the layer is in by then", CHECKPOINT),
         ("checkpoint-no-floor", "Gradients(), floor=floor)", "Gradients())",
          "the sweep of a checkpoint runs out of its segment", CHECKPOINT),
-        ("checkpoint-not-compiled", "@replayed\ndef _check_same", "def _check_same",
+        ("checkpoint-not-compiled", '@replayed(changes="nothing")\ndef _check_same', "def _check_same",
          "a recording refuses a step with a checkpoint in it", CHECKPOINT),
         ("unpacked-start", "        start += like.size\n", "        start = like.size\n",
          "= for +=: the third output of a checkpoint gets the place of the second", CHECKPOINT),
@@ -405,6 +440,11 @@ BUGS = [
          "nothing goes back through the state that is carried over", CELLS),
     ),
     *table(
+        "nn/module.py",
+        ("dots-in-names", 'if "." in name or not name:', "if False:",
+         "two parameters of one name, of which one is saved", "tests/nn/test_module.py"),
+    ),
+    *table(
         "nn/recurrent.py",
         ("time-truncated", "packed = lstm_step(x, packed, W, t=t)",
          "packed = lstm_step(x, packed.detach() if t == 15 else packed, W, t=t)",
@@ -460,6 +500,8 @@ BUGS = [
     ),
     *table(
         "nn/layers.py",
+        ("embedding-subclass", "return own and not any(name in vars(self) for name in methods)", "return True",
+         "embedding= reads the table, whatever forward says", "tests/nn/test_looked_up.py"),
         ("padding-row-trained", "self.padding_idx, -1), rows.detach(), rows)",
          "self.padding_idx, -1), rows, rows)", "the padding row gets a gradient", LAYERS),
         ("embedding-unpadded-detached", "self.padding_idx, -1), rows.detach(), rows)",

@@ -377,3 +377,18 @@ def test_the_forget_bias_of_an_lstm() -> None:
             make(3, 4, forget_bias=float("inf"))
     with pytest.raises(TypeError):
         tr.nn.GRU(3, 4, forget_bias=1.0)
+
+
+def test_initial_values_are_for_the_parameter_itself() -> None:
+    weight = tr.nn.Linear(2, 2).weight
+    before = weight.tolist()
+    for name in ("uniform_", "normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_"):
+        with pytest.raises(TypeError, match=rf"{name}: give the parameter itself, layer\.weight, not ndarray"):
+            getattr(tr.nn.init, name)(weight.data)
+    with pytest.raises(TypeError, match="orthogonal_: give the parameter itself"):
+        tr.nn.init.orthogonal_(weight.data)
+    with pytest.raises(TypeError, match="constant_: give the parameter itself"):
+        tr.nn.init.constant_(weight.data, 1.0)
+    with pytest.raises(TypeError, match="forget_bias_: give the parameter itself"):
+        tr.nn.init.forget_bias_(np.zeros(4), np.zeros(4), 1.0)
+    assert weight.tolist() == before

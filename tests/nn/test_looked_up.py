@@ -136,3 +136,48 @@ def test_it_compiles() -> None:
     embedding.weight.assign_(table)
     compiled = tr.compile(step)
     assert [compiled(ids).item() for ids in batches] == plain
+
+
+class Scaled(tr.nn.Embedding):
+    """An embedding that gives ten times its rows."""
+
+    def forward(self, ids: Any) -> tr.Tensor:
+        return super().forward(ids) * 10.0
+
+
+class Noted(tr.nn.Embedding):
+    """An embedding that is a plain one, but for a note."""
+
+    note = "as it is"
+
+
+def patched() -> Any:
+    embedding = tr.nn.Embedding(4, 2)
+    rows = embedding.forward
+    embedding.forward = lambda ids: -rows(ids)  # type: ignore[method-assign]
+    return embedding
+
+
+@pytest.mark.parametrize("T", [1, 3, 8])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Scaled(4, 2),
+        lambda: Scaled(4, 2, padding_idx=1),
+        lambda: Noted(4, 2),
+        patched,
+        lambda: tr.nn.Sequential(tr.nn.Embedding(4, 2), tr.tanh),
+        lambda: lambda ids: tr.ones(*tr.Tensor(ids).shape, 2),
+    ],
+)
+def test_what_is_read_is_what_the_embedding_gives(make: Any, T: int) -> None:
+    embedding, layer = make(), tr.nn.GRU(2, 3)
+    ids = np.arange(2 * T).reshape(T, 2) % 4
+    for x in (ids, ids.tolist(), tr.Tensor(ids), ids[:, 0]):
+        found, expected = layer(x, embedding=embedding)[0], layer(embedding(x))[0]
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-6)
+
+
+def test_an_embedding_of_another_width_says_so() -> None:
+    with pytest.raises(ShapeError, match="embedding=: input_size is 2"):
+        tr.nn.GRU(2, 3)([0, 1], embedding=Scaled(4, 5))

@@ -300,3 +300,64 @@ def test_modules_are_copied_and_pickled(clone: Any) -> None:
 def test_parameters_can_be_frozen() -> None:
     assert not Parameter([1.0], requires_grad=False).requires_grad
     assert Parameter([1.0], dtype="float64").dtype == np.float64
+
+
+def module_with(name: str, value: Any) -> Any:
+    class Made(Module):
+        def __init__(self) -> None:
+            self.a = Linear(1, 1)
+            setattr(self, name, value)
+
+    return Made
+
+
+@pytest.mark.parametrize(
+    "value", [Parameter([1.0]), Linear(1, 1), [Parameter([1.0])], (1, Linear(1, 1)), ModuleList([Linear(1, 1)])]
+)
+@pytest.mark.parametrize("name", ["a.weight", "b.c", ".", ""])
+def test_a_part_of_a_module_has_no_dot_in_its_name(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match="cannot name a part of a module"):
+        module_with(name, value)()
+    module_with("a.note", 3)()  # no part of it
+
+
+@pytest.mark.parametrize("name", ["weight", "inner", "forward", "to", "a.b", ""])
+def test_a_buffer_takes_no_name_of_another_part(name: str) -> None:
+    class Made(Module):
+        def __init__(self) -> None:
+            self.weight, self.inner = Parameter([1.0]), Linear(1, 1)
+            self.register_buffer(name, np.ones(2))
+
+        def forward(self, x: Any) -> Any:
+            return x
+
+    with pytest.raises(ValueError, match="cannot name a"):
+        Made()
+    block = Block()
+    block.register_buffer("mean", np.ones(2))  # its own anew
+    assert block.mean.tolist() == [1.0, 1.0] and [n for n, _ in block.named_buffers()] == ["mean", "count"]
+    with pytest.raises(ValueError, match="is not trained"):
+        block.register_buffer("other", Parameter([1.0]))
+
+
+def test_two_parameters_of_one_name_are_not_saved() -> None:
+    net = Sequential(Linear(1, 1))
+    vars(net)["0.weight"] = Parameter([1.0])  # past __setattr__
+    with pytest.raises(ValueError, match="two parameters or buffers have one name"):
+        net.state_dict()
+
+
+@pytest.mark.parametrize(
+    "name", ["Conv1d", "BatchNorm2d", "MaxPool1d", "AvgPool2d", "LSTMCell", "GRU", "LogSoftmax", "Linear"]
+)
+def test_a_wrong_option_names_the_layer(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{name}\.__init__\(\) got an unexpected keyword argument 'strid'"):
+        getattr(tr.nn, name)(strid=2)
+
+
+def test_an_init_of_a_base_is_called_by_super_too() -> None:
+    class Mine(tr.nn.Conv1d):
+        def __init__(self, channels: int) -> None:
+            super().__init__(channels, channels, 1)
+
+    assert Mine(2).weight.shape == (2, 2, 1)

@@ -173,6 +173,7 @@ class Mirror:
     def __init__(self, real, shape, cells, place, dtype, order=0):
         self.real, self.shape, self.cells, self.place = real, shape, cells, place
         self.dtype, self.order = dtype, order
+        self.made = False  # by the user, and not by an op
         self.seen = None if real is None else real.numpy().tobytes()
 
     @property
@@ -643,6 +644,7 @@ class Graphs(RuleBasedStateMachine):
         if place:
             place.keeps = True
         self.add(Mirror(real, shape, cells, place, dtype))
+        self.live[-1].made = True
 
     @staticmethod
     def joint_dtype(*mirrors):
@@ -781,7 +783,7 @@ class Graphs(RuleBasedStateMachine):
             self.forget(a)
 
     def assign(self, a, seed):
-        if a.place is not None and not a.place.leaf:
+        if not (a.made if a.place is None else a.place.leaf):
             assert error_of(lambda: a.real.assign_(a.real))[0] is tr.errors.ImmutableError
             return
         old = a.real.detach()
@@ -810,7 +812,7 @@ class Graphs(RuleBasedStateMachine):
         a.cells = [constant(c) for c in a.cells]
         a.place = Place(next(self.clock), a.cells) if wanted else None
         if wanted:
-            a.place.keeps = True
+            a.place.keeps = a.made = True
         a.order = 0
 
     def set_grad(self, a, seed):

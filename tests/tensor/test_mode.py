@@ -63,3 +63,51 @@ def test_derivatives_under_detect_anomaly_are_those_without():
     plain = derivatives()
     with tr.detect_anomaly():
         assert derivatives() == plain
+
+
+def test_a_decorated_generator_is_sent_thrown_and_closed_as_any_other():
+    seen = []
+
+    @tr.no_grad()
+    def told():
+        got = None
+        try:
+            while True:
+                try:
+                    got = yield got, tr.is_recording()
+                except KeyError as error:
+                    got = f"caught {error.args[0]}"
+        finally:
+            seen.append(tr.is_recording())
+
+    generator = told()
+    assert next(generator) == (None, False)
+    assert generator.send(1) == (1, False)
+    assert generator.throw(KeyError("a")) == ("caught a", False)
+    assert generator.send(2) == (2, False) and tr.is_recording()
+    with pytest.raises(ValueError, match="not for it"):
+        generator.throw(ValueError("not for it"))
+    assert seen == [False]
+    another = told()
+    next(another)
+    another.close()
+    assert seen == [False, False] and tr.is_recording()
+
+
+def test_a_decorated_generator_returns_its_value_to_yield_from():
+    @tr.no_grad()
+    def two():
+        first = yield 1
+        try:
+            yield 2
+        except KeyError:
+            return first, "thrown"
+
+    def outer():
+        return (yield from two())
+
+    generator = outer()
+    assert next(generator) == 1 and generator.send("sent") == 2
+    with pytest.raises(StopIteration) as stop:
+        generator.throw(KeyError)
+    assert stop.value.value == ("sent", "thrown")

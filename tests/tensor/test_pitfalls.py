@@ -483,5 +483,5 @@ def test_a_list_that_cannot_be_joined_is_named(join):
 
 def test_a_slice_with_a_bound_that_is_no_integer_is_a_type_error():
     for cut in (lambda x: tr.split(x, "ab"), lambda x: x[:"a"], lambda x: x[1.5:]):
-        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        with pytest.raises(TypeError, match=r"cannot be interpreted as an integer|must be an integer"):
             cut(tr.ones(3))

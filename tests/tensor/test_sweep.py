@@ -208,3 +208,60 @@ def indices_of_rows(rng):
         k, low = int(rng.integers(-4, 4)), int(rng.integers(-3, 3))
         some = [k, slice(a, b), (whole, low), (k, slice(0, 2)), [k, k, 1], ..., slice(None, None, -2), (..., low)]
         yield some[rng.integers(8)]
+
+
+# --- hooks that change the hooks ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("computed", [False, True])
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize(("count", "leaving"), [(2, {0}), (3, {0, 1, 2}), (3, {1})])
+def test_a_hook_that_removes_hooks_keeps_none_from_its_turn(computed, create_graph, count, leaving):
+    x = tr.Tensor([2.0], requires_grad=True)
+    y = x * 1.0 if computed else x
+    called, removers = [], []
+
+    def hook_of(k):
+        def hook(g):
+            called.append(k)
+            if k in leaving:
+                removers[k]()
+                removers[(k + 1) % count]()
+
+        return hook
+
+    removers += [y.register_hook(hook_of(k)) for k in range(count)]
+    loss = (y * y).sum()
+    tr.grad(loss, x, create_graph=create_graph, retain_graph=True)
+    assert called == list(range(count))
+    gone = leaving | {(k + 1) % count for k in leaving}
+    tr.grad(loss, x, retain_graph=True)
+    assert called[count:] == [k for k in range(count) if k not in gone]
+
+
+def test_a_hook_that_registers_hooks_is_called_once_in_a_backward():
+    x = tr.Tensor([1.0], requires_grad=True)
+    called = []
+
+    def again(g):
+        called.append(len(called))
+        if len(called) < 100:
+            x.register_hook(again)
+        return g * 2
+
+    x.register_hook(again)
+    (x * 3).sum().backward()
+    assert called == [0] and x.grad.tolist() == [6.0]
+    x.grad = None
+    (x * 3).sum().backward()
+    assert called == [0, 1, 2] and x.grad.tolist() == [12.0]
+
+
+def test_a_hook_that_is_registered_twice_is_called_twice_and_removed_once():
+    x = tr.Tensor([1.0], requires_grad=True)
+    called = []
+    off, _ = x.register_hook(called.append), x.register_hook(called.append)
+    off()
+    off()
+    (x * 3).sum().backward()
+    assert len(called) == 1

@@ -192,3 +192,59 @@ def test_flatten_is_a_reshape():
     assert y.tolist() == [0, 1, 2, 3, 4, 5]
     (y * np.arange(6.0)).sum().backward()
     assert x.grad.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_masks_are_combined_as_numpys():
+    x = tr.Tensor([1.0, 2.0, 3.0])
+    a = x.numpy()
+    for f in (
+        lambda x: (x == 1) | (x == 2),
+        lambda x: (x > 1) & (x < 3),
+        lambda x: (x > 1) ^ (x > 2),
+        lambda x: ~(x == 1),
+        lambda x: (x == 1).any(),
+        lambda x: (x >= 1).all(),
+        lambda x: (x > 1) & True,
+        lambda x: False | (x > 1),
+        lambda x: True ^ (x > 1),
+        lambda x: (x > 1) & np.array([True, True, False]),
+    ):
+        found = f(x)
+        assert isinstance(found, tr.Tensor) and found.dtype == bool and not found.requires_grad
+        np.testing.assert_array_equal(found.numpy(), f(a))
+    mask = x > 1
+    assert (np.array([True, True, False]) & mask).tolist() == [False, True, False]
+    assert ([True, True, False] | mask).tolist() == [True, True, True]
+    mask &= x < 3
+    mask |= x == 1
+    mask ^= True
+    assert mask.tolist() == [False, False, True]
+    for axis in (None, 0, 1, (0, 1)):
+        table = np.array([[True, False, True], [False, False, True]])
+        for name in ("any", "all"):
+            for keepdims in (False, True):
+                found = getattr(tr.Tensor(table), name)(axis, keepdims)
+                np.testing.assert_array_equal(found.numpy(), getattr(table, name)(axis=axis, keepdims=keepdims))
+    assert tr.zeros(0).all().item() is True and tr.zeros(0).any().item() is False
+    assert not tr.any(tr.Tensor([[]])).item()
+
+
+def test_bits_of_integers_and_truth_of_numbers_are_numpys():
+    a, b = np.array([6, -3, 7], np.int32), np.array([3, 5, 0], np.int64)
+    for name in ("bitwise_and", "bitwise_or", "bitwise_xor", "logical_and", "logical_or", "logical_xor"):
+        found, expected = getattr(tr, name)(tr.Tensor(a), tr.Tensor(b)), getattr(np, name)(a, b)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found.numpy(), expected)
+    assert (~tr.Tensor(a)).tolist() == (~a).tolist() and (tr.Tensor(a) & 2).dtype == np.int32
+    assert tr.logical_not(tr.Tensor([0.0, np.nan, 2.0])).tolist() == [True, False, False]
+    assert tr.logical_and(tr.Tensor([0.0, 0.5]), 1.0).tolist() == [False, True]
+    assert tr.logical_xor(tr.Tensor([1.0, 0.0], requires_grad=True), [True, True]).requires_grad is False
+    assert tr.all(tr.Tensor([1.0, np.nan])).item() is True and tr.any([0, 0]) == np.False_
+    for f in (lambda x: x & x, lambda x: x | True, lambda x: x ^ 1, lambda x: ~x, lambda x: (x > 1) & 1.0):
+        with pytest.raises(tr.errors.DTypeError, match="of booleans and integers, not"):
+            f(tr.Tensor([1.0, 2.0]))
+
+
+def test_the_truth_of_many_names_any_and_all():
+    with pytest.raises(ValueError, match=r"use \.any\(\) or \.all\(\)"):
+        bool(tr.ones(2) > 0)

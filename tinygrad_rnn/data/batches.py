@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.scalars import as_integer, as_integers, plain, whole
+from tinygrad_rnn.tensor.backend import fitting, real
 
 Numbers = npt.NDArray[np.int64]
 
@@ -24,13 +26,13 @@ def pad_sequences(
 
     T is the length of the longest; past the end of a shorter one stands `value`. The lengths are what the recurrent
     layers and `sequence_mask` take. Raises InputError if there is no sequence, one is empty, or the axes after the
-    first differ.
+    first differ; DTypeError for what no tensor holds, and for a `value` that the sequences' dtype does not.
 
         >>> ids, lengths = pad_sequences([[1, 2, 3], [4]])
         >>> ids.tolist(), lengths.tolist()
         ([[1, 4], [2, 0], [3, 0]], [3, 1])
     """
-    arrays = [np.asarray(sequence) for sequence in sequences]
+    arrays: list[Any] = [real(sequence) for sequence in sequences]
     if not arrays:
         raise InputError("no sequences to make a batch of")
     tail = arrays[0].shape[1:]
@@ -40,7 +42,9 @@ def pad_sequences(
         if array.shape[1:] != tail:
             raise InputError(f"sequence {k} of the batch has entries of shape {array.shape[1:]}, the first one {tail}")
     lengths = np.array([len(array) for array in arrays])
-    padded = np.full((int(lengths.max()), len(arrays), *tail), value, np.result_type(*arrays))
+    dtype = np.result_type(*arrays)
+    filling = fitting("pad_sequences: value", value, dtype)
+    padded = np.full((int(lengths.max()), len(arrays), *tail), filling, dtype)
     for k, array in enumerate(arrays):
         padded[: len(array), k] = array
     return (padded.swapaxes(0, 1) if batch_first else padded), lengths
@@ -68,17 +72,21 @@ class Batches:
     """
 
     def __init__(self, lengths: int | npt.ArrayLike, batch: int, seed: int = 0, pool: int = 50) -> None:
-        self.lengths = np.zeros(lengths, np.int64) if isinstance(lengths, int) else np.asarray(lengths)
+        count = as_integer(lengths)
+        self.lengths = np.array(real(lengths)) if count is None else np.zeros(count, np.int64)
         if self.lengths.ndim != 1 or not len(self.lengths):
             raise InputError("no examples to make batches of")
-        if batch < 1 or pool < 1:
-            raise ValueError(f"batch and pool are at least 1, not {batch} and {pool}")
-        self.batch, self.seed, self.pool = batch, seed, pool
-        self.epoch_length = -(-len(self.lengths) // batch)
+        sizes, chosen = as_integers((batch, pool)), as_integer(seed)
+        if sizes is None or min(sizes) < 1:
+            raise ValueError(f"batch and pool are at least 1, not {batch!r} and {pool!r}")
+        if chosen is None:
+            raise ValueError(f"a seed is an integer, not {seed!r}")
+        (self.batch, self.pool), self.seed = sizes, chosen
+        self.epoch_length = -(-len(self.lengths) // self.batch)
         self._epoch: tuple[int, list[Numbers]] = (-1, [])
 
     def __getitem__(self, n: int) -> Numbers:
-        epoch, place = divmod(n, self.epoch_length)
+        epoch, place = divmod(whole("the number of a batch", n), self.epoch_length)
         return self.epoch(epoch)[place]
 
     def epoch(self, k: int = 0) -> list[Numbers]:
@@ -102,6 +110,7 @@ def split_at_random(count: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), se
         >>> [len(part) for part in split_at_random(50)]
         [40, 5, 5]
     """
+    count, seed = whole("the number of examples", count), whole("a seed", seed)
     order = np.random.default_rng(seed).permutation(count)
     return [np.sort(order[part]) for part in _parts(count, fractions)]
 
@@ -116,6 +125,7 @@ def split_in_time(count: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), gap:
         >>> [part.tolist() for part in split_in_time(10, (0.5, 0.5), gap=2)]
         [[0, 1, 2, 3, 4], [7, 8, 9]]
     """
+    count, gap = whole("the number of steps", count), plain(gap)
     parts = _parts(count, fractions)
     shortest = min(p.stop - p.start for p in parts[1:]) if parts[1:] else count
     if not 0 <= gap < shortest:
@@ -132,6 +142,7 @@ def folds(count: int, k: int = 5, seed: int = 0) -> list[tuple[Numbers, Numbers]
         >>> [(len(train), len(test)) for train, test in folds(5, 2)]
         [(2, 3), (3, 2)]
     """
+    count, k, seed = whole("the number of examples", count), plain(k), whole("a seed", seed)
     if not 2 <= k <= count:
         raise InputError(f"{count} examples do not fall into {k} folds, which are at least 2")
     tests = [np.sort(part) for part in np.array_split(np.random.default_rng(seed).permutation(count), k)]
@@ -147,13 +158,13 @@ def last_values(x: npt.ArrayLike, count: int, *, mode: Literal["constant", "edge
         >>> last_values([5, 6, 7], 2).tolist()
         [[0, 5], [5, 6], [6, 7]]
     """
-    values = np.asarray(x)
+    values: Any = real(x)
     if not values.ndim or not len(values):
         raise InputError("a series without a step has no last values")
-    if count < 1:
-        raise ValueError(f"at least 1 value, not {count}")
-    padded = np.pad(values, [(count - 1, 0), *[(0, 0)] * (values.ndim - 1)], mode=mode)
-    return np.lib.stride_tricks.sliding_window_view(padded, count, axis=0)
+    if (width := as_integer(count)) is None or width < 1:
+        raise ValueError(f"at least 1 value, not {count!r}")
+    padded = np.pad(values, [(width - 1, 0), *[(0, 0)] * (values.ndim - 1)], mode=mode)
+    return np.lib.stride_tricks.sliding_window_view(padded, width, axis=0)
 
 
 def _parts(count: int, fractions: Sequence[float]) -> list[slice]:

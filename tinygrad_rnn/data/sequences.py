@@ -45,7 +45,7 @@ class Streams:
 
     def __init__(self, ids: Ids, batch: int, steps: int, seed: int = 0) -> None:
         batch, steps = whole("the batch of streams", batch, 1), whole("the steps of a chunk", steps, 1)
-        self.ids, self.batch, self.steps, self.seed = ids, batch, steps, seed
+        self.ids, self.batch, self.steps, self.seed = ids, batch, steps, whole("a seed", seed)
         self.stride = (len(ids) - 1) // batch
         self.epoch_length = self.stride // steps
         if self.epoch_length < 1:
@@ -56,7 +56,7 @@ class Streams:
             )
 
     def __getitem__(self, n: int) -> Chunk:
-        epoch, place = divmod(n, self.epoch_length)
+        epoch, place = divmod(whole("the number of a chunk", n), self.epoch_length)
         slack = (len(self.ids) - 1) - (self.batch - 1) * self.stride - self.epoch_length * self.steps
         spare = min(self.steps, slack + 1)
         offset = int(np.random.default_rng((self.seed, epoch)).integers(spare)) if epoch else 0

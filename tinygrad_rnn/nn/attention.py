@@ -18,6 +18,7 @@ from tinygrad_rnn.nn.checks import as_tensor, check_dtype, check_probability, ch
 from tinygrad_rnn.nn.layers import Dropout, LayerNorm, Linear
 from tinygrad_rnn.nn.module import Module, Parameter
 from tinygrad_rnn.tensor import creation, ops
+from tinygrad_rnn.tensor.backend import is_boolean
 from tinygrad_rnn.tensor.tensor import Tensor
 
 Memory = tuple[Tensor, Tensor, Tensor | None]
@@ -46,7 +47,7 @@ class _Attention(Module):
             raise ShapeError(f"{name}: keys and values must be {axes}, got {keys.shape} and {values.shape}")
         if mask is not None:
             mask = mask_beside(keys, mask)
-            if "bool" not in str(mask.dtype):
+            if not is_boolean(mask.dtype):
                 raise DTypeError(f"{name}: mask must be booleans (True: to be seen), got {mask.dtype}")
             if mask.shape != keys.shape[:2]:
                 raise ShapeError(f"{name}: keys {keys.shape} need a mask {keys.shape[:2]}, got {mask.shape}")
@@ -130,7 +131,9 @@ class AdditiveAttention(_Attention):
         generator: Any = None,
     ) -> None:
         options: dict[str, Any] = {"dtype": dtype, "device": device, "generator": generator}
-        check_sizes("AdditiveAttention", query_size=query_size, key_size=key_size, hidden_size=hidden_size)
+        query_size, key_size, hidden_size = check_sizes(
+            "AdditiveAttention", query_size=query_size, key_size=key_size, hidden_size=hidden_size
+        )
         self.batch_first = batch_first
         self.query_layer = Linear(query_size, hidden_size, bias=False, **options)
         self.key_layer = Linear(key_size, hidden_size, **options)
@@ -178,7 +181,7 @@ class DotAttention(_Attention):
         if (query_size is None) != (key_size is None):
             raise ValueError("DotAttention: give both sizes for a weight between queries and keys, or neither")
         if query_size is not None and key_size is not None:
-            check_sizes("DotAttention", query_size=query_size, key_size=key_size)
+            query_size, key_size = check_sizes("DotAttention", query_size=query_size, key_size=key_size)
             self.key_layer = Linear(key_size, query_size, bias=False, dtype=dtype, device=device, generator=generator)
 
     def extra_repr(self) -> str:
@@ -246,12 +249,14 @@ class MultiheadAttention(Module):
         device: str | None = None,
         generator: Any = None,
     ) -> None:
-        kdim, vdim = kdim or embed_dim, vdim or embed_dim
-        check_sizes("MultiheadAttention", embed_dim=embed_dim, num_heads=num_heads, kdim=kdim, vdim=vdim)
-        check_probability("MultiheadAttention: dropout", dropout)
+        kdim, vdim = embed_dim if kdim is None else kdim, embed_dim if vdim is None else vdim
+        embed_dim, num_heads, kdim, vdim = check_sizes(
+            "MultiheadAttention", embed_dim=embed_dim, num_heads=num_heads, kdim=kdim, vdim=vdim
+        )
         if embed_dim % num_heads:
             raise ValueError(f"MultiheadAttention: {num_heads} heads do not divide embed_dim {embed_dim}")
-        self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, float(dropout)
+        self.embed_dim, self.num_heads = embed_dim, num_heads
+        self.dropout = check_probability("MultiheadAttention: dropout", dropout)
         self.kdim, self.vdim, self.batch_first = kdim, vdim, batch_first
 
         def weight(out: int, size: int) -> Parameter:

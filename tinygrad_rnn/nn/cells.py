@@ -193,9 +193,9 @@ class _Cell(Module):
         device: str | None = None,
         generator: Any = None,
     ) -> None:
-        check_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
-        self.input_size, self.hidden_size, self.bias, self.fused = input_size, hidden_size, bias, fused
-        self.layer_norm = layer_norm
+        input_size, hidden_size = check_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.bias, self.fused, self.layer_norm = bool(bias), bool(fused), bool(layer_norm)
         self.weight_ih: Parameter
         self.weight_hh: Parameter
         self.bias_ih: Parameter | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
+from tinygrad_rnn.scalars import as_integer, as_integers, as_number
 from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array, namespace, to_device
 from tinygrad_rnn.tensor.mode import replayed
@@ -29,26 +30,63 @@ def beside(x: Tensor, host: Array) -> Array:
     return namespace(x._array).asarray(to_device(host, x.device) if "cuda" in x.device else host)
 
 
-def check_sizes(layer: str, **sizes: int) -> None:
-    """Raise `ValueError` unless every size is a positive integer."""
+def check_sizes(layer: str, **sizes: Any) -> list[int]:
+    """The sizes as Python's integers, NumPy's among them; `ValueError` unless every one is a positive integer."""
+    found = []
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        n = as_integer(size)
+        if n is None or n < 1:
             raise ValueError(f"{layer}: {name} must be a positive integer, got {size!r}")
+        found.append(n)
+    return found
 
 
-def check_probability(name: str, p: float) -> None:
-    """Raise `ValueError` unless `p` lies in [0, 1]."""
-    if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
+def check_size(layer: str, **size: Any) -> int:
+    """The one size of `check_sizes`."""
+    (found,) = check_sizes(layer, **size)
+    return found
+
+
+def check_shape(layer: str, name: str, given: Any) -> tuple[int, ...]:
+    """A number or several as a tuple of positive integers; else a `ValueError`."""
+    shape = as_integers(given)
+    if shape is None or not shape or min(shape) < 1:
+        raise ValueError(f"{layer}: {name} must be a positive integer for each of at least one axis, got {given!r}")
+    return shape
+
+
+def check_probability(name: str, p: Any) -> float:
+    """`p` as a Python float; `ValueError` unless it is a number in [0, 1]."""
+    found = as_number(p)
+    if found is None or isinstance(found, bool) or not 0 <= found <= 1:
         raise ValueError(f"{name}: the probability must lie in [0, 1], got {p!r}")
+    return float(found)
 
 
-def check_recurrent_dropout(layer: str, p: float) -> None:
-    """Raise `ValueError` unless `p` lies in [0, 1): with 1 no state would be left to scale."""
-    check_probability(f"{layer}: recurrent_dropout", p)
-    if p == 1:
+def check_recurrent_dropout(layer: str, p: Any) -> float:
+    """`p` as a Python float; `ValueError` unless it lies in [0, 1): with 1 no state would be left to scale."""
+    found = check_probability(f"{layer}: recurrent_dropout", p)
+    if found == 1:
         raise ValueError(
             f"{layer}: recurrent_dropout must be less than 1, got {p!r}: nothing of the state would be left"
         )
+    return found
+
+
+def check_number(name: str, value: Any) -> float:
+    """`value` as a Python number; `ValueError` for what is none."""
+    found: float | None = as_number(value)
+    if found is None:
+        raise ValueError(f"{name} must be a number, got {value!r:.60}")
+    return found
+
+
+def check_one_of(name: str, index: Any, count: int, of: str, least: int = 0) -> int:
+    """`index` as a Python integer; `ValueError` unless it is one from `least` to `count` - 1."""
+    found = as_integer(index)
+    if found is None or not least <= found < count:
+        raise ValueError(f"{name} {index!r} is out of range for {count} {of}")
+    return found
 
 
 def check_input(layer: str, given: Any, size: int, weight: Tensor, ndims: tuple[int, int], axes: str) -> Tensor:
@@ -115,7 +153,7 @@ def check_counts(what: str, counts: Array, B: int, most: int, why: str, name: st
 def integer_ids(what: str, ids: Tensor) -> Array:
     """The array of a tensor of ids, or a `DTypeError`. An empty list, which becomes float32, passes as no ids."""
     array: Array = ids._array
-    if "int" in str(ids.dtype):
+    if backend.is_integer(ids.dtype):
         return array
     if not ids.size:
         return backend.namespace(ids._array).astype(ids._array, int)
@@ -139,7 +177,7 @@ def check_range(what: str, ids: Array, count: int) -> None:
 def loss_mask(name: str, mask: Any, shape: tuple[int, ...]) -> Tensor:
     """`mask` as booleans of `shape`: it may lack the last axes."""
     given = as_tensor(mask)
-    if "bool" not in str(given.dtype):
+    if not backend.is_boolean(given.dtype):
         raise DTypeError(f"{name}: mask must be booleans (True: it counts), got {given.dtype}")
     if given.shape != shape[: given.ndim]:
         raise ShapeError(f"{name}: a mask {given.shape} does not fit losses of shape {shape}")

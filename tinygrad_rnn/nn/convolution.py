@@ -24,6 +24,7 @@ from tinygrad_rnn.kernels.pooling import Lengths, maxima_forward, maxima_vjp, ta
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.checks import check_sizes
 from tinygrad_rnn.nn.module import Module, Parameter
+from tinygrad_rnn.scalars import as_integer, as_integers
 from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array, namespace, zeros_beside
 from tinygrad_rnn.tensor.creation import full
@@ -120,10 +121,12 @@ def _conv(
     outputs, inputs, *kernel = weight.shape
     stride, dilation = per_axis(name, "stride", stride, d), per_axis(name, "dilation", dilation, d)
     pads = paddings(name, padding, tuple(kernel), stride, dilation)
-    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1 or outputs % groups:
+    count = as_integer(groups)
+    if count is None or count < 1 or outputs % count:
         raise ValueError(
             f"{name}: groups must be a positive integer that divides the {outputs} outputs, got {groups!r}"
         )
+    groups = count
     if bias is not None and bias.shape != (outputs,):
         raise ShapeError(f"{name}: the bias must have shape ({outputs},), got {bias.shape}")
     x, single = _batch_last(name, d, x)
@@ -276,9 +279,10 @@ def _padded(
 
 def per_axis(name: str, what: str, value: Any, d: int, least: int = 1) -> Lengths:
     """An option as one number of at least `least` for each of `d` axes; else a `ValueError`."""
-    numbers = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * d
-    wrong = [n for n in numbers if isinstance(n, bool) or not isinstance(n, int) or n < least]
-    if len(numbers) != d or wrong:
+    numbers = as_integers(value) or ()
+    if as_integer(value) is not None:
+        numbers *= d
+    if len(numbers) != d or min(numbers) < least:
         each = f", or {d} of them" if d > 1 else ""
         raise ValueError(f"{name}: {what} must be an integer of at least {least}{each}, got {value!r}")
     return numbers
@@ -288,7 +292,7 @@ def paddings(
     name: str, padding: Sizes | str, kernel: Lengths, stride: Lengths, dilation: Lengths
 ) -> list[tuple[int, int]]:
     """How many zeros stand before and after each axis for the `padding` of a convolution."""
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         if any(s > 1 for s in stride):
             raise ValueError(f'{name}: padding="same" needs a stride of 1, got {stride}')
         totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
@@ -337,7 +341,9 @@ class _Conv(Module):
         generator: Any = None,
     ) -> None:
         name = type(self).__name__
-        check_sizes(name, in_channels=in_channels, out_channels=out_channels, groups=groups)
+        in_channels, out_channels, groups = check_sizes(
+            name, in_channels=in_channels, out_channels=out_channels, groups=groups
+        )
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"{name}: {in_channels} and {out_channels} channels do not fall into {groups} groups")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
@@ -345,7 +351,7 @@ class _Conv(Module):
         self.stride = per_axis(name, "stride", stride, self.axes)
         self.dilation = per_axis(name, "dilation", dilation, self.axes)
         paddings(name, padding, self.kernel_size, self.stride, self.dilation)  # refuses a wrong one here
-        self.padding = padding
+        self.padding = _plain(padding)
         dtype = dtype or "float32"
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         bound = 1 / math.sqrt(math.prod(shape[1:]))
@@ -412,7 +418,7 @@ class _MaxPool(Module):
     ) -> None:
         found = pooling(type(self).__name__, self.axes, kernel_size, stride, padding, dilation)
         self.kernel_size, self.stride, self.dilation, _ = found
-        self.padding = padding
+        self.padding = _plain(padding)
 
     def forward(self, x: Any) -> Tensor:
         """The maxima; see the class."""
@@ -455,7 +461,7 @@ class _AvgPool(Module):
         self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, *, count_include_pad: bool = True
     ) -> None:
         self.kernel_size, self.stride, *_ = pooling(type(self).__name__, self.axes, kernel_size, stride, padding, 1)
-        self.padding, self.count_include_pad = padding, count_include_pad
+        self.padding, self.count_include_pad = _plain(padding), bool(count_include_pad)
 
     def forward(self, x: Any) -> Tensor:
         """The means; see the class."""
@@ -490,6 +496,12 @@ class AvgPool2d(_AvgPool):
 def _pooling_repr(pool: _MaxPool | _AvgPool) -> str:
     stride = f", stride={_short(pool.stride)}" if pool.stride != pool.kernel_size else ""
     return f"{_short(pool.kernel_size)}{stride}" + (f", padding={pool.padding}" if pool.padding else "")
+
+
+def _plain(padding: Any) -> Any:
+    """A padding that has been checked, in its form, of Python's integers."""
+    one = as_integer(padding)
+    return padding if isinstance(padding, str) else as_integers(padding) if one is None else one
 
 
 def _short(sizes: Any) -> Any:

@@ -10,7 +10,14 @@ from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.kernels.normalisation import layer_norm_forward, layer_norm_vjp
-from tinygrad_rnn.nn.checks import as_tensor, check_lengths, check_probability, check_sizes, mask_beside
+from tinygrad_rnn.nn.checks import (
+    as_tensor,
+    check_lengths,
+    check_probability,
+    check_size,
+    check_sizes,
+    mask_beside,
+)
 from tinygrad_rnn.nn.convolution import avg_pool1d, avg_pool2d, conv1d, conv2d, max_pool1d, max_pool2d
 from tinygrad_rnn.nn.losses import (
     binary_cross_entropy_with_logits,
@@ -21,6 +28,7 @@ from tinygrad_rnn.nn.losses import (
     mse_loss,
     nll_loss,
 )
+from tinygrad_rnn.scalars import as_integers
 from tinygrad_rnn.tensor import backend, ops, random
 from tinygrad_rnn.tensor.checkpoint import recomputed
 from tinygrad_rnn.tensor.creation import arange
@@ -62,7 +70,7 @@ def sequence_mask(lengths: Any, T: int, *, batch_first: bool = False, device: st
     >>> tr.nn.functional.sequence_mask([3, 1], 3).tolist()
     [[True, True], [True, False], [True, False]]
     """
-    given = as_tensor(lengths)
+    T, given = check_size("sequence_mask", T=T), as_tensor(lengths)
     if given.ndim != 1:
         raise ShapeError(f"sequence_mask: lengths must be (B,), got shape {given.shape}")
     steps = check_lengths("sequence_mask", given, T, given.shape[0])
@@ -104,7 +112,7 @@ def layer_norm(
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
     x = as_tensor(x)
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    shape = as_integers(normalized_shape)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError(f"layer_norm: the last axes must be {shape}, but the input has shape {x.shape}")
     for name, p in (("weight", weight), ("bias", bias)):
@@ -197,7 +205,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     >>> tr.nn.functional.dropout(tr.ones(4), 0.5, training=False).tolist()
     [1.0, 1.0, 1.0, 1.0]
     """
-    check_probability("dropout", p)
+    p = check_probability("dropout", p)
     x = as_tensor(x)
     if not training or p == 0:
         return x
@@ -255,7 +263,7 @@ def masked_scores(name: str, scores: Tensor, mask: Any, *, seen: bool) -> Tensor
     sizes = zip(reversed(given.shape), reversed(scores.shape), strict=False)
     if given.ndim > scores.ndim or any(n not in (1, m) for n, m in sizes):
         raise ShapeError(f"{name}: a mask {given.shape} does not broadcast to the weights, {scores.shape}")
-    if "bool" in str(given.dtype):
+    if backend.is_boolean(given.dtype):
         return ops.where(given, *((scores, -math.inf) if seen else (-math.inf, scores)))
     if backend.is_floating(given.dtype):
         return scores + (given if given.dtype == scores.dtype else ops.astype(given, scores.dtype))
@@ -279,7 +287,7 @@ def positional_encoding(T: int, d_model: int, *, dtype: Any = "float32", device:
     >>> tr.nn.functional.positional_encoding(2, 4).tolist()[0]
     [0.0, 1.0, 0.0, 1.0]
     """
-    check_sizes("positional_encoding", T=T, d_model=d_model)
+    T, d_model = check_sizes("positional_encoding", T=T, d_model=d_model)
     even = arange(0, d_model, 2, dtype="float64")
     angles = ops.expand_dims(arange(T, dtype="float64"), 1) * ops.exp(even * (-math.log(10000) / d_model))
     pairs = ops.reshape(ops.stack([ops.sin(angles), ops.cos(angles)], axis=2), (T, 2 * even.shape[0]))

@@ -11,6 +11,7 @@ import math
 from typing import Any, TypeVar
 
 from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.scalars import as_number, real_number
 from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.tensor import Tensor
@@ -35,11 +36,13 @@ T = TypeVar("T", bound=Tensor)
 
 def uniform(shape: tuple[int, ...], low: float, high: float, *, generator: Any = None) -> Array:
     """A float64 array drawn from U(low, high)."""
+    low, high = real_number("uniform: low", low), real_number("uniform: high", high)
     return (generator or random.generator()).uniform(low, high, shape)
 
 
 def normal(shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Array:
     """A float64 array drawn from N(mean, std²)."""
+    mean, std = real_number("normal: mean", mean), real_number("normal: std", std)
     return (generator or random.generator()).normal(mean, std, shape)
 
 
@@ -51,18 +54,22 @@ def uniform_(parameter: T, low: float = 0.0, high: float = 1.0, *, generator: An
     >>> bool(abs(w.numpy()).max() <= 0.1)
     True
     """
+    _check("uniform_", parameter)
     parameter.assign_(uniform(parameter.shape, low, high, generator=generator))
     return parameter
 
 
 def normal_(parameter: T, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> T:
     """Draw from N(mean, std²)."""
+    _check("normal_", parameter)
     parameter.assign_(normal(parameter.shape, mean, std, generator=generator))
     return parameter
 
 
 def constant_(parameter: T, value: float) -> T:
     """Set every element to `value`."""
+    _check("constant_", parameter)
+    value = backend.fitting("constant_: value", value, parameter.dtype)
     parameter.assign_(backend.namespace(parameter.data).full_like(parameter.data, value))
     return parameter
 
@@ -72,7 +79,7 @@ def xavier_uniform_(parameter: T, gain: float = 1.0, *, generator: Any = None) -
 
     Glorot and Bengio (2010).
     """
-    bound = gain * math.sqrt(6 / sum(_fans("xavier_uniform_", parameter)))
+    bound = real_number("xavier_uniform_: gain", gain) * math.sqrt(6 / sum(_fans("xavier_uniform_", parameter)))
     return uniform_(parameter, -bound, bound, generator=generator)
 
 
@@ -81,7 +88,7 @@ def xavier_normal_(parameter: T, gain: float = 1.0, *, generator: Any = None) ->
 
     Glorot and Bengio (2010).
     """
-    std = gain * math.sqrt(2 / sum(_fans("xavier_normal_", parameter)))
+    std = real_number("xavier_normal_: gain", gain) * math.sqrt(2 / sum(_fans("xavier_normal_", parameter)))
     return normal_(parameter, 0.0, std, generator=generator)
 
 
@@ -122,7 +129,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     (1.4142, 1.0)
     """
     if nonlinearity == "leaky_relu":
-        return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
+        slope = 0.01 if param is None else real_number("calculate_gain: param", param)
+        return math.sqrt(2 / (1 + slope**2))
     if nonlinearity not in _GAINS:
         raise ValueError(f"calculate_gain: unknown nonlinearity {nonlinearity!r}: {', '.join(_GAINS)} or leaky_relu")
     return _GAINS[nonlinearity]
@@ -142,9 +150,11 @@ def forget_bias_(bias_ih: Tensor, bias_hh: Tensor, value: float) -> None:
     With 1 an LSTM begins by remembering: Gers et al. (2000), Jozefowicz et al. (2015). Raises `ValueError` for
     a value that is not finite.
     """
-    if not math.isfinite(value):
+    number = as_number(value)
+    if number is None or not math.isfinite(number):
         raise ValueError(f"forget_bias must be finite, got {value!r}")
-    for bias, b in ((bias_ih, value), (bias_hh, 0.0)):
+    for bias, b in ((bias_ih, number), (bias_hh, 0.0)):
+        _check("forget_bias_", bias)
         H = bias.shape[0] // 4
         new = backend.asarray(bias.data, device=bias.device)
         new[H : 2 * H] = b
@@ -167,12 +177,22 @@ def orthogonal_(parameter: T, gain: float = 1.0, *, generator: Any = None) -> T:
     xp = backend.namespace(drawn)
     q, r = xp.linalg.qr(drawn)
     q = q * xp.where(xp.linalg.diagonal(r) < 0, -1.0, 1.0)
-    parameter.assign_(gain * (q if rows >= columns else q.T))
+    parameter.assign_(real_number("orthogonal_: gain", gain) * (q if rows >= columns else q.T))
     return parameter
+
+
+def _check(name: str, parameter: Any) -> None:
+    """Raise `TypeError` for anything but a Tensor: an array, of `.data` say, has no new values to take."""
+    if not isinstance(parameter, Tensor):
+        raise TypeError(
+            f"{name}: give the parameter itself, layer.weight, not {type(parameter).__name__}: the array that .data "
+            "returns is read-only here, and the parameter takes new values as a whole"
+        )
 
 
 def _fans(name: str, parameter: Tensor) -> tuple[int, int]:
     """(fan_in, fan_out) of a weight (out, in, ...)."""
+    _check(name, parameter)
     if parameter.ndim < 2 or not parameter.size:
         raise ShapeError(f"{name}: a weight (fan_out, fan_in, ...) is needed, got shape {parameter.shape}")
     rest = math.prod(parameter.shape[2:])
@@ -180,6 +200,7 @@ def _fans(name: str, parameter: Tensor) -> tuple[int, int]:
 
 
 def _matrix(name: str, parameter: Tensor) -> tuple[int, int]:
+    _check(name, parameter)
     if parameter.ndim != 2:
         raise ShapeError(f"{name}: a matrix is needed, got shape {parameter.shape}")
     rows, columns = parameter.shape

@@ -8,7 +8,16 @@ from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import functional, init
-from tinygrad_rnn.nn.checks import as_tensor, check_probability, check_range, check_sizes, integer_ids
+from tinygrad_rnn.nn.checks import (
+    as_tensor,
+    check_number,
+    check_one_of,
+    check_probability,
+    check_range,
+    check_shape,
+    check_sizes,
+    integer_ids,
+)
 from tinygrad_rnn.nn.module import Module, Parameter
 from tinygrad_rnn.tensor import backend, creation, ops
 from tinygrad_rnn.tensor.tensor import Tensor, box
@@ -36,7 +45,7 @@ class Linear(Module):
         device: str | None = None,
         generator: Any = None,
     ) -> None:
-        check_sizes("Linear", in_features=in_features, out_features=out_features)
+        in_features, out_features = check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         bound = 1 / math.sqrt(in_features)
         dtype = dtype or "float32"
@@ -84,12 +93,13 @@ class Embedding(Module):
         device: str | None = None,
         generator: Any = None,
     ) -> None:
-        check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        num_embeddings, embedding_dim = check_sizes(
+            "Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim
+        )
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         drawn = init.normal((num_embeddings, embedding_dim), generator=generator)
         if padding_idx is not None:
-            if not isinstance(padding_idx, int) or not -num_embeddings <= padding_idx < num_embeddings:
-                raise ValueError(f"Embedding: padding_idx {padding_idx!r} is out of range for {num_embeddings} rows")
+            padding_idx = check_one_of("Embedding: padding_idx", padding_idx, num_embeddings, "rows", -num_embeddings)
             padding_idx %= num_embeddings
             drawn[padding_idx] = 0
         self.padding_idx = padding_idx
@@ -112,6 +122,12 @@ class Embedding(Module):
         array = integer_ids("Embedding: ids", as_tensor(ids))
         check_range("Embedding: id", array, self.num_embeddings)
         return box(backend.to_device(array, self.weight.device), None)
+
+    def reads_rows(self) -> bool:
+        """Whether `forward` is this class's, which reads rows of `table()`: a subclass may do something else."""
+        methods = ("__call__", "forward", "checked", "table")
+        own = all(getattr(type(self), name) is getattr(Embedding, name) for name in methods)
+        return own and not any(name in vars(self) for name in methods)
 
     def table(self) -> Tensor:
         """All rows, (num_embeddings, embedding_dim), as `forward` looks them up: no gradient for that of padding."""
@@ -144,11 +160,7 @@ class LayerNorm(Module):
         dtype: Any = None,
         device: str | None = None,
     ) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        if not shape:
-            raise ValueError("LayerNorm: normalized_shape must name at least one axis")
-        for size in shape:
-            check_sizes("LayerNorm", normalized_shape=size)
+        shape, eps = check_shape("LayerNorm", "normalized_shape", normalized_shape), check_number("LayerNorm: eps", eps)
         if not (eps >= 0 and math.isfinite(eps)):
             raise ValueError(f"LayerNorm: eps must be finite and at least 0, got {eps!r}")
         self.normalized_shape, self.eps = shape, eps
@@ -180,8 +192,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        check_probability("Dropout", p)
-        self.p = p
+        self.p = check_probability("Dropout", p)
 
     def extra_repr(self) -> str:
         return str(self.p)
@@ -229,7 +240,7 @@ class LeakyReLU(Module):
     """
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = negative_slope
+        self.negative_slope = check_number("LeakyReLU: negative_slope", negative_slope)
 
     def extra_repr(self) -> str:
         return str(self.negative_slope)
@@ -243,7 +254,7 @@ class ELU(Module):
     """`tr.elu` as a module."""
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = alpha
+        self.alpha = check_number("ELU: alpha", alpha)
 
     def extra_repr(self) -> str:
         return str(self.alpha)

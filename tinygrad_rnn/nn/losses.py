@@ -16,7 +16,16 @@ from typing import Any
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.kernels.cross_entropy import cross_entropy_forward, cross_entropy_vjp, row_peaks
 from tinygrad_rnn.nn import ctc
-from tinygrad_rnn.nn.checks import as_tensor, beside, check_counts, check_range, integer_ids, loss_mask
+from tinygrad_rnn.nn.checks import (
+    as_tensor,
+    beside,
+    check_counts,
+    check_number,
+    check_one_of,
+    check_range,
+    integer_ids,
+    loss_mask,
+)
 from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.fused import fused
@@ -80,6 +89,7 @@ def cross_entropy(
     >>> round(loss.item(), 4)  # log 4
     1.3863
     """
+    label_smoothing = check_number("cross_entropy: label_smoothing", label_smoothing)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing}")
     x, flat, keep, shape = _classes("cross_entropy", as_tensor(logits), targets, ignore_index, mask)
@@ -122,6 +132,8 @@ def _classes(
             f"(the classes are on the last axis)"
         )
     flat = integer_ids(f"{name}: targets", ids).reshape(-1)
+    if ignore_index != -100:  # the default, which no unsigned target is
+        ignore_index = backend.fitting(f"{name}: ignore_index", ignore_index, flat.dtype)
     keep = flat != ignore_index
     if mask is not None:
         keep = keep & backend.to_device(loss_mask(name, mask, ids.shape)._array.reshape(-1), backend.device_of(flat))
@@ -175,6 +187,7 @@ def huber_loss(x: Tensor, target: Any, *, delta: float = 1.0, reduction: str = "
     >>> tr.nn.functional.huber_loss(tr.Tensor([0.5, 4.0]), [0.0, 0.0], reduction="none").tolist()
     [0.125, 3.5]
     """
+    delta = check_number("huber_loss: delta", delta)
     if not delta > 0:
         raise ValueError(f"huber_loss: delta must be above 0, got {delta!r}")
     d, keep = _difference("huber_loss", x, target, mask)
@@ -248,8 +261,7 @@ def ctc_loss(
     if not backend.is_floating(x.dtype):
         raise DTypeError(f"ctc_loss: log_probs must be floats, got {x.dtype}")
     T, B, C = x.shape
-    if isinstance(blank, bool) or not isinstance(blank, int) or not 0 <= blank < C:
-        raise ValueError(f"ctc_loss: blank {blank!r} is out of range for {C} classes: 0 to {C - 1}")
+    blank = check_one_of("ctc_loss: blank", blank, C, f"classes: 0 to {C - 1}")
     given = {"targets": targets, "input_lengths": input_lengths, "target_lengths": target_lengths}
     ids, steps, counts = (
         backend.to_host(integer_ids(f"ctc_loss: {what}", as_tensor(value))) for what, value in given.items()

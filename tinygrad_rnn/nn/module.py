@@ -10,13 +10,15 @@ misspelt attribute is an `AttributeError` and not a silent None.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import FunctionType
 from typing import Any, ClassVar, Self, overload
 
-from tinygrad_rnn.errors import DTypeError, ShapeError
+from tinygrad_rnn.errors import DTypeError, ImmutableError, ShapeError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.checkpoint import recomputed
 from tinygrad_rnn.tensor.mode import Changes, active_tape, replayed
-from tinygrad_rnn.tensor.tensor import Tensor
+from tinygrad_rnn.tensor.places import BUFFER
+from tinygrad_rnn.tensor.tensor import Tensor, snapshot
 
 
 class Parameter(Tensor):
@@ -34,6 +36,18 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return "Parameter" + super().__repr__().removeprefix("Tensor")
+
+    def detach(self) -> Tensor:
+        """The values as they are now, to read: a write to them, which would not reach the parameter, is an error."""
+        return snapshot(self)
+
+    def _in_place(self, other: Any, op: Callable[[Any, Any], Tensor]) -> Tensor:
+        if self.requires_grad:
+            return super()._in_place(other, op)
+        raise ImmutableError(
+            "an in-place operator on a frozen parameter would put a plain tensor, which no module lists, in its place: "
+            "write p.assign_(p * 0.5)"
+        )
 
 
 class Module:
@@ -69,11 +83,23 @@ class Module:
     _buffer_names: tuple[str, ...] = ()
     forward: Callable[..., Any]
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A layer of ours that has the `__init__` of a base says in its errors what it is called itself."""
+        super().__init_subclass__(**options)
+        ours = cls.__module__.startswith(__name__.rpartition(".")[0] + ".")
+        if ours and "__init__" not in vars(cls) and isinstance(cls.__init__, FunctionType):
+            setattr(cls, "__init__", _renamed(cls.__init__, f"{cls.__qualname__}.__init__"))  # noqa: B010 (for mypy)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         Changes.count += 1
+        if isinstance(value, Tensor | Module | list | tuple):
+            if "." in name or not name:
+                self._check_name(name, value)
+            elif name in self._buffer_names and isinstance(value, Tensor) and value.is_leaf:
+                value._place = BUFFER
         if active_tape.get() is None:
             super().__setattr__(name, value)
         else:
@@ -85,11 +111,30 @@ class Module:
 
     # --- what is in it ----------------------------------------------------------------------------
 
+    def _check_name(self, name: str, value: Any) -> None:
+        """Raise `ValueError` if what a module lists were to have a name that another may have."""
+        parts = value if isinstance(value, list | tuple) else [value]
+        if name in self._buffer_names or any(isinstance(part, Parameter | Module) for part in parts):
+            raise ValueError(
+                f"{type(self).__name__}: {name!r} cannot name a part of a module: a dot stands between the names on "
+                "the path to a parameter, so two of them could have one name in a state_dict"
+            )
+
     def register_buffer(self, name: str, value: Any) -> None:
-        """Set attribute `name` to a tensor that is saved and moved with the module, but not trained."""
-        setattr(self, name, value if isinstance(value, Tensor) else Tensor(value))
+        """Set attribute `name` to a tensor that is saved and moved with the module, but not trained.
+
+        Raises `ValueError` for a name with a dot, and for that of a parameter, of a module or of a method.
+        """
+        held = getattr(self, name, None)
+        if not (held is None or (isinstance(held, Tensor) and not isinstance(held, Parameter))):
+            raise ValueError(f"{type(self).__name__}: {name!r} cannot name a buffer: it names a {type(held).__name__}")
+        if isinstance(value, Parameter):
+            raise ValueError(
+                f"{type(self).__name__}: a buffer {name!r} is not trained: give Tensor(p), not a parameter"
+            )
         if name not in self._buffer_names:
             self._buffer_names = (*self._buffer_names, name)
+        setattr(self, name, value if isinstance(value, Tensor) else Tensor(value))
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         """The module's own parameters and buffers by name."""
@@ -159,8 +204,15 @@ class Module:
     # --- values -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Parameters and buffers by name. A snapshot: later training does not change it, and it costs no copy."""
-        return {name: value.detach() for name, value in (*self.named_parameters(), *self.named_buffers())}
+        """Parameters and buffers by name. A snapshot: later training does not change it, and it costs no copy.
+
+        A write to one of the values, which would not reach the module, is an error: use `load_state_dict` or `assign_`.
+        """
+        named = [*self.named_parameters(), *self.named_buffers()]
+        state = {name: snapshot(value) for name, value in named}
+        if len(state) < len(named):  # names with dots, put into the module's __dict__
+            raise ValueError(f"state_dict of {type(self).__name__}: two parameters or buffers have one name")
+        return state
 
     @replayed
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
@@ -266,10 +318,11 @@ def _fitting(what: str, value: Any, like: Tensor) -> backend.Array:
     """
     try:
         given = value._array if isinstance(value, Tensor) else backend.asarray(value)
+        with backend.quiet():
+            array = backend.asarray(given, like.dtype)
     except (TypeError, ValueError) as error:
         raise DTypeError(f"load_state_dict of {what}: {error}") from None
     with backend.quiet():
-        array = backend.asarray(given, like.dtype)
         xp = backend.namespace(array)
         if backend.is_floating(like.dtype):
             kept = given.dtype == like.dtype or bool(xp.all(xp.isfinite(array) == xp.isfinite(given)))
@@ -296,6 +349,14 @@ def _check_ties(kind: str, known: Mapping[str, Tensor], arrays: Mapping[str, bac
 def _set_again(module: Module, name: str, value: Any) -> None:
     """Set an attribute within a step that `tr.compile` records, and at each replay."""
     setattr(module, name, value)
+
+
+def _renamed(f: FunctionType, name: str) -> FunctionType:
+    """A copy of a function that calls itself `name` where it is called wrongly."""
+    copy = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+    copy.__kwdefaults__, copy.__annotations__, copy.__doc__ = f.__kwdefaults__, f.__annotations__, f.__doc__
+    copy.__module__, copy.__qualname__ = f.__module__, name
+    return copy
 
 
 def _is_device(target: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import functional
-from tinygrad_rnn.nn.checks import as_tensor, check_sizes
+from tinygrad_rnn.nn.checks import as_tensor, check_number, check_size
 from tinygrad_rnn.nn.module import Module, Parameter
 from tinygrad_rnn.tensor import backend, creation
 from tinygrad_rnn.tensor.tensor import Tensor
@@ -36,13 +36,14 @@ class _BatchNorm(Module):
         device: str | None = None,
     ) -> None:
         name = type(self).__name__
-        check_sizes(name, num_features=num_features)
+        num_features, eps = check_size(name, num_features=num_features), check_number(f"{name}: eps", eps)
         if not (eps >= 0 and math.isfinite(eps)):
             raise ValueError(f"{name}: eps must be finite and at least 0, got {eps!r}")
+        momentum = None if momentum is None else check_number(f"{name}: momentum", momentum)
         if momentum is not None and not 0 <= momentum <= 1:
             raise ValueError(f"{name}: momentum must lie in [0, 1] or be None, got {momentum!r}")
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
-        self.affine, self.track_running_stats = affine, track_running_stats
+        self.affine, self.track_running_stats = bool(affine), bool(track_running_stats)
         dtype = dtype or "float32"
         ones, zeros = creation.ones(num_features), creation.zeros(num_features)
         self.weight = Parameter(ones, dtype, device) if affine else None

@@ -104,13 +104,14 @@ class _Recurrent(Module):
         generator: Any = None,
     ) -> None:
         name = type(self).__name__
-        check_sizes(name, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        check_probability(f"{name}: dropout", dropout)
-        check_recurrent_dropout(name, recurrent_dropout)
+        input_size, hidden_size, num_layers = check_sizes(
+            name, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers
+        )
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
-        self.bidirectional, self.fused = bidirectional, fused
-        self.layer_norm, self.recurrent_dropout = layer_norm, float(recurrent_dropout)
+        self.bias, self.batch_first, self.fused = bool(bias), bool(batch_first), bool(fused)
+        self.bidirectional, self.layer_norm = bool(bidirectional), bool(layer_norm)
+        self.dropout = check_probability(f"{name}: dropout", dropout)
+        self.recurrent_dropout = check_recurrent_dropout(name, recurrent_dropout)
         self._tails = ("", "_reverse") if bidirectional else ("",)
         for layer in range(num_layers):
             inputs = input_size if layer == 0 else hidden_size * len(self._tails)
@@ -166,6 +167,8 @@ class _Recurrent(Module):
         axes = f"({batch}, input_size), or (T, input_size) without a batch"
         if embedding is None:
             return check_input(name, x, self.input_size, weight, (2, 3), axes), None
+        if not (isinstance(embedding, Embedding) and embedding.reads_rows()):
+            return check_input(f"{name}, embedding=", embedding(x), self.input_size, weight, (2, 3), axes), None
         ids, table = embedding.checked(x), embedding.table()
         if ids.ndim not in (1, 2):
             raise ShapeError(

@@ -161,8 +161,8 @@ class Optimizer:
             raise TypeError(f"{name}: unknown option(s) {', '.join(sorted(unknown))} in a parameter group")
         if "params" not in group:
             raise ValueError(f"{name}: a parameter group needs 'params'")
-        new = ParamGroup({**defaults, **group})
-        self.check({k: v for k, v in new.items() if k != "params"})
+        new = ParamGroup({k: _own(v) for k, v in {**defaults, **group}.items() if k != "params"})
+        self.check(new)
         given = group["params"]
         members: list[tuple[str, Tensor]] = []
         for entry in [given] if isinstance(given, Tensor) else list(given):

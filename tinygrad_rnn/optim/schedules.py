@@ -82,7 +82,9 @@ class Schedule(BaseSchedule):
 
     def __init__(self, optimizer: Optimizer, warmup: int = 0) -> None:
         super().__init__(optimizer)
-        self.warmup = warmup
+        for name in self.options:
+            setattr(self, name, plain(getattr(self, name)))
+        self.warmup: int = plain(warmup)
         self.steps = 0
         self.initial: list[float] = [float(group["lr"]) for group in optimizer.param_groups]
         self.check()

@@ -9,6 +9,7 @@ line runs on each of them.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -16,6 +17,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ShapeError
+from tinygrad_rnn.scalars import as_number
 from tinygrad_rnn.tensor.effects import effects
 from tinygrad_rnn.tensor.mode import active_tape, replayed
 
@@ -27,6 +29,7 @@ AnyArray: TypeAlias = Any  # an `Array`, where functions take it that are typed 
 # --- which library --------------------------------------------------------------------------------
 
 _SCALARS: set[type] = {float, int, bool, complex}  # Python's numbers go with every library
+_PLAIN_NUMBERS, _REAL_NUMBERS = frozenset(_SCALARS), frozenset({float, int, bool})
 _NAMESPACES: dict[type, Any] = {np.ndarray: np, **dict.fromkeys(_SCALARS)}
 
 
@@ -204,9 +207,12 @@ def synchronize(device: str) -> None:
 
 
 def dtype_of(name: Any) -> DType:
-    """A NumPy dtype from a name, a type or a dtype.
+    """A NumPy dtype, in the byte order of this machine, from a name, a type or a dtype.
 
     Raises `DTypeError` for anything but real numbers and booleans.
+
+    >>> dtype_of(">f4")
+    dtype('float32')
     """
     try:
         dtype = np.dtype(name) if name is not None else None
@@ -217,7 +223,16 @@ def dtype_of(name: Any) -> DType:
             f"not a dtype for a tensor: {name!r}; "
             f"use float16, float32, float64, an integer type or bool"
         )
-    return dtype
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
+def name_of(dtype: DType) -> str:
+    """The name that every library has for a dtype: `float32`, whatever its byte order is.
+
+    >>> name_of(np.dtype(">f4"))
+    'float32'
+    """
+    return dtype.name if isinstance(dtype, np.dtype) else str(dtype).rpartition(".")[2]
 
 
 def is_floating(dtype: DType) -> bool:
@@ -248,11 +263,22 @@ def widened(x: Array) -> Array:
     return namespace(x).astype(x, namespace(x).float32) if is_half(x) else x
 
 
+def is_integer(dtype: DType) -> bool:
+    """Whether `dtype` is an integer type, of any byte order."""
+    return name_of(dtype).startswith(("int", "uint"))
+
+
+def is_boolean(dtype: DType) -> bool:
+    """Whether `dtype` is that of booleans."""
+    return name_of(dtype) == "bool"
+
+
 def _is_real(dtype: DType) -> bool:
     return getattr(dtype, "kind", "f") in "fiub" and not is_complex(dtype)
 
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_USUAL = frozenset({_FLOAT32, _FLOAT64, np.dtype(np.int64), np.dtype(np.int32), np.dtype(bool)})
 
 
 def promote(*arrays: Any) -> tuple[Any, ...]:
@@ -290,42 +316,104 @@ def asarray(data: Any, dtype: Any = None, device: str | None = None) -> Array:
     """A new array of `data` on `device` (never shared with `data`).
 
     Python floats become float32; arrays and NumPy's scalars keep their dtype, integers stay
-    integers. Complex data is a `DTypeError`.
+    integers. Raises `DTypeError` for what `real` refuses, and for numbers that an integer `dtype`
+    does not reach.
 
     >>> asarray([1.0, 2.0]).dtype, asarray(np.ones(2)).dtype
     (dtype('float32'), dtype('float64'))
     """
+    tape = active_tape.get()
+    if type(data) is np.ndarray and dtype is None and data.dtype in _USUAL and tape is None:
+        return to_device(data.copy("K"), device) if device else data.copy("K")
     if isinstance(dtype, np.dtype) and is_complex(dtype):
         # `dtype=x.dtype`, where a checker takes a complex step in x
         x: Any = asarray(data, "float64", device)
         return x.astype(dtype)  # type: ignore[no-any-return]
-    if hasattr(data, "__array_namespace__") or type(data).__module__.partition(".")[0] == "cupy":
-        return _copied(data, dtype, device)
-    try:
-        x = np.array(data, dtype=None if dtype is None else dtype_of(dtype))
-    except ValueError as error:
-        raise ValueError(f"cannot make a tensor of {type(data).__name__}: {error}") from None
-    if not _is_real(x.dtype):
-        raise DTypeError(f"a tensor holds numbers or booleans, not {x.dtype} (from {data!r:.60})")
-    if dtype is None and x.dtype == np.float64 and not hasattr(data, "dtype"):
-        x = x.astype(np.float32)
-    return to_device(x, device or "cpu")
-
-
-def _copied(array: Any, dtype: Any, device: str | None) -> Array:
-    """A copy of an array of any library, on its own device unless `device` names another."""
-    x: Any
-    tape = active_tape.get()
-    if dtype is None and tape is None and isinstance(array, np.ndarray):
-        x = np.array(array)
-    else:
-        xp: Any = namespace(array)
-        xp = tape.namespace if tape is not None and xp is np else xp
-        wanted = None if dtype is None else getattr(xp, str(dtype_of(dtype)))
-        x = xp.asarray(array, dtype=wanted, copy=True)
-    if not _is_real(x.dtype):
-        raise DTypeError(f"a tensor holds numbers or booleans, not {x.dtype}")
+    x = real(data)
+    wanted: DType = None
+    if dtype is not None:
+        wanted = dtype_of(dtype)
+    elif not hasattr(data, "dtype") and x.dtype == np.float64:
+        wanted = _FLOAT32
+    if issubclass(type(x), np.ndarray) and (tape is None or x is not data):
+        if wanted is not None and wanted.kind in "iu" and x.dtype != wanted:
+            _check_reach(x, wanted)
+        x = np.array(x, dtype=wanted, copy=x is data or None)
+        return to_device(x, device) if device else x
+    xp: Any = namespace(x)
+    xp = tape.namespace if tape is not None and xp is np else xp  # somebody may write to it
+    x = xp.asarray(x, dtype=None if wanted is None else getattr(xp, wanted.name), copy=True)
     return x if device is None else to_device(x, device)
+
+
+def real(data: Any) -> Array:
+    """`data` as an array of real numbers in this machine's byte order: the one gate to a tensor.
+
+    An array that is one passes as it is, of any library. Raises `DTypeError` naming what no tensor
+    holds: complex numbers, text, dates, None and other objects, records, masked arrays.
+
+    >>> real(np.array([1, 2], ">i4")).dtype
+    dtype('int32')
+    """
+    x = data if type(data) is np.ndarray else _as_array(data)
+    if not _is_real(x.dtype):
+        raise DTypeError(
+            f"a tensor holds numbers or booleans, not {_what_it_holds(x)} (from {data!r:.60})"
+        )
+    if not getattr(x.dtype, "isnative", True):
+        x = x.astype(x.dtype.newbyteorder("="))
+    return x
+
+
+def _as_array(data: Any) -> Any:
+    """The array of anything that is passed: itself, if it is one of another library."""
+    if "numpy.ma" in sys.modules and _holds_masked(data):
+        raise DTypeError(
+            "a tensor holds numbers or booleans, not a masked array: say what stands in its gaps, "
+            ".filled(value), or pass .data and the mask on its own"
+        )
+    if not isinstance(data, list | tuple):
+        if issubclass(type(data), np.ndarray | np.generic):
+            return np.array(data)
+        if hasattr(data, "__array_namespace__") or type(data).__module__.startswith("cupy"):
+            return data
+    try:
+        return np.array(data)
+    except ValueError as error:
+        kind = type(data).__name__
+        raise ValueError(f"cannot make a tensor of {kind}: {error}") from None
+
+
+def _holds_masked(data: Any) -> bool:
+    """Whether `data` is a masked array, or nested lists with one, whose mask NumPy would drop."""
+    if isinstance(data, list | tuple):
+        return not _REAL_NUMBERS.issuperset(map(type, data)) and any(map(_holds_masked, data))
+    return isinstance(data, sys.modules["numpy.ma"].MaskedArray)
+
+
+_KINDS = {"c": "complex numbers", "U": "text", "S": "text", "T": "text", "M": "dates"}
+_KINDS |= {"m": "spans of time", "V": "records"}
+
+
+def _what_it_holds(x: Any) -> str:
+    """What an array holds that no tensor does, in words, with the dtype or the type of an entry."""
+    kind = getattr(x.dtype, "kind", "c")
+    if kind != "O":
+        return f"{_KINDS.get(kind, 'these')} ({x.dtype})"
+    odd = next((v for v in x.reshape(-1) if not isinstance(v, int | float)), None)
+    if odd is None and any(isinstance(v, int) for v in x.reshape(-1)):
+        return "integers of more than 64 bits"
+    return f"objects ({type(odd).__name__})"
+
+
+def _check_reach(x: HostArray, dtype: DType) -> None:
+    """Raise `DTypeError` for a number in `x` beyond what an integer `dtype` reaches, or NaN."""
+    if not x.size or x.dtype.kind == "b":
+        return
+    low, high, least, most = x.min(), x.max(), np.iinfo(dtype).min, np.iinfo(dtype).max
+    if not (least <= low and high <= most):  # NaN, too
+        wrong = low if low < least or low != low else high
+        raise DTypeError(f"{wrong} is beyond {dtype}, which reaches from {least} to {most}")
 
 
 def operand(x: Any, like: Array) -> Any:
@@ -333,27 +421,49 @@ def operand(x: Any, like: Array) -> Any:
 
     NumPy scalars become Python ones, so that float32 stays float32. Arrays are copied, since
     writing into one later must not change a derivative. Lists become arrays on the device of
-    `like`.
+    `like`. Raises `DTypeError` or `TypeError` naming what is no number.
     """
-    if x is None or type(x) in _SCALARS:
+    if type(x) in _SCALARS and (type(x) is not complex or is_complex(like.dtype)):
         return x
-    if isinstance(x, np.generic):
+    if isinstance(x, np.generic) and x.dtype.kind in "fiub":
         xp: Any = _NAMESPACES.get(type(x), np)
-        return x.item() if xp is np else xp.number(x)
+        if xp is not np:
+            return xp.number(x)
+        return float(x) if x.dtype.kind == "f" else x.item()
     if hasattr(x, "dtype"):
         return asarray(x)
     if isinstance(x, list | tuple):
-        return asarray(x, _dtype_of_list(x, like), device_of(like))
-    raise TypeError(
-        f"expected a Tensor, an array, a number or a list of numbers, "
+        host = real(x)
+        # its floats are as weak as a single float is
+        weak = host.dtype == np.float64
+        wanted = name_of(like.dtype) if is_floating(like.dtype) else "float32"
+        return asarray(host, wanted if weak else None, device_of(like))
+    if x is None:
+        raise TypeError("None is no operand: a Tensor, an array or a number is")
+    raise DTypeError(
+        f"expected a Tensor, an array, a real number or a list of them, "
         f"got {type(x).__name__}: {x!r:.60}"
     )
 
 
-def _dtype_of_list(x: Any, like: Array) -> DType:
-    """The dtype of a list beside `like`: its floats are as weak as a single float is."""
-    weak = is_floating(like.dtype) and np.asarray(x).dtype == np.float64
-    return np.dtype(str(like.dtype).rpartition(".")[2]) if weak else None
+_AS_IT_IS = frozenset({np.ndarray, np.float64, np.float32, type(None), *_PLAIN_NUMBERS})
+
+
+def raw_operand(x: Any) -> Any:
+    """An operand of a call without Tensors: a list becomes an array, a number stays one."""
+    if type(x) in _AS_IT_IS or type(x) in _SCALARS or hasattr(x, "dtype"):
+        return x
+    return asarray(x)
+
+
+def raw_array(x: Any) -> Any:
+    """As `raw_operand`, but a number becomes an array: ops with axes ask for its shape."""
+    return np.asarray(x) if type(x) in _PLAIN_NUMBERS else raw_operand(x)
+
+
+def copied(x: Array) -> Array:
+    """A copy of `x`, an array, by its library."""
+    return namespace(x).asarray(x, copy=True)
 
 
 def as_array(y: Any, like: Array) -> Array:
@@ -379,9 +489,32 @@ def render(x: Array, prefix: str) -> str:
 
 def filled(shape: tuple[int, ...], value: float, dtype: Any) -> HostArray:
     """A NumPy array of `value`; a Python float becomes float32, an integer int64."""
-    value = np.asarray(value).item()
     usual = np.float32 if isinstance(value, float) else np.int64
-    return np.full(shape, value, dtype=dtype_of(dtype or usual))
+    found = dtype_of(dtype or usual)
+    return np.full(shape, fitting("full: fill_value", value, found), dtype=found)
+
+
+def fitting(what: str, value: Any, dtype: DType) -> Any:
+    """`value` if it is a number that an array of `dtype` can hold; else a `DTypeError` with `what`.
+
+    >>> fitting("a pad", 300.0, np.int16)
+    300
+    """
+    found = as_number(value)
+    if found is None:
+        raise DTypeError(f"{what} must be a real number, not {type(value).__name__}: {value!r:.60}")
+    held = np.dtype(name_of(np.dtype(dtype) if isinstance(dtype, type) else dtype))
+    if held.kind == "b":
+        fits = found in (0, 1)
+    elif held.kind in "iu":
+        fits = abs(found) < math.inf and found == int(found)
+        fits = fits and np.iinfo(held).min <= found <= np.iinfo(held).max
+        found = int(found) if fits else found
+    else:
+        fits = not math.isfinite(found) or abs(found) <= float(np.finfo(held).max)
+    if not fits:
+        raise DTypeError(f"{what} {found!r} does not fit {held}: give one that it holds")
+    return found
 
 
 def ranged(start: float, stop: float, step: float) -> HostArray:
@@ -538,9 +671,10 @@ def einsum(subscripts: str, *xs: AnyArray) -> Array:
     return y
 
 
-def pad(x: Array, widths: Sequence[tuple[int, int]], value: float = 0) -> Array:
+def pad(x: Array, widths: Sequence[tuple[int, ...]], value: float = 0) -> Array:
     """`x` with `widths[i] = (before, after)` entries of `value` added along each axis."""
     xp = namespace(x)
+    value = fitting("pad: constant_values", value, x.dtype)
     if hasattr(xp, "pad"):
         return xp.pad(x, widths, constant_values=value)
     return xp.asarray(np.pad(np.asarray(x), widths, constant_values=value))
@@ -640,6 +774,7 @@ class Array(Protocol):
     def __rmatmul__(self, other: Any, /) -> Array: ...
     def __and__(self, other: Any, /) -> Array: ...
     def __or__(self, other: Any, /) -> Array: ...
+    def __xor__(self, other: Any, /) -> Array: ...
     def __lt__(self, other: Any, /) -> Array: ...
     def __le__(self, other: Any, /) -> Array: ...
     def __gt__(self, other: Any, /) -> Array: ...

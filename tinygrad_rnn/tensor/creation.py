@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinygrad_rnn.scalars import as_number
 from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.backend import namespace
-from tinygrad_rnn.tensor.tensor import Tensor, box
+from tinygrad_rnn.tensor.ops.shape import integers
+from tinygrad_rnn.tensor.tensor import Tensor, made
 
 
 def _shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    """`f(2, 3)` and `f((2, 3))` mean the same."""
-    return tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
+    """`f(2, 3)` and `f((2, 3))` mean the same; a `TypeError` for what is no integer."""
+    return integers("a shape", shape[0] if len(shape) == 1 else shape)
 
 
 def full(
@@ -26,12 +28,15 @@ def full(
 ) -> Tensor:
     """A tensor of `shape` filled with `fill_value`; float32 for a float, int64 for an integer.
 
+    Raises `DTypeError` for a value that the dtype does not hold.
+
     >>> import tinygrad_rnn as tr
     >>> tr.full((2,), 0.5)
     Tensor([0.5, 0.5], dtype=float32)
     """
     real = "float64" if backend.is_complex(dtype) else dtype
-    host = backend.filled((shape,) if isinstance(shape, int) else tuple(shape), fill_value, real)
+    number = as_number(fill_value)
+    host = backend.filled(_shape((shape,)), fill_value if number is None else number, real)
     return Tensor(host, dtype, device=device, requires_grad=requires_grad)
 
 
@@ -64,20 +69,27 @@ def arange(
     >>> tr.arange(3).tolist()
     [0, 1, 2]
     """
-    first, last = (0, start) if stop is None else (start, stop)
-    numbers = backend.ranged(first, last, step)
-    floats = any(isinstance(v, float) for v in (first, last, step))
-    return Tensor(numbers, dtype=dtype or ("float32" if floats else None), device=device)
+    given = [as_number(v) for v in ((0, start, step) if stop is None else (start, stop, step))]
+    if None in given:
+        raise TypeError(
+            f"arange: numbers are wanted, got {start!r:.60}, {stop!r:.60}, {step!r:.60}"
+        )
+    floats = any(isinstance(v, float) for v in given)
+    dtype = dtype or ("float32" if floats else None)
+    if floats and not backend.is_floating(backend.dtype_of(dtype)):
+        for v in (given[0], given[2]):  # what the others are made of
+            backend.fitting("arange: a start or a step of", v, backend.dtype_of(dtype))
+    return Tensor(backend.ranged(*given), dtype=dtype, device=device)
 
 
 def zeros_like(x: Tensor) -> Tensor:
     """A tensor of zeros of the shape, dtype and device of `x`."""
-    return box(namespace(x._array).zeros_like(x._array), None)
+    return made(namespace(x._array).zeros_like(x._array))
 
 
 def ones_like(x: Tensor) -> Tensor:
     """A tensor of ones of the shape, dtype and device of `x`."""
-    return box(namespace(x._array).ones_like(x._array), None)
+    return made(namespace(x._array).ones_like(x._array))
 
 
 def randn(

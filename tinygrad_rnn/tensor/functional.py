@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.scalars import as_integer
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import namespace
 from tinygrad_rnn.tensor.creation import zeros_like
 from tinygrad_rnn.tensor.graph import Node, Part, Product, newest_first, next_serial
 from tinygrad_rnn.tensor.mode import is_recording, record
+from tinygrad_rnn.tensor.ops.shape import integers
 from tinygrad_rnn.tensor.sweep import Gradients, check_finite, sweep
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -199,7 +201,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     >>> value.item(), slope.tolist()
     (5.0, [2.0, 4.0])
     """
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    positions, alone = integers("argnums", argnums), as_integer(argnums) is not None
 
     def with_gradient(*args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
         at = _checked_positions(positions, args)
@@ -215,7 +217,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
         create = _differentiated_further((y,), xs)
         gradients = _grad((y,), xs, (None,), create, create)
         value = y if create else y.detach()
-        return value, gradients[0] if isinstance(argnums, int) else gradients
+        return value, gradients[0] if alone else gradients
 
     return with_gradient
 

@@ -6,6 +6,7 @@ the test suite passes with all of them off.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
@@ -15,7 +16,7 @@ from tinygrad_rnn.tensor.backend import Array, as_array
 from tinygrad_rnn.tensor.functional import pull_through
 from tinygrad_rnn.tensor.graph import Node
 from tinygrad_rnn.tensor.mode import ANOMALY, grad_mode
-from tinygrad_rnn.tensor.op import Vjp, boxed, counted, explained, trace, unbox
+from tinygrad_rnn.tensor.op import PLAIN, Vjp, boxed, counted, explained, settled, trace, unbox
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 P = ParamSpec("P")
@@ -24,12 +25,15 @@ P = ParamSpec("P")
 class FusedOp:
     """An op whose `forward` is the plain definition; the kernel and its vjp compute the same."""
 
-    __slots__ = ("name", "forward", "kernel", "vjp", "_plans")
+    __slots__ = ("name", "forward", "kernel", "vjp", "arrays", "metadata", "_plans")
 
     def __init__(
         self, name: str, plain: Callable[..., Tensor], kernel: Callable[..., Array], vjp: Vjp
     ) -> None:
         self.name, self.forward, self.kernel, self.vjp = name, plain, kernel, vjp
+        parameters = inspect.signature(plain).parameters.values()
+        self.arrays = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        self.metadata = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         self._plans: dict[tuple[bool, ...], FusedPlan] = {}
 
     def plan(self, needs: tuple[bool, ...]) -> FusedPlan:
@@ -79,6 +83,9 @@ def fused(
             return plain(*operands, **metadata)
         if like is None:
             return forward(*arrays, **metadata)
+        for option, value in metadata.items():
+            if type(value) not in PLAIN:
+                metadata[option] = settled(op, value)
         try:
             y = as_array(forward(*arrays, **metadata), like)
         except Exception as error:

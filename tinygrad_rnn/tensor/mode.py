@@ -115,15 +115,22 @@ class _GradMode:
 
         @wraps(f)
         def run_generator(*args: Any, **kwargs: Any) -> Any:
-            inner, reply = f(*args, **kwargs), None
-            send = mode()(inner.send)
+            inner = f(*args, **kwargs)
+            send, throw, close = (mode()(way) for way in (inner.send, inner.throw, inner.close))
+            go_on, given = send, None
             try:
                 while True:
-                    reply = yield send(reply)
+                    made = go_on(given)
+                    try:
+                        go_on, given = send, (yield made)
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:  # noqa: BLE001 (it is for the generator)
+                        go_on, given = throw, error
             except StopIteration as stop:
                 return stop.value
             finally:
-                inner.close()
+                close()
 
         if inspect.isasyncgenfunction(f):
             raise TypeError(

@@ -18,11 +18,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import wraps
+from numbers import Number
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
-from tinygrad_rnn.errors import BackendMismatchError, ShapeError, TinygradRnnError
+from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ShapeError, TinygradRnnError
+from tinygrad_rnn.scalars import as_number
 from tinygrad_rnn.tensor import backend
-from tinygrad_rnn.tensor.backend import Array, as_array
+from tinygrad_rnn.tensor.backend import Array, as_array, raw_array, raw_operand
 from tinygrad_rnn.tensor.graph import Node, Watch
 from tinygrad_rnn.tensor.mode import ANOMALY, grad_mode, users_line
 from tinygrad_rnn.tensor.tensor import Tensor, box
@@ -335,7 +337,11 @@ def _one(op: Op) -> Callable[..., Any]:
         if wide and backend.is_half(x):
             return cast(call(cast(x, dtype="float32")), dtype="float16")
         if not isinstance(x, Tensor):
-            return forward(_raw(x))
+            x = raw_operand(x)
+            try:
+                return forward(x)
+            except Exception as error:
+                raise explained(op.name, (x,), error) from None
         source, x = x._node, x._array
         try:
             y = forward(x)
@@ -359,17 +365,21 @@ def _one(op: Op) -> Callable[..., Any]:
 def _one_with_metadata(op: Op) -> Callable[..., Any]:  # noqa: C901 (hot: written out)
     forward, plan, wide = op.forward, op.plan((True,)), op.wide
 
-    def call(x: Any, /, *given: Any, **metadata: Any) -> Any:
+    def call(x: Any, /, *given: Any, **metadata: Any) -> Any:  # noqa: C901 (hot: written out)
         if wide and backend.is_half(x):
             return cast(call(cast(x, dtype="float32"), *given, **metadata), dtype="float16")
         if given:
             metadata = op.named(given, metadata)
         if not isinstance(x, Tensor):
-            return forward(_raw(x), **metadata)
+            x = raw_array(x)
+            try:
+                return forward(x, **metadata)
+            except Exception as error:
+                raise explained(op.name, (x,), error) from None
         source, x = x._node, x._array
         for name, value in metadata.items():
-            if type(value) not in _PLAIN:
-                metadata[name] = _settled(op, value)
+            if type(value) not in PLAIN:
+                metadata[name] = settled(op, value)
         try:
             y = forward(x, **metadata)
         except Exception as error:
@@ -386,7 +396,7 @@ def _one_with_metadata(op: Op) -> Callable[..., Any]:  # noqa: C901 (hot: writte
     return call
 
 
-def _two(op: Op) -> Callable[..., Any]:
+def _two(op: Op) -> Callable[..., Any]:  # noqa: C901 (hot: written out)
     forward, promote, mode_of = op.forward, op.promote, grad_mode.get
     plans = (None, op.plan((True, False)), op.plan((False, True)), op.plan((True, True)))
 
@@ -404,7 +414,11 @@ def _two(op: Op) -> Callable[..., Any]:
             like = b
             a = backend.operand(a, like)
         else:
-            return forward(_raw(a), _raw(b))
+            a, b = raw_operand(a), raw_operand(b)
+            try:
+                return forward(a, b)
+            except Exception as error:
+                raise explained(op.name, (a, b), error) from None
         try:
             if promote and getattr(a, "dtype", None) is not getattr(b, "dtype", None):
                 a, b = backend.promote(a, b)
@@ -427,7 +441,7 @@ def _two(op: Op) -> Callable[..., Any]:
     return call
 
 
-def _many(op: Op) -> Callable[..., Any]:
+def _many(op: Op) -> Callable[..., Any]:  # noqa: C901 (hot: written out)
     n = len(op.arrays)
 
     def call(*operands: Any, **metadata: Any) -> Any:
@@ -435,10 +449,14 @@ def _many(op: Op) -> Callable[..., Any]:
             operands, metadata = operands[:n], op.named(operands[n:], metadata)
         arrays, sources, like = unbox(operands)
         if like is None:
-            return op.forward(*map(_raw, operands), **metadata)
+            arrays = [raw_operand(x) for x in operands]
+            try:
+                return op.forward(*arrays, **metadata)
+            except Exception as error:
+                raise explained(op.name, arrays, error) from None
         for name, value in metadata.items():
-            if type(value) not in _PLAIN:
-                metadata[name] = _settled(op, value)
+            if type(value) not in PLAIN:
+                metadata[name] = settled(op, value)
         try:
             if op.promote:
                 arrays = backend.promote(*arrays)
@@ -475,22 +493,20 @@ def unbox(operands: Sequence[Any]) -> tuple[Sequence[Any], tuple[Node | None, ..
             arrays.append(x)
             sources.append(None)
     if loose and like is not None:
-        arrays = [x._array if isinstance(x, Tensor) else backend.operand(x, like) for x in operands]
+        arrays = [
+            x._array if isinstance(x, Tensor) else None if x is None else backend.operand(x, like)
+            for x in operands
+        ]
     return arrays, tuple(sources), like
 
 
-def _raw(x: Any) -> Any:
-    """An operand of a call without Tensors: a list becomes an array, a number stays one."""
-    return backend.asarray(x) if isinstance(x, list | tuple) else x
+PLAIN = frozenset({int, float, bool, str, slice, type(...), type(None)})
 
 
-_PLAIN = frozenset({int, float, bool, str, slice, type(...), type(None)})
-
-
-def _settled(op: Op, value: Any) -> Any:
+def settled(op: Any, value: Any) -> Any:
     """A value of metadata that nobody can change under the graph.
 
-    Lists become tuples, NumPy's numbers plain ones.
+    Lists become tuples, NumPy's numbers plain ones, and arrays, dicts and sets are copied.
     """
     if isinstance(value, Tensor):
         names = ", ".join(f"{name}=" for name in op.metadata)
@@ -499,11 +515,20 @@ def _settled(op: Op, value: Any) -> Any:
             f"(the op has vjps for {', '.join(op.arrays)} only)"
         )
     if type(value) is list or type(value) is tuple:
-        if type(value) is tuple and _PLAIN.issuperset(map(type, value)):
+        if type(value) is tuple and PLAIN.issuperset(map(type, value)):
             return value
-        return tuple(v if type(v) in _PLAIN else _settled(op, v) for v in value)
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        return value.item()
+        return tuple(settled(op, v) for v in value)
+    if type(value) is dict:
+        return {k: settled(op, v) for k, v in value.items()}
+    if isinstance(value, bytearray | set):
+        return type(value)(value)
+    number = value if type(value) in PLAIN else as_number(value)
+    if number is not None or value is None:
+        return number
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return backend.copied(backend.real(value))
+    if isinstance(value, Number):  # complex, Decimal, Fraction
+        raise DTypeError(f"{op.name}: an option is a real number of Python or NumPy, not {value!r}")
     return value
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.scalars import as_integer, as_integers
 from tinygrad_rnn.tensor.mode import replayed
 
 _own_generator: ContextVar[np.random.Generator | None] = ContextVar("own_generator", default=None)
@@ -23,13 +24,19 @@ _generator: np.random.Generator | None = None
 def manual_seed(seed: int) -> None:
     """Seed every random draw of the library: weights, dropout masks, `randn`, `rand`.
 
+    Raises `TypeError` for what is no integer, nor a sequence of them.
+
     >>> manual_seed(0)
     """
     global _generator
+    one, several = as_integer(seed), as_integers(seed)
+    if several is None:
+        raise TypeError(f"manual_seed: a seed is an integer, not {seed!r:.60}")
+    entropy = several if one is None else one
     if (own := _own_generator.get()) is not None:  # inside a checkpointed segment
-        own.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+        own.bit_generator.state = np.random.default_rng(entropy).bit_generator.state
         return
-    _generator = np.random.default_rng(seed)
+    _generator = np.random.default_rng(entropy)
 
 
 def generator() -> np.random.Generator:

@@ -246,7 +246,7 @@ class Gradients:
     def hooked(self, node: Node, g: Any) -> Any:
         """`g` after the node's hooks, each of which may replace it."""
         assert node.watch is not None
-        for hook in node.watch.hooks:
+        for hook in tuple(node.watch.hooks):  # a hook may add hooks, or remove itself
             self.owned.discard(node)  # the hook has seen it, and may have kept it
             replaced = hook(g)
             g = g if replaced is None else replaced

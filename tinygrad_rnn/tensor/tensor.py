@@ -15,6 +15,7 @@ from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import AnyArray, Array, DType
 from tinygrad_rnn.tensor.graph import Node, Watch, leaf
 from tinygrad_rnn.tensor.mode import Changes, replayed
+from tinygrad_rnn.tensor.places import BUFFER, GRADIENT, OWN, SNAPSHOT, InHook, Place
 from tinygrad_rnn.tensor.sweep import Gradients, sweep, write_gradients
 
 Axis: TypeAlias = int | tuple[int, ...] | None
@@ -43,9 +44,10 @@ class Tensor:
             [6., 8.]], dtype=float32)
     """
 
-    __slots__ = ("_array", "_node")
+    __slots__ = ("_array", "_node", "_place")
     _array: AnyArray
     _node: Node | None
+    _place: Place  # where its values stand; a computed tensor has none
 
     def __init__(
         self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False
@@ -59,6 +61,7 @@ class Tensor:
             data = data._array
         self._array = backend.asarray(data, dtype, device)
         self._node = None
+        self._place = OWN
         if requires_grad:
             self.requires_grad = True
 
@@ -68,6 +71,12 @@ class Tensor:
     def data(self) -> AnyArray:
         """The values as an array of the tensor's library: a read-only view (a copy on a GPU)."""
         return backend.freeze(self._array)
+
+    @data.setter
+    def data(self, value: Any) -> NoReturn:
+        raise ImmutableError(
+            "a tensor's .data cannot be set: give a leaf new values with .assign_(array)"
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -115,6 +124,8 @@ class Tensor:
             )
         if wanted != self.requires_grad:
             self._node = leaf(self.shape, self._array.dtype) if wanted else None
+            if getattr(self, "_place", None) is not BUFFER:
+                self._place = OWN
 
     @property
     def is_leaf(self) -> bool:
@@ -133,7 +144,9 @@ class Tensor:
             return None
         watch = self._node.watch
         if watch is not None and watch.grad is not None:
-            return box(watch.grad, None)
+            found = box(watch.grad, None)
+            found._place = GRADIENT
+            return found
         if not self.is_leaf and (watch is None or not watch.keeps):
             warnings.warn(
                 f".grad of the output of {self._maker()} is None: a backward keeps the "
@@ -209,7 +222,14 @@ class Tensor:
         return backend.asarray(value, self._array.dtype)
 
     def detach(self) -> Tensor:
-        """The same values without a history, as a state is carried from chunk to chunk."""
+        """The same values without a history, as a state is carried from chunk to chunk.
+
+        Of a leaf it is the values as they are now, to read: a write to them is an error.
+        """
+        if self._node is not None and self._node.plan is None:
+            return snapshot(self)
+        if getattr(self, "_place", None) in (GRADIENT, SNAPSHOT, BUFFER):
+            return snapshot(self)
         return box(self._array, None)
 
     def retain_grad(self) -> None:
@@ -218,13 +238,18 @@ class Tensor:
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
         """Call `hook` with the complete gradient of this tensor in each backward; what it returns
-        replaces it.
+        replaces it, and so does an in-place operator on what it is given.
 
-        Returns a function that removes the hook.
+        Returns a function that removes the hook. A hook may add and remove hooks, itself too: that
+        holds from the next backward on.
         """
 
         def on_gradient(g: Any) -> Any:
-            result = hook(g if isinstance(g, Tensor) else box(g, None))
+            seen = box(g._array, g._node) if isinstance(g, Tensor) else box(g, None)
+            seen._place = place = InHook()
+            result = hook(seen)
+            if result is None:
+                result = place.written
             if result is None:
                 return None
             if not isinstance(result, Tensor):
@@ -258,19 +283,30 @@ class Tensor:
             self._node.watch = Watch(keeps=False)
         return self._node.watch
 
-    @replayed(changes="itself")
     def assign_(self, value: Any) -> Tensor:
         """Give a leaf new values, copied. The old array lives on unchanged in whatever graph or
         view has seen it.
 
-        Raises `ShapeError` for another shape and `ImmutableError` for a computed tensor. The dtype
-        stays.
+        Raises `ShapeError` for another shape and `ImmutableError` for what is no leaf, so that
+        nothing else would have the new values: a computed tensor, a part, `detach()`, `.grad`, a
+        value of `state_dict()`. The dtype stays.
         """
         if not self.is_leaf:
             raise ImmutableError(
                 f"assign_ on a computed tensor (made by {self._maker()}): "
                 "only leaves take new values"
             )
+        place = getattr(self, "_place", None)
+        if place is None and self._node is None:
+            raise ImmutableError(
+                "assign_ on what an op computed, a part or a view say: nothing else would have the "
+                "new values; assign to the tensor that it was computed from, or to a new one, "
+                "tr.Tensor(y)"
+            )
+        return self._assign(value) if place is None else place.assign(self, value)
+
+    @replayed(changes="itself")
+    def _assign(self, value: Any) -> Tensor:
         value = value._array if isinstance(value, Tensor) else value
         array = backend.asarray(value, self._array.dtype, self.device)
         if tuple(array.shape) != self.shape:
@@ -326,8 +362,7 @@ class Tensor:
     def __bool__(self) -> bool:
         if self.size != 1:
             raise ValueError(
-                f"the truth of a tensor of shape {self.shape} is ambiguous: "
-                "use .any() or .all() of .numpy()"
+                f"the truth of a tensor of shape {self.shape} is ambiguous: use .any() or .all()"
             )
         return bool(self.item())
 
@@ -387,7 +422,7 @@ class Tensor:
 
     def _refuse_numpy(self, name: str) -> NoReturn:
         ours = {"absolute": "abs", "amax": "max", "amin": "min"}.get(name, name)
-        if hasattr(ops, ours):
+        if ours in ops.__all__:
             cure = f"use tr.{ours}"
         else:
             cure = "apply it to .numpy() if you want the values without a gradient"
@@ -494,6 +529,29 @@ class Tensor:
     def __ge__(self, other: Any) -> Tensor:
         return ops.greater_equal(self, other)
 
+    # booleans and integers, without a derivative
+
+    def __and__(self, other: Any) -> Tensor:
+        return ops.bitwise_and(self, other)
+
+    def __rand__(self, other: Any) -> Tensor:
+        return ops.bitwise_and(other, self)
+
+    def __or__(self, other: Any) -> Tensor:
+        return ops.bitwise_or(self, other)
+
+    def __ror__(self, other: Any) -> Tensor:
+        return ops.bitwise_or(other, self)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return ops.bitwise_xor(self, other)
+
+    def __rxor__(self, other: Any) -> Tensor:
+        return ops.bitwise_xor(other, self)
+
+    def __invert__(self) -> Tensor:
+        return ops.bitwise_invert(self)
+
     def _in_place(self, other: Any, op: Callable[[Any, Any], Tensor]) -> Tensor:
         if self.requires_grad and self.is_leaf:
             raise ImmutableError(
@@ -501,7 +559,8 @@ class Tensor:
                 "replace the leaf by a computed tensor and training would stop silently; "
                 "write p.assign_((p - lr * g).detach()), or use tr.optim"
             )
-        return op(self, other)
+        place = getattr(self, "_place", None)
+        return op(self, other) if place is None else place.write(self, op(self, other))
 
     def __iadd__(self, other: Any) -> Tensor:
         return self._in_place(other, ops.add)
@@ -520,6 +579,15 @@ class Tensor:
 
     def __imatmul__(self, other: Any) -> Tensor:
         return self._in_place(other, ops.matmul)
+
+    def __iand__(self, other: Any) -> Tensor:
+        return self._in_place(other, ops.bitwise_and)
+
+    def __ior__(self, other: Any) -> Tensor:
+        return self._in_place(other, ops.bitwise_or)
+
+    def __ixor__(self, other: Any) -> Tensor:
+        return self._in_place(other, ops.bitwise_xor)
 
     # --- ops as methods, where NumPy has them -----------------------------------------------------
 
@@ -594,6 +662,14 @@ class Tensor:
         """`tr.argmin(self, axis=axis, keepdims=keepdims)`; integers, no gradient."""
         return ops.argmin(self, axis=axis, keepdims=keepdims)
 
+    def any(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """`tr.any(self, axis=axis, keepdims=keepdims)`; a boolean, no gradient."""
+        return ops.any(self, axis=axis, keepdims=keepdims)
+
+    def all(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """`tr.all(self, axis=axis, keepdims=keepdims)`; a boolean, no gradient."""
+        return ops.all(self, axis=axis, keepdims=keepdims)
+
     def clip(self, min: float | None = None, max: float | None = None) -> Tensor:
         """`tr.clip(self, min=min, max=max)`."""
         return ops.clip(self, min=min, max=max)
@@ -604,7 +680,7 @@ class Tensor:
 
     def transpose(self, *axes: Any) -> Tensor:
         """`tr.transpose(self, axes)`; without axes they are reversed."""
-        return ops.transpose(self, _spread_out(axes) or None)
+        return ops.transpose(self, _spread_out(axes) if axes else None)
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         """`tr.swapaxes(self, axis1, axis2)`."""
@@ -648,9 +724,23 @@ def box(array: Array, node: Node | None) -> Tensor:
     return t
 
 
+def made(array: Array) -> Tensor:
+    """`box(array, None)`, but a leaf that the user made, as `Tensor(...)` is."""
+    t = box(array, None)
+    t._place = OWN
+    return t
+
+
+def snapshot(leaf: Tensor) -> Tensor:
+    """The values of a leaf as they are now, to read: a write to them would not reach the leaf."""
+    t = box(leaf._array, None)
+    t._place = SNAPSHOT
+    return t
+
+
 def _spread_out(given: tuple[Any, ...]) -> Any:
     """The shape or axes of `f(2, 3)` or `f((2, 3))`."""
-    return given[0] if len(given) == 1 and not isinstance(given[0], int) else given
+    return given[0] if len(given) == 1 else given
 
 
 def _rebuild(
@@ -659,6 +749,7 @@ def _rebuild(
     t: Tensor = _new(kind)
     t._array = backend.to_device(array.copy(), device)
     t._node = None
+    t._place = OWN
     if requires_grad:
         t.requires_grad = True
     return t
@@ -670,4 +761,5 @@ from tinygrad_rnn.tensor import ops  # noqa: E402  (the ops need Tensor, and its
 _UFUNCS = frozenset(
     ("add", "subtract", "multiply", "divide", "power", "matmul")
     + ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+    + ("bitwise_and", "bitwise_or", "bitwise_xor")
 )

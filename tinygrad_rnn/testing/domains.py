@@ -376,6 +376,7 @@ _OFF_ZERO = (Real(-3.0, 3.0, kinks=(0.0,)),)
 _POSITIVE = (Real(0.5, 3.0),)
 _APART = (Distinct(),)
 _COMPARED = (Integer(-2, 3, floating=True),)
+_BITS, _WHOLE, _TRUE = (Boolean(),), (Integer(-9, 9),), (Integer(-1, 2, floating=True), Boolean())
 
 
 def _spread(op: Callable[..., Any], np_op: Callable[..., Any], *special: Special) -> Domain:
@@ -506,6 +507,15 @@ DOMAINS: tuple[Domain, ...] = (
     Domain(ops.less_equal, "*, *", np.less_equal, _COMPARED, constant=True, special=_COMPARES),
     Domain(ops.greater, "*, *", np.greater, _COMPARED, constant=True, special=_COMPARES),
     Domain(ops.greater_equal, "*, *", np.greater_equal, _COMPARED, constant=True, special=_COMPARES),
+    Domain(ops.bitwise_and, "*, *", np.bitwise_and, _BITS, constant=True, special=_COMPARES),
+    Domain(ops.bitwise_or, "*, *", np.bitwise_or, _BITS, constant=True, special=_COMPARES),
+    Domain(ops.bitwise_xor, "*, *", np.bitwise_xor, _BITS, constant=True, special=_COMPARES),
+    Domain(ops.bitwise_invert, "*", np.invert, _BITS, constant=True, special=_COMPARES),
+    Domain(ops.bitwise_and, "*, *", np.bitwise_and, _WHOLE, constant=True, special=_COUNTS, name="bitwise_and of ints"),
+    Domain(ops.logical_and, "*, *", np.logical_and, _TRUE, constant=True, special=_COMPARES),
+    Domain(ops.logical_or, "*, *", np.logical_or, _TRUE, constant=True, special=_COMPARES),
+    Domain(ops.logical_xor, "*, *", np.logical_xor, _TRUE, constant=True, special=_COMPARES),
+    Domain(ops.logical_not, "*", np.logical_not, _TRUE, constant=True, special=_COMPARES),
     # elementwise
     Domain(
         ops.exp, "*", np.exp, analytic=True, zero_stays=True,
@@ -661,6 +671,8 @@ DOMAINS: tuple[Domain, ...] = (
     ),
     Domain(ops.argmax, "*", np.argmax, _APART, _argument_axis, constant=True, empty=False, special=_COUNTS),
     Domain(ops.argmin, "*", np.argmin, _APART, _argument_axis, constant=True, empty=False, special=_COUNTS),
+    Domain(ops.any, "*", np.any, _TRUE, _axes, constant=True, special=_COMPARES),
+    Domain(ops.all, "*", np.all, _TRUE, _axes, constant=True, special=_COMPARES),
     Domain(
         ops.softmax, "*n", _softmax, metadata=_axis, analytic=True, empty=False,
         special=(

@@ -113,6 +113,8 @@ class Integer:
 class Boolean:
     """True or False."""
 
+    floating = False
+
 
 Values = Real | Distinct | Integer | Boolean
 

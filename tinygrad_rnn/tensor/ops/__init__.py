@@ -12,6 +12,8 @@ from tinygrad_rnn.tensor.ops.arithmetic import (
     add, subtract, multiply, divide, negative,
     maximum, minimum, clip, where,
     equal, not_equal, less, less_equal, greater, greater_equal,
+    bitwise_and, bitwise_or, bitwise_xor, bitwise_invert,
+    logical_and, logical_or, logical_xor, logical_not,
 )
 from tinygrad_rnn.tensor.ops.elementwise import (
     exp, expm1, log, log1p, sqrt, square, power, abs, sign,
@@ -22,7 +24,7 @@ from tinygrad_rnn.tensor.ops.elementwise import (
 from tinygrad_rnn.tensor.ops.reduction import (
     sum, mean, prod, max, min, var, std, norm, cumsum,
     softmax, log_softmax, logsumexp,
-    argmax, argmin,
+    argmax, argmin, any, all,
     sum_to as sum_to,
 )
 from tinygrad_rnn.tensor.ops.shape import (
@@ -37,13 +39,15 @@ __all__ = [
     "add", "subtract", "multiply", "divide", "negative",
     "maximum", "minimum", "clip", "where",
     "equal", "not_equal", "less", "less_equal", "greater", "greater_equal",
+    "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert",
+    "logical_and", "logical_or", "logical_xor", "logical_not",
     "exp", "expm1", "log", "log1p", "sqrt", "square", "power", "abs", "sign",
     "sin", "cos", "tanh",
     "sigmoid", "softplus", "relu", "leaky_relu", "elu", "silu", "gelu",
     "astype",
     "sum", "mean", "prod", "max", "min", "var", "std", "norm", "cumsum",
     "softmax", "log_softmax", "logsumexp",
-    "argmax", "argmin",
+    "argmax", "argmin", "any", "all",
     "reshape", "transpose", "swapaxes", "moveaxis", "squeeze", "expand_dims", "broadcast_to",
     "concatenate", "stack", "split",
     "flip", "pad", "tril", "triu",

@@ -14,7 +14,11 @@ did not choose contributes nothing, instead of 0 * inf = NaN.
 
 from __future__ import annotations
 
-from tinygrad_rnn.tensor.backend import Array, namespace, promote
+from typing import Any
+
+from tinygrad_rnn.errors import DTypeError
+from tinygrad_rnn.scalars import real_number
+from tinygrad_rnn.tensor.backend import Array, is_boolean, is_integer, namespace, promote
 from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -112,7 +116,9 @@ def clip(x: Operand, min: float | None = None, max: float | None = None) -> Arra
     >>> tr.clip(tr.Tensor([-2.0, 0.5, 2.0]), min=-1, max=1).numpy()
     array([-1. ,  0.5,  1. ], dtype=float32)
     """
-    return x if min is None and max is None else namespace(x).clip(x, min, max)
+    low = None if min is None else real_number("clip: min", min)
+    high = None if max is None else real_number("clip: max", max)
+    return x if low is None and high is None else namespace(x).clip(x, low, high)
 
 
 @op(
@@ -205,6 +211,124 @@ def greater_equal(a: Array, b: Array) -> Array:
     array([False,  True])
     """
     return a >= b
+
+
+# Booleans and integers: their results have no derivative.
+
+
+@op(None, None)
+def bitwise_and(a: Array, b: Array) -> Array:
+    """`a & b` element by element: of booleans whether both hold, of integers their bits. No
+    derivative.
+
+    Raises `DTypeError` for floats.
+
+    >>> import tinygrad_rnn as tr
+    >>> x = tr.Tensor([1.0, 2.0, 3.0])
+    >>> ((x > 1) & (x < 3)).numpy()
+    array([False,  True, False])
+    """
+    _check_bits("bitwise_and", a, b)
+    return a & b
+
+
+@op(None, None)
+def bitwise_or(a: Array, b: Array) -> Array:
+    """`a | b` element by element: of booleans whether one holds, of integers their bits. No
+    derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> x = tr.Tensor([1.0, 2.0, 3.0])
+    >>> ((x == 1) | (x == 3)).numpy()
+    array([ True, False,  True])
+    """
+    _check_bits("bitwise_or", a, b)
+    return a | b
+
+
+@op(None, None)
+def bitwise_xor(a: Array, b: Array) -> Array:
+    """`a ^ b` element by element: of booleans whether they differ, of integers their bits. No
+    derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.bitwise_xor(tr.Tensor([True, True]), [True, False]).numpy()
+    array([False,  True])
+    """
+    _check_bits("bitwise_xor", a, b)
+    return a ^ b
+
+
+@op(None)
+def bitwise_invert(x: Array) -> Array:
+    """`~x`: of booleans whether they do not hold, of integers their bits. No derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> (~(tr.Tensor([1.0, 2.0]) == 1)).numpy()
+    array([False,  True])
+    """
+    _check_bits("bitwise_invert", x)
+    return namespace(x).bitwise_invert(x)
+
+
+@op(None, None)
+def logical_and(a: Operand, b: Operand) -> Array:
+    """Whether both `a` and `b` are other than 0, element by element: booleans, without a
+    derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.logical_and(tr.Tensor([0.0, 2.0]), [True, True]).numpy()
+    array([False,  True])
+    """
+    return namespace(a, b).logical_and(_truth(a), _truth(b))
+
+
+@op(None, None)
+def logical_or(a: Operand, b: Operand) -> Array:
+    """Whether one of `a` and `b` is other than 0, element by element: booleans, without a
+    derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.logical_or(tr.Tensor([0.0, 2.0]), [False, False]).numpy()
+    array([False,  True])
+    """
+    return namespace(a, b).logical_or(_truth(a), _truth(b))
+
+
+@op(None, None)
+def logical_xor(a: Operand, b: Operand) -> Array:
+    """Whether just one of `a` and `b` is other than 0, element by element: booleans, without a
+    derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.logical_xor(tr.Tensor([0.0, 2.0]), [True, True]).numpy()
+    array([ True, False])
+    """
+    return namespace(a, b).logical_xor(_truth(a), _truth(b))
+
+
+@op(None)
+def logical_not(x: Operand) -> Array:
+    """Whether `x` is 0, element by element: booleans, without a derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.logical_not(tr.Tensor([0.0, 2.0])).numpy()
+    array([ True, False])
+    """
+    return namespace(x).logical_not(_truth(x))
+
+
+def _check_bits(name: str, *xs: Operand) -> None:
+    """Raise `DTypeError` if one of `xs` holds floats."""
+    for x in xs:
+        dtype = getattr(x, "dtype", None)
+        if isinstance(x, float) if dtype is None else not (is_boolean(dtype) or is_integer(dtype)):
+            raise DTypeError(f"{name}: of booleans and integers, not {dtype or x!r}: compare first")
+
+
+def _truth(x: Operand) -> Any:
+    """Whether `x` is other than 0."""
+    return x if isinstance(x, bool) or (hasattr(x, "dtype") and is_boolean(x.dtype)) else x != 0
 
 
 def if_larger(a: Operand, b: Operand, g: Operand) -> Tensor:

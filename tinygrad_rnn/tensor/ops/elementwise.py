@@ -15,6 +15,7 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
+from tinygrad_rnn.scalars import real_number
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
 from tinygrad_rnn.tensor.op import Operand, cast, op
@@ -200,7 +201,8 @@ def leaky_relu(x: Operand, negative_slope: float = 0.01) -> Array:
     >>> tr.leaky_relu(tr.Tensor([-2.0, 3.0]), negative_slope=0.5).numpy()
     array([-1.,  3.], dtype=float32)
     """
-    return namespace(x).where(x > 0, x, negative_slope * x)
+    slope = real_number("leaky_relu: negative_slope", negative_slope)
+    return namespace(x).where(x > 0, x, slope * x)
 
 
 @op(lambda g, x, alpha: where(x > 0, g, g * (alpha * exp(minimum(x, 0.0)))), wide=True)
@@ -212,7 +214,7 @@ def elu(x: Operand, alpha: float = 1.0) -> Array:
     >>> tr.elu(tr.Tensor([-1000.0, 3.0])).numpy()
     array([-1.,  3.], dtype=float32)
     """
-    xp = namespace(x)
+    xp, alpha = namespace(x), real_number("elu: alpha", alpha)
     return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0.0)))
 
 
@@ -268,8 +270,7 @@ def astype(x: Operand, dtype: Any) -> Tensor:
     >>> tr.astype(tr.Tensor([1.5]), "float64").numpy()
     array([1.5])
     """
-    named = backend.dtype_of(dtype) if isinstance(dtype, str | type) else dtype
-    name = str(named).rpartition(".")[2]
+    name = backend.name_of(backend.dtype_of(dtype) if isinstance(dtype, str | type) else dtype)
     return cast(x, name) if "float" in name else _to_whole(x, name)
 
 

@@ -12,7 +12,17 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from tinygrad_rnn.tensor.backend import Array, asarray, gather, namespace, scatter_add, zeros_beside
+from tinygrad_rnn.tensor.backend import (
+    Array,
+    asarray,
+    gather,
+    is_boolean,
+    is_integer,
+    namespace,
+    real,
+    scatter_add,
+    zeros_beside,
+)
 from tinygrad_rnn.tensor.graph import Part
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.op import Operand, op
@@ -121,9 +131,16 @@ def _raw(x: Any) -> Any:
     return x._array if isinstance(x, Tensor) else x
 
 
+def _real(key: Any) -> Any:
+    """An array among the keys of an index as the gate lets it pass; anything else as it is."""
+    return real(key) if hasattr(key, "dtype") else key
+
+
 def _checked_keys(keys: tuple[Any, ...], x: Array) -> tuple[Any, ...]:
-    """An index with arrays in it, made safe to keep: integers, copied booleans, `_checked_ids`."""
-    keys = tuple(asarray(k) if isinstance(k, list | tuple | range) else _raw(k) for k in keys)
+    """An index with arrays in it, made safe to keep, but for booleans, which the op copies."""
+    keys = tuple(
+        asarray(k) if isinstance(k, list | tuple | range) else _real(k) for k in map(_raw, keys)
+    )
     for key in keys:
         if not (key is None or key is ... or isinstance(key, int | slice) or hasattr(key, "dtype")):
             raise IndexError(
@@ -137,7 +154,7 @@ def _checked_keys(keys: tuple[Any, ...], x: Array) -> tuple[Any, ...]:
     axis = 0
     for key, width in zip(keys, widths, strict=True):
         if _is_mask(key):
-            key = key if isinstance(key, bool) else namespace(x).asarray(key, copy=True)
+            key = key if isinstance(key, bool) else namespace(x).asarray(key)
         elif getattr(key, "ndim", 0):
             key = _checked_ids(key, x.shape[axis], axis, x)
         elif hasattr(key, "dtype"):
@@ -155,24 +172,24 @@ def _width(key: Any) -> int:
 
 
 def _is_mask(key: Any) -> bool:
-    return isinstance(key, bool) or "bool" in str(getattr(key, "dtype", ""))
+    return isinstance(key, bool) or (hasattr(key, "dtype") and is_boolean(key.dtype))
 
 
 @replayed(changes="nothing")
 def _checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
     """`ids` as new non-negative int64 beside `x`; an `IndexError` for one outside [-size, size)."""
     ids = _raw(ids)
-    ids = with_shape(ids)
+    ids = real(ids) if hasattr(ids, "dtype") else asarray(ids)
     xp = namespace(ids)
     if 0 in ids.shape:
         return namespace(x).asarray(xp.astype(ids, xp.int64))
-    if "int" not in str(ids.dtype):
+    if not is_integer(ids.dtype):
         raise IndexError(f"an index must be of integers or booleans, not {ids.dtype}")
-    ids = xp.astype(ids, xp.int64)  # a copy, too
     low, high = int(xp.min(ids)), int(xp.max(ids))
     if low < -size or high >= size:
         wrong = low if low < -size else high
         raise IndexError(f"index {wrong} is out of range for axis {axis} of size {size}")
+    ids = xp.astype(ids, xp.int64)  # a copy, too
     return namespace(x).asarray(xp.where(ids < 0, ids + size, ids) if low < 0 else ids)
 
 

@@ -7,10 +7,12 @@ repeated along the axes that were reduced. What adds up computes float16 in floa
 
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Any
 
 from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.scalars import real_number
 from tinygrad_rnn.tensor.backend import Array, namespace
 from tinygrad_rnn.tensor.op import Operand, in_float32, op
 from tinygrad_rnn.tensor.ops.arithmetic import equal, where
@@ -200,6 +202,28 @@ def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Array
     return namespace(x).argmin(x, axis=axis, keepdims=keepdims)
 
 
+@op(None)
+def any(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
+    """Whether an element over `axis` is other than 0; False over nothing. No derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.any(tr.Tensor([[1.0, 2.0], [0.0, 0.0]]) > 1, axis=1).numpy()
+    array([ True, False])
+    """
+    return namespace(x).any(x, axis=axis, keepdims=keepdims)
+
+
+@op(None)
+def all(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
+    """Whether every element over `axis` is other than 0; True over nothing. No derivative.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.all(tr.Tensor([[1.0, 2.0], [0.0, 2.0]]) > 1, axis=0).numpy()
+    array([False,  True])
+    """
+    return namespace(x).all(x, axis=axis, keepdims=keepdims)
+
+
 # Made of the ops above, so their derivatives of every order are there already.
 
 
@@ -239,7 +263,7 @@ def var(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     >>> tr.var(tr.Tensor([1.0, 3.0])).item()
     1.0
     """
-    x = with_shape(x)
+    x, ddof = with_shape(x), real_number("var: ddof", ddof)
     n = count(x.shape, axis)
     y: Tensor = mean(square(_centred(x, axis)), axis, keepdims)
     if not ddof:
@@ -256,7 +280,7 @@ def std(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     >>> tr.std(tr.Tensor([1.0, 1.0, 7.0, 7.0])).item()
     3.0
     """
-    x = with_shape(x)
+    x, ddof = with_shape(x), real_number("std: ddof", ddof)
     n = count(x.shape, axis)
     y: Tensor = norm(_centred(x, axis), axis, keepdims)
     return y * (1 / math.sqrt(n - ddof) if n > ddof else math.nan)
@@ -304,7 +328,9 @@ def spread(g: Operand, shape: tuple[int, ...], axis: Axes) -> Tensor:
 def sum_to(g: Operand, shape: tuple[int, ...]) -> Tensor:
     """`g` summed to the `shape` that was broadcast to it: the engine's gate where it records."""
     extra = g.ndim - len(shape)
-    if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
+    if extra < 0 or builtins.any(
+        n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)
+    ):
         raise ShapeError(
             f"a gradient of shape {tuple(g.shape)} for an input of shape {shape}: "
             "the derivative is wrong"

@@ -9,13 +9,13 @@ after `broadcast_to`, is summed by the engine, so no line here speaks of broadca
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
 from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.scalars import as_integer, as_integers
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace
 from tinygrad_rnn.tensor.graph import Part
@@ -35,7 +35,7 @@ def reshape(x: Operand, shape: int | Sequence[int]) -> Array:
     >>> tr.reshape(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), -1).numpy()
     array([1., 2., 3., 4.], dtype=float32)
     """
-    return namespace(x).reshape(x, (shape,) if isinstance(shape, int) else tuple(shape))
+    return namespace(x).reshape(x, integers("shape", shape))
 
 
 @op(lambda g, axes: transpose(g, _inverse(axes)))
@@ -47,7 +47,7 @@ def transpose(x: Operand, axes: Sequence[int] | None = None) -> Array:
     array([[1., 3.],
            [2., 4.]], dtype=float32)
     """
-    order = tuple(reversed(range(x.ndim))) if axes is None else tuple(axes)
+    order = tuple(reversed(range(x.ndim))) if axes is None else integers("axes", axes)
     return namespace(x).permute_dims(x, order)
 
 
@@ -102,8 +102,9 @@ def expand_dims(x: Operand, axis: int | Sequence[int]) -> Array:
     >>> tr.expand_dims(tr.zeros(3), axis=-1).shape
     (3, 1)
     """
-    ndim = x.ndim + (1 if isinstance(axis, int) else len(axis))
-    new = axes_of(axis, ndim)
+    axes = integers("axis", axis)
+    ndim = x.ndim + len(axes)
+    new = axes_of(axes, ndim)
     sizes = iter(x.shape)
     if len(set(new)) < len(new):
         raise ShapeError(f"expand_dims: axis {axis} names one place twice")
@@ -120,7 +121,7 @@ def broadcast_to(x: Operand, shape: Sequence[int]) -> Array:
     array([[1., 2.],
            [1., 2.]], dtype=float32)
     """
-    return namespace(x).broadcast_to(x, tuple(shape))
+    return namespace(x).broadcast_to(x, integers("shape", shape))
 
 
 @op(lambda g, axis: flip(g, axis))
@@ -143,6 +144,7 @@ def tril(x: Operand, k: int = 0) -> Array:
     array([[1., 0.],
            [1., 1.]], dtype=float32)
     """
+    _check_matrix("tril", x)
     return namespace(x).tril(x, k=k)
 
 
@@ -155,7 +157,13 @@ def triu(x: Operand, k: int = 0) -> Array:
     array([[1., 1.],
            [0., 1.]], dtype=float32)
     """
+    _check_matrix("triu", x)
     return namespace(x).triu(x, k=k)
+
+
+def _check_matrix(name: str, x: Operand) -> None:
+    if not x.ndim:
+        raise ShapeError(f"{name}: a matrix is needed, not a number")
 
 
 @op(lambda g, x_shape, pad_width: g[_interior(x_shape, pad_width)])
@@ -174,14 +182,15 @@ def pad(x: Operand, pad_width: Any, constant_values: float = 0) -> Array:
 
 def _one_axis(name: str, xs: Sequence[Operand], axis: Any) -> int:
     """`axis` of a list that is not empty, or the cure where a second tensor was given instead."""
-    if isinstance(axis, Tensor) or not hasattr(axis, "__index__") or isinstance(axis, list | tuple):
+    found = None if isinstance(axis, Tensor) else as_integer(axis)
+    if found is None:
         raise TypeError(
             f"{name}: axis must be an integer, not {type(axis).__name__}: "
             "are the tensors in a list?"
         )
     if len(xs) == 0:
         raise ShapeError(f"{name}: the list has no tensors")
-    return operator.index(axis)
+    return found
 
 
 def concatenate(arrays: Sequence[Operand], axis: int = 0) -> Tensor:
@@ -237,9 +246,9 @@ def split(x: Operand, indices_or_sections: int | Sequence[int], axis: int = 0) -
     """
     x = with_shape(x)
     (axis,) = axes_of(axis, x.ndim)
-    if not isinstance(indices_or_sections, int):
-        indices_or_sections = tuple(map(operator.index, indices_or_sections))
-    return [slice_(x, index=index) for index in _pieces(x.shape, indices_or_sections, axis)]
+    count = as_integer(indices_or_sections)
+    cuts = integers("indices_or_sections", indices_or_sections) if count is None else count
+    return [slice_(x, index=index) for index in _pieces(x.shape, cuts, axis)]
 
 
 @lru_cache(maxsize=256)
@@ -266,17 +275,27 @@ def slice_(x: Array, index: tuple[Any, ...]) -> Array:
 
 def with_shape(x: Operand) -> Any:
     """`x` itself, or, where it is a list or a number, an array of it."""
-    return x if type(x) is Tensor or hasattr(x, "dtype") else backend.asarray(x)
+    if x is None:
+        raise TypeError("None is no operand: a Tensor, an array or a number is")
+    return x if isinstance(x, Tensor) else backend.raw_array(x)
 
 
 def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
     """`axis` as a tuple of non-negative axes: all for `None`; `ShapeError` for one out of range."""
     if axis is None:
         return tuple(range(ndim))
-    axes = tuple(axis) if isinstance(axis, Sequence) else (operator.index(axis),)
+    axes = (axis,) if type(axis) is int else integers("axis", axis)
     if any(not -ndim <= i < ndim for i in axes):
         raise ShapeError(f"axis {axis} is out of range for {ndim} dimensions")
     return tuple(i % ndim for i in axes)
+
+
+def integers(what: str, given: Any) -> tuple[int, ...]:
+    """An integer, or a sequence or an array of them, as a tuple; `TypeError` for anything else."""
+    found = as_integers(given)
+    if found is None:
+        raise TypeError(f"{what} must be an integer or several of them, not {given!r:.60}")
+    return found
 
 
 def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
@@ -286,14 +305,13 @@ def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
     return tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
 
 
-def _pairs(pad_width: Any, ndim: int) -> tuple[tuple[int, int], ...]:
+def _pairs(pad_width: Any, ndim: int) -> tuple[tuple[int, ...], ...]:
     """The `pad_width` of `pad` as one (before, after) per axis."""
-    if isinstance(pad_width, int):
-        pad_width = (pad_width, pad_width)
-    if all(isinstance(w, int) for w in pad_width):
-        pairs = (tuple(pad_width),) * ndim
+    flat = as_integers(pad_width)
+    if flat is not None:
+        pairs: tuple[tuple[int, ...], ...] = (flat * 2 if len(flat) == 1 else flat,) * ndim
     else:
-        pairs = tuple(map(tuple, pad_width))
+        pairs = tuple(integers("pad: pad_width", pair) for pair in pad_width)
     if len(pairs) != ndim or any(len(p) != 2 or min(p) < 0 for p in pairs):
         raise ShapeError(
             f"pad: pad_width {pad_width} is not n, (before, after) "
