@@ -129,7 +129,9 @@ class Gradients:
         self.owned: set[Node] = set()
         self.lazy: set[Node] = set()  # the nodes with parts or pairs
         self.parts: dict[Node, Any] = {}
-        self.filled: dict[Node, Filled] = {}  # where parts have come to
+        self.filled: dict[
+            Node, Any
+        ] = {}  # where parts have come to: the first's index, or a `Filled`
         self.pairs: dict[Node, Pairs] = {}
         self.limit: frozenset[Node] | None = None
         self.checks = grad_mode.get() == ANOMALY
@@ -182,15 +184,31 @@ class Gradients:
     def add_part(self, node: Node, d: Part) -> None:
         """Put a part into the node's one buffer of parts, or add it to what is there."""
         buffer = self.parts.get(node)
+        index = d.index if d.basic else ...
         if buffer is None:
             self.parts[node] = buffer = zeros_beside(d.g, node.shape, node.dtype)
-            self.filled[node] = Filled(node.shape)
-        if self.filled[node].first(d.index if d.basic else ...) and d.basic:
-            buffer[d.index] = d.g
-        elif d.basic and (place := buffer[d.index]).ndim:
+            self.filled[node] = index
+            free = d.basic
+        else:
+            free = self.is_free(node, index) and d.basic
+        if free:
+            buffer[index] = d.g
+        elif d.basic and (place := buffer[index]).ndim:
             place += d.g  # `buffer[...] += g` would copy the sum back
         else:
             self.parts[node] = scatter_add(buffer, d.index, d.g)
+
+    def is_free(self, node: Node, index: Any) -> bool:
+        """Whether no part has come to a place: g is put there, where 0 + g would have no -0.0."""
+        if type(index) is slice or (type(index) is int and index < 0):
+            index = ...  # the last rows of a state, where others are, too: not worth a closer look
+        if index is ...:
+            self.filled[node] = index
+            return False
+        filled = self.filled[node]
+        if type(filled) is not Filled:
+            filled = self.filled[node] = Filled(node.shape, filled)
+        return filled.free(index)
 
     def flush(self, node: Node) -> None:
         """Turn the pairs that a node has collected into one matrix product."""
@@ -257,36 +275,47 @@ class Gradients:
         return g if node in self.owned else namespace(g).asarray(g, copy=True)
 
 
+_WHOLE = slice(None)
+
+
 class Filled:
     """Which rows of an array basic indices have met, along the axis that the first of them cuts.
 
-    >>> filled = Filled((4, 2))
-    >>> [filled.first(index) for index in ((slice(0, 2), ...), 1, -1, (slice(None), 0))]
-    [True, False, True, False]
+    >>> filled = Filled((4, 2), (slice(0, 2), ...))
+    >>> [filled.free(index) for index in (1, -1, (slice(None), 0))]
+    [False, True, False]
     """
 
-    __slots__ = ("shape", "axis", "rows")
+    __slots__ = ("axis", "rows")
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape, self.rows = shape, bytearray(1)
-        self.axis = -1  # nothing has come
+    def __init__(self, shape: tuple[int, ...], index: Any) -> None:
+        cut, axis = cut_of(index)
+        self.axis = axis if cut is not _WHOLE else 0
+        self.rows = bytearray(shape[self.axis] if shape else 1)
+        self.free(index)
 
-    def first(self, index: Any) -> bool:
+    def free(self, index: Any) -> bool:
         """Whether an index meets nothing that another has met before."""
-        axis = 0
-        keys = index if type(index) is tuple else (index,)
-        while axis < len(keys) and keys[axis] == slice(None):
-            axis += 1
-        key = keys[axis] if axis < len(keys) else ...
-        if self.axis < 0:
-            self.axis = 0 if key is ... else axis
-            self.rows = bytearray(self.shape[self.axis] if self.shape else 1)
-        met = slice(None) if key is ... or axis != self.axis else key
-        if type(met) is int:
-            met = slice(met, met + 1 or None)
-        before = self.rows[met]
-        self.rows[met] = bytes([1]) * len(before)
-        return 1 not in before
+        cut, axis = cut_of(index)
+        if axis != self.axis:
+            cut = _WHOLE
+        rows = self.rows
+        met = rows[cut]
+        if type(cut) is int:
+            rows[cut] = 1
+            return not met
+        rows[cut] = b"\1" * len(met)
+        return 1 not in met
+
+
+def cut_of(index: Any) -> tuple[Any, int]:
+    """The first key of a basic index that takes less than all of its axis, and that axis."""
+    if type(index) is not tuple:
+        return (_WHOLE if index is ... else index), 0
+    for axis, key in enumerate(index):
+        if type(key) is int or (key is not ... and key != _WHOLE):
+            return key, axis
+    return _WHOLE, 0
 
 
 class Pairs:

@@ -44,7 +44,7 @@ def check(f: Callable[..., Any], dtype: str = "float32", shape: tuple[int, ...] 
 def refused(f: Callable[..., Any], words: str = "") -> None:
     """The op `f` is not recorded."""
     op = tr.op(lambda g, x: g)(f)
-    with pytest.raises(CompileError, match=rf"test_numpy_contract.py, line \d+: .*{words}"):
+    with pytest.raises(CompileError, match=rf"test_numpy_calls.py, line \d+: .*{words}"):
         tr.compile(lambda x: op(x))(tr.Tensor(inputs(1)[0]))
 
 
