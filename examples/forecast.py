@@ -93,8 +93,8 @@ def own_series(run: Experiment, file: Path, column: str | None, season: int) -> 
     """A column of the user's file. Raises InputError for one that is too short, or has no rhythm."""
     if not column:
         raise InputError(f"{file}: say which column is the series: --column NAME")
-    rows = read_csv(file, [column], missing="keep", encoding=run.encoding)[column]
-    values = rows[~np.isnan(rows)]
+    table = read_csv(file, [column], missing="drop", encoding=run.encoding)
+    values = table[column]
     least = max(50, 10 * season)
     if len(values) < least:
         raise InputError(
@@ -105,8 +105,9 @@ def own_series(run: Experiment, file: Path, column: str | None, season: int) -> 
     if not max(1e-100, 1e-12 * largest) < highest - lowest < 1e100:
         raise InputError(f"{file}: {column} is from {lowest:g} to {highest:g}: nothing can be forecast of that")
     s = Series(column, np.arange(len(values)), values, season)
-    missing = f", and {len(rows) - len(values)} rows without one are left out" if len(rows) > len(values) else ""
-    run.source(f"{file}: {len(values)} values of {column}{missing}")
+    missing = f", and {table.dropped} rows without one are left out" if table.dropped else ""
+    comments = f"; {table.comments} passed over, comments that begin with #" if table.comments else ""
+    run.source(f"{file}: {len(values)} values of {column}{missing}{comments}")
     return s
 
 

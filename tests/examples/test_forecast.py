@@ -66,10 +66,14 @@ def test_ones_own_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["tables"][0]["columns"][2] == "1 to 7 ahead" and "150 values of sold" in results["source"]
     rows = file.read_text().splitlines()
-    file.write_text("\n".join(row.rpartition(",")[0] + "," if k in (9, 30) else row for k, row in enumerate(rows)))
+    rows = [row.rpartition(",")[0] + "," if k in (9, 30) else row for k, row in enumerate(rows)]
+    file.write_text("\n".join([*rows, "# 2024-150,21"]))
     assert run("--column", "sold") == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert "148 values of sold, and 2 rows without one are left out" in results["source"]
+    assert (
+        "148 values of sold, and 2 rows without one are left out; 1 passed over, comments that begin with #"
+        in results["source"]
+    )
     assert run() == 2
     assert "--column NAME" in capsys.readouterr().err
     assert run("--column", "bought") == 2

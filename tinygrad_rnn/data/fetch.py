@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.screen import console as console_on
-from tinygrad_rnn.screen import say
+from tinygrad_rnn.screen import one_line, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -332,7 +332,7 @@ def _prepare(data_set: DataSet, folder: Path) -> Path:
                 for name, left, right in data_set.pairs:
                     _paste(folder / left, folder / right, made / name)
             except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
-                reason = " ".join(str(error).split())
+                reason = one_line(str(error))
                 raise InputError(f"{folder}: what was downloaded into it cannot be unpacked: {reason}") from None
             made.rename(ready)  # all of it or nothing
     return ready / data_set.folder

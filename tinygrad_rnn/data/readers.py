@@ -270,10 +270,11 @@ def read_csv(
     for line, row in rows:
         if len(row) != len(header):
             raise InputError(f"{path}, line {line}: {_count(row, 'field')}, and the header has {len(header)}")
-        found = [_number(path, line, _named(header, i), row[i]) for i in picked]
-        gone = [_named(header, i) for i, x in zip(picked, found, strict=True) if math.isnan(x)]
+        found = [_number(path, line, header, i, row[i]) for i in picked]
+        gone = any(map(math.isnan, found))
         if gone and missing == "error":
-            raise InputError(f'{path}, line {line}: {gone[0]} is missing (missing="keep" or "drop" allows it)')
+            name = _named(header, next(i for i, x in zip(picked, found, strict=True) if math.isnan(x)))
+            raise InputError(f'{path}, line {line}: {name} is missing (missing="keep" or "drop" allows it)')
         if not gone or missing == "keep":
             values.append(found)
             numbers.append(line)
@@ -320,8 +321,10 @@ class _Lines:
         raise StopIteration
 
     def _is_comment(self, line: str) -> bool:
-        line = line.lstrip()
-        return line.startswith("#") and line.partition(self.delimiter)[0].strip().upper() not in _CELLS
+        if "#" not in line or not (line := line.lstrip()).startswith("#"):
+            return False
+        first, delimiter, _ = line.partition(self.delimiter)  # a column of numbers of rows may have the name #
+        return first.strip().upper() not in _CELLS and not (delimiter and first.strip() == "#")
 
     def rows(self) -> list[_Fields]:
         """Each row, without blanks around its fields; an empty line has none."""
@@ -333,7 +336,7 @@ class _Lines:
                     if self.given > self.start or (row and row[-1].endswith("\n")):
                         self._check_quotes(row, found)
                     blank = len(row) < 2 and not self.lines[self.start - 1].strip()
-                    found.append(_Fields(self.start, [] if blank else [field.strip() for field in row]))
+                    found.append(_Fields(self.start, [] if blank else list(map(str.strip, row))))
                     self.fresh = True
             except csv.Error as error:
                 raise InputError(f"{self.path}, line {self.start}: {error}") from None
@@ -365,12 +368,12 @@ def _under_header(path: Name, rows: list[_Fields]) -> tuple[_Fields, list[_Field
     at = next((k for k, row in enumerate(rows) if any(row.fields)), len(rows))
     end = max((k for k, row in enumerate(rows) if row.fields), default=-1) + 1
     header = rows[at].fields if at < end else []
-    below = [_Fields(line, row or [""]) for line, row in rows[at + 1 : end] if row or len(header) == 1]
+    below = [row for row in rows[at + 1 : end] if row.fields or len(header) == 1]
     if not below:
         raise InputError(f"{path}: no rows under a header in it")
     if any(map(_is_number, header)) and all(_is_number(field) or field.lower() in _MISSING for field in header):
         raise InputError(f"{path}, line {rows[at].line}: no header: its fields are all numbers")
-    return rows[at], below
+    return rows[at], [row if row.fields else _Fields(row.line, [""]) for row in below]
 
 
 def _named_columns(header: list[str], rows: list[_Fields]) -> list[str]:
@@ -382,14 +385,14 @@ def _named(header: list[str], i: int) -> str:
     return header[i] or f"column {i + 1}"
 
 
-def _number(path: Name, line: int, column: str, field: str) -> float:
-    """A finite number, or NaN where it is missing."""
+def _number(path: Name, line: int, header: list[str], i: int, field: str) -> float:
+    """The finite number in a column, or NaN where it is missing."""
+    if _is_number(field):
+        return float(field)
     if field.lower() in _MISSING:
         return math.nan
-    if not _is_number(field):
-        shown = repr(field) if len(field) < 80 else f"{field[:60]!r} and {len(field) - 60:,} characters more"
-        raise InputError(f"{path}, line {line}: {column} is {shown}, not a number")
-    return float(field)
+    shown = repr(field) if len(field) < 80 else f"{field[:60]!r} and {len(field) - 60:,} characters more"
+    raise InputError(f"{path}, line {line}: {_named(header, i)} is {shown}, not a number")
 
 
 def _is_number(field: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from tinygrad_rnn import nn
 from tinygrad_rnn.data.vocabularies import Vocabulary
 from tinygrad_rnn.errors import CheckpointError, InputError, TinygradRnnError
+from tinygrad_rnn.screen import one_line
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.training.checkpoint import load_checkpoint, save_checkpoint
 from tinygrad_rnn.training.resume import weights
@@ -109,7 +110,7 @@ def load_model(folder: str | os.PathLike[str], name: str = "best") -> tuple[Char
             raise InputError(f"{model.config.vocabulary} characters in the model, {len(vocabulary)} in its vocabulary")
         model.load_state_dict({key: array for key, array in checkpoint.tensors.items() if "/" not in key})
     except (KeyError, TypeError, TinygradRnnError) as error:
-        why = " ".join(str(error.args[0] if error.args else error).split())
+        why = one_line(str(error.args[0] if error.args else error))
         raise CheckpointError(f"{Path(folder) / name}.json: not a character model: {why}") from None
     model.eval()
     return model, vocabulary, manifest

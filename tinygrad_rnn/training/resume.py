@@ -24,6 +24,7 @@ import numpy as np
 from tinygrad_rnn.errors import CheckpointError, TinygradRnnError
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.optim import BaseSchedule, Optimizer
+from tinygrad_rnn.screen import one_line
 from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.training.checkpoint import Checkpoint, load_checkpoint
@@ -122,7 +123,7 @@ def restore(
                 task.load_state_dict(carried)
             draws.state = manifest["random"]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, TinygradRnnError) as error:
-        why = " ".join(str(error.args[0] if error.args else error).split())
+        why = one_line(str(error.args[0] if error.args else error))
         raise CheckpointError(f"{checkpoint.path}: does not fit this run: {why}") from None
     return state
 
