@@ -213,10 +213,10 @@ def at_step(step: int, monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]
         (["--steps", 300], 9216 // 2),
         (["--steps", 1], 256),
         (["--steps", 10**6], 250_000),
-        (["--minutes", 2], 180_000 - 8192),  # 1.5 % of two minutes, at 100,000 characters a second
-        (["--minutes", 0.1], 9000 // 2),
+        (["--minutes", 2], 144_000 - 8192),  # 1.2 % of two minutes, at 100,000 characters a second
+        (["--minutes", 0.1], 7200 // 2),
         (["--minutes", 1, "--steps", 300], 9216 // 2),
-        (["--minutes", 0.1, "--steps", 3000], 9000 // 2),
+        (["--minutes", 0.1, "--steps", 3000], 7200 // 2),
     ],
 )
 def test_evaluations_get_a_share_of_the_training(

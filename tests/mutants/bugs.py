@@ -567,7 +567,7 @@ BUGS = [
         "training/checkpoint.py",
         ("checkpoint-word-names", "rf\"([^{_SEPARATORS}]+)-", "rf\"([\\w-]+)-",
          "what is saved under another name cannot be read again, and old weights stay", CHECKPOINTS),
-        ("checkpoint-any-name", "    if not name or _UNNAMEABLE.search(name):\n", "    if not name:\n",
+        ("checkpoint-any-name", "not name or _UNNAMEABLE.search(name):", "not name:",
          "a name with a slash is written elsewhere and never read", CHECKPOINTS),
         ("checkpoint-byte-order", "array.astype(array.dtype.newbyteorder(\"=\"), copy=False)", "array",
          "the digest is that of other bytes than the file's", CHECKPOINTS),

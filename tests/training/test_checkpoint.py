@@ -7,6 +7,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import tinygrad_rnn.training.checkpoint as checkpoint
 from benchmarks import damage
 from tinygrad_rnn import Tensor
 from tinygrad_rnn.errors import CheckpointError
+from tinygrad_rnn.nn import Parameter
 from tinygrad_rnn.training import load_checkpoint, save_checkpoint
 
 TENSORS = {
@@ -130,7 +132,23 @@ NAMES = [
     "x" * 200,
 ]
 NAMES += ["best.json", "a.tmp", "a.safetensors", "a-000001-0123abcd", "%s {} $HOME ~", "\udcff", "#'\"`[b]"]
-NO_NAMES = ["", "a/b", "../a", "/", "a\\b", "a\nb", "a\x00b", "\x7f", "x" * 201, "é" * 101, "\ud800"]
+NO_NAMES: list[Any] = [
+    None,
+    5,
+    b"a",
+    Path("a"),
+    "",
+    "a/b",
+    "../a",
+    "/",
+    "a\\b",
+    "a\nb",
+    "a\x00b",
+    "\x7f",
+    "x" * 201,
+    "é" * 101,
+    "\ud800",
+]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="file names of POSIX")
@@ -154,7 +172,7 @@ def test_what_cannot_be_a_name_is_refused_before_anything_is_written(tmp_path: P
     folder = tmp_path / "new"
     for call in (
         lambda: save_checkpoint(folder, name, TENSORS, {"step": 1}),
-        lambda: save_checkpoint(folder, "last", TENSORS, {"step": 1}, previous=name),
+        lambda: save_checkpoint(folder, "last", TENSORS, {"step": 1}, previous=0 if name is None else name),
         lambda: load_checkpoint(folder, name),
     ):
         with pytest.raises(CheckpointError, match=r"name of a checkpoint"):
@@ -221,7 +239,7 @@ def test_what_could_not_be_read_again_is_refused_before_anything_is_written(tmp_
 def test_a_manifest_holds_numbers_of_every_kind(tmp_path: Path) -> None:
     figures = {"a": np.float32(0.5), "b": np.array(2), "c": Tensor(0.25), "d": np.bool_(True), "e": np.float64(3)}
     manifest = {"step": np.int64(3), "figures": figures, "betas": (0.9, np.float16(0.5)), "by step": {10: 1, 2: 3}}
-    save_checkpoint(tmp_path, "best", {"x": Tensor([1.0])}, manifest)
+    save_checkpoint(tmp_path, "best", {"x": Parameter([1.0])}, manifest)
     found = load_checkpoint(tmp_path, "best")
     assert found.manifest["figures"] == {"a": 0.5, "b": 2, "c": 0.25, "d": True, "e": 3.0}
     assert found.manifest["step"] == 3 and found.manifest["betas"] == [0.9, 0.5]

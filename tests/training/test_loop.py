@@ -212,7 +212,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_lets_the_step_finish_and_be_saved(number: signal.Signals) -> None:
+def test_a_signal_lets_the_step_finish_and_be_saved(number: signal.Signals, request: pytest.FixtureRequest) -> None:
     """No evaluation: it would be in the log of the stopped run and not in that of one that never stopped."""
     task = Line()
     saved, kept = [], []
@@ -221,8 +221,13 @@ def test_a_signal_lets_the_step_finish_and_be_saved(number: signal.Signals) -> N
         if step == 3:
             os.kill(os.getpid(), number)
 
+    def obeyed(number: int, frame: Any) -> None:
+        raise AssertionError("the signal was obeyed at once")
+
     task.before = interrupt
     before = signal.getsignal(number)
+    signal.signal(number, obeyed)
+    request.addfinalizer(lambda: signal.signal(number, before))
     outcome = run(
         task,
         Budget(steps=1000),
@@ -231,7 +236,7 @@ def test_a_signal_lets_the_step_finish_and_be_saved(number: signal.Signals) -> N
         keep_best=lambda state, figures: kept.append(state.step),
     )
     assert outcome.stopped_by == number and task.at == [0, 1, 2, 3] and saved == [0, 4] and kept == []
-    assert signal.getsignal(number) is before
+    assert signal.getsignal(number) is obeyed
 
 
 def test_saved_before_the_first_step_every_so_many_and_at_the_end() -> None:
@@ -265,8 +270,11 @@ def test_a_terminal_may_hang_up_more_than_once() -> None:
     """And where that is ignored, as by nohup, training goes on."""
     before = signal.getsignal(signal.SIGHUP)
     with interruptible() as interruption:
-        for _ in range(3):
-            os.kill(os.getpid(), signal.SIGHUP)
+        try:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGHUP)
+        except KeyboardInterrupt:
+            pytest.fail("obeyed at once")
         assert interruption.signal == signal.SIGHUP
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 MEASURED = 250_000  # held-out characters that an evaluation reads at most: enough for three digits
 # What ten evaluations may read, warming up included, so that they take at most about a sixth of the time: as part of
 # the characters that are learnt from, of which one takes three times as long or more, and as part of the minutes.
-SHARE_OF_CHARACTERS, SHARE_OF_MINUTES = 0.6, 0.15
+SHARE_OF_CHARACTERS, SHARE_OF_MINUTES = 0.6, 0.12
 SHAPES = {"cosine": optim.warmup_cosine, "linear": optim.warmup_linear, "constant": optim.warmup_constant}
 
 

@@ -27,6 +27,7 @@ from safetensors.numpy import save
 
 from tinygrad_rnn.errors import CheckpointError, InputError
 from tinygrad_rnn.scalars import number, whole
+from tinygrad_rnn.tensor.tensor import Tensor
 
 FORMAT = "tinygrad-rnn checkpoint"
 VERSION = 1
@@ -55,16 +56,16 @@ class Checkpoint:
 def save_checkpoint(
     folder: str | os.PathLike[str],
     name: str,
-    tensors: Mapping[str, np.ndarray],
+    tensors: Mapping[str, np.ndarray | Tensor],
     manifest: Mapping[str, Any],
     previous: str | None = None,
 ) -> Path:
     """Write a checkpoint into `folder`, replacing one of the same `name`; returns the path of its manifest.
 
-    `manifest` is anything JSON can hold, `step` among it; numbers of NumPy's types become Python's. The checkpoint that
-    is replaced, if it is of another step, stays under the name `previous`, if one is given. Arrays of the other byte
-    order come back in this machine's. An OSError (no space, no permission) leaves the checkpoint that was there before
-    as it was.
+    `tensors` are arrays, or tensors of any device, by name. `manifest` is anything JSON can hold, `step` among it;
+    numbers of NumPy's types become Python's. The checkpoint that is replaced, if it is of another step, stays under the
+    name `previous`, if one is given. Arrays of the other byte order come back in this machine's. An OSError (no space,
+    no permission) leaves the checkpoint that was there before as it was.
 
     Raises CheckpointError, before anything is written, for what could not be read again: a `name` that no file can
     have, arrays of no plain numbers, a manifest that is not JSON; and for the name of a JSON file that is none.
@@ -86,9 +87,9 @@ def save_checkpoint(
 
 def _path(folder: str | os.PathLike[str], name: str) -> Path:
     """The manifest of the checkpoint `name`. Raises CheckpointError for what can be no file's name, or is another's."""
-    if not name or _UNNAMEABLE.search(name):
+    if not isinstance(name, str) or not name or _UNNAMEABLE.search(name):
         raise CheckpointError(
-            f"{name!r} cannot be the name of a checkpoint: it needs a character, and none of "
+            f"{name!r} cannot be the name of a checkpoint: a string of a character or more, and none of "
             + ("/ \\ and control characters" if os.name != "nt" else '/ \\ < > : " | ? * and control characters')
         )
     try:
@@ -120,7 +121,7 @@ def _step(manifest: Mapping[str, Any]) -> int:
         raise CheckpointError(f"the manifest's {error}") from None
 
 
-def _arrays(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _arrays(tensors: Mapping[str, np.ndarray | Tensor]) -> dict[str, np.ndarray]:
     """The tensors as contiguous arrays of this machine's byte order. Raises CheckpointError for what a safetensors file
     cannot hold.
     """
@@ -129,7 +130,7 @@ def _arrays(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if not isinstance(key, str) or key == "__metadata__" or key != key.encode("utf-8", "replace").decode():
             raise CheckpointError(f"{key!r} cannot be the name of a tensor in a checkpoint")
         try:
-            array = np.asarray(given, order="C")
+            array = np.asarray(given.numpy() if isinstance(given, Tensor) else given, order="C")
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"tensor {key!r} cannot be made an array: {error}") from None
         if array.dtype.name not in DTYPES or isinstance(given, np.ma.MaskedArray):
