@@ -108,3 +108,13 @@ def test_arrays_on_a_gpu_and_lengths_in_an_array_are_refused() -> None:
         assert step(tr.ones(3, 2, 2), lengths).tolist() == expected.tolist()
     with pytest.raises(TypeError, match="takes a function"):
         tr.compile(3)
+
+
+def test_a_constant_that_is_returned_takes_new_values_as_in_a_plain_call():
+    def step(x):
+        return x * 2, tr.zeros(2)
+
+    plain, compiled = step, tr.compile(step)
+    for f in (plain, compiled, compiled, compiled):
+        _, total = f(tr.ones(2))
+        assert total.assign_([1, 2]) is total and total.tolist() == [1.0, 2.0]

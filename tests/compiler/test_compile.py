@@ -233,3 +233,39 @@ def test_errors_leave_all_usable() -> None:
     with pytest.raises(tr.errors.NonFiniteError):
         step(ids, targets)
     tr.nn.functional.cross_entropy(model(ids), np.abs(targets) % V).backward()
+
+
+def test_writes_in_place_are_those_of_a_plain_call():
+    """To a gradient, to a buffer under another name, and in a hook."""
+
+    def trained(compiled):
+        p, norm = tr.nn.Parameter([1.0, 2.0]), tr.nn.BatchNorm1d(2)
+
+        def doubled(g):
+            g *= 2
+
+        p.register_hook(doubled)
+
+        def step(x):
+            p.grad = None
+            (p * x).sum().backward()
+            p.grad *= 0.25
+            running = norm.running_var
+            running += x
+            norm.running_mean += 1.0
+            return p.grad.detach()
+
+        f = tr.compile(step) if compiled else step
+        return [(f(tr.Tensor([k, 1.0])).tolist(), *map(tr.Tensor.tolist, norm.buffers())) for k in range(4)]
+
+    assert trained(False) == trained(True)
+
+
+def test_masks_are_combined_in_a_recording():
+    def step(x):
+        return (x > 0) & (x < 2), ((x > 0) | (x < -1)).any(), ~(x > 1), tr.logical_xor(x, x > 1).all()
+
+    compiled = tr.compile(step)
+    for k in range(4):
+        x = tr.Tensor([k, 1.0, -2.0])
+        assert [y.tolist() for y in step(x)] == [y.tolist() for y in compiled(x)]

@@ -306,7 +306,7 @@ BUGS = [
          "g = p.grad; g *= 0 changes nothing, without a word", PLACES),
         ("snapshot-write-is-lost", 'if _kept_in()[0] in ("STORE_ATTR", "STORE_SUBSCR"):', "if True:",
          "for v in state_dict().values(): v *= 0 changes nothing", PLACES),
-        ("buffer-write-is-lost", "return t._assign(result) if fits else result", "return result",
+        ("buffer-write-is-lost", "return t.assign_(result) if fits else result", "return result",
          "for b in buffers(): b *= 0 changes nothing", PLACES),
         ("hook-write-is-lost", "        self.written = result\n", "", "g *= 2 in a hook changes nothing", PLACES),
     ),

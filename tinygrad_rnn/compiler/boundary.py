@@ -18,7 +18,7 @@ from tinygrad_rnn.compiler.found import slot
 from tinygrad_rnn.compiler.tape import Tape
 from tinygrad_rnn.compiler.traced import Traced, as_given, users_place
 from tinygrad_rnn.errors import CompileError
-from tinygrad_rnn.tensor.tensor import Tensor, box
+from tinygrad_rnn.tensor.tensor import Tensor, twin
 
 NUMBERS = frozenset({bool, int, float, complex, str, bytes, type(None)})
 LISTS = (list, tuple, set, frozenset, collections.deque)
@@ -187,7 +187,7 @@ def checked(result: Any, tape: Tape) -> Any:
         array = slot(v)
         if type(array) is np.ndarray and tape.owns(array):
             array = Traced(array, tape)
-        return box(array, None) if isinstance(array, Traced) else v
+        return twin(v, array) if isinstance(array, Traced) else v
 
     return mapped(result, one)
 
@@ -233,8 +233,8 @@ def outside(x: Any, made: frozenset[int], given: Sequence[Any]) -> Any:
         if isinstance(v, Tensor):
             array = slot(v)
             if isinstance(array, Traced):
-                return box(copied(array.raw), None)
-            return box(copied(array), None) if id(v) in made else v
+                return twin(v, copied(array.raw))
+            return twin(v, copied(array)) if id(v) in made else v
         if isinstance(v, Traced):
             value = as_given(v)
             return copied(value) if isinstance(value, np.ndarray) else value

@@ -88,7 +88,7 @@ class Buffer(Place):
 
     def write(self, t: Tensor, result: Tensor) -> Tensor:
         fits = result.shape == t.shape and result.dtype == t.dtype and not result.requires_grad
-        return t._assign(result) if fits else result
+        return t.assign_(result) if fits else result
 
 
 OWN, SNAPSHOT, GRADIENT, BUFFER = Place(), Snapshot(), Gradient(), Buffer()

@@ -283,6 +283,7 @@ class Tensor:
             self._node.watch = Watch(keeps=False)
         return self._node.watch
 
+    @replayed(changes="itself")
     def assign_(self, value: Any) -> Tensor:
         """Give a leaf new values, copied. The old array lives on unchanged in whatever graph or
         view has seen it.
@@ -305,7 +306,6 @@ class Tensor:
             )
         return self._assign(value) if place is None else place.assign(self, value)
 
-    @replayed(changes="itself")
     def _assign(self, value: Any) -> Tensor:
         value = value._array if isinstance(value, Tensor) else value
         array = backend.asarray(value, self._array.dtype, self.device)
@@ -729,6 +729,11 @@ def made(array: Array) -> Tensor:
     t = box(array, None)
     t._place = OWN
     return t
+
+
+def twin(t: Tensor, array: Array) -> Tensor:
+    """`array` as a constant, which takes new values if `t` does."""
+    return made(array) if getattr(t, "_place", None) is OWN else box(array, None)
 
 
 def snapshot(leaf: Tensor) -> Tensor:
