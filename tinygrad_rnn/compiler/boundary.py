@@ -33,12 +33,12 @@ def signature_of(x: Any, given: list[Any], inside: bool = False) -> Any:
     container that is not taken apart are told by their identity.
     """
     kind = type(x)
-    if kind in NUMBERS:
-        return kind, repr(x) if kind is float or kind is complex else x
-    if isinstance(x, Tensor):
-        return of_tensor(x, given)
     if kind is np.ndarray and not inside:
         return kind, position(x, given), x.shape, x.dtype, layout(x)
+    if kind is Tensor or isinstance(x, Tensor):
+        return of_tensor(x, given)
+    if kind in NUMBERS:
+        return kind, repr(x) if kind is float or kind is complex else x
     if kind is tuple or kind is list or (isinstance(x, tuple) and hasattr(x, "_fields")):
         return kind, *[signature_of(v, given, inside) for v in x]
     if kind is dict:
@@ -93,11 +93,13 @@ def of_other(x: Any, given: list[Any]) -> Any:
 
 def position(x: Any, given: list[Any]) -> int:
     """Where `x` stands among the arguments so far; it is added if it is new."""
-    for k, other in enumerate(given):
+    k = 0
+    for other in given:
         if other is x:
             return k
+        k += 1  # noqa: SIM113 (quicker than enumerate for the few that there are)
     given.append(x)
-    return len(given) - 1
+    return k
 
 
 class Identity:

@@ -52,11 +52,29 @@ class Guard:
         self.generators: list[Any] = []  # of NumPy, that were found
         self.count = Changes.count
         Search(self).go([step, *given_objects(args)])
+        self.divide()
+
+    def divide(self) -> None:
+        """Tell the variables of closures, which are read faster, from the other places."""
+        self.cells: list[tuple[types.CellType, Any]] = []
+        self.others: list[Place] = []
+        for p in self.places:
+            if isinstance(p.read, functools.partial) and p.read.func is in_cell and p.value is not MISSING:
+                self.cells.append((p.read.args[0], p.value))
+            else:
+                self.others.append(p)
 
     def fits(self) -> bool:
         """Whether everything is what it was."""
-        for read, name, value in self.places:
-            if (now := read(name, MISSING)) is not value and not same(now, value):
+        try:
+            for cell, value in self.cells:
+                if (now := cell.cell_contents) is not value and not same(now, value):
+                    return False
+        except ValueError:  # the variable was deleted
+            return False
+        missing = MISSING
+        for read, name, value in self.others:
+            if (now := read(name, missing)) is not value and not same(now, value):
                 return False
         for container, items in self.containers:
             if not unchanged(container, items):
@@ -100,6 +118,7 @@ class Guard:
             for read, name, value in self.places
             if (now := read(name, MISSING)) is value or same(now, value) or kept(value, used)
         ]
+        self.divide()
         for module, held in self.modules:
             for name, value in list(held.items()):
                 now = vars(module).get(name, MISSING)
