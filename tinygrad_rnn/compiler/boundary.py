@@ -97,7 +97,7 @@ def position(x: Any, given: list[Any]) -> int:
     for other in given:
         if other is x:
             return k
-        k += 1  # noqa: SIM113 (quicker than enumerate for the few that there are)
+        k += 1
     given.append(x)
     return k
 

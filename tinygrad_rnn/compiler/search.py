@@ -17,6 +17,7 @@ import numpy as np
 
 from tinygrad_rnn.compiler.found import hooks_of
 from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.mode import Changes
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -24,6 +25,7 @@ LIBRARIES = frozenset({"tinygrad_rnn", "numpy"}) | sys.stdlib_module_names - {"_
 PLAIN = (int, float, str, bytes, complex, type(None), np.generic, np.dtype)
 SEQUENCES = (tuple, list, set, frozenset, collections.deque)
 MOST = 10_000  # entries of a container that is watched
+BYTES = 65_536  # of an array that is watched; of a larger one a replay reads what NumPy's calls were given
 MISSING = object()
 
 
@@ -49,6 +51,7 @@ class Guard:
         self.modules: list[tuple[Module, dict[str, Any]]] = []
         self.hooked: list[tuple[Tensor, Any]] = []
         self.tensors: dict[int, Tensor] = {}  # that were found, by their ids
+        self.arrays: list[tuple[HostArray, bytes]] = []  # and what they hold
         self.generators: list[Any] = []  # of NumPy, that were found
         self.count = Changes.count
         Search(self).go([step, *given_objects(args)])
@@ -66,6 +69,16 @@ class Guard:
 
     def fits(self) -> bool:
         """Whether everything is what it was."""
+        if not (self.places_fit() and self.contents_fit()):
+            return False
+        if self.count != Changes.count:
+            if self.changed_module() is not None:
+                return False
+            self.count = Changes.count
+        return True
+
+    def places_fit(self) -> bool:
+        """Whether the same is found in all places."""
         try:
             for cell, value in self.cells:
                 if (now := cell.cell_contents) is not value and not same(now, value):
@@ -76,13 +89,16 @@ class Guard:
         for read, name, value in self.others:
             if (now := read(name, missing)) is not value and not same(now, value):
                 return False
+        return True
+
+    def contents_fit(self) -> bool:
+        """Whether containers and arrays hold the same."""
         for container, items in self.containers:
             if not unchanged(container, items):
                 return False
-        if self.count != Changes.count:
-            if self.changed_module() is not None:
+        for array, values in self.arrays:
+            if array.tobytes() != values:
                 return False
-            self.count = Changes.count
         return True
 
     def changed_module(self) -> Any:
@@ -105,6 +121,9 @@ class Guard:
         for container, items in self.containers:
             if not unchanged(container, items):
                 return f"what a {type(container).__name__} holds"
+        for array, values in self.arrays:
+            if array.tobytes() != values:
+                return f"what an array of shape {array.shape} holds"
         return f"an attribute of {type(self.changed_module()).__name__}"
 
     def after(self, used: Any) -> None:
@@ -249,7 +268,10 @@ class Search:
         return items
 
     def of_numpy(self, x: Any) -> Iterable[Any]:
-        if hasattr(x, "bit_generator"):
+        if isinstance(x, np.ndarray):
+            if x.nbytes <= BYTES and not x.dtype.hasobject:
+                self.guard.arrays.append((x, x.tobytes()))
+        elif hasattr(x, "bit_generator"):
             self.guard.generators.append(x)
         return ()
 
