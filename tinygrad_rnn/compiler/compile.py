@@ -30,7 +30,7 @@ from tinygrad_rnn.compiler.compare import compare
 from tinygrad_rnn.compiler.engine import Deviation, renew, returned
 from tinygrad_rnn.compiler.found import Forms
 from tinygrad_rnn.compiler.program import Program, input_buffers, placeholder, program_of, written_inputs
-from tinygrad_rnn.compiler.search import Guard
+from tinygrad_rnn.compiler.search import Guard, same
 from tinygrad_rnn.compiler.tape import Tape
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor import backend
@@ -215,7 +215,9 @@ class Recording:
         return self.guard.fits() and self.forms.fit() and self.grads_fit()
 
     def grads_fit(self) -> bool:
-        """Whether there are the gradients that the step reads."""
+        """Whether there are the gradients that the step reads, and the options by whose values it decides."""
+        if not all(same(read.now(), read.value) for read in self.expected):
+            return False
         return all((watch.grad is None) is absent for watch, absent in self.absent)
 
     def changed(self) -> str:
@@ -226,6 +228,7 @@ class Recording:
         """The result of the step, which is written down on the way, and compared with the `first` recording."""
         tape, given = self.tape, self.given
         drawn = states(self.guard.generators)
+        tape.undo.steps += going_back(self.guard)
         with tape.recording():
             args, kwargs = with_inputs((args, kwargs), tape)
             before = parts(args, kwargs)
@@ -238,13 +241,14 @@ class Recording:
                 "by tr.rand, tr.randn or dropout, or pass what is drawn as an argument"
             )
         written = written_inputs(tape, given)
-        if first is not None and not tape.spoiled:
+        if first is not None and not tape.spoiled and tape.decisions() == first.tape.decisions():
             self.made = made_inside(first.tape.result, tape.result, tape.given)
             self.program = finished(first, self, written)
         free = {id(x) for k, x in enumerate(given) if k not in self.pinned}
         leaves = [leaf for i, leaf in tape.found.leaves.items() if i not in free]
         self.own = {id(leaf.tensor) for leaf in leaves}
         self.forms = Forms(leaves)
+        self.expected = list(tape.expected)
         self.absent = [(watch, not there) for watch, there in tape.found.before.items() if watch.keeps]
         buffers = input_buffers(tape, given)
         for k in written:
@@ -259,6 +263,15 @@ def states(generators: Sequence[Any]) -> Any:
     """How far the generators that a step may draw from by itself have come: those that it finds, Python's, NumPy's."""
     numpys = np.random.get_state() if "numpy.random" in sys.modules else ()
     return [repr(g.bit_generator.state) for g in generators], random.getstate(), [str(x) for x in numpys]
+
+
+def going_back(guard: Guard) -> list[Callable[[], None]]:
+    """What brings back the arrays and the generators of a guard, Python's and NumPy's too, as they are now."""
+    found = [functools.partial(setattr, g.bit_generator, "state", g.bit_generator.state) for g in guard.generators]
+    found += [functools.partial(np.copyto, array, array.copy()) for array, _ in guard.arrays if array.flags.writeable]
+    if "numpy.random" in sys.modules:
+        found.append(functools.partial(np.random.set_state, np.random.get_state()))
+    return [*found, functools.partial(random.setstate, random.getstate())]
 
 
 def finished(first: Recording, second: Recording, written: Sequence[int]) -> Program:

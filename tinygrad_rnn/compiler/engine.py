@@ -69,7 +69,7 @@ def draw(name: str, *args: Any, **kwargs: Any) -> Any:
     return getattr(random.generator(), name)(*args, **kwargs)
 
 
-draw.changes = "options"  # type: ignore[attr-defined]
+draw.changes = "draws"  # type: ignore[attr-defined]
 
 
 @effects(writes=["buffer"])
@@ -95,6 +95,12 @@ def expect_none(watch: Watch) -> None:
 def expect_grad(watch: Watch) -> None:
     """Go on only if there is a gradient, as when the step was recorded."""
     if watch.grad is None:
+        raise Deviation
+
+
+def expect_value(f: Callable[..., Any], args: Any, value: Any) -> None:
+    """Go on only if an option is what it was when the step was recorded."""
+    if repr(f(*args)) != repr(value):
         raise Deviation
 
 

@@ -10,7 +10,15 @@ import numpy as np
 
 from tinygrad_rnn.compiler.arrays import flat, rebuilt, root_of
 from tinygrad_rnn.compiler.boundary import Given, mapped, outside
-from tinygrad_rnn.compiler.engine import Deviation, expect_grad, expect_none, refresh_grad, refresh_leaf, returned
+from tinygrad_rnn.compiler.engine import (
+    Deviation,
+    expect_grad,
+    expect_none,
+    expect_value,
+    refresh_grad,
+    refresh_leaf,
+    returned,
+)
 from tinygrad_rnn.compiler.memory import Block
 from tinygrad_rnn.compiler.passes import simplified
 from tinygrad_rnn.compiler.tape import Entry, Tape, is_by_node
@@ -144,7 +152,7 @@ class Risk:
     """Which calls of a program may have to be undone: those up to the last one that may not go as it was recorded."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        deviates = [e.caught or e.f in (refresh_grad, expect_grad, expect_none) for e in entries]
+        deviates = [e.caught or e.f in (refresh_grad, expect_grad, expect_none, expect_value) for e in entries]
         last = max((k for k, may in enumerate(deviates) if may), default=-1)
         self.caught = any(e.caught for e in entries)
         self.calls = [(e.args, e.kwargs) for e in entries[: last + 1] if e.state] if last >= 0 else []

@@ -96,10 +96,7 @@ class Guard:
         for container, items in self.containers:
             if not unchanged(container, items):
                 return False
-        for array, values in self.arrays:
-            if array.tobytes() != values:
-                return False
-        return True
+        return all(array.tobytes() == values for array, values in self.arrays)
 
     def changed_module(self) -> Any:
         """A module, or a tensor with hooks, that is another now; None if there is none."""
@@ -135,16 +132,17 @@ class Guard:
         self.places = [
             Place(read, name, value)
             for read, name, value in self.places
-            if (now := read(name, MISSING)) is value or same(now, value) or kept(value, used)
+            if (now := read(name, MISSING)) is value or same(now, value) or kept(value, now, used)
         ]
         self.divide()
         for module, held in self.modules:
             for name, value in list(held.items()):
                 now = vars(module).get(name, MISSING)
-                if now is not value and not same(now, value) and not kept(value, used):
+                if now is not value and not same(now, value) and not kept(value, now, used):
                     held[name] = now
-            for name in vars(module).keys() - held.keys():
-                held[name] = vars(module)[name]
+            for name, now in vars(module).items():
+                if name not in held and not isinstance(now, PLAIN):
+                    held[name] = now
 
 
 def given_objects(x: Any) -> Iterator[Any]:
@@ -159,9 +157,9 @@ def given_objects(x: Any) -> Iterator[Any]:
         yield x
 
 
-def kept(value: Any, used: Any) -> bool:
-    """Whether another value than this one might have made a difference."""
-    return isinstance(value, PLAIN) or id(value) in used
+def kept(value: Any, now: Any, used: Any) -> bool:
+    """Whether another value than this one, which the step has replaced, might have made a difference."""
+    return isinstance(value, PLAIN) or isinstance(now, PLAIN) or id(value) in used
 
 
 def unchanged(container: Any, items: tuple[Any, ...]) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 
 from tinygrad_rnn.compiler.arrays import address, copied, flat, has_arrays, rebuilt, root_of, same_place, shares_memory
 from tinygrad_rnn.compiler.compare import digest, signature
-from tinygrad_rnn.compiler.engine import Generator, Stages, forget
+from tinygrad_rnn.compiler.engine import Generator, Stages, expect_value, forget
 from tinygrad_rnn.compiler.found import Found, reading_is_noticed, slot
 from tinygrad_rnn.compiler.numpy_calls import (
     BY_VALUE,
@@ -42,6 +42,7 @@ from tinygrad_rnn.compiler.numpy_calls import (
 from tinygrad_rnn.compiler.traced import (
     NAMESPACE,
     STALE,
+    Read,
     Traced,
     TracedNumber,
     TracedScalar,
@@ -49,6 +50,7 @@ from tinygrad_rnn.compiler.traced import (
     as_given,
     caught,
     place,
+    read_of,
     traced,
     untraced,
     users_place,
@@ -97,7 +99,9 @@ class Tape:
         self.inputs: list[HostArray] = []  # the buffers that the arguments are copied into
         self.result: Any = None
         self.found = Found(self)
-        self.version = self.grad_version = 0  # how often leaves, and gradients, may have got other arrays
+        # how often leaves, and gradients, may have got other arrays, and options other values
+        self.version = self.grad_version = self.option_version = 0
+        self.expected: list[Read] = []  # options by whose values the step decides: they must be so when it begins
         self.undo = Undo()
         self.unwritable: set[int] = set()  # the ids of buffers that stand for parameters, or for numbers
         self.outside: dict[Any, tuple[HostArray, bytes]] = {}  # arrays from elsewhere, and their values, by their place
@@ -266,6 +270,7 @@ class Tape:
     def _result(self, y: Any, f: Any, kind: str, args: Any, kwargs: dict[str, Any]) -> Any:
         """The traced form of a result `y`: views of what the call was given, or buffers that the call fills."""
         name, several = name_of(f), isinstance(y, tuple | list)
+        read = [v for v in flat((args, kwargs)) if isinstance(v, Traced)]
         f, args, kwargs = self._on_buffers(f, args, kwargs)
         for v in flat(y):
             if not isinstance(v, np.ndarray | np.generic | bool | int | float) or np.asarray(v).dtype.hasobject:
@@ -281,6 +286,7 @@ class Tape:
             left = iter(ys)
             return rebuilt(y, lambda _: next(left))
         result = traced(y, self)
+        result.read = read_of(read)
         expected = result.raw.tobytes()
         call = into(f, args, kwargs, result.raw)
         call[0](*call[1], **call[2])
@@ -356,7 +362,7 @@ class Tape:
         if changes != "nothing" and args and isinstance(args[0], Tensor) and isinstance(slot(args[0]), Traced):
             raise self.error(f"{f.__name__} on a tensor that the step has computed: give the name to a new tensor")
         args, kwargs = untraced(rebuilt((tuple(args), kwargs), self._given))
-        if changes != "nothing":
+        if changes not in ("nothing", "reads", "draws"):
             self._about_to_change((args, kwargs))
         try:
             with _active(None, self.generator):
@@ -365,7 +371,21 @@ class Tape:
             self.spoiled = True
             raise
         self._has_changed(changes, args)
-        return self._answer(y, f, args, kwargs)
+        result = self._answer(y, f, args, kwargs)
+        if isinstance(result, TracedNumber) and changes == "reads":
+            result.read = (Read(f, args, y, early=not self.option_version),)
+        return result
+
+    def decisions(self) -> list[str]:
+        """The values of options by which the step has decided, after something could have changed them."""
+        return [repr(e.args[2]) for e in self.entries if e.f is expect_value]
+
+    def expect(self, reads: Sequence[Read]) -> None:
+        """Have the recording hold only where these options are what they were."""
+        self.expected += [read for read in reads if read.early]
+        for read in reads:
+            if not read.early:
+                self.log(expect_value, (read.f, read.args, read.value), state=True)
 
     def _about_to_change(self, given: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
         """Remember the state of what a call is given, and have what the step makes begin anew at each replay."""
@@ -386,6 +406,7 @@ class Tape:
         if changes == "itself":
             self.found.assign(args[0])
         self.version += changes == "leaves"
+        self.option_version += changes in ("leaves", "options")
         self.grad_version += changes in ("leaves", "gradients")
 
     def _answer(self, y: Any, f: Callable[..., Any], args: Any, kwargs: Any) -> Any:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import CodeType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -41,14 +41,24 @@ class Traced(NDArrayOperatorsMixin):
     What a recording cannot have of it is a `CompileError`, attributes included; what an `ndarray` lacks, it lacks.
     """
 
-    __slots__ = ("raw", "tape", "__weakref__")
+    __slots__ = ("raw", "tape", "read", "__weakref__")
 
     def __init__(self, raw: np.ndarray[Any, Any], tape: Tape) -> None:
         self.raw, self.tape = raw, tape
+        self.read: tuple[Read, ...] | None = None  # the options that it is computed from, if it is from nothing else
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
         return np.ndarray
+
+    def value(self, what: str) -> Any:
+        """The number that this is, if it follows from options as they were when the step began: they are expected to
+        be so. Otherwise what asks for it is refused.
+        """
+        if self.read is None:
+            self.refuse(what)
+        self.tape.expect(self.read)
+        return self.raw.item()
 
     def refuse(self, what: str) -> NoReturn:
         """Raise `CompileError` for what asks for values, which differ at each replay."""
@@ -137,22 +147,22 @@ class Traced(NDArrayOperatorsMixin):
         self.refuse("the values (.numpy(), np.asarray, print)")
 
     def __float__(self) -> float:
-        self.refuse("float() or .item()")
+        return float(self.value("float() or .item()"))
 
     def __int__(self) -> int:
-        self.refuse("int()")
+        return int(self.value("int()"))
 
     def __index__(self) -> int:
-        self.refuse("an index, range() or int()")
+        return operator.index(self.value("an index, range() or int()"))
 
     def __bool__(self) -> bool:
-        self.refuse("if, while, bool() or a comparison with `in`")
+        return bool(self.value("if, while, bool() or a comparison with `in`"))
 
     def __complex__(self) -> complex:
-        self.refuse("complex()")
+        return complex(self.value("complex()"))
 
     def __format__(self, spec: str) -> str:
-        self.refuse("a formatted string")
+        return format(self.value("a formatted string"), spec)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         self.refuse("pickle or copy")
@@ -276,6 +286,26 @@ def arrays_in(x: Any) -> Iterator[HostArray]:
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
+
+
+class Read(NamedTuple):
+    """An option that was read: how, and what it was; whether that was before anything could have changed it."""
+
+    f: Callable[..., Any]
+    args: tuple[Any, ...]
+    value: Any
+    early: bool
+
+    def now(self) -> Any:
+        """What the option is now."""
+        return self.f(*self.args)
+
+
+def read_of(xs: Sequence[Traced]) -> tuple[Read, ...] | None:
+    """The options that something is computed from, given what it is computed from; None if from anything else."""
+    found = [x.read for x in xs]
+    return None if None in found or not found else tuple(read for some in found if some for read in some)
+
 
 STALE = (
     "a tensor that was computed while tr.compile recorded is used outside of the function: return what is wanted "

@@ -114,7 +114,7 @@ class ParamGroup(dict[str, Any]):
         return self
 
 
-@replayed(changes="options")
+@replayed(changes="reads")
 def _option(group: ParamGroup, name: str) -> Any:
     """An option as it is now."""
     return dict.__getitem__(group, name)

@@ -37,7 +37,8 @@ def replayed(f: Any = None, /, *, changes: str = "leaves") -> Any:
 
     For what changes the state of the engine, or looks at values: nothing inside `f` is recorded.
     `changes` tells how far that goes: `"leaves"` may get other arrays, or `"itself"` alone, the
-    first argument; or `"gradients"` are changed; or `"options"`, which are neither; or `"nothing"`.
+    first argument; or `"gradients"` are changed; or `"options"`, which are neither. `"reads"` asks
+    for an option, and `"nothing"` depends on its arguments alone.
     """
     if f is None:
         return lambda f: replayed_as(f, changes)
