@@ -89,10 +89,16 @@ def test_graphs_do_not_cross_the_boundary() -> None:
         tr.compile(lambda x: x * w)(tr.ones(1))
     with pytest.raises(CompileError, match=r"pass it as \.detach"):
         tr.compile(lambda x: x)(w * 2)
+
+
+def test_what_is_computed_while_recording_may_be_kept() -> None:
     kept: list[Any] = []
-    tr.compile(lambda x: kept.append(x * 2))(tr.ones(1))
+    step = tr.compile(lambda x: kept.append((x * 2, x * w)))
+    w = tr.nn.Parameter([2.0])
+    step(tr.ones(1))
+    assert kept[0][0].tolist() == [2]
     with pytest.raises(CompileError, match="return what is wanted"):
-        kept[0] + 1
+        kept[0][1].backward()
 
 
 def test_arrays_on_a_gpu_and_lengths_in_an_array_are_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
+from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,9 +52,20 @@ def _object_signature(x: Any) -> Any:
         return "slice", x.start, x.stop, x.step
     if isinstance(x, int | float | str | bool | np.generic | np.dtype | type | None):
         return "the constant", repr(x)
+    if isinstance(x, FunctionType):
+        return x.__code__, tuple(map(_variable_signature, x.__closure__ or ()))
     if hasattr(x, "state_dict") or isinstance(x, dict):
         return type(x), id(x)
     return type(x).__name__
+
+
+def _variable_signature(cell: CellType) -> Any:
+    """What a variable of a closure holds: a number by its value, of a function the code."""
+    try:
+        x = cell.cell_contents
+    except ValueError:  # not bound
+        return None
+    return x.__code__ if isinstance(x, FunctionType) else _object_signature(x)
 
 
 def _array_signature(x: HostArray, buffers: Mapping[int, int]) -> Any:

@@ -28,8 +28,8 @@ from tinygrad_rnn.compiler.boundary import (
 )
 from tinygrad_rnn.compiler.compare import compare
 from tinygrad_rnn.compiler.engine import Deviation, renew, returned
-from tinygrad_rnn.compiler.found import Forms
-from tinygrad_rnn.compiler.program import Program, input_buffers, placeholder, program_of, written_inputs
+from tinygrad_rnn.compiler.found import Forms, release
+from tinygrad_rnn.compiler.program import Program, input_buffers, placeholder, program_of, put_back, written_inputs
 from tinygrad_rnn.compiler.search import Guard, same
 from tinygrad_rnn.compiler.tape import Tape
 from tinygrad_rnn.errors import CompileError
@@ -232,9 +232,13 @@ class Recording:
         with tape.recording():
             args, kwargs = with_inputs((args, kwargs), tape)
             before = parts(args, kwargs)
-            tape.result = checked(self.step(*args, **kwargs), tape)
+            result = self.step(*args, **kwargs)
+            made, tape.found.made = tape.found.made, []
+            tape.result = checked(result, tape)
             check_parts(before, parts(args, kwargs))
             tape.log(returned, (tape.result,))
+            del result
+        release(made)
         if states(self.guard.generators) != drawn:
             raise CompileError(
                 "a function that tr.compile records draws random numbers by itself, which a replay would repeat: draw "
@@ -252,7 +256,7 @@ class Recording:
         self.absent = [(watch, not there) for watch, there in tape.found.before.items() if watch.keeps]
         buffers = input_buffers(tape, given)
         for k in written:
-            np.copyto(given[k], buffers[k])
+            put_back(given[k], buffers[k])
         outcome = outside(mapped(tape.result, lambda v: placeholder(v, {}, buffers)), self.made, given)
         self.guard.after(self.own)
         self.done = True
@@ -266,11 +270,14 @@ def states(generators: Sequence[Any]) -> Any:
 
 
 def going_back(guard: Guard) -> list[Callable[[], None]]:
-    """What brings back the arrays and the generators of a guard, Python's and NumPy's too, as they are now."""
-    found = [functools.partial(setattr, g.bit_generator, "state", g.bit_generator.state) for g in guard.generators]
+    """What brings back what a guard has found, and the generators of Python and NumPy, as they are now."""
+    found: list[Callable[[], None]] = [
+        functools.partial(setattr, g.bit_generator, "state", g.bit_generator.state) for g in guard.generators
+    ]
     found += [functools.partial(np.copyto, array, array.copy()) for array, _ in guard.arrays if array.flags.writeable]
     if "numpy.random" in sys.modules:
         found.append(functools.partial(np.random.set_state, np.random.get_state()))
+    found.append(guard.restore)
     return [*found, functools.partial(random.setstate, random.getstate())]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -79,6 +80,7 @@ class Found:
         self.leaves: dict[int, Leaf] = {}  # by the id of the tensor, in the order in which they were read
         self.inside: dict[int, Tensor] = {}  # constants that the step makes, by their ids
         self.constants: dict[int, Any] = {}  # their arrays
+        self.made: list[Tensor] = []  # what the step computes
         self.assigned: dict[int, Tensor] = {}  # the tensors that the step has assigned to
         self.grads: dict[Watch, tuple[Any, int, Traced | None]] = {}  # gradient, version, what stands for it
         self.before: dict[Watch, bool] = {}  # whether there was a gradient when the step began
@@ -183,7 +185,9 @@ class Reading:
                     f"{users_place()}: a function that tr.compile records gives a tensor another array: do that "
                     f"outside of it, or by assign_"
                 )
-            if not isinstance(value, Traced) and not hasattr(x, "_node"):
+            if isinstance(value, Traced):
+                tape.found.made.append(x)
+            elif not hasattr(x, "_node"):
                 tape.found.inside[id(x)] = x
                 tape.found.constants[id(value)] = value
         self.slot.__set__(x, value)
@@ -198,6 +202,14 @@ _readers = 0
 def slot(tensor: Tensor) -> AnyArray:
     """The array that a tensor itself holds."""
     return SLOTS[Tensor, "_array"].__get__(tensor)
+
+
+def release(made: list[Tensor]) -> None:
+    """Give arrays of their own to the computed tensors that somebody still holds when the step is over."""
+    while made:
+        tensor = made.pop()
+        if sys.getrefcount(tensor) > 2 and isinstance(array := slot(tensor), Traced):
+            SLOTS[Tensor, "_array"].__set__(tensor, copied(array.raw))
 
 
 @contextmanager

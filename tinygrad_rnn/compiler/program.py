@@ -15,27 +15,31 @@ from tinygrad_rnn.compiler.engine import (
     expect_grad,
     expect_none,
     expect_value,
+    forget,
     refresh_grad,
     refresh_leaf,
     returned,
 )
 from tinygrad_rnn.compiler.memory import Block
+from tinygrad_rnn.compiler.numpy_calls import assign
 from tinygrad_rnn.compiler.passes import simplified
 from tinygrad_rnn.compiler.tape import Entry, Tape, is_by_node
 from tinygrad_rnn.compiler.traced import Traced, arrays_in
 from tinygrad_rnn.compiler.undo import Undo
+from tinygrad_rnn.compiler.users import call_as_it_is
 from tinygrad_rnn.compiler.uses import touched
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor.backend import AnyArray, HostArray
 from tinygrad_rnn.tensor.tensor import Tensor
 
+DEVIATE = (refresh_grad, expect_grad, expect_none, expect_value, call_as_it_is)
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def program_of(tape: Tape, given: Sequence[Any], written: Iterable[int], made_inside: frozenset[int]) -> Program:
     """The program of a finished recording: what is needed, through the passes, in one block of memory."""
     entries = needed([e for e in tape.entries if e.f is not returned], tape.result)
-    state = [(e.args, e.kwargs) for e in entries if e.state]
+    state = [(e.args, e.kwargs) for e in entries if e.state or e.f is call_as_it_is]
     first = [leaf.first for leaf in tape.found.leaves.values()]
     kept = {id(root_of(a)): root_of(a) for a in arrays_in([first, tape.inputs, tape.result, state])}
     entries = simplified(entries, tape.numbers, kept)
@@ -97,11 +101,11 @@ class Program:
         self.given[:] = given
         self.refresh()
         self.take(given)
-        undo = self.risk.undo() if self.risk.calls else None
+        undo = self.risk.undo() if self.risk.any else None
         try:
             self.run()
             for k in self.written:
-                np.copyto(given[k], self.inputs[k])
+                put_back(given[k], self.inputs[k])
             return outside(self.result, self.made_inside, given)
         except Exception as error:
             if undo is not None and (self.risk.caught or isinstance(error, Deviation)):
@@ -152,25 +156,40 @@ class Risk:
     """Which calls of a program may have to be undone: those up to the last one that may not go as it was recorded."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        deviates = [e.caught or e.f in (refresh_grad, expect_grad, expect_none, expect_value) for e in entries]
+        deviates = [e.caught or e.f in DEVIATE for e in entries]
         last = max((k for k, may in enumerate(deviates) if may), default=-1)
         self.caught = any(e.caught for e in entries)
-        self.calls = [(e.args, e.kwargs) for e in entries[: last + 1] if e.state] if last >= 0 else []
-        if last >= 0 and not self.calls:
-            self.calls = [((), {})]
+        self.any = last >= 0
+        self.calls = [(changes_of(e), e.args, e.kwargs) for e in entries[: last + 1] if e.state or e.f is assign]
 
     def undo(self) -> Undo:
         """How to bring back the state that these calls change."""
         undo = Undo()
-        for args, kwargs in self.calls:
-            undo.save([list(x) if is_by_node(x) else x for x in (*flat(args), *kwargs.values())])
+        for changes, args, kwargs in self.calls:
+            if changes == "gradients":
+                undo.save_gradients((args, kwargs))
+            elif changes != "reads":
+                undo.save([list(x) if is_by_node(x) else x for x in (*flat(args), *kwargs.values())])
         return undo
+
+
+def changes_of(e: Entry) -> str:
+    """What an entry changes, as its function declares it."""
+    if e.f is assign:  # of the number or the array that a function of the engine returns
+        return getattr(e.args[0], "changes", "reads")
+    return "gradients" if e.f in (forget, expect_none, expect_grad) else getattr(e.f, "changes", "leaves")
 
 
 def input_buffers(tape: Tape, given: Sequence[Any]) -> list[Any]:
     """The buffers of the arguments that are arrays; None in the places of tensors."""
     arrays = iter(tape.inputs)
     return [None if isinstance(x, Tensor) else next(arrays) for x in given]
+
+
+def put_back(x: HostArray, buffer: HostArray) -> None:
+    """Copy what the step may have written into an argument. `ValueError` if it has, and nobody may write there."""
+    if x.flags.writeable or x.tobytes() != buffer.tobytes():
+        np.copyto(x, buffer)
 
 
 def written_inputs(tape: Tape, given: Sequence[Any]) -> list[int]:

@@ -123,6 +123,16 @@ class Guard:
                 return f"what an array of shape {array.shape} holds"
         return f"an attribute of {type(self.changed_module()).__name__}"
 
+    def restore(self) -> None:
+        """Have places and containers hold what they held, as far as they can be written to."""
+        for read, name, value in self.places:
+            if read(name, MISSING) is not value:
+                owner = read.args[0] if isinstance(read, functools.partial) else getattr(read, "__self__", None)
+                put(owner, name, value)
+        for container, items in self.containers:
+            if not unchanged(container, items):
+                refill(container, items)
+
     def after(self, used: Any) -> None:
         """Forget the places to which the step itself has written something, having used nothing of what was there.
 
@@ -141,7 +151,7 @@ class Guard:
                 if now is not value and not same(now, value) and not kept(value, now, used):
                     held[name] = now
             for name, now in vars(module).items():
-                if name not in held and not isinstance(now, PLAIN):
+                if name not in held and not isinstance(now, PLAIN) and not hasattr(type(module), name):
                     held[name] = now
 
 
@@ -157,9 +167,34 @@ def given_objects(x: Any) -> Iterator[Any]:
         yield x
 
 
+def put(owner: Any, name: str, value: Any) -> None:
+    """Have a place hold a value again, or nothing."""
+    if isinstance(owner, types.CellType):
+        owner.cell_contents = value
+    elif type(owner) is dict and value is MISSING:
+        owner.pop(name, None)
+    elif type(owner) is dict:
+        owner[name] = value
+    elif hasattr(type(owner), "__slots__") and value is not MISSING:
+        setattr(owner, name, value)
+
+
+def refill(container: Any, items: tuple[Any, ...]) -> None:
+    """Have a container hold what it held."""
+    if isinstance(container, dict):
+        half = len(items) // 2
+        dict.clear(container)
+        dict.update(container, zip(items[:half], items[half:], strict=True))
+    elif isinstance(container, list):
+        container[:] = items
+    elif isinstance(container, set | collections.deque):
+        container.clear()
+        (container.update if isinstance(container, set) else container.extend)(items)
+
+
 def kept(value: Any, now: Any, used: Any) -> bool:
     """Whether another value than this one, which the step has replaced, might have made a difference."""
-    return isinstance(value, PLAIN) or isinstance(now, PLAIN) or id(value) in used
+    return value is MISSING or isinstance(value, PLAIN) or isinstance(now, PLAIN) or id(value) in used
 
 
 def unchanged(container: Any, items: tuple[Any, ...]) -> bool:

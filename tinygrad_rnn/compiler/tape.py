@@ -56,6 +56,7 @@ from tinygrad_rnn.compiler.traced import (
     users_place,
 )
 from tinygrad_rnn.compiler.undo import Undo
+from tinygrad_rnn.compiler.users import call_as_it_is, form_of, parts_of, with_parts
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor import backend, random
 from tinygrad_rnn.tensor.backend import AnyArray, HostArray
@@ -375,6 +376,25 @@ class Tape:
         if isinstance(result, TracedNumber) and changes == "reads":
             result.read = (Read(f, args, y, early=not self.option_version),)
         return result
+
+    def run_as_it_is(self, f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Call a function that a user has written on real arrays; at each replay it is called again."""
+        self.check_active()
+        if any(isinstance(x, Tensor) for x in flat((args, kwargs))):
+            return f(*args, **kwargs)
+        try:
+            with _active(None, self.generator):
+                y = f(*as_given(args), **as_given(kwargs))
+        except Exception:
+            self.spoiled = True
+            raise
+        ys = list(parts_of(y))
+        if wrong := [v for v in ys if type(v) is not np.ndarray and not isinstance(v, np.generic | bool | int | float)]:
+            raise self.error(f"{name_of(f)} returns a {type(wrong[0]).__name__}: let it return arrays")
+        results = [traced(copied(v) if isinstance(v, np.ndarray) else v, self) for v in ys]
+        f, args, kwargs = self._on_buffers(f, tuple(args), kwargs)
+        self.log(call_as_it_is, (f, [result.raw for result in results], form_of(y), args, kwargs))
+        return with_parts(y, iter(results))
 
     def decisions(self) -> list[str]:
         """The values of options by which the step has decided, after something could have changed them."""

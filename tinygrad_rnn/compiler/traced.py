@@ -384,6 +384,8 @@ class TracedNamespace:
             x = Traced(x.raw, x.tape)
         if not isinstance(x, np.ndarray):
             return np.array(x, dtype=dtype)
+        if type(x) is np.ndarray and x.dtype == bool and dtype in (None, bool):
+            return x  # a mask: how many it takes is then known, while its values are those of the replay
         if copy or (dtype is not None and x.dtype != dtype):
             return _tape().function(np.ndarray.astype, (x, x.dtype if dtype is None else dtype), {})
         return x

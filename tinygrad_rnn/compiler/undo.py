@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,11 @@ class Undo:
                 continue
             self.seen[id(x)] = x
             waiting.extend(self.remember(x))
+
+    def save_gradients(self, x: Any) -> None:
+        """Remember the gradients of the tensors, modules and optimisers among arguments, as they are now."""
+        for watch in watches_in(x):
+            self.steps.append(functools.partial(setattr, watch, "grad", watch.grad))
 
     def remember(self, x: Any) -> Iterable[Any]:
         """Remember the state of one object. Returns what it refers to."""
@@ -79,6 +84,24 @@ class Undo:
         for name, value in held.items():
             self.steps.append(lambda name=name, value=value: setattr(x, name, value))  # type: ignore[misc]
         return [v for v in held.values() if not (isinstance(x, Tensor | Watch) and isinstance(v, np.ndarray))]
+
+
+def watches_in(x: Any) -> Iterator[Watch]:
+    """What watches the gradients of the tensors that a call is given: alone, in containers, by their owner or node."""
+    if isinstance(x, Tensor | Node | Watch):
+        node = x._node if isinstance(x, Tensor) else x
+        watch = node.watch if isinstance(node, Node) else node
+        yield from () if watch is None else (watch,)
+        return
+    inside: Iterable[Any] = x if isinstance(x, tuple | list) else ()
+    if type(x) is dict:
+        inside = (*x.keys(), *x.values())
+    elif hasattr(x, "param_groups"):
+        inside = [group["params"] for group in x.param_groups]
+    elif hasattr(x, "parameters"):
+        inside = x.parameters()
+    for v in inside:
+        yield from watches_in(v)
 
 
 def refill(x: dict[Any, Any], held: dict[Any, Any]) -> None:

@@ -57,6 +57,20 @@ def replayed_as(f: F, changes: str) -> F:
     return call  # type: ignore[return-value]
 
 
+def as_it_is(f: F) -> F:
+    """`f`, a function of arrays that a user has written, as one call on the tape of `tr.compile`.
+
+    Whatever it does in Python, each replay does. Of Tensors it is a function like any other.
+    """
+
+    @wraps(f)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        tape = active_tape.get()
+        return f(*args, **kwargs) if tape is None else tape.run_as_it_is(f, args, kwargs)
+
+    return call  # type: ignore[return-value]
+
+
 def replay_overrides(kind: type, names: Iterable[str]) -> None:
     """Mark what a subclass defines under these names, whatever it does: each replay runs it."""
     for name in names:

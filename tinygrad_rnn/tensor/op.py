@@ -26,7 +26,7 @@ from tinygrad_rnn.scalars import as_number
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, as_array, raw_array, raw_operand
 from tinygrad_rnn.tensor.graph import Node, Watch
-from tinygrad_rnn.tensor.mode import ANOMALY, grad_mode, users_line
+from tinygrad_rnn.tensor.mode import ANOMALY, as_it_is, grad_mode, users_line
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 P = ParamSpec("P")
@@ -59,6 +59,10 @@ class Op:
         wide: bool = False,
     ) -> None:
         self.name = forward.__name__.strip("_")
+        if not (forward.__module__ or "").startswith("tinygrad_rnn."):  # a user has written them
+            forward = as_it_is(forward)
+            vjps = [vjp and as_it_is(vjp) for vjp in vjps]
+            joint = joint and as_it_is(joint)
         self.forward, self.vjps, self.joint = forward, vjps, joint
         self.promote, self.wide = promote, wide
         parameters = list(inspect.signature(forward).parameters.values())
