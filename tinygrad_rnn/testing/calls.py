@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ __all__ = [
     "Array",
     "Call",
     "Function",
+    "Held",
     "brief",
     "constant",
     "flat",
     "frozen",
+    "holding",
     "largest",
     "leaves_of",
     "pull",
@@ -31,6 +34,24 @@ __all__ = [
 
 Array = NDArray[Any]
 Function = Callable[..., Any]
+
+
+class Held:
+    """A function that holds its arguments somewhere while it runs, as a module its parameters: `holds(tensors)` is the
+    context in which it does. A checkpoint inside runs once more in the backward, which needs them there as well.
+    """
+
+    def __init__(self, f: Function, holds: Callable[[Sequence[Tensor]], AbstractContextManager[None]]) -> None:
+        self.f, self.holds = f, holds
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        with self.holds(tensors):
+            return self.f(*tensors)
+
+
+def holding(f: Function, tensors: Sequence[Tensor]) -> AbstractContextManager[None]:
+    """The context of a backward through a call of `f`."""
+    return f.holds(tensors) if isinstance(f, Held) else nullcontext()
 
 
 def constant(array: Any) -> Tensor:
@@ -92,9 +113,10 @@ class Call:
     """A call of a function of Tensors, recorded; what the laws pull back through."""
 
     def __init__(self, f: Function, arrays: Sequence[Any], record: bool = True) -> None:
-        tensors = [variable(x) if record and is_floating(x.dtype) else constant(x) for x in arrays]
-        self.inputs = [t for t in tensors if t.requires_grad]
-        self.outputs = flat(f(*tensors))
+        self.f = f
+        self.tensors = [variable(x) if record and is_floating(x.dtype) else constant(x) for x in arrays]
+        self.inputs = [t for t in self.tensors if t.requires_grad]
+        self.outputs = flat(f(*self.tensors))
         self.values = [y._array for y in self.outputs]
         self.floats = [y for y, value in zip(self.outputs, self.values, strict=True) if is_floating(value.dtype)]
         self.live = [y for y in self.outputs if y.requires_grad]
@@ -108,19 +130,22 @@ class Call:
 
     def pull(self, cotangents: Sequence[Any]) -> list[Any]:
         """Jᵀu for every input."""
-        return [g._array for g in pull(self.floats, cotangents, self.inputs, retain_graph=True)]
+        with holding(self.f, self.tensors):
+            return [g._array for g in pull(self.floats, cotangents, self.inputs, retain_graph=True)]
 
     def push(self, tangents: Sequence[Array]) -> list[Array]:
         """Jv for every floating output: the vjp, which is linear in u, differentiated by u."""
         us = [variable(np.zeros(y.shape, y.dtype)) for y in self.live]
-        pulled = grad(self.live, self.inputs, gradient=us, create_graph=True) if self.live else ()
-        reached = [(p, constant(v)) for p, v in zip(pulled, tangents, strict=False) if p.requires_grad]
-        along = iter(grad([p for p, _ in reached], us, gradient=[v for _, v in reached]) if reached else us)
+        with holding(self.f, self.tensors):
+            pulled = grad(self.live, self.inputs, gradient=us, create_graph=True) if self.live else ()
+            reached = [(p, constant(v)) for p, v in zip(pulled, tangents, strict=False) if p.requires_grad]
+            along = iter(grad([p for p, _ in reached], us, gradient=[v for _, v in reached]) if reached else us)
         return [next(along)._array if y.requires_grad else np.zeros(y.shape) for y in self.floats]
 
     def backward(self, cotangents: Sequence[Array]) -> None:
         """Add Jᵀu to `.grad` of the inputs."""
-        pull_into_leaves(self.outputs, cotangents)
+        with holding(self.f, self.tensors):
+            pull_into_leaves(self.outputs, cotangents)
 
 
 # --- arrays -------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinygrad_rnn.tensor.tensor import Tensor
-from tinygrad_rnn.testing.calls import Array, Function, constant, flat, pull, variable
+from tinygrad_rnn.testing.calls import Array, Function, Held, constant, flat, holding, pull, variable
 from tinygrad_rnn.testing.errors import GradientError, KinkError
 from tinygrad_rnn.testing.guesses import guess
 from tinygrad_rnn.testing.numeric import EPS, STEP, Floats, Slopes, Step, closer, kink_along, total, varied
@@ -34,30 +34,32 @@ def values_of(f: Function, arrays: Iterable[Array]) -> list[Array]:
 
 
 def _recorded(f: Function, arrays: Sequence[Array]) -> tuple[list[Tensor], list[Tensor]]:
-    """The inputs that are varied and the real outputs of a call."""
+    """All inputs and the real outputs of a call."""
     tensors = [variable(x) if x.dtype.kind == "f" else constant(x) for x in arrays]
-    outputs = [y for y in flat(f(*tensors)) if y._array.dtype.kind == "f"]
-    return [tensors[i] for i in varied(arrays)], outputs
+    return tensors, [y for y in flat(f(*tensors)) if y._array.dtype.kind == "f"]
 
 
 def gradients_of(f: Function, arrays: Sequence[Array], cotangents: Sequence[Floats]) -> list[Floats]:
     """Jᵀu for every floating input, by the engine, every array that a vjp sees first hand made read-only."""
-    inputs, outputs = _recorded(f, arrays)
+    tensors, outputs = _recorded(f, arrays)
     for y in outputs:
         y._array.flags.writeable = False
-    return [g._array for g in pull(outputs, cotangents, inputs)]
+    with holding(f, tensors):
+        return [g._array for g in pull(outputs, cotangents, [tensors[i] for i in varied(arrays)])]
 
 
 def jacobian_of(f: Function, arrays: Sequence[Array], outputs: Sequence[Floats]) -> list[list[dict[int, Floats]]]:
     """For each output, and each of its entries, the gradients of that entry by input, by one backward each."""
-    inputs, made = _recorded(f, arrays)
+    tensors, made = _recorded(f, arrays)
+    inputs = [tensors[i] for i in varied(arrays)]
     rows: list[list[dict[int, Floats]]] = []
     for y, values in zip(made, outputs, strict=True):
         rows.append([])
         for at in np.ndindex(values.shape):
             u = np.zeros(values.shape)
             u[at] = 1.0
-            gradients = pull([y], [u], inputs, retain_graph=True)
+            with holding(f, tensors):
+                gradients = pull([y], [u], inputs, retain_graph=True)
             rows[-1].append({i: g._array for i, g in zip(varied(arrays), gradients, strict=True)})
     return rows
 
@@ -72,9 +74,10 @@ def vjp_as_function(f: Function, arrays: Sequence[Array]) -> Function:
             if not xs[i].requires_grad:  # a plain evaluation, for a numeric derivative
                 xs[i] = variable(xs[i]._array)
         outputs = [y for y in flat(f(*xs)) if y._array.dtype.kind in "fc"]
-        return pull(outputs, us, [xs[i] for i in sorted(moving)], create_graph=True)
+        with holding(f, xs):
+            return pull(outputs, us, [xs[i] for i in sorted(moving)], create_graph=True)
 
-    return vjp
+    return Held(vjp, lambda tensors: holding(f, tensors[: len(arrays)]))
 
 
 # --- the comparison -----------------------------------------------------------------------------------------
@@ -120,7 +123,7 @@ class Comparison:
         numeric, noise = slopes.dot(u)
         allowed = self.rtol * size + noise
         error = abs(ours - numeric)
-        if error <= allowed or self.is_rounding(i, d, u, error):  # a NaN is neither
+        if error <= allowed or self.is_rounding(i, d, u, ours - numeric):  # a NaN is neither
             return
         if self.agrees_closer(i, d, u, ours, size, slopes.spread):
             return
@@ -176,7 +179,7 @@ class Comparison:
                         y = tuple(map(int, j))
                         u = [np.zeros_like(v) for v in outputs]
                         u[k][y] = 1.0
-                        if self.is_rounding(i, d, u, float(errors[y])):
+                        if self.is_rounding(i, d, u, float(ours[y] - column[y])):
                             continue
                         value = float(ours[y])
                         if self.agrees_closer(i, d, u, value, abs(value), slopes.spread):
@@ -189,21 +192,23 @@ class Comparison:
                             f"ratio {_ratio(ours[y], column[y])} ({self.step.name})"
                         )
 
-    def is_rounding(self, i: int, d: Floats, u: Sequence[Floats], error: float) -> bool:
+    def is_rounding(self, i: int, d: Floats, u: Sequence[Floats], difference: float) -> bool:
         """Whether a difference is no more than rounding, as where a derivative is zero because its terms cancel.
 
         Rounding is at most some eps of the values (over the step), and it changes when the inputs move by a few of
         their last bits; a mistake stays. Asking for both keeps a gradient that vanishes from hiding behind the values.
         """
         largest = max((float(np.max(abs(y), initial=0)) for y in self.values(self.arrays)), default=0.0)
-        if not error <= self.step.rounding * largest * total(abs(a) for a in u):
+        if not abs(difference) <= self.step.rounding * largest * total(abs(a) for a in u):
             return False
-        differences = []
-        for _ in range(6):
-            nearby = [_jittered(x, self.rng) if x.dtype.kind == "f" else x for x in self.arrays]
-            gradient = gradients_of(self.f, nearby, u)[varied(self.arrays).index(i)]
-            differences.append(float(np.sum(d * gradient)) - self.step.along(self.values, nearby, i, d).dot(u)[0])
-        return error <= 8 * (max(differences) - min(differences))
+        differences = [difference]
+        for size in 6 * [64 * EPS] + 6 * [1e-8]:  # a few last bits may come out alike
+            nearby = [_jittered(x, size, self.rng) if x.dtype.kind == "f" else x for x in self.arrays]
+            pulled = [a * (1 + size * self.rng.uniform(-1, 1, a.shape)) for a in u]  # a sum depends on nothing else
+            gradient = gradients_of(self.f, nearby, pulled)[varied(self.arrays).index(i)]
+            slope = self.step.along(self.values, nearby, i, d).dot(pulled)[0]
+            differences.append(float(np.sum(d * gradient)) - slope)
+        return abs(difference) <= 8 * (max(differences) - min(differences))
 
     def refuse_kink(self, i: int, d: Floats) -> None:
         """Raise if the function has a kink or a jump near the inputs along `d`."""
@@ -256,9 +261,9 @@ def _unit_directions(x: Array) -> Iterator[tuple[tuple[int, ...], Floats, float]
         yield at, d, scale
 
 
-def _jittered(x: Array, rng: np.random.Generator) -> Floats:
-    """`x` moved by some of its last bits."""
-    return np.asarray(x + 64 * EPS * rng.uniform(-1, 1, x.shape) * np.maximum(1, abs(x)))
+def _jittered(x: Array, size: float, rng: np.random.Generator) -> Floats:
+    """`x` moved a little."""
+    return np.asarray(x + size * rng.uniform(-1, 1, x.shape) * np.maximum(1, abs(x)))
 
 
 def _ratio(analytic: float, numeric: float) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
 from typing import Any, cast
 
 import numpy as np
@@ -21,10 +20,11 @@ from tinygrad_rnn.tensor.graph import newest_first
 from tinygrad_rnn.tensor.random import own_generator
 from tinygrad_rnn.tensor.tensor import Tensor, box
 from tinygrad_rnn.testing import laws
-from tinygrad_rnn.testing.calls import Array, Call, brief, constant, flat, pull_into_leaves, variable
+from tinygrad_rnn.testing.calls import Array, Call, Held, brief, constant, flat, pull_into_leaves, variable
 from tinygrad_rnn.testing.domains import Domain
-from tinygrad_rnn.testing.errors import Broken, KinkError
+from tinygrad_rnn.testing.errors import Broken, GradientError, KinkError
 from tinygrad_rnn.testing.example import Example
+from tinygrad_rnn.testing.gradients import Derivatives
 from tinygrad_rnn.testing.judge import Counts, Law, explore, hypothesis_strategies, judge, law
 from tinygrad_rnn.testing.values import Distinct, laid_out
 
@@ -32,6 +32,7 @@ __all__ = ["LAWS", "ModuleExample", "check_case", "check_module"]
 
 Factory = Callable[[], Module]
 
+FEW = 6  # of up to so many parameters each is frozen alone
 ATTEMPTS = 5  # how often an example that lies on a kink of an inner layer is moved
 
 
@@ -143,14 +144,15 @@ class ModuleExample(Example):
                 self.parameters[name] = p
         trained = {id(p) for p in self.parameters.values()}
         self.constants = [
-            (vars(m), name, t, t._array)
+            (t, t._array) for m in self.module.modules() for _, t in m._tensors() if id(t) not in trained
+        ]
+        self.fresh = [
+            (vars(m), {k: (v, _contents(v)) for k, v in vars(m).items() if k != "training"})
             for m in self.module.modules()
-            for name, t in m._tensors()
-            if id(t) not in trained
         ]
         mode = "train" if training else "eval"
         super().__init__(
-            self.called,
+            Held(self._outputs, self._bound),
             [*self.inputs, *(p.numpy() for p in self.parameters.values())],
             seed=seed,
             where=f"{repr(self.module).splitlines()[0]}, in {mode} mode, seed={seed}, called with {told}",
@@ -189,49 +191,59 @@ class ModuleExample(Example):
 
     # --- the function -----------------------------------------------------------------------------
 
-    def called(self, *tensors: Tensor) -> list[Tensor]:
-        """The outputs of the module for these inputs and parameters, in that order."""
-        given, bound = tensors[: len(self.inputs)], tensors[len(self.inputs) :]
-        like = tensors[0]._array if tensors else None
-        arguments = _filled(self.template, given, like)
-        with self._bound(bound, like), own_generator(self.random_state):
+    def _outputs(self, *tensors: Tensor) -> list[Tensor]:
+        """The outputs of the module for these inputs and for the parameters that it holds."""
+        arguments = _filled(self.template, tensors[: len(self.inputs)], tensors[0]._array if tensors else None)
+        with own_generator(self.random_state):
             # boxed anew: an output may be a parameter itself, which is unbound in a moment
             return [box(y._array, y._node) for y in flat(self.module(*arguments))]
 
     @contextmanager
-    def _bound(self, tensors: Sequence[Tensor], like: Any) -> Iterator[None]:
-        """The parameters are these tensors, inside; all else that the module holds starts from where it was, of the
-        library and the dtype of `like`."""
-        parameters = list(self.parameters.values())
+    def _bound(self, tensors: Sequence[Tensor], leave: bool = False) -> Iterator[None]:
+        """The parameters are the last of these tensors, inside; all else that the module holds starts from where it
+        was, of the library and the dtype of the first. `leave`: the attributes that a call has set stay.
+        """
+        parameters, like = list(self.parameters.values()), tensors[0]._array if tensors else None
         held = [(p, p._array, p._node) for p in parameters]
-        for _, _, t, array in self.constants:
+        for t, array in self.constants:
             t._array = _cast(array, like)
-        for p, t in zip(parameters, tensors, strict=True):
+        for p, t in zip(parameters, tensors[len(self.inputs) :], strict=True):
             p._array, p._node = t._array, t._node
         try:
             yield
         finally:
             for p, array, node in held:
                 p._array, p._node = array, node
-            self.restore()
+            if not leave:
+                self.restore()
 
     def restore(self) -> None:
-        """Buffers are what they were before a call."""
-        for attributes, name, t, array in self.constants:
-            if name in attributes:  # not in a list of parameters
-                attributes[name] = t
+        """Buffers and attributes are what they were before a call: what one leaves behind is a law of its own."""
+        for attributes, fresh in self.fresh:
+            for name in attributes.keys() - fresh.keys() - {"training"}:
+                del attributes[name]
+            for name, (value, contents) in fresh.items():
+                attributes[name] = value
+                _refill(value, contents)
+        for t, array in self.constants:
             t._array = array
 
-    def attributes(self) -> dict[str, tuple[Any, str, Any, Any]]:
-        """Every attribute of every module by its path: the module, the name, the value, and what tells a change."""
+    def attributes(self) -> dict[str, tuple[Any, str, Any]]:
+        """Every attribute of every module by its path: the module, the name, and what tells a change."""
         found = {}
         for path, module in self.module.named_modules():
             for name, value in vars(module).items():
-                array = value._array if isinstance(value, Tensor) else value
-                kept = array.tobytes() if isinstance(array, np.ndarray) else value
-                kept = copy(value) if isinstance(value, list | dict | set) else kept
-                found[f"{path}.{name}" if path else name] = (module, name, value, kept)
+                found[f"{path}.{name}" if path else name] = (module, name, _told(value))
         return found
+
+    @contextmanager
+    def in_other_mode(self) -> Iterator[None]:
+        """The module is in eval mode instead of train mode inside, or the other way round."""
+        self.module.train(not self.training)
+        try:
+            yield
+        finally:
+            self.module.train(self.training)
 
 
 # --- the laws that modules alone have -----------------------------------------------------------------------
@@ -239,23 +251,52 @@ class ModuleExample(Example):
 
 @law("state")
 def state(example: ModuleExample) -> bool:
-    """A call changes nothing about the module but documented buffers, and those in train mode only."""
-    before = example.attributes()
-    with own_generator(example.random_state), np.errstate(all="ignore"):
-        example.module(*_filled(example.template, [constant(x) for x in example.inputs]))
-    after = example.attributes()
+    """A call changes nothing about the module but documented buffers, in train mode only, and tables that it keeps."""
+    try:
+        before = example.attributes()
+        with own_generator(example.random_state), np.errstate(all="ignore"):
+            example.module(*_filled(example.template, [constant(x) for x in example.inputs]))
+        after = example.attributes()
+    finally:
+        example.restore()
     for path in [*before, *(set(after) - set(before))]:
-        owner, name, value, kept = before.get(path, after.get(path, (None, "", None, None)))
-        if path in before and path in after and _unchanged(value, kept, after[path][2]):
+        owner, name, _ = before.get(path) or after[path]
+        if path in before and path in after and _same(before[path][2], after[path][2]):
             continue
-        trained_buffer = example.training and name in owner._buffer_names
-        if not trained_buffer:
+        registered = name in owner._buffer_names
+        if not (example.training and registered):
+            if not registered and _is_table(example, after):
+                continue
             rule = "a buffer that a call changes is registered, changes in train mode only, and is documented"
-            raise Broken(f"a call changes {path}; {rule}")
+            table = "; a table depends on shapes alone, and later calls give what they would without it"
+            raise Broken(f"a call changes {path}; {rule}{table}")
         if not _documents(type(owner), name):
             raise Broken(f"a call changes {path}; the docstring of {type(owner).__name__} does not name the buffer")
-    example.restore()
     return True
+
+
+def _is_table(example: ModuleExample, after: dict[str, tuple[Any, str, Any]]) -> bool:
+    """Whether what a call has left behind is a table, of positions say: a call of other values, with other weights,
+    leaves it alone, and gives what it gives without.
+    """
+    moved = [
+        x + 0.01 * example.draws.uniform(0.5, 1, x.shape) if i in example.varied else x
+        for i, x in enumerate(example.arrays)
+    ]
+    kept = Held(example._outputs, lambda tensors: example._bound(tensors, leave=True))
+    try:
+        with np.errstate(all="ignore"):
+            Call(kept, example.arrays, record=False)
+            there = Call(kept, moved)
+            pulled = there.pull(example.cotangents)
+            left = example.attributes()
+    finally:
+        example.restore()
+    if left.keys() != after.keys() or not all(_same(left[path][2], after[path][2]) for path in left):
+        return False
+    alone = Call(example.f, moved)
+    pairs = zip([*there.values, *pulled], [*alone.values, *alone.pull(example.cotangents)], strict=True)
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
 @law("reached")
@@ -278,31 +319,85 @@ def reached(example: ModuleExample) -> bool:
 
 @law("frozen")
 def frozen_parameter(example: ModuleExample) -> bool:
-    """Without requires_grad a parameter gets no gradient, and the others get what they did. The module's own
-    parameters are used, unbound.
+    """Without requires_grad a parameter gets no gradient, and the others get what they did: with one parameter frozen,
+    with all but one, and with inputs that require none. The module's own parameters are used, unbound.
     """
     if not example.parameters:
         return False
-    frozen = list(example.parameters)[int(example.draws.integers(len(example.parameters)))]
-    inputs = [variable(x) for x in example.inputs]
-    example.parameters[frozen].requires_grad = False
+    names = [str(n) for n in example.draws.permutation(list(example.parameters))]
+    few = names if len(names) <= FEW else names[: FEW - 2]
+    asked = [{name} for name in few]
+    asked += [set(names) - {names[0]}] if len(names) > 2 else []
+    for frozen in asked:
+        _as_without_freezing(example, frozen, inputs=True)
+    if example.inputs:
+        _as_without_freezing(example, set(), inputs=False)
+    return True
+
+
+def _as_without_freezing(example: ModuleExample, frozen: set[str], inputs: bool) -> None:
+    """Raise Broken unless what is not frozen has the gradients that it has when all require one."""
+    tensors = [variable(x) if inputs else constant(x) for x in example.inputs]
+    for name in frozen:
+        example.parameters[name].requires_grad = False
+    where = " and ".join(sorted(frozen)) + (" are" if len(frozen) > 1 else " is") + " frozen"
+    where = where if frozen else "the inputs require none"
     try:
         with own_generator(example.random_state):
-            outputs = flat(example.module(*_filled(example.template, inputs)))
+            outputs = flat(example.module(*_filled(example.template, tensors)))
         pull_into_leaves(outputs, example.cotangents)
-        if example.parameters[frozen].grad is not None:
-            raise Broken(f"{frozen} does not require a gradient, and gets one")
-        pulled = zip(example.names, [*inputs, *example.parameters.values()], strict=True)
+        for name in frozen:
+            if example.parameters[name].grad is not None:
+                raise Broken(f"{name} does not require a gradient, and gets one")
+        pulled = zip(example.names, [*tensors, *example.parameters.values()], strict=True)
         for j, (name, t) in enumerate(pulled):
-            if name != frozen:
+            if t.requires_grad and name not in frozen:
                 g = np.zeros(t.shape) if t.grad is None else t.grad._array
-                what = f"the gradient of {name} where {frozen} is frozen"
+                what = f"the gradient of {name} where {where}"
                 example.agree(what, g, example.gradients[j], None, example.gradient_spread(j))
     finally:
-        example.parameters[frozen].requires_grad = True
+        for name in frozen:
+            example.parameters[name].requires_grad = True
         example.module.zero_grad()
         example.restore()
+
+
+@law("modes")
+def modes(example: ModuleExample) -> bool:
+    """In eval mode nothing is drawn. Where the two modes give the same values they have the same derivative; where not,
+    that of the other mode is compared with numbers as well.
+    """
+    if not example.training:
+        _draws_nothing(example)
+    with example.in_other_mode():
+        if example.training:
+            _draws_nothing(example)
+        call = Call(example.f, example.arrays)
+        if all(np.array_equal(a, b) for a, b in zip(call.values, example.call.values, strict=True)):
+            pulled = call.pull(example.cotangents)
+            for j, (name, g) in enumerate(zip(example.varied_names, pulled, strict=True)):
+                what = f"the gradient of {name} in the other mode, which gives the same values,"
+                example.agree(what, g, example.gradients[j], None, example.gradient_spread(j))
+        elif example.has_derivative:
+            try:
+                Derivatives(example.f, example.arrays, example.analytic, seed=example.seed).check_first()
+            except GradientError as error:
+                error.args = (f"in the other mode: {error}",)
+                raise
     return True
+
+
+def _draws_nothing(example: ModuleExample) -> None:
+    """Raise Broken if values in eval mode depend on the library's generator."""
+    one = Call(example.f, example.arrays, record=False)
+    before, example.random_state = example.random_state, np.random.default_rng((example.seed, 1)).bit_generator.state
+    try:
+        other = Call(example.f, example.arrays, record=False)
+    finally:
+        example.random_state = before
+    for k, (y, z) in enumerate(zip(one.values, other.values, strict=True)):
+        if not np.array_equal(y, z, equal_nan=True):
+            raise Broken(f"output {k} in eval mode depends on random numbers: is dropout on that should be off?")
 
 
 LAWS: tuple[Law[ModuleExample], ...] = (
@@ -322,6 +417,7 @@ LAWS: tuple[Law[ModuleExample], ...] = (
     laws.transpose,
     laws.backward,
     frozen_parameter,
+    modes,
     laws.low_precision,
     laws.backend,
     laws.no_mutation,
@@ -357,15 +453,37 @@ def _cast(array: Any, like: Any) -> Any:
     return xp.asarray(np.array(array), dtype=like.dtype if is_floating(array.dtype) else None)
 
 
-def _unchanged(before: Any, kept: Any, after: Any) -> bool:
-    """Whether an attribute is what it was: the same values, for an array; the same thing or an equal one, else."""
-    array = after._array if isinstance(after, Tensor) else after
+def _told(value: Any) -> Any:
+    """What tells a change of an attribute: the bytes of an array, what stands in a container, the thing itself else."""
+    array = value._array if isinstance(value, Tensor) else value
     if isinstance(array, np.ndarray):
-        return type(after) is type(before) and array.tobytes() == kept
+        return type(value), array.dtype, array.shape, array.tobytes()
+    if isinstance(value, dict):
+        return dict, [(key, _told(v)) for key, v in value.items()]
+    if isinstance(value, list | tuple | set):
+        return type(value), [_told(v) for v in value]
+    return value
+
+
+def _same(before: Any, after: Any) -> bool:
+    """Whether an attribute is what it was."""
     try:
-        return after is kept or bool(after == kept)
-    except (TypeError, ValueError):  # a list with another Tensor in it
+        return before is after or bool(before == after)
+    except (TypeError, ValueError):
         return False
+
+
+def _contents(value: Any) -> Any:
+    """A copy of what a container holds; None of anything else."""
+    return value.copy() if isinstance(value, list | dict | set) else None
+
+
+def _refill(value: Any, contents: Any) -> None:
+    """A container holds again what it held."""
+    if contents is None or value == contents:
+        return
+    value.clear()
+    value.extend(contents) if isinstance(value, list) else value.update(contents)
 
 
 def _documents(module: type[Module], name: str) -> bool:

@@ -18,10 +18,15 @@ from tinygrad_rnn.testing.errors import Broken
 from tinygrad_rnn.testing.numeric import EPS, complex_step_fault
 from tinygrad_rnn.testing.subject import Given, Run, Sequences, Subject
 
-__all__ = ["RTOL", "TINY", "RecurrentExample"]
+__all__ = ["RTOL", "TINY", "RecurrentExample", "shifted"]
 
 RTOL = 1e-9  # of two ways to compute the same, and of a gradient and its complex step
-TINY = 1e-290  # below it float64 loses digits: it is 0
+TINY = 1e-250  # below it a complex step of float64 loses digits: it is 0
+
+
+def shifted(arrays: Sequence[Array], s: Any, directions: Sequence[Array]) -> list[Array]:
+    """All arrays moved by s along their directions, but those of integers."""
+    return [a + s * d if a.dtype.kind in "fc" else a for a, d in zip(arrays, directions, strict=True)]
 
 
 class RecurrentExample:
@@ -29,7 +34,7 @@ class RecurrentExample:
 
     def __init__(self, subject: Subject, case: Sequences) -> None:
         self.subject, self.case = subject, case
-        self.where = f"{subject.name}, {case}"
+        self.where = f"{subject.name}, {case}" + (f", inputs times {case.scale:g}" if case.scale != 1 else "")
         self.rng = np.random.default_rng(case.seed)
         self.given = subject.given(case, case.seed)
 
@@ -46,6 +51,8 @@ class RecurrentExample:
         unmoved = here.values | here.gradients
 
         def jittered(a: Array) -> Array:
+            if a.dtype.kind != "f":
+                return a
             return np.asarray(a * (1 + 16 * EPS * self.rng.uniform(-1, 1, a.shape)))
 
         for _ in range(4):
@@ -53,7 +60,7 @@ class RecurrentExample:
             hx = None if g.hx is None else [jittered(h) for h in g.hx]
             run = self.subject.run(replace(g, x=jittered(g.x), hx=hx, u=[jittered(v) for v in g.u]))
             for name, value in (run.values | run.gradients).items():
-                found[name] = np.maximum(found.get(name, 0.0), abs(value - unmoved[name]))
+                found[name] = np.maximum(found.get(name, 0.0), abs(np.subtract(value, unmoved[name], dtype=float)))
         return {name: np.nan_to_num(value, posinf=0) for name, value in found.items()}
 
     def same(self, how: str, name: str, found: Array, at: Any = ()) -> None:
@@ -68,6 +75,8 @@ class RecurrentExample:
             raise Broken(f"{how}: {what} has shape {found.shape}, not {expected.shape}")
         if not expected.size:
             return
+        if expected.dtype.kind in "iub":
+            found, expected = found.astype(float), expected.astype(float)
         axes = tuple(range(2, expected.ndim)) if name in ("x", "output") else None
         size = np.max(abs(expected), axes, keepdims=True)
         error = np.max(abs(found - expected), axes, keepdims=True)
@@ -103,7 +112,9 @@ class RecurrentExample:
         )
 
     def direction(self, x: Array) -> Array:
-        """Random signs and sizes in [0.5, 1]."""
+        """Random signs and sizes in [0.5, 1]; 0 for integers."""
+        if x.dtype.kind != "f":
+            return np.zeros(x.shape)
         return np.asarray(self.rng.choice([-1.0, 1.0], x.shape) * self.rng.uniform(0.5, 1, x.shape))
 
     @cached_property
@@ -116,6 +127,6 @@ class RecurrentExample:
         directions = [self.direction(a) for a in arrays]
 
         def along(s: Sequence[Array]) -> list[Array]:
-            return [y._array for y in f(*(constant(a + s[0] * d) for a, d in zip(arrays, directions, strict=True)))]
+            return [y._array for y in f(*map(constant, shifted(arrays, s[0], directions)))]
 
         return complex_step_fault(along, [np.zeros(())], np.ones_like) is None

@@ -20,14 +20,14 @@ from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.random import own_generator
 from tinygrad_rnn.tensor.tensor import Tensor
-from tinygrad_rnn.testing.calls import Array, constant, pull, variable
+from tinygrad_rnn.testing.calls import Array, Held, constant, leaves_of, pull, variable
 from tinygrad_rnn.testing.values import Choose, RandomChoose
 
 __all__ = ["Configuration", "Given", "Run", "Sequences", "Subject"]
 
 Factory = Callable[[], Module]
 
-SHORT, LONG = 6, 40
+SHORT, LONG, VERY_LONG = 6, 40, 137
 
 
 # --- cases --------------------------------------------------------------------------------------------------
@@ -44,6 +44,7 @@ class Sequences:
         pulled: what gets a cotangent: "all" outputs and final states, the "last" output of each sequence, or the
             final "state".
         seed: of the numbers.
+        scale: how large what goes in is; much of a layer saturates at 8.
     """
 
     T: int
@@ -52,6 +53,7 @@ class Sequences:
     initial: bool = True
     pulled: str = "all"
     seed: int = 0
+    scale: float = field(default=1.0, repr=False)
 
     @classmethod
     def draw(cls, choose: Choose, seed: int = 0, max_T: int = SHORT, max_B: int = 3) -> Sequences:
@@ -195,7 +197,7 @@ class Subject:
                         errors.setdefault("cell" if as_cell else "layer", error)
                         continue
                     self.cell, self.input_size = as_cell, size
-                    self.state_shapes, self.single_state, self.width = found
+                    self.state_shapes, self.state, self.width = found
                     return
         raise TypeError(
             f"check_recurrent: {self.name} was called as a layer, x (T, B, I) -> output, state, and as a cell, x (B, "
@@ -214,8 +216,8 @@ class Subject:
 
     def _shapes(
         self, cell: bool, size: int, B: int, T: int, guess: tuple[bool, tuple[int, ...]] | None
-    ) -> tuple[tuple[tuple[int, ...], ...], bool, int]:
-        """Shapes of the states for a batch of B, whether there is one alone, and the width of the output."""
+    ) -> tuple[tuple[tuple[int, ...], ...], Any, int]:
+        """Shapes of the states for a batch of B, a state, and the width of the output."""
         hx: Any = ()
         if guess:
             alone, shape = guess
@@ -234,7 +236,7 @@ class Subject:
         parts = state_parts(state)
         if cell and any(s.ndim < 1 or s.shape[0] != B for s in parts):
             raise TypeError(f"the states for x {x} have shapes {[s.shape for s in parts]}")
-        return tuple(s.shape for s in parts), isinstance(state, Tensor), (parts[0] if cell else output).shape[-1]
+        return tuple(s.shape for s in parts), state, (parts[0] if cell else output).shape[-1]
 
     def shapes_for(self, B: int) -> list[tuple[int, ...]]:
         """Shapes of the states of a batch of B."""
@@ -251,7 +253,7 @@ class Subject:
         self, x: Tensor, hx: Sequence[Tensor] | None, lengths: tuple[int, ...] | None
     ) -> tuple[Tensor, list[Tensor]]:
         """Outputs (T, B, O) and final states of x (T, B, I); a cell is unrolled here."""
-        state: Any = None if hx is None else hx[0] if self.single_state else tuple(hx)
+        state: Any = None if hx is None else _rebuilt(self.state, iter(hx))
         if not self.cell:
             more = {} if lengths is None else {"lengths": list(lengths)}
             x = ops.swapaxes(x, 0, 1) if self.batch_first else x
@@ -265,12 +267,19 @@ class Subject:
 
     def pull(self, outputs: Sequence[Tensor], u: Sequence[Array], leaves: dict[str, Tensor]) -> dict[str, Array]:
         """Gradients of sum <output, u> by name."""
-        found = pull(outputs, u, list(leaves.values()))
-        return {name: g._array for name, g in zip(leaves, found, strict=True)}
+        live = {name: t for name, t in leaves.items() if t.requires_grad}
+        found = dict(zip(live, pull(outputs, u, list(live.values())), strict=True))
+        dtype = leaves["x"].dtype if "x" in leaves else np.float64
+        # a state of integers has no gradient: it counts as 0
+        return {n: found[n]._array if n in found else np.zeros(t.shape, dtype) for n, t in leaves.items()}
+
+    def tensors(self, arrays: Sequence[Array]) -> list[Tensor]:
+        """Leaves that hold the arrays; constants, of integers."""
+        return [variable(a) if a.dtype.kind in "fc" else constant(a) for a in arrays]
 
     def run(self, given: Given) -> Run:
         """Values and gradients."""
-        x, hx = variable(given.x), None if given.hx is None else [variable(a) for a in given.hx]
+        x, hx = variable(given.x), None if given.hx is None else self.tensors(given.hx)
         output, states = self.forward(x, hx, given.lengths)
         leaves = {"x": x, **{f"hx {i}": h for i, h in enumerate(hx or ())}, **self.parameters}
         return Run(named_values(output, states), self.pull([output, *states], given.u, leaves))
@@ -280,9 +289,11 @@ class Subject:
         rng = np.random.default_rng(seed)
         T, B = case.T, case.B
         lengths = case.lengths if self.takes_lengths else None
-        x = rng.standard_normal((T, B, self.input_size))
+        x = case.scale * rng.standard_normal((T, B, self.input_size))
         shapes = self.shapes_for(B)
-        hx = [0.5 * rng.standard_normal(s) for s in shapes]
+        hx = [0.5 * case.scale * rng.standard_normal(s) for s in shapes]
+        counts = {i: n for i, n in enumerate(self._counts(B)) if n.dtype.kind != "f"}
+        hx = [counts.get(i, h) for i, h in enumerate(hx)]
         u = [rng.standard_normal((T, B, self.width)), *(rng.standard_normal(s) for s in shapes)]
         if case.pulled != "all":
             ends = [n - 1 for n in lengths or [T] * B] if T and case.pulled == "last" else []
@@ -295,9 +306,18 @@ class Subject:
                     v[:] = 0
         for b, n in enumerate(lengths or ()):
             u[0][n:, b] = 0  # whether these outputs are 0 is a question of its own
+        for i in counts:
+            u[1 + i][:] = 0
         for a in (x, *hx, *u):
             a.flags.writeable = False
         return Given(x, hx if self.takes_state and (case.initial or self.needs_state) else None, lengths, u)
+
+    def _counts(self, B: int) -> list[Array]:
+        """States after some steps, where one is of integers: those are not drawn, but as the layer makes them."""
+        if all(s.dtype.kind == "f" for s in state_parts(self.state)) or not B:
+            return [np.zeros(s.shape, s.dtype)[(slice(0),) * s.ndim] for s in state_parts(self.state)]
+        steps = constant(np.ones((2, B, self.input_size)))
+        return [np.array(s._array) for s in self.forward(steps, None, None)[1]]
 
     def arrays(self, given: Given) -> list[Array]:
         """All that may be varied: x, initial states, parameters."""
@@ -307,21 +327,22 @@ class Subject:
         """What `arrays` are."""
         return ["x", *(f"hx {i}" for i in range(len(given.hx or []))), *self.parameters]
 
-    def function(self, given: Given, seed: int | None = None) -> Callable[..., list[Tensor]]:
-        """The layer as a function of `arrays`, as Tensors; with a seed of its own where it is random."""
+    def function(self, given: Given, seed: int | None = None) -> Held:
+        """The layer as a function of `arrays`, as Tensors; with a seed of its own where it is random. States of
+        integers come out as zeros.
+        """
         states = len(given.hx or [])
 
         def f(x: Tensor, *rest: Tensor) -> list[Tensor]:
-            with self.holding(rest[states:]):
-                hx = None if given.hx is None else rest[:states]
-                if seed is None:
+            hx = None if given.hx is None else rest[:states]
+            if seed is None:
+                output, final = self.forward(x, hx, given.lengths)
+            else:
+                with own_generator(np.random.default_rng(seed).bit_generator.state):
                     output, final = self.forward(x, hx, given.lengths)
-                else:
-                    with own_generator(np.random.default_rng(seed).bit_generator.state):
-                        output, final = self.forward(x, hx, given.lengths)
-                return [output, *final]
+            return [output, *(s if s.dtype.kind in "fc" else constant(np.zeros(s.shape)) for s in final)]
 
-        return f
+        return Held(f, lambda tensors: self.holding(tensors[1 + states :]))
 
     @contextmanager
     def holding(self, values: Sequence[Tensor]) -> Iterator[None]:
@@ -339,10 +360,21 @@ class Subject:
 
 def state_parts(state: Any) -> list[Tensor]:
     """The Tensors of a state."""
-    parts = [state] if isinstance(state, Tensor) else list(state) if isinstance(state, tuple | list) else []
+    parts = leaves_of(state, lambda part: part)
     if not parts or not all(isinstance(part, Tensor) for part in parts):
-        raise TypeError(f"a state is a Tensor or a tuple of Tensors, not {type(state).__name__}")
+        kind = next((type(part).__name__ for part in parts if not isinstance(part, Tensor)), type(state).__name__)
+        raise TypeError(f"a state is a Tensor, or tuples, lists and dicts of Tensors, not {kind}")
     return parts
+
+
+def _rebuilt(state: Any, parts: Iterator[Tensor]) -> Any:
+    """A state that is nested as another one, of these Tensors."""
+    if isinstance(state, dict):
+        return {key: _rebuilt(part, parts) for key, part in state.items()}
+    if isinstance(state, tuple | list):
+        made = [_rebuilt(part, parts) for part in state]
+        return type(state)(*made) if hasattr(state, "_fields") else type(state)(made)
+    return next(parts)
 
 
 def _batch_axis(two: tuple[int, ...], three: tuple[int, ...]) -> int:
