@@ -125,7 +125,7 @@ def test_outputs_states_and_all_gradients_are_those_of_the_reference(case: Case)
 
 
 EVERY = {"shape", "dtype", "repeats", "no mutation", "no aliasing", "gradient", "second derivative", "zero", "float32"}
-EVERY |= {"per-step gradients", "batch permutation", "batch of singles", "fused = plain", "unbatched", "empty"}
+EVERY |= {"per-step gradients", "frozen", "batch permutation", "batch of singles", "fused = plain", "unbatched", "empty"}
 OF_A_LAYER = {"lengths", "padding"}
 FORWARD = {"causality", "chunking", "truncation"}
 OPTIONS: list[dict[str, Any]] = [
@@ -147,7 +147,7 @@ def test_every_law_of_the_kit(kind: str, options: dict[str, Any]) -> None:
     given = {"input_size": 3, "hidden_size": 3} | options
     laws = check_recurrent(lambda: LAYERS[kind](**given), examples=settings().max_examples // 40)
     more = {"reversal"} if "bidirectional" in options else FORWARD
-    assert set(laws) == EVERY | OF_A_LAYER | more | ({"dropout"} if "dropout" in options else set())
+    assert set(laws) == EVERY | OF_A_LAYER | more | {"dropout" if "dropout" in options else "modes"}
 
 
 @both_graphs

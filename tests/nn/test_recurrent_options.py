@@ -171,12 +171,13 @@ def test_cells_by_hand(kind: str, fused: bool) -> None:
 def test_every_law_of_the_kit(kind: str, options: dict[str, Any]) -> None:
     laws = check_recurrent(lambda: LAYERS[kind](3, 3, **options), examples=settings().max_examples // 40)
     more = {"reversal"} if "bidirectional" in options else FORWARD
-    assert set(laws) == EVERY | OF_A_LAYER | more | ({"dropout"} if "recurrent_dropout" in options else set())
+    more = more | ({"dropout"} if "recurrent_dropout" in options else set())
+    assert set(laws) | {"modes"} == EVERY | OF_A_LAYER | more | {"modes"}  # a mask may let all pass
 
 
 @each_kind
 def test_every_law_of_the_kit_for_cells(kind: str) -> None:
-    assert set(check_recurrent(lambda: CELLS[kind](3, 3, layer_norm=True), examples=5)) == EVERY | FORWARD
+    assert set(check_recurrent(lambda: CELLS[kind](3, 3, layer_norm=True), examples=5)) == EVERY | FORWARD | {"modes"}
 
 
 @each_kind

@@ -12,9 +12,11 @@ from tinygrad_rnn.testing import recurrent_gradients as gradients
 from tinygrad_rnn.testing import recurrent_laws as laws
 from tinygrad_rnn.testing.judge import Counts, Law, explore, hypothesis_strategies, judge
 from tinygrad_rnn.testing.runs import RecurrentExample
-from tinygrad_rnn.testing.subject import LONG, Factory, Sequences, Subject
+from tinygrad_rnn.testing.subject import LONG, VERY_LONG, Factory, Sequences, Subject
 
 __all__ = ["LAWS", "check_case", "check_recurrent"]
+
+MANY = 32  # sequences of a batch, beyond which few laws are asked
 
 # Whatever Hypothesis draws, these are checked: each law has one that it applies to, small ones first.
 CASES = (
@@ -23,8 +25,10 @@ CASES = (
     Sequences(T=4, B=3, lengths=(2, 4, 1)),
     Sequences(T=0, B=2),
     Sequences(T=3, B=0),
-    Sequences(T=LONG, B=2, pulled="last"),
+    Sequences(T=3, B=2, scale=8.0),
+    Sequences(T=2, B=67, pulled="last"),
     Sequences(T=LONG, B=2, lengths=(LONG, 27), pulled="state"),
+    Sequences(T=VERY_LONG, B=1, pulled="last"),
 )
 
 
@@ -102,10 +106,28 @@ def check_case(
     (True, False)
     """
     example = RecurrentExample(Subject(layer_factory, case.seed, input_size, cell), case)
-    return judge(LAWS if case.T and case.B else OF_NOTHING, example)
+    return judge(_laws_for(case), example)
+
+
+def _laws_for(case: Sequences) -> tuple[Law[RecurrentExample], ...]:
+    """The laws that are asked about a case: of the largest, those that small ones cannot break."""
+    if not case.T or not case.B:
+        return OF_NOTHING
+    if case.T > LONG:
+        return OF_MANY_STEPS
+    return OF_SIZE if case.scale != 1 or case.B > MANY else LAWS
 
 
 OF_NOTHING: tuple[Law[RecurrentExample], ...] = (laws.empty,)  # without a step or without a sequence
+
+OF_MANY_STEPS: tuple[Law[RecurrentExample], ...] = (
+    laws.shape,
+    gradients.per_step,
+    laws.chunking,
+    laws.modes,
+)
+
+OF_SIZE: tuple[Law[RecurrentExample], ...] = (laws.shape, gradients.gradient, laws.modes)  # large values, many rows
 
 LAWS: tuple[Law[RecurrentExample], ...] = (
     laws.shape,
@@ -127,6 +149,8 @@ LAWS: tuple[Law[RecurrentExample], ...] = (
     laws.fused,
     laws.unbatched,
     laws.float32,
+    laws.frozen,
+    laws.modes,
     gradients.dropout,
     gradients.second_derivative,
 )

@@ -14,6 +14,7 @@ import numpy as np
 
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.fused import enable_fused, fused_enabled
+from tinygrad_rnn.tensor.random import own_generator
 from tinygrad_rnn.testing.calls import Array, variable
 from tinygrad_rnn.testing.errors import Broken
 from tinygrad_rnn.testing.judge import law
@@ -21,6 +22,7 @@ from tinygrad_rnn.testing.numeric import EPS
 from tinygrad_rnn.testing.runs import RecurrentExample
 from tinygrad_rnn.testing.subject import SHORT, Given, Run, named_values, state_parts
 
+FEW = 4  # so many parameters are frozen alone
 FLOAT32_RTOL = 1e-4  # of an array's largest entry, over at most SHORT steps
 
 
@@ -287,6 +289,46 @@ def reversal(example: RecurrentExample) -> bool:
         found |= {f"hx {i}": h for i, h in enumerate(hx)}
     for name, array in found.items():
         example.same("the sequences backwards, the two directions' weights exchanged", name, array)
+    return True
+
+
+@law("frozen")
+def frozen(example: RecurrentExample) -> bool:
+    """What requires no gradient takes none from the others: each parameter frozen alone, all, and x and the states."""
+    subject, few = example.subject, list(example.rng.permutation(list(example.subject.parameters)))[:FEW]
+    if example.case.T > SHORT:
+        return False
+    few = few[: 2 if example.case.T > 2 else FEW]
+    for frozen in [*({str(name)} for name in few), set(subject.parameters), {"x"}, {"hx"}]:
+        if not frozen or (frozen == {"hx"} and example.given.hx is None):
+            continue
+        for name in frozen & set(subject.parameters):
+            subject.parameters[name].requires_grad = False
+        try:
+            run = subject.run(example.given, constants=frozen)
+        finally:
+            for name in frozen & set(subject.parameters):
+                subject.parameters[name].requires_grad = True
+        told = "x" if frozen == {"x"} else "hx" if frozen == {"hx"} else ", ".join(sorted(frozen))
+        for name, g in run.gradients.items():
+            if name not in frozen and name.split()[0] not in frozen:
+                example.same(f"where {told} requires no gradient", name, g)
+    return True
+
+
+@law("modes")
+def modes(example: RecurrentExample) -> bool:
+    """Training mode, where it gives the same values as eval mode, has the same gradients."""
+    subject = example.subject
+    subject.layer.train()
+    try:
+        with own_generator(np.random.default_rng(example.case.seed).bit_generator.state):
+            run = subject.run(example.given)
+    finally:
+        subject.layer.eval()
+    if not all(np.array_equal(y, run.values[name]) for name, y in example.base.values.items()):
+        return False  # something is drawn: the law of dropout is asked
+    example.all_same("in training mode, whose values are the same", run)
     return True
 
 

@@ -7,7 +7,7 @@ it is, and runs it on whole batches or parts of them; `recurrent` compares what 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.random import own_generator
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.testing.calls import Array, Held, constant, leaves_of, pull, variable
+from tinygrad_rnn.testing.errors import Broken
 from tinygrad_rnn.testing.values import Choose, RandomChoose
 
 __all__ = ["Configuration", "Given", "Run", "Sequences", "Subject"]
@@ -277,10 +278,16 @@ class Subject:
         """Leaves that hold the arrays; constants, of integers."""
         return [variable(a) if a.dtype.kind in "fc" else constant(a) for a in arrays]
 
-    def run(self, given: Given) -> Run:
-        """Values and gradients."""
-        x, hx = variable(given.x), None if given.hx is None else self.tensors(given.hx)
+    def run(self, given: Given, constants: Collection[str] = ()) -> Run:
+        """Values and gradients; x or hx are constants if these names are among `constants`."""
+        x = constant(given.x) if "x" in constants else variable(given.x)
+        hx = None if given.hx is None else self.tensors(given.hx) if "hx" not in constants else [*map(constant, given.hx)]
         output, states = self.forward(x, hx, given.lengths)
+        T, B = x.shape[:2]
+        found = [output.shape, *(s.shape for s in states)]
+        if found != [(T, B, self.width), *self.shapes_for(B)]:
+            expected = ", ".join(map(str, [(T, B, self.width), *self.shapes_for(B)]))
+            raise Broken(f"output and states of {T} steps, {B} sequences are {', '.join(map(str, found))}, not {expected}", "shape")
         leaves = {"x": x, **{f"hx {i}": h for i, h in enumerate(hx or ())}, **self.parameters}
         return Run(named_values(output, states), self.pull([output, *states], given.u, leaves))
 
