@@ -17,7 +17,7 @@ from tinygrad_rnn.testing.strategies import arrays, shapes
 
 LAWS = {
     "state", "repeats", "shape", "dtype", "no mutation", "no aliasing", "layout", "linear", "reached", "gradient",
-    "second derivative", "zero", "transpose", "backward", "frozen", "float32", "backend",
+    "second derivative", "zero", "transpose", "backward", "frozen", "modes", "float32", "backend",
 }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from tinygrad_rnn.testing.ops import check_case
 ROWS = {str(domain): domain for domain in DOMAINS}
 LAWS = {
     "value", "raw", "repeats", "shape", "dtype", "no mutation", "no aliasing", "linear", "broadcasting", "gradient",
-    "second derivative", "zero", "transpose", "backward", "layout", "float32", "backend",
+    "second derivative", "zero", "transpose", "backward", "layout", "float32", "backend", "frozen",
 }  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def test_float32_and_backend_of_integers_and_booleans():
         (Real(), Boolean(), Integer(-2, 3)),
         name="masked",
     )
-    assert set(check_op(domain.op, domain, examples=30)) == LAWS
+    assert set(check_op(domain.op, domain, examples=30)) == LAWS - {"frozen"}  # of one floating argument
 
 
 # --- wrong ones do not --------------------------------------------------------------------------------------
@@ -236,7 +236,28 @@ SABOTAGED = {
     "mean of the copies": ("broadcasting", product_with(lambda g, b: g * b, mean_of_copies), "*, *", np.multiply),
     "last of the copies": ("broadcasting", product_with(lambda g, b: g * b, last_of_copies), "*, *", np.multiply),
     "broadcasts from the left": ("broadcasting", from_the_left, "*mn, *mn", None),
+    "wrong where the other requires none": (
+        "frozen",
+        lambda a, b: a * b if b.requires_grad or not a.requires_grad else a.detach() * b + 0.0 * a,
+        "*, *",
+        None,
+    ),
+    "wrong where it saturates": ("gradient", tanh_with(lambda g, y: g * tr.where(tr.abs(y) > 0.9999, 0, 1 - y * y)), "*", None),
     # memory
+    "gradients in C order only": (
+        "layout",
+        tr.op(lambda g: 2 * (np.ravel(g, order="K").reshape(g.shape) if isinstance(g, np.ndarray) else g))(lambda x: x * 2),
+        "*",
+        None,
+    ),
+    "one block of 32": (
+        "gradient",
+        tr.op(lambda g: 2 * g * ((np.arange(g.size) < 32).reshape(g.shape) if isinstance(g, np.ndarray) else 1))(
+            lambda x: x * 2
+        ),
+        "*",
+        None,
+    ),
     "C order only": ("layout", tanh_forward(lambda x: np.tanh(np.ravel(x, order="K").reshape(x.shape))), "*", None),
     "strict arrays differ": (
         "backend",
@@ -340,7 +361,7 @@ def test_examples_order_and_counts():
     assert counts["value"] == 0  # without a reference
     assert counts["second derivative"] == 0
     assert counts["gradient"] == 7 + 5  # and the layouts
-    assert sum(check_case(ROWS["exp"], Case(((2,),))).values()) == len(LAWS - {"broadcasting", "layout"})
+    assert sum(check_case(ROWS["exp"], Case(((2,),))).values()) == len(LAWS - {"broadcasting", "frozen"})
 
 
 def test_without_hypothesis_it_says_what_to_install(monkeypatch):

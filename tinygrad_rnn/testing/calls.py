@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -29,6 +29,7 @@ __all__ = [
     "leaves_of",
     "pull",
     "pull_into_leaves",
+    "values_of",
     "variable",
 ]
 
@@ -82,6 +83,12 @@ def leaves_of(outputs: Any, leaf_of: Callable[[Any], Any]) -> list[Any]:
     return [leaf_of(outputs)]
 
 
+def values_of(f: Function, arrays: Iterable[Array]) -> list[Array]:
+    """The raw floating outputs of `f`; nothing is recorded as no input requires a gradient."""
+    outputs = flat(f(*(constant(x) for x in arrays)))
+    return [y._array for y in outputs if y._array.dtype.kind in "fc"]
+
+
 def pull(
     outputs: Sequence[Tensor],
     cotangents: Sequence[Any],
@@ -110,11 +117,14 @@ def pull_into_leaves(outputs: Sequence[Tensor], cotangents: Sequence[Array]) -> 
 
 
 class Call:
-    """A call of a function of Tensors, recorded; what the laws pull back through."""
+    """A call of a function of Tensors, recorded by all inputs or by some; what the laws pull back through."""
 
-    def __init__(self, f: Function, arrays: Sequence[Any], record: bool = True) -> None:
+    def __init__(self, f: Function, arrays: Sequence[Any], record: bool | Collection[int] = True) -> None:
         self.f = f
-        self.tensors = [variable(x) if record and is_floating(x.dtype) else constant(x) for x in arrays]
+        wanted = record if not isinstance(record, bool) else range(len(arrays)) if record else ()
+        self.tensors = [
+            variable(x) if i in wanted and is_floating(x.dtype) else constant(x) for i, x in enumerate(arrays)
+        ]
         self.inputs = [t for t in self.tensors if t.requires_grad]
         self.outputs = flat(f(*self.tensors))
         self.values = [y._array for y in self.outputs]

@@ -6,18 +6,18 @@ mistake from rounding and from a kink, looks for the worst entry, and guesses at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tinygrad_rnn.tensor.tensor import Tensor
-from tinygrad_rnn.testing.calls import Array, Function, Held, constant, flat, holding, pull, variable
+from tinygrad_rnn.testing.calls import Array, Function, Held, constant, flat, holding, pull, values_of, variable
 from tinygrad_rnn.testing.errors import GradientError, KinkError
 from tinygrad_rnn.testing.guesses import guess
 from tinygrad_rnn.testing.numeric import EPS, STEP, Floats, Slopes, Step, closer, kink_along, total, varied
 
-__all__ = ["Comparison", "direction", "gradients_of", "values_of", "vjp_as_function"]
+__all__ = ["Comparison", "direction", "gradients_of", "vjp_as_function"]
 
 FIRST, SECOND = "the gradient", "the second derivative"
 JACOBIAN = 256  # up to so many entries the whole Jacobian is checked too
@@ -25,12 +25,6 @@ MAX_ENTRIES = 2000  # a failure is located entry by entry up to this size
 
 
 # --- what is compared ---------------------------------------------------------------------------------------
-
-
-def values_of(f: Function, arrays: Iterable[Array]) -> list[Array]:
-    """The raw floating outputs of `f`; nothing is recorded as no input requires a gradient."""
-    outputs = flat(f(*(constant(x) for x in arrays)))
-    return [y._array for y in outputs if y._array.dtype.kind in "fc"]
 
 
 def _recorded(f: Function, arrays: Sequence[Array]) -> tuple[list[Tensor], list[Tensor]]:
@@ -99,6 +93,7 @@ class Comparison:
     rtol: float
     rng: np.random.Generator
     what: str
+    slack: float = 0.0  # how many roundings of the values a derivative may be off by, too
 
     def values(self, arrays: Sequence[Array]) -> list[Floats]:
         return values_of(self.f, arrays)
@@ -122,6 +117,7 @@ class Comparison:
         slopes, size = self.slopes(i, d), float(np.sum(abs(terms)))
         numeric, noise = slopes.dot(u)
         allowed = self.rtol * size + noise
+        allowed += self.rounding(i, d, u) if self.slack else 0.0
         error = abs(ours - numeric)
         if error <= allowed or self.is_rounding(i, d, u, ours - numeric):  # a NaN is neither
             return
@@ -135,11 +131,12 @@ class Comparison:
         ]
         if gradient.size <= MAX_ENTRIES:
             lines += self.entries(i, gradient, u)
-        if slopes.spread > 1e-3 * abs(numeric):
+        rough = slopes.spread > 1e-3 * abs(numeric)
+        if rough:
             lines.append(
                 "note: the function bends much within a step, so the difference is rough: scale the input down"
             )
-        raise GradientError("\n".join(lines), self.what.removeprefix("the "))
+        raise GradientError("\n".join(lines), self.what.removeprefix("the "), rough)
 
     def entries(self, i: int, gradient: Floats, u: Sequence[Floats]) -> list[str]:
         """The worst entry of a wrong gradient, and a guess at the mistake."""
@@ -179,7 +176,7 @@ class Comparison:
                         y = tuple(map(int, j))
                         u = [np.zeros_like(v) for v in outputs]
                         u[k][y] = 1.0
-                        if self.is_rounding(i, d, u, float(ours[y] - column[y])):
+                        if errors[y] <= self.rounding(i, d, u) or self.is_rounding(i, d, u, float(ours[y] - column[y])):
                             continue
                         value = float(ours[y])
                         if self.agrees_closer(i, d, u, value, abs(value), slopes.spread):
@@ -191,6 +188,12 @@ class Comparison:
                             f"analytic {ours[y] / scale:.12g}, numeric {column[y] / scale:.12g}, "
                             f"ratio {_ratio(ours[y], column[y])} ({self.step.name})"
                         )
+
+    def rounding(self, i: int, d: Floats, u: Sequence[Floats]) -> float:
+        """What `slack` roundings of the largest value, or of 1, are along `d`."""
+        largest = max((float(np.max(abs(y), initial=0)) for y in (*self.values(self.arrays), *self.arrays)), default=0.0)
+        sizes = max(1.0, largest) * total(abs(a) for a in u) * float(np.max(abs(d), initial=0))
+        return self.slack * EPS * sizes
 
     def is_rounding(self, i: int, d: Floats, u: Sequence[Floats], difference: float) -> bool:
         """Whether a difference is no more than rounding, as where a derivative is zero because its terms cancel.

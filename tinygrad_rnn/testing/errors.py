@@ -18,10 +18,13 @@ class LawError(AssertionError):
 
 
 class GradientError(LawError):
-    """A derivative that disagrees with the function; the message says where, and by how much."""
+    """A derivative that disagrees with the function; the message says where, and by how much. `rough`: the function
+    bends so much that the difference it was compared with is rough.
+    """
 
-    def __init__(self, message: str, law: str = "gradient") -> None:
+    def __init__(self, message: str, law: str = "gradient", rough: bool = False) -> None:
         super().__init__(law, message)
+        self.rough = rough
 
 
 class KinkError(GradientError):

@@ -15,12 +15,13 @@ import numpy as np
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.testing.calls import Array, Call, Function, Held, brief, flat, frozen, largest
 from tinygrad_rnn.testing.errors import Broken
-from tinygrad_rnn.testing.gradients import Derivatives
+from tinygrad_rnn.testing.derivatives import Derivatives
 
-__all__ = ["EPS", "ULPS", "Example"]
+__all__ = ["EPS", "SLACK", "ULPS", "Example"]
 
 EPS = float(np.finfo(np.float64).eps)
 ULPS = 256  # how many roundings apart two ways to compute the same may be, before their conditioning is looked at
+SLACK = 64.0  # roundings of the values that a derivative may be off by where much is saturated: of 1 - y², with y near 1
 
 Spread = Callable[[], Array]
 
@@ -36,6 +37,7 @@ class Example:
         analytic: whether f runs on complex numbers and is analytic; None: to be found out.
         other_layouts: whether an array lies in memory otherwise than in C order.
         low_dtypes: the narrower dtypes that go in and come out.
+        slack: how many roundings of its values a derivative may be off by, for large ones.
     """
 
     def __init__(
@@ -50,11 +52,12 @@ class Example:
         analytic: bool | None = None,
         other_layouts: bool = True,
         low_dtypes: Sequence[Any] = (np.float16, np.float32),
+        slack: float = 0.0,
     ) -> None:
         self.f, self.arrays, self.where = f, [frozen(x) for x in arrays], where
         self.named, self.names = bool(names), names or [f"input {i}" for i in range(len(arrays))]
         self.order, self.analytic = order, analytic
-        self.other_layouts, self.low_dtypes = other_layouts, low_dtypes
+        self.other_layouts, self.low_dtypes, self.slack = other_layouts, low_dtypes, slack
         self.rng = np.random.default_rng(seed)
         self.seed = seed
         self.bytes = [x.tobytes() for x in arrays]
@@ -96,7 +99,7 @@ class Example:
         functions = [self.f]
         if any(self.arrays[i].ndim == 0 for i in self.varied) and not isinstance(self.f, Held):
             functions.append(self._chained)
-        return [Derivatives(f, self.arrays, self.analytic, seed=self.seed) for f in functions]
+        return [Derivatives(f, self.arrays, self.analytic, seed=self.seed, slack=self.slack) for f in functions]
 
     def _chained(self, *xs: Tensor) -> list[Tensor]:
         ys = flat(self.f(*(x * 1.0 if i in self.varied else x for i, x in enumerate(xs))))

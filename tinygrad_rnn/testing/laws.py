@@ -21,6 +21,9 @@ from tinygrad_rnn.testing.calls import Array, Call, brief, frozen, largest
 from tinygrad_rnn.testing.errors import Broken, GradientError, LawError
 from tinygrad_rnn.testing.example import EPS, ULPS, Example, Spread
 from tinygrad_rnn.testing.judge import law
+from tinygrad_rnn.testing.values import laid_out
+
+MANY = 12  # subsets of inputs that require a gradient
 
 # --- values -------------------------------------------------------------------------------------------------
 
@@ -67,16 +70,62 @@ def repeats(example: Example) -> bool:
 
 @law("layout")
 def layout(example: Example) -> bool:
-    """Inputs that lie in memory in another way give the same."""
-    if not example.other_layouts:
+    """Inputs and incoming gradients that lie in memory in another way give the same."""
+    if example.other_layouts:
+        call = Call(example.f, [np.array(x, order="C") for x in example.arrays])
+        for k, (y, z) in enumerate(zip(example.call.values, call.values, strict=True)):
+            example.agree(f"output {k}", y, z, None, example.value_spread(k))
+        if is_pulled_back(example):
+            _same_gradients(example, call.pull(example.cotangents), "")
+    if not is_pulled_back(example):
+        return example.other_layouts
+    used = False
+    for name in ("F", "strided", "reversed"):
+        if any(u.size > 1 and (u.ndim > 1 or name != "F") for u in example.cotangents):
+            us = [laid_out(u, name) for u in example.cotangents]
+            _same_gradients(example, example.call.pull(us), f" for incoming gradients that lie in memory {name}")
+            used = True
+    return used or example.other_layouts
+
+
+@law("layout")
+def other_layouts(example: Example) -> bool:
+    """The function gives the same of inputs that are laid out in memory in each other way."""
+    if not any(x.ndim and x.size > 1 for x in example.arrays):
         return False
-    call = Call(example.f, [np.array(x, order="C") for x in example.arrays])
-    for k, (y, z) in enumerate(zip(example.call.values, call.values, strict=True)):
-        example.agree(f"output {k}", y, z, None, example.value_spread(k))
-    if example.varied and example.call.live:
-        pairs = zip(example.varied_names, example.gradients, call.pull(example.cotangents), strict=True)
-        for j, (name, g, e) in enumerate(pairs):
-            example.agree(f"the gradient of {name}", g, e, None, example.gradient_spread(j))
+    for name in ("F", "strided", "reversed"):
+        call = Call(example.f, [laid_out(np.array(x, order="C"), name) for x in example.arrays])
+        for k, (y, z) in enumerate(zip(call.values, example.call.values, strict=True)):
+            example.agree(f"output {k} of inputs that lie in memory {name}", y, z, None, example.value_spread(k))
+        if is_pulled_back(example):
+            pulled = call.pull(example.cotangents)
+            for j, (what, g, e) in enumerate(zip(example.varied_names, pulled, example.gradients, strict=True)):
+                told = f"the gradient of {what} that lies in memory {name}"
+                example.agree(told, g, e, None, example.gradient_spread(j))
+    return True
+
+
+def _same_gradients(example: Example, pulled: list[Array], where: str) -> None:
+    for j, (name, g, e) in enumerate(zip(example.varied_names, example.gradients, pulled, strict=True)):
+        example.agree(f"the gradient of {name}{where}", g, e, None, example.gradient_spread(j))
+
+
+@law("frozen")
+def alone(example: Example) -> bool:
+    """What requires no gradient takes none from the others: each input as the only one that requires one, and each as
+    the only one that does not.
+    """
+    n = len(example.varied)
+    if n < 2 or not example.has_derivative:
+        return False
+    subsets = [{i} for i in example.varied] + ([set(example.varied) - {i} for i in example.varied] if n > 2 else [])
+    for subset in subsets[:MANY]:
+        call = Call(example.f, example.arrays, subset)
+        for i, g in zip(sorted(subset), call.pull(example.cotangents), strict=True):
+            j = example.varied.index(i)
+            others = ", ".join(example.names[k] for k in example.varied if k not in subset)
+            what = f"the gradient of {example.names[i]} where {others} require{'s' * (n - len(subset) == 1)} none"
+            example.agree(what, g, example.gradients[j], None, example.gradient_spread(j))
     return True
 
 
@@ -299,6 +348,30 @@ def _near(example: Example, what: str, low: Array, exact: Array, dtype: np.dtype
     if np.any(wrong):
         at = tuple(map(int, np.unravel_index(int(np.argmax(wrong)), wrong.shape)))
         raise Broken(f"{what} in {dtype} is {low[at]:.8g} at {at}, and {exact[at]:.8g} in float64")
+
+
+@law("float32")
+def low_gradients(example: Example) -> bool:
+    """Gradients of float32 inputs are float32, and near float64 of the same; the function itself may hold float64."""
+    if not example.has_derivative:
+        return False
+    low = [frozen(x.astype(np.float32)) if x.dtype.kind == "f" else x for x in example.arrays]
+    high = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in low]
+    with np.errstate(all="ignore"):
+        try:
+            call = Call(example.f, low)
+        except Exception:  # noqa: BLE001 (a function may take float64 alone)
+            return False
+        exact = Call(example.f, high)
+        pairs = zip(call.floats, example.cotangents, strict=True)
+        pulled = call.pull([u.astype(y.dtype) for y, u in pairs])
+        exact_pulled = exact.pull([u.astype(y.dtype).astype(np.float64) for y, u in zip(call.floats, example.cotangents, strict=True)])
+    dtype = np.dtype(np.float32)
+    for j, (name, g, e) in enumerate(zip(example.varied_names, pulled, exact_pulled, strict=True)):
+        if g.dtype != dtype:
+            raise Broken(f"the gradient of {name} is {g.dtype} for {dtype} inputs", "dtype")
+        _near(example, f"the gradient of {name}", g, e, dtype, example.gradient_spread(j, 4, dtype))
+    return True
 
 
 @law("backend")

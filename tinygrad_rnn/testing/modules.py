@@ -24,7 +24,8 @@ from tinygrad_rnn.testing.calls import Array, Call, Held, brief, constant, flat,
 from tinygrad_rnn.testing.domains import Domain
 from tinygrad_rnn.testing.errors import Broken, GradientError, KinkError
 from tinygrad_rnn.testing.example import Example
-from tinygrad_rnn.testing.gradients import Derivatives
+from tinygrad_rnn.testing.derivatives import Derivatives
+from tinygrad_rnn.testing.elsewhere import check_elsewhere
 from tinygrad_rnn.testing.judge import Counts, Law, explore, hypothesis_strategies, judge, law
 from tinygrad_rnn.testing.values import Distinct, laid_out
 
@@ -96,14 +97,34 @@ def check_module(module_factory: Factory, inputs: Any, *, order: int = 1, exampl
     def check(example: tuple[Any, bool, int]) -> Counts:
         return check_case(module_factory, example[0], training=example[1], seed=example[2], order=order)
 
+    first: list[Any] = []
+
+    def noted(example: tuple[Any, bool, int]) -> Counts:
+        if not first:
+            first.append(example[0])
+        return check(example)
+
     name = getattr(module_factory, "__name__", type(module_factory).__name__)
-    return explore(f"check_module of {name}", st.tuples(arguments, st.booleans(), strategies.seeds()), check, examples)
+    drawn = st.tuples(arguments, st.booleans(), strategies.seeds())
+    counts = explore(f"check_module of {name}", drawn, noted, examples)
+    for given in first:
+        for training in (True, False):
+            check_beyond(module_factory, given, training=training)
+    return counts
 
 
-def check_case(module_factory: Factory, inputs: Any, *, training: bool = True, seed: int = 0, order: int = 1) -> Counts:
+def check_case(
+    module_factory: Factory,
+    inputs: Any,
+    *,
+    training: bool = True,
+    seed: int = 0,
+    order: int = 1,
+    laws: Sequence[Law[ModuleExample]] = (),
+) -> Counts:
     """Check a module on one example, as `check_module` does on many; without Hypothesis.
 
-    Returns the laws that were checked, each once. Raises LawError.
+    Returns the laws that were checked, each once; all that modules have unless `laws` are given. Raises LawError.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> counts = check_case(lambda: tr.nn.Linear(3, 2), np.ones((4, 3)), order=2)
@@ -112,11 +133,23 @@ def check_case(module_factory: Factory, inputs: Any, *, training: bool = True, s
     """
     for attempt in range(ATTEMPTS):
         try:
-            return judge(LAWS, ModuleExample(module_factory, inputs, training, seed, attempt, order))
+            return judge(laws or LAWS, ModuleExample(module_factory, inputs, training, seed, attempt, order))
         except KinkError:
             if attempt == ATTEMPTS - 1:
                 raise
     raise AssertionError  # unreachable: the last attempt returns or raises
+
+
+def check_beyond(module_factory: Factory, inputs: Any, *, training: bool = True, seed: int = 0) -> None:
+    """Check the derivative of a module for other values and sizes than `inputs`, where it takes them: with weights that are
+    four times as large where the values are. Raises GradientError.
+    """
+
+    def example(arguments: tuple[Any, ...]) -> Example:
+        return ModuleExample(module_factory, arguments, training, seed)
+
+    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+    check_elsewhere(example, arguments, np.random.default_rng(seed))
 
 
 class ModuleExample(Example):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 
@@ -11,10 +12,10 @@ from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.testing import laws
 from tinygrad_rnn.testing.calls import Call, Function, brief, largest, leaves_of
 from tinygrad_rnn.testing.domains import Case, Domain
-from tinygrad_rnn.testing.errors import Broken
-from tinygrad_rnn.testing.example import Example
+from tinygrad_rnn.testing.errors import Broken, KinkError
+from tinygrad_rnn.testing.example import SLACK, Example
 from tinygrad_rnn.testing.judge import Counts, Law, explore, hypothesis_strategies, judge, law
-from tinygrad_rnn.testing.signatures import loops_of
+from tinygrad_rnn.testing.signatures import large_shapes, loops_of
 from tinygrad_rnn.testing.values import LAYOUTS, Distinct, RandomChoose
 
 __all__ = ["LAWS", "OpExample", "check_case", "check_op"]
@@ -73,15 +74,19 @@ def check_op(
     """
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, got {order}")
+    signature = isinstance(domain, str)
     domain = _domain_of(op, domain, reference)
     strategies = hypothesis_strategies("check_op")
-    return explore(
+    counts = explore(
         f"check_op of {domain}",
         strategies.cases(domain),
         lambda case: check_case(domain, case, order=order),
         examples,
         first=_corners(domain),
     )
+    for large, case, laws_of_it in _beyond(domain, whole=signature):
+        _check_beyond(OpExample(large, case, order, slack=SLACK), laws_of_it)
+    return counts
 
 
 def _domain_of(op: Function, domain: Domain | str, reference: Function | None) -> Domain:
@@ -110,6 +115,25 @@ def _corners(domain: Domain) -> Iterator[Case]:
         yield domain.case(RandomChoose(i), (layout,), seed=i)
 
 
+def _beyond(domain: Domain, whole: bool) -> Iterator[tuple[Domain, Case, tuple[Law[OpExample], ...]]]:
+    """What is beyond the examples that are drawn, after those, so that the smallest is reported: arrays larger than a
+    block of a kernel, and, if the domain is the whole line, values at which much saturates.
+    """
+    if domain.draw is None:
+        for seed, shapes in enumerate(large_shapes(domain.signature)):
+            yield domain, Case(shapes, domain.metadata(lambda sequence: sequence[0], shapes), seed=seed), LAWS
+    wide = dataclasses.replace(domain, values=(Distinct(step=0.375),)) if whole else None
+    for seed, shapes in enumerate(large_shapes(domain.signature, large=17) if wide else ()):
+        yield wide, Case(shapes, seed=seed), OF_VALUES
+
+
+def _check_beyond(example: OpExample, of_it: tuple[Law[OpExample], ...]) -> None:
+    """Ask the laws, unless the op is not defined there: not finite, or at a kink that only many values come near."""
+    if all(np.all(np.isfinite(y)) for y in example.call.values if y.dtype.kind == "f"):
+        with suppress(KinkError):
+            judge(of_it, example)
+
+
 def check_case(domain: Domain, case: Case, *, order: int = 2) -> Counts:
     """Check the op of a domain on one of its cases, as `check_op` does on many; without Hypothesis.
 
@@ -126,7 +150,7 @@ def check_case(domain: Domain, case: Case, *, order: int = 2) -> Counts:
 class OpExample(Example):
     """An op on one case of a domain."""
 
-    def __init__(self, domain: Domain, case: Case, order: int = 2) -> None:
+    def __init__(self, domain: Domain, case: Case, order: int = 2, slack: float = 0.0) -> None:
         super().__init__(
             lambda *xs: domain(*xs, **case.options),
             case.arrays(domain),
@@ -136,6 +160,7 @@ class OpExample(Example):
             analytic=domain.analytic,
             other_layouts=any(layout != "C" for layout in case.layouts),
             low_dtypes=() if domain.casts else (np.float16, np.float32),
+            slack=slack,
         )
         self.domain, self.case = domain, case
 
@@ -239,6 +264,7 @@ LAWS: tuple[Law[OpExample], ...] = (
     laws.no_aliasing,
     laws.layout,
     laws.linear,
+    laws.alone,
     broadcasting,
     laws.gradient,
     laws.second_derivative,
@@ -249,3 +275,5 @@ LAWS: tuple[Law[OpExample], ...] = (
     laws.backend,
     laws.no_mutation,
 )
+
+OF_VALUES: tuple[Law[OpExample], ...] = (value, laws.shape, laws.dtype, laws.linear, laws.gradient, laws.transpose)

@@ -15,10 +15,9 @@ import numpy as np
 
 from tinygrad_rnn.tensor.functional import grad
 from tinygrad_rnn.tensor.tensor import Tensor
-from tinygrad_rnn.testing.calls import Array, Function, constant, holding, variable
-from tinygrad_rnn.testing.comparison import values_of
+from tinygrad_rnn.testing.calls import Array, Function, constant, holding, values_of, variable
+from tinygrad_rnn.testing.derivatives import Derivatives
 from tinygrad_rnn.testing.errors import Broken, GradientError
-from tinygrad_rnn.testing.gradients import check_gradients
 from tinygrad_rnn.testing.judge import law
 from tinygrad_rnn.testing.numeric import EPS, complex_step, complex_step_fault, four_point
 from tinygrad_rnn.testing.runs import RTOL, TINY, RecurrentExample, shifted
@@ -85,11 +84,12 @@ def _rounding(example: RecurrentExample, name: str, given: Given, seed: int | No
 
 
 def _explain(example: RecurrentExample, given: Given, seed: int | None) -> None:
-    """Have `check_gradients` say what is wrong, if it sees it."""
+    """Have `Derivatives` say what is wrong, if they see it."""
     arrays, names = example.subject.arrays(given), example.subject.names(given)
     rtol = None if example.analytic else DIFFERENCE_RTOL
     try:
-        check_gradients(example.subject.function(given, seed), *arrays, rtol=rtol, seed=example.case.seed % 1000)
+        f = example.subject.function(given, seed)
+        Derivatives(f, arrays, rtol=rtol, seed=example.case.seed % 1000).check_first()
     except GradientError as error:
         message = re.sub(r"\bof input (\d+)", lambda found: f"of {names[int(found[1])]}", str(error))
         where = "x is (steps, sequences, entries)" + ("" if seed is None else ", the layer in training mode")

@@ -9,7 +9,7 @@ from functools import cache
 
 from tinygrad_rnn.testing.values import Choose, Shape
 
-__all__ = ["LOOPS", "broadcast_shapes", "loops_of", "shapes_of"]
+__all__ = ["LOOPS", "broadcast_shapes", "large_shapes", "loops_of", "shapes_of"]
 
 _SIZES = (2, 3, 1, 4, 0)
 LOOPS: tuple[Shape, ...] = (
@@ -98,6 +98,31 @@ def shapes_of(signature: str, choose: Choose, empty: bool = True) -> tuple[Shape
                 lengths[name] = int(name) if name.isdigit() else choose(_SIZES if empty else _SIZES[:-1])
         shapes.append((*(next(leading) if argument.loops else ()), *(lengths[name] for name in argument.axes)))
     return tuple(shapes)
+
+
+def large_shapes(signature: str, large: int = 67) -> list[tuple[Shape, ...]]:
+    """Shapes that fit a signature, each with an axis that is longer than a block of a kernel, and that nothing divides:
+    the axes of a loop, and every axis that has a name. None where all lengths are digits, and none of square matrices.
+
+    >>> large_shapes("*, *"), large_shapes("*mn, *np")
+    ([((4, 67), (4, 67))], [((67, 3), (3, 2)), ((2, 67), (67, 3)), ((3, 2), (2, 67))])
+    """
+    arguments = parsed(signature)[0]
+    names = list(dict.fromkeys(n for a in arguments for n in a.axes if not n.isdigit()))
+    if any(len(set(a.axes)) < len(a.axes) for a in arguments):
+        return []
+
+    def shapes(loops: Shape, lengths: dict[str, int]) -> tuple[Shape, ...]:
+        return tuple(
+            (*(loops if a.loops else ()), *(int(n) if n.isdigit() else lengths[n] for n in a.axes)) for a in arguments
+        )
+
+    if not names:
+        return [shapes((4, large), {})] if any(a.loops for a in arguments) else []
+    return [
+        shapes((4,) if len(names) == 1 else (), {n: (large, 3, 2)[(i - k) % len(names) % 3] for i, n in enumerate(names)})
+        for k in range(len(names))
+    ]
 
 
 def loops_of(signature: str, shapes: Sequence[Shape]) -> list[int | None] | None:

@@ -1,0 +1,155 @@
+"""The derivatives of a function at one point, compared with numeric ones: are they those of the function?
+
+The gradient Jᵀu for a random cotangent u is compared with a numeric directional derivative <u, Jd> along a
+random direction d, one input at a time; of small functions also every entry of J. The tolerance is relative to
+sum|d * Jᵀu|, what the two numbers are sums of, or to the entry: there is no absolute tolerance under which a
+vanishing gradient could hide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.errors import DTypeError
+from tinygrad_rnn.tensor.tensor import Tensor
+from tinygrad_rnn.testing.calls import Array, Function, frozen, values_of
+from tinygrad_rnn.testing.comparison import (
+    FIRST,
+    JACOBIAN,
+    SECOND,
+    Comparison,
+    direction,
+    gradients_of,
+    vjp_as_function,
+)
+from tinygrad_rnn.testing.errors import GradientError
+from tinygrad_rnn.testing.numeric import EPS, Floats, complex_step, complex_step_fault, four_point, varied
+
+__all__ = ["Derivatives"]
+
+
+class Derivatives:
+    """The derivatives of a function at one point, to be compared with numeric ones; see `check_gradients`."""
+
+    def __init__(
+        self,
+        f: Function,
+        inputs: Sequence[Any],
+        analytic: bool | None = None,
+        rtol: float | None = None,
+        seed: int = 0,
+        slack: float = 0.0,
+        jacobian: int = JACOBIAN,
+    ) -> None:
+        self.jacobian = jacobian
+        self.f, self.analytic, self.rtol, self.slack = f, analytic, rtol, slack
+        self.arrays = tuple(_float64_or_constant(x, i) for i, x in enumerate(inputs))
+        if not varied(self.arrays):
+            kinds = ", ".join(str(x.dtype) for x in self.arrays) or "no inputs"
+            raise DTypeError(
+                f"check_gradients has nothing to check: no input is float64 ({kinds}); write 2.0 and not 2"
+            )
+        self.rng = np.random.default_rng(seed)
+
+    def check_first(self) -> None:
+        """Compare Jᵀu with numbers; GradientError where it is wrong."""
+        assert self.cotangents is not None
+
+    def agree_together(self) -> bool:
+        """Whether Jᵀu agrees along a random direction in all inputs at once, which is quick; `check_first` says why not.
+        Raises only what the backward does.
+        """
+        rng = np.random.default_rng((self.rng.integers(2**32), 1))
+        moving = varied(self.arrays)
+        ds = [direction(self.arrays[i], rng) for i in moving]
+
+        def along(s: Sequence[Array]) -> list[Floats]:
+            moved = list(self.arrays)
+            for i, d in zip(moving, ds, strict=True):
+                moved[i] = moved[i] + s[0] * d
+            return values_of(self.f, [frozen(x) for x in moved])
+
+        with np.errstate(all="ignore"):
+            us = [frozen(rng.standard_normal(y.shape)) for y in values_of(self.f, self.arrays)]
+            terms = [d * g for d, g in zip(ds, gradients_of(self.f, self.arrays, us), strict=True)]
+            fault = complex_step_fault(along, [np.zeros(())], np.ones_like)
+            step = four_point if fault or self.analytic is False else complex_step
+            numeric, noise = step.along(along, [np.zeros(())], 0, np.ones(())).dot(us)
+        size = sum(float(np.sum(abs(t))) for t in terms)
+        allowed = step.rtol * size + noise
+        if self.slack:
+            scale = max((float(np.max(abs(x), initial=1.0)) for x in (*ds, *self.arrays)), default=1.0)
+            allowed += self.slack * EPS * scale * sum(float(np.sum(abs(u))) for u in us)
+        return bool(abs(sum(float(np.sum(t)) for t in terms) - numeric) <= allowed)
+
+    def check_second(self) -> None:
+        """Compare the derivatives of Jᵀu, by the inputs and by u, with numbers; the first order is checked before."""
+        cotangents = self.cotangents
+        # The vjp is a function of the inputs and of the cotangents, and its gradients are checked in the same
+        # way. Whether the complex step holds for it is for the step to prove: a vjp may use a comparison.
+        vjp, analytic = vjp_as_function(self.f, self.arrays), None if self.analytic is None or self.analytic else False
+        with np.errstate(all="ignore"):
+            self._check(vjp, (*self.arrays, *cotangents), analytic, SECOND)
+
+    @cached_property
+    def cotangents(self) -> list[Floats]:
+        """Those of the first order, which has been checked with them."""
+        with np.errstate(all="ignore"):  # where a step leaves the domain, the error says so
+            twice = zip(values_of(self.f, self.arrays), values_of(self.f, self.arrays), strict=True)
+            if not all(np.array_equal(a, b, equal_nan=True) for a, b in twice):
+                raise ValueError(
+                    "check_gradients: the function gives other values when it is called again (dropout? seed it)"
+                )
+            return self._check(self.f, self.arrays, self.analytic, FIRST)
+
+    def _check(self, f: Function, arrays: Sequence[Array], analytic: bool | None, what: str) -> list[Floats]:
+        """Check every floating input along a random direction of its own; the cotangents that were used."""
+        outputs, rng = values_of(f, arrays), self.rng
+        for y in outputs:
+            if y.dtype != np.float64:
+                raise DTypeError(f"check_gradients needs float64, the function made {y.dtype} of it")
+        # never all ones: the gradient of a softmax's sum is zero, whatever its vjp returns
+        cotangents = [rng.standard_normal(y.shape) for y in outputs]
+        for u in cotangents:
+            u.flags.writeable = False
+
+        def values(xs: Sequence[Array]) -> list[Floats]:
+            return values_of(f, xs)
+
+        fault = None if analytic is False else complex_step_fault(values, arrays, lambda x: direction(x, rng))
+        if fault and analytic:
+            raise GradientError(f"analytic=True, but the complex step is wrong for this function: {fault}")
+        step = four_point if analytic is False or fault else complex_step
+        comparison = Comparison(f, arrays, step, step.rtol if self.rtol is None else self.rtol, rng, what, self.slack)
+
+        gradients = gradients_of(f, arrays, cotangents)
+        for i, gradient in zip(varied(arrays), gradients, strict=True):
+            x = arrays[i]
+            if gradient.shape != x.shape or gradient.dtype != x.dtype:
+                raise GradientError(
+                    f"{what} of input {i} is {gradient.dtype} of shape {gradient.shape}, "
+                    f"the input {x.dtype} of shape {x.shape}",
+                    "shape" if gradient.shape != x.shape else "dtype",
+                )
+            comparison.along(i, gradient, direction(x, rng), cotangents)
+        entries = sum(arrays[i].size for i in varied(arrays)) * sum(y.size for y in outputs)
+        if what == FIRST and 0 < entries <= self.jacobian:
+            comparison.jacobian(outputs)
+        return cotangents
+
+
+def _float64_or_constant(x: Any, i: int) -> Array:
+    """An input as an array, read-only: a vjp that writes to what was kept for it raises."""
+    array = np.asarray(x.detach().numpy() if isinstance(x, Tensor) else x)
+    if array.dtype.kind == "f" and array.dtype != np.float64:
+        raise DTypeError(
+            f"check_gradients needs float64, input {i} is {array.dtype}: no difference is accurate in it. "
+            "Convert it with .astype('float64'); compare float32 with float64 of the same function instead."
+        )
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"check_gradients cannot vary input {i} of dtype {array.dtype}")
+    return frozen(array)
