@@ -125,7 +125,15 @@ def test_outputs_states_and_all_gradients_are_those_of_the_reference(case: Case)
 
 
 EVERY = {"shape", "dtype", "repeats", "no mutation", "no aliasing", "gradient", "second derivative", "zero", "float32"}
-EVERY |= {"per-step gradients", "frozen", "batch permutation", "batch of singles", "fused = plain", "unbatched", "empty"}
+EVERY |= {
+    "per-step gradients",
+    "frozen",
+    "batch permutation",
+    "batch of singles",
+    "fused = plain",
+    "unbatched",
+    "empty",
+}
 OF_A_LAYER = {"lengths", "padding"}
 FORWARD = {"causality", "chunking", "truncation"}
 OPTIONS: list[dict[str, Any]] = [

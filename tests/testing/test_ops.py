@@ -242,11 +242,18 @@ SABOTAGED = {
         "*, *",
         None,
     ),
-    "wrong where it saturates": ("gradient", tanh_with(lambda g, y: g * tr.where(tr.abs(y) > 0.9999, 0, 1 - y * y)), "*", None),
+    "wrong where it saturates": (
+        "gradient",
+        tanh_with(lambda g, y: g * tr.where(tr.abs(y) > 0.9999, 0, 1 - y * y)),
+        "*",
+        None,
+    ),
     # memory
     "gradients in C order only": (
         "layout",
-        tr.op(lambda g: 2 * (np.ravel(g, order="K").reshape(g.shape) if isinstance(g, np.ndarray) else g))(lambda x: x * 2),
+        tr.op(lambda g: 2 * (np.ravel(g, order="K").reshape(g.shape) if isinstance(g, np.ndarray) else g))(
+            lambda x: x * 2
+        ),
         "*",
         None,
     ),

@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygrad_rnn.errors import DTypeError
 from tinygrad_rnn.tensor.tensor import Tensor
-from tinygrad_rnn.testing.calls import Array, Function, frozen, values_of
+from tinygrad_rnn.testing.calls import Array, Function, frozen, generator_of, values_of
 from tinygrad_rnn.testing.comparison import (
     FIRST,
     JACOBIAN,
@@ -43,9 +43,9 @@ class Derivatives:
         rtol: float | None = None,
         seed: int = 0,
         slack: float = 0.0,
-        jacobian: int = JACOBIAN,
+        locate: bool = True,
     ) -> None:
-        self.jacobian = jacobian
+        self.locate = locate
         self.f, self.analytic, self.rtol, self.slack = f, analytic, rtol, slack
         self.arrays = tuple(_float64_or_constant(x, i) for i, x in enumerate(inputs))
         if not varied(self.arrays):
@@ -53,7 +53,7 @@ class Derivatives:
             raise DTypeError(
                 f"check_gradients has nothing to check: no input is float64 ({kinds}); write 2.0 and not 2"
             )
-        self.rng = np.random.default_rng(seed)
+        self.rng = generator_of(seed)
 
     def check_first(self) -> None:
         """Compare Jᵀu with numbers; GradientError where it is wrong."""
@@ -63,7 +63,7 @@ class Derivatives:
         """Whether Jᵀu agrees along a random direction in all inputs at once, which is quick; `check_first` says why not.
         Raises only what the backward does.
         """
-        rng = np.random.default_rng((self.rng.integers(2**32), 1))
+        rng = self.rng
         moving = varied(self.arrays)
         ds = [direction(self.arrays[i], rng) for i in moving]
 
@@ -71,7 +71,7 @@ class Derivatives:
             moved = list(self.arrays)
             for i, d in zip(moving, ds, strict=True):
                 moved[i] = moved[i] + s[0] * d
-            return values_of(self.f, [frozen(x) for x in moved])
+            return values_of(self.f, [frozen(np.asarray(x)) for x in moved])
 
         with np.errstate(all="ignore"):
             us = [frozen(rng.standard_normal(y.shape)) for y in values_of(self.f, self.arrays)]
@@ -85,6 +85,27 @@ class Derivatives:
             scale = max((float(np.max(abs(x), initial=1.0)) for x in (*ds, *self.arrays)), default=1.0)
             allowed += self.slack * EPS * scale * sum(float(np.sum(abs(u))) for u in us)
         return bool(abs(sum(float(np.sum(t)) for t in terms) - numeric) <= allowed)
+
+    def check_first_of(self, i: int, axis: int) -> None:
+        """Compare the gradient of the first entries of one input along an axis with numbers, relative to their own size:
+        what comes there from far, by many steps of a layer with memory, is little beside the rest. Only where the complex
+        step holds.
+        """
+        rng = self.rng
+        with np.errstate(all="ignore"):
+            us = [frozen(rng.standard_normal(y.shape)) for y in values_of(self.f, self.arrays)]
+            if self._fault(self.f, self.arrays, self.analytic) is None:
+                d = direction(self.arrays[i], rng)
+                d[(slice(None),) * axis + (slice(1, None),)] = 0
+                gradients = gradients_of(self.f, self.arrays, us)
+                comparison = Comparison(self.f, self.arrays, complex_step, complex_step.rtol, rng, FIRST, locate=False)
+                comparison.along(i, gradients[varied(self.arrays).index(i)], d, us)
+
+    def _fault(self, f: Function, arrays: Sequence[Array], analytic: bool | None) -> str | None:
+        """Why the complex step is not to be trusted, or None."""
+        if analytic is False:
+            return "it is not asked for"
+        return complex_step_fault(lambda xs: values_of(f, xs), arrays, lambda x: direction(x, self.rng))
 
     def check_second(self) -> None:
         """Compare the derivatives of Jᵀu, by the inputs and by u, with numbers; the first order is checked before."""
@@ -117,14 +138,13 @@ class Derivatives:
         for u in cotangents:
             u.flags.writeable = False
 
-        def values(xs: Sequence[Array]) -> list[Floats]:
-            return values_of(f, xs)
-
-        fault = None if analytic is False else complex_step_fault(values, arrays, lambda x: direction(x, rng))
+        fault = self._fault(f, arrays, analytic)
         if fault and analytic:
             raise GradientError(f"analytic=True, but the complex step is wrong for this function: {fault}")
-        step = four_point if analytic is False or fault else complex_step
-        comparison = Comparison(f, arrays, step, step.rtol if self.rtol is None else self.rtol, rng, what, self.slack)
+        step = four_point if fault else complex_step
+        comparison = Comparison(
+            f, arrays, step, step.rtol if self.rtol is None else self.rtol, rng, what, self.slack, self.locate
+        )
 
         gradients = gradients_of(f, arrays, cotangents)
         for i, gradient in zip(varied(arrays), gradients, strict=True):
@@ -137,7 +157,7 @@ class Derivatives:
                 )
             comparison.along(i, gradient, direction(x, rng), cotangents)
         entries = sum(arrays[i].size for i in varied(arrays)) * sum(y.size for y in outputs)
-        if what == FIRST and 0 < entries <= self.jacobian:
+        if what == FIRST and 0 < entries <= JACOBIAN:
             comparison.jacobian(outputs)
         return cotangents
 

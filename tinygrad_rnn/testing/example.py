@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.tensor.tensor import Tensor
-from tinygrad_rnn.testing.calls import Array, Call, Function, Held, brief, flat, frozen, largest
+from tinygrad_rnn.testing.calls import Array, Call, Function, Held, brief, flat, frozen, generator_of, largest
 from tinygrad_rnn.testing.errors import Broken
 from tinygrad_rnn.testing.derivatives import Derivatives
 
@@ -21,7 +21,9 @@ __all__ = ["EPS", "SLACK", "ULPS", "Example"]
 
 EPS = float(np.finfo(np.float64).eps)
 ULPS = 256  # how many roundings apart two ways to compute the same may be, before their conditioning is looked at
-SLACK = 64.0  # roundings of the values that a derivative may be off by where much is saturated: of 1 - y², with y near 1
+SLACK = (
+    64.0  # roundings of the values that a derivative may be off by where much is saturated: of 1 - y², with y near 1
+)
 
 Spread = Callable[[], Array]
 
@@ -58,7 +60,7 @@ class Example:
         self.named, self.names = bool(names), names or [f"input {i}" for i in range(len(arrays))]
         self.order, self.analytic = order, analytic
         self.other_layouts, self.low_dtypes, self.slack = other_layouts, low_dtypes, slack
-        self.rng = np.random.default_rng(seed)
+        self.rng = generator_of(seed, 1)
         self.seed = seed
         self.bytes = [x.tobytes() for x in arrays]
         self.varied = [i for i, x in enumerate(arrays) if x.dtype.kind == "f"]
@@ -140,7 +142,7 @@ class Example:
         too. Where they stay as they are (a softmax that is nearly 1), a gradient may be off by some units in the last
         place of what was pulled back.
         """
-        rng = np.random.default_rng(self.seed)
+        rng = generator_of(self.seed, 2)
         eps = float(np.finfo(dtype).eps)
 
         def jittered(x: Array, kind: Any) -> Array:

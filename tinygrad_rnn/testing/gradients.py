@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.testing import laws, modules
-from tinygrad_rnn.testing.calls import Array, Function
+from tinygrad_rnn.testing.calls import Array, Function, generator_of
 from tinygrad_rnn.testing.derivatives import Derivatives
 from tinygrad_rnn.testing.elsewhere import check_elsewhere
 from tinygrad_rnn.testing.errors import GradientError, LawError
 from tinygrad_rnn.testing.example import Example
-from tinygrad_rnn.testing.judge import Law, judge
+from tinygrad_rnn.testing.judge import Law, judge, law_of
 
 __all__ = ["LAWS", "check_gradients"]
 
@@ -73,6 +74,11 @@ def check_gradients(
         raise
     except LawError as error:
         raise GradientError(str(error), error.law) from error
+    except ShapeError as error:
+        broken = law_of(error)
+        if broken is None:
+            raise
+        raise GradientError(str(error), broken.law) from error
 
 
 def _check_function(
@@ -86,18 +92,20 @@ def _check_function(
     def example(arguments: tuple[Array, ...]) -> Example:
         return Example(f, arguments, seed=seed, order=order, analytic=analytic, low_dtypes=(np.float32,))
 
-    judge(LAWS, example(derivatives.arrays))
-    check_elsewhere(example, derivatives.arrays, np.random.default_rng(seed))
+    judge(LAWS[order], example(derivatives.arrays))
+    check_elsewhere(example, derivatives.arrays, generator_of(seed, 4))
 
 
 def _check_layer(layer: Module, inputs: tuple[Any, ...], order: int, seed: int) -> None:
     """A copy of the layer, with its parameters, in both modes."""
     for training in (True, False):
-        modules.check_case(lambda: deepcopy(layer), inputs, training=training, seed=seed, order=order, laws=OF_A_LAYER[order])
+        modules.check_case(
+            lambda: deepcopy(layer), inputs, training=training, seed=seed, order=order, laws=OF_A_LAYER[order]
+        )
         modules.check_beyond(lambda: deepcopy(layer), inputs, training=training, seed=seed)
 
 
-LAWS: tuple[Law[Example], ...] = (
+OF_FIRST: tuple[Law[Example], ...] = (
     laws.no_mutation,
     laws.shape,
     laws.dtype,
@@ -112,4 +120,5 @@ LAWS: tuple[Law[Example], ...] = (
     laws.no_mutation,
 )
 # the transpose takes a second derivative
+LAWS = {1: OF_FIRST, 2: (*OF_FIRST, laws.transpose)}
 OF_A_LAYER = {1: tuple(law for law in modules.LAWS if law.name != "transpose"), 2: modules.LAWS}

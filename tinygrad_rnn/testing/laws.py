@@ -365,7 +365,9 @@ def low_gradients(example: Example) -> bool:
         exact = Call(example.f, high)
         pairs = zip(call.floats, example.cotangents, strict=True)
         pulled = call.pull([u.astype(y.dtype) for y, u in pairs])
-        exact_pulled = exact.pull([u.astype(y.dtype).astype(np.float64) for y, u in zip(call.floats, example.cotangents, strict=True)])
+        exact_pulled = exact.pull(
+            [u.astype(y.dtype).astype(np.float64) for y, u in zip(call.floats, example.cotangents, strict=True)]
+        )
     dtype = np.dtype(np.float32)
     for j, (name, g, e) in enumerate(zip(example.varied_names, pulled, exact_pulled, strict=True)):
         if g.dtype != dtype:

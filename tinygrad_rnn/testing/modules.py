@@ -20,7 +20,17 @@ from tinygrad_rnn.tensor.graph import newest_first
 from tinygrad_rnn.tensor.random import own_generator
 from tinygrad_rnn.tensor.tensor import Tensor, box
 from tinygrad_rnn.testing import laws
-from tinygrad_rnn.testing.calls import Array, Call, Held, brief, constant, flat, pull_into_leaves, variable
+from tinygrad_rnn.testing.calls import (
+    Array,
+    Call,
+    Held,
+    brief,
+    constant,
+    flat,
+    generator_of,
+    pull_into_leaves,
+    variable,
+)
 from tinygrad_rnn.testing.domains import Domain
 from tinygrad_rnn.testing.errors import Broken, GradientError, KinkError
 from tinygrad_rnn.testing.example import Example
@@ -149,7 +159,7 @@ def check_beyond(module_factory: Factory, inputs: Any, *, training: bool = True,
         return ModuleExample(module_factory, arguments, training, seed)
 
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-    check_elsewhere(example, arguments, np.random.default_rng(seed))
+    check_elsewhere(example, arguments, generator_of(seed, 4))
 
 
 class ModuleExample(Example):
@@ -176,9 +186,7 @@ class ModuleExample(Example):
             if p.requires_grad:
                 self.parameters[name] = p
         trained = {id(p) for p in self.parameters.values()}
-        self.constants = [
-            (t, t._array) for m in self.module.modules() for _, t in m._tensors() if id(t) not in trained
-        ]
+        self.constants = [(t, t._array) for m in self.module.modules() for _, t in m._tensors() if id(t) not in trained]
         self.fresh = [
             (vars(m), {k: (v, _contents(v)) for k, v in vars(m).items() if k != "training"})
             for m in self.module.modules()
@@ -317,18 +325,19 @@ def _is_table(example: ModuleExample, after: dict[str, tuple[Any, str, Any]]) ->
         for i, x in enumerate(example.arrays)
     ]
     kept = Held(example._outputs, lambda tensors: example._bound(tensors, leave=True))
+    us = example.cotangents  # which a call of its own tells
     try:
         with np.errstate(all="ignore"):
             Call(kept, example.arrays, record=False)
             there = Call(kept, moved)
-            pulled = there.pull(example.cotangents)
+            pulled = there.pull(us)
             left = example.attributes()
     finally:
         example.restore()
     if left.keys() != after.keys() or not all(_same(left[path][2], after[path][2]) for path in left):
         return False
     alone = Call(example.f, moved)
-    pairs = zip([*there.values, *pulled], [*alone.values, *alone.pull(example.cotangents)], strict=True)
+    pairs = zip([*there.values, *pulled], [*alone.values, *alone.pull(us)], strict=True)
     return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 

@@ -133,7 +133,10 @@ def second_derivative(example: RecurrentExample) -> bool:
 
 
 def _hessian_agrees(
-    example: RecurrentExample, along: Callable[[Sequence[Array]], list[Array]], names: Sequence[str], second: list[Array]
+    example: RecurrentExample,
+    along: Callable[[Sequence[Array]], list[Array]],
+    names: Sequence[str],
+    second: list[Array],
 ) -> bool:
     """Raise Broken unless `second` is the numeric derivative of the gradients `along` a direction; False at a kink."""
     at = [np.zeros(())]
@@ -255,7 +258,9 @@ def dropout(example: RecurrentExample) -> bool:
     subject.layer.train()
     try:
         one, two = ([y._array for y in f(*map(constant, arrays))] for _ in range(2))
-        if all(np.array_equal(a, b) for a, b in zip(one, example.base.values.values(), strict=True) if a.dtype == b.dtype):
+        if all(
+            np.array_equal(a, b) for a, b in zip(one, example.base.values.values(), strict=True) if a.dtype == b.dtype
+        ):
             return False
         if not all(np.array_equal(a, b) for a, b in zip(one, two, strict=True)):
             raise Broken("what is drawn in training mode is not fixed by tr.manual_seed")

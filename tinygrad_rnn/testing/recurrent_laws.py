@@ -405,7 +405,10 @@ def float32(example: RecurrentExample) -> bool:
         expected = (example.base.values | example.base.gradients)[name]
         if array.dtype != (np.float32 if expected.dtype.kind == "f" else expected.dtype):
             raise Broken(f"{name} of a float32 layer is {array.dtype}", "dtype")
-        error, size = np.max(abs(np.subtract(array, expected, dtype=float)), initial=0), np.max(abs(expected), initial=0)
+        error, size = (
+            np.max(abs(np.subtract(array, expected, dtype=float)), initial=0),
+            np.max(abs(expected), initial=0),
+        )
         if error <= FLOAT32_RTOL * size:
             continue
         rounding = 16 * np.finfo(np.float32).eps / EPS * np.max(example.noise[name], initial=0)

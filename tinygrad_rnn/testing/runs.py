@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.testing.calls import Array, constant
+from tinygrad_rnn.testing.calls import Array, constant, generator_of
 from tinygrad_rnn.testing.errors import Broken
 from tinygrad_rnn.testing.numeric import EPS, complex_step_fault
 from tinygrad_rnn.testing.subject import Given, Run, Sequences, Subject
@@ -35,7 +35,7 @@ class RecurrentExample:
     def __init__(self, subject: Subject, case: Sequences) -> None:
         self.subject, self.case = subject, case
         self.where = f"{subject.name}, {case}" + (f", inputs times {case.scale:g}" if case.scale != 1 else "")
-        self.rng = np.random.default_rng(case.seed)
+        self.rng = generator_of(case.seed, 3)
         self.given = subject.given(case, case.seed)
 
     @cached_property

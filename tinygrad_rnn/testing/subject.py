@@ -281,13 +281,22 @@ class Subject:
     def run(self, given: Given, constants: Collection[str] = ()) -> Run:
         """Values and gradients; x or hx are constants if these names are among `constants`."""
         x = constant(given.x) if "x" in constants else variable(given.x)
-        hx = None if given.hx is None else self.tensors(given.hx) if "hx" not in constants else [*map(constant, given.hx)]
+        hx = (
+            None
+            if given.hx is None
+            else self.tensors(given.hx)
+            if "hx" not in constants
+            else [*map(constant, given.hx)]
+        )
         output, states = self.forward(x, hx, given.lengths)
         T, B = x.shape[:2]
         found = [output.shape, *(s.shape for s in states)]
         if found != [(T, B, self.width), *self.shapes_for(B)]:
             expected = ", ".join(map(str, [(T, B, self.width), *self.shapes_for(B)]))
-            raise Broken(f"output and states of {T} steps, {B} sequences are {', '.join(map(str, found))}, not {expected}", "shape")
+            raise Broken(
+                f"output and states of {T} steps, {B} sequences are {', '.join(map(str, found))}, not {expected}",
+                "shape",
+            )
         leaves = {"x": x, **{f"hx {i}": h for i, h in enumerate(hx or ())}, **self.parameters}
         return Run(named_values(output, states), self.pull([output, *states], given.u, leaves))
 
