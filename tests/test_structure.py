@@ -211,6 +211,7 @@ ACROSS = {
     "tensor/test_strict_backend.py": "every op on array_api_strict",
     "tensor/test_subgradients.py": "every op at its kinks",
     "tensor/test_types.py": "what a type checker knows of ops and arrays",
+    "testing/test_layers.py": "the layers that people write, right and wrong",
     "witness/test_onnx.py": "layers beside ONNX's",
     "witness/test_ops.py": "ops beside PyTorch's",
 }

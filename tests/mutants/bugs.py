@@ -29,6 +29,7 @@ JUDGE = "tests/testing/test_judge.py"
 LAWS = "tests/testing/test_ops.py"
 RECURRENT_LAWS = "tests/testing/test_recurrent.py"
 MODULE_LAWS = "tests/testing/test_modules.py"
+LAYERS = "tests/testing/test_layers.py"
 TBPTT = "tests/training/test_bptt.py"
 READERS = "tests/data/test_readers.py"
 WAVES = "tests/data/test_waves.py"
@@ -678,21 +679,44 @@ BUGS = [
     ),
     # The checker itself, sabotaged: a checker that cannot fail proves nothing.
     *table(
-        "testing/gradients.py",
+        "testing/derivatives.py",
         ("checker-cotangents-of-ones", "cotangents = [rng.standard_normal(y.shape) for y in outputs]",
          "cotangents = [np.ones(y.shape) for y in outputs]", "a softmax with any derivative passes", CHECKER),
         ("checker-first-input-only",
          "for i, gradient in zip(varied(arrays), gradients, strict=True):\n            x = ",
          "for i, gradient in list(zip(varied(arrays), gradients, strict=True))[:1]:\n            x = ",
          "the other inputs are not looked at", CHECKER),
-        ("checker-second-order-skipped", "    if order == 2:\n", "    if order == 3:\n", "order=2 is order=1", CHECKER),
         ("checker-no-jacobian", "            comparison.jacobian(outputs)\n", "            pass\n",
          "a large entry hides a small wrong one", CHECKER),
-        ("checker-complex-unverified", "step = four_point if analytic is False or fault else complex_step",
-         "step = four_point if analytic is False else complex_step", "the complex step of abs is 0, and is believed",
-         CHECKER),
+        ("checker-complex-unverified", "        step = four_point if fault else complex_step\n        comparison",
+         "        step = four_point if analytic is False else complex_step\n        comparison",
+         "the complex step of abs is 0, and is believed", CHECKER),
         ("checker-random-function", "if not all(np.array_equal(a, b, equal_nan=True) for a, b in twice):", "if False:",
          "a function that gives other values each time is not noticed", CHECKER),
+    ),
+    *table(
+        "testing/gradients.py",
+        ("checker-second-order-skipped", "    if order == 2:\n", "    if order == 3:\n", "order=2 is order=1", CHECKER),
+        ("checker-one-mode", "for training in (True, False):", "for training in (True,):",
+         "a layer is not looked at in eval mode", LAYERS),
+        ("checker-here-alone", "    check_elsewhere(example, derivatives.", "    (lambda *_: 0)(example, derivatives.",
+         "a rule that is wrong past 32 rows passes", LAYERS),
+        ("checker-no-layouts", "    laws.other_layouts,\n", "", "a rule that reads memory in its order passes", LAYERS),
+        ("checker-all-require", "    laws.alone,\n", "", "what requires no gradient may stop another", LAYERS),
+        ("checker-float64-alone", "    laws.low_gradients,\n", "", "a rule that is wrong in float32 passes", LAYERS),
+    ),
+    *table(
+        "testing/elsewhere.py",
+        ("checker-no-large-values", "for factor in (4.0, 16.0, -1.0):", "for factor in (-1.0,):",
+         "a rule that is wrong where it saturates passes", LAYERS),
+        ("checker-no-large-batches", "LARGE = 67", "LARGE = 7", "a rule that is wrong past 32 rows passes", LAYERS),
+    ),
+    *table(
+        "testing/calls.py",
+        ("kit-parameters-taken-back", "return f.holds(tensors) if isinstance(f, Held) else nullcontext()",
+         "return nullcontext()", "a right layer with a checkpoint is refused", LAYERS),
+        ("kit-draws-what-users-draw", "return np.random.default_rng((seed, 0x6B6974, use))",
+         "return np.random.default_rng(seed)", "x comes again as what is pulled back, xᵀx is symmetric", CHECKER),
     ),
     *table(
         "testing/comparison.py",
@@ -715,10 +739,11 @@ BUGS = [
         ("checker-jacobian-absolute", "np.argwhere(~(errors <= self.rtol * abs(ours) + noise))",
          "np.argwhere(~(errors <= self.rtol * np.max(abs(ours)) + noise))", "entries are not judged by their own size",
          CHECKER),
-        ("checker-kink-tolerated", "        if slopes.bent:\n            self.refuse_kink(i, d)\n", "",
+        ("checker-kink-tolerated", "                return shorter\n            self.refuse_kink(i, d)\n",
+         "                return shorter\n",
          "a subgradient that happens to agree passes at a kink", CHECKER),
-        ("checker-rounding-forgives", "return abs(difference) <= 8 * (max(differences) - min(differences))", "return True",
-         "what is small beside the values passes for rounding", CHECKER),
+        ("checker-rounding-forgives", "return abs(difference) <= 8 * (max(differences) - min(differences))",
+         "return True", "what is small beside the values passes for rounding", CHECKER),
     ),
     *table(
         "testing/numeric.py",
@@ -776,7 +801,7 @@ BUGS = [
     ),
     *table(
         "testing/subject.py",
-        ("recurrent-no-long-sequence", "SHORT, LONG = 6, 40", "SHORT, LONG = 6, 7",
+        ("recurrent-no-long-sequence", "SHORT, LONG, VERY_LONG = 6, 40, 137", "SHORT, LONG, VERY_LONG = 6, 7, 8",
          "an RNN that is cut after 15 steps passes", RECURRENT_LAWS),
     ),
     *table(
@@ -794,15 +819,21 @@ BUGS = [
     ),
     *table(
         "testing/recurrent.py",
-        ("recurrent-no-steps", "    gradients.per_step,\n", "", "steps are not looked at one by one", RECURRENT_LAWS),
+        ("recurrent-no-steps", "    gradients.per_step,\n    laws.zero,", "    laws.zero,",
+         "steps are not looked at one by one", RECURRENT_LAWS),
         ("recurrent-no-lengths", "    laws.lengths,\n", "", "lengths are not asked for", RECURRENT_LAWS),
         ("recurrent-no-reversal", "    laws.reversal,\n", "", "the backward direction is not asked for",
          RECURRENT_LAWS),
         ("recurrent-no-truncation", "    laws.truncation,\n", "", "truncation is not asked for", RECURRENT_LAWS),
         ("recurrent-no-fused", "    laws.fused,\n", "", "kernels are not compared", RECURRENT_LAWS),
+        ("recurrent-no-frozen", "    laws.frozen,\n", "", "a frozen weight may stop another", RECURRENT_LAWS),
+        ("recurrent-forty-steps", "    Sequences(T=VERY_LONG, B=1, pulled=\"last\"),\n", "",
+         "a gradient that is cut every 64 steps passes", RECURRENT_LAWS),
     ),
     *table(
         "testing/recurrent_laws.py",
+        ("recurrent-eval-alone", "    subject.layer.train()\n", "", "a gradient that is cut in training passes",
+         RECURRENT_LAWS),
         ("recurrent-padding-is-read", "x[n:, b], u[n:, b] = np.nan, 1 +", "x[n:, b], u[n:, b] = x[n:, b], 1 +",
          "what is read past the end of a sequence is not noticed", RECURRENT_LAWS),
     ),
@@ -812,6 +843,9 @@ BUGS = [
         ("modules-no-frozen", "    frozen_parameter,\n", "", "a frozen parameter that gets a gradient is not noticed",
          MODULE_LAWS),
         ("modules-no-state", "    state,\n", "", "a call that changes the module is not noticed", MODULE_LAWS),
+        ("modules-one-mode", "    modes,\n", "", "dropout in evaluation passes", MODULE_LAWS),
+        ("modules-no-tables", "if not registered and _is_table(example, after):", "if False:",
+         "a module that keeps a table is refused", MODULE_LAWS),
         ("modules-inputs-only", "    laws.gradient,\n", "", "no derivative is compared with numbers", MODULE_LAWS),
     ),
     *table(

@@ -163,8 +163,8 @@ class Call:
 
 
 def generator_of(seed: int, use: int = 0) -> np.random.Generator:
-    """A generator for what the kit draws. It has a stream of its own: a user's arrays, of a generator of the same seed, must
-    not come again as directions or as incoming gradients, of which xᵀx, say, would then be symmetric.
+    """A generator for what the kit draws. It has a stream of its own: a user's arrays, of a generator of the same seed,
+    must not come again as directions or as incoming gradients, of which xᵀx, say, would then be symmetric.
     """
     return np.random.default_rng((seed, 0x6B6974, use))
 

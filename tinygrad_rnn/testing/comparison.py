@@ -15,7 +15,7 @@ from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.testing.calls import Array, Function, Held, constant, flat, holding, pull, values_of, variable
 from tinygrad_rnn.testing.errors import GradientError, KinkError
 from tinygrad_rnn.testing.guesses import guess
-from tinygrad_rnn.testing.numeric import EPS, STEP, Floats, Slopes, Step, closer, kink_along, total, varied
+from tinygrad_rnn.testing.numeric import EPS, STEP, Floats, Slopes, Step, closer, kink_along, nearer, total, varied
 
 __all__ = ["Comparison", "direction", "gradients_of", "vjp_as_function"]
 
@@ -100,9 +100,12 @@ class Comparison:
         return values_of(self.f, arrays)
 
     def slopes(self, i: int, d: Floats) -> Slopes:
-        """J d by the step; a kink on the way is an error."""
+        """J d by the step, or by a shorter one if there is a kink on the way; one that is nearer is an error."""
         slopes = self.step.along(self.values, self.arrays, i, d)
         if slopes.bent:
+            shorter = nearer.along(self.values, self.arrays, i, d)
+            if not shorter.bent:
+                return shorter
             self.refuse_kink(i, d)
         return slopes
 

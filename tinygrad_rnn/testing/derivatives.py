@@ -60,8 +60,8 @@ class Derivatives:
         assert self.cotangents is not None
 
     def agree_together(self) -> bool:
-        """Whether Jᵀu agrees along a random direction in all inputs at once, which is quick; `check_first` says why not.
-        Raises only what the backward does.
+        """Whether Jᵀu agrees along a random direction in all inputs at once, which is quick. `check_first` says why
+        not; this raises only what the backward does.
         """
         rng = self.rng
         moving = varied(self.arrays)
@@ -87,9 +87,9 @@ class Derivatives:
         return bool(abs(sum(float(np.sum(t)) for t in terms) - numeric) <= allowed)
 
     def check_first_of(self, i: int, axis: int) -> None:
-        """Compare the gradient of the first entries of one input along an axis with numbers, relative to their own size:
-        what comes there from far, by many steps of a layer with memory, is little beside the rest. Only where the complex
-        step holds.
+        """Compare the gradient of the first entries of one input along an axis with numbers, relative to their own
+        size: what comes there from far, by many steps of a layer with memory, is little beside the rest. Only where
+        the complex step holds.
         """
         rng = self.rng
         with np.errstate(all="ignore"):

@@ -1,7 +1,7 @@
 """Elsewhere: other values and other sizes than a function was given, wherever it takes them.
 
-A rule may be wrong only where a function saturates, for negative numbers, for one row, an odd number of them, or more than
-a block of a kernel. What a function refuses, or is not finite or smooth at, is passed over: nothing is said of it.
+A rule may be wrong only where a function saturates, for negative numbers, for one row, an odd number of them, or more
+than a block of a kernel. What a function refuses, or is not finite or smooth at, is passed over: nothing is said of it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,19 +31,15 @@ Changed = Callable[[Array], Array]
 def variants(
     arguments: tuple[Any, ...], takes: Callable[[tuple[Any, ...]], bool], rng: np.random.Generator
 ) -> Iterator[tuple[str, tuple[Any, ...], int | None]]:
-    """Other arguments of the same function, nested alike, what they are, in words, and the axis that is `LARGE` now; `takes`
-    says what it takes.
+    """Other arguments of the same function, nested alike, what they are, in words, and the axis that is `LARGE` now;
+    `takes` says what it takes.
 
     >>> x, ids = np.ones((4, 2)), np.arange(4)
     >>> [told for told, *_ in variants((x, ids), lambda _: True, np.random.default_rng(0))][2:]
     ['values times -1', 'axis 0 of 4 cut to 1', 'axis 0 of 4 cut to 3', 'axis 0 of 4 repeated to 67']
     """
     for factor in (4.0, 16.0, -1.0):
-        yield (
-            f"values times {factor:g}",
-            _changed(arguments, lambda x, by=factor: x * by if x.dtype.kind == "f" else x),
-            None,
-        )
+        yield f"values times {factor:g}", _changed(arguments, partial(_scaled, factor)), None
     arrays: list[Array] = []
     _changed(arguments, lambda x: arrays.append(x) or x)  # type: ignore[func-returns-value]
     for axis in range(max(arrays[0].ndim - 1, 1) if arrays else 0):  # the last is features
@@ -65,6 +62,10 @@ def _changed(value: Any, change: Changed) -> Any:
     if isinstance(value, Tensor):
         value = value.detach().numpy()
     return np.asarray(change(value)) if isinstance(value, np.ndarray) else value
+
+
+def _scaled(factor: float, x: Array) -> Array:
+    return x * factor if x.dtype.kind == "f" else x
 
 
 def _resized(arguments: tuple[Any, ...], axis: int, count: int, to: int, rng: np.random.Generator) -> tuple[Any, ...]:
@@ -95,7 +96,10 @@ def _silent() -> Iterator[None]:
 def check_elsewhere(
     make: Callable[[tuple[Any, ...]], Example], arguments: tuple[Any, ...], rng: np.random.Generator
 ) -> None:
-    """Compare the derivative with numbers for other arguments of what `make` makes an example of; raise GradientError."""
+    """Compare the derivative of what `make` makes an example of with numbers for other arguments than those.
+
+    Raises GradientError.
+    """
 
     def example_of(other: tuple[Any, ...]) -> Example | None:
         with _silent():
@@ -114,8 +118,9 @@ def check_elsewhere(
 
 
 def _check(example: Example, told: str, axis: int | None) -> None:
-    """Raise GradientError if the derivative is wrong; not at a kink, nor where a difference is too rough to tell. Far from
-    where it was meant for a complex step may be off, too: a difference must agree that something is wrong.
+    """Raise GradientError if the derivative is wrong; not at a kink, nor where a difference is too rough to tell.
+
+    Far from where it was meant for a complex step may be off, too: a difference must agree that something is wrong.
     """
 
     def derivatives(analytic: bool | None = example.analytic, rtol: float | None = None) -> Derivatives:

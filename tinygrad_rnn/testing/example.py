@@ -14,8 +14,8 @@ import numpy as np
 
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.testing.calls import Array, Call, Function, Held, brief, flat, frozen, generator_of, largest
-from tinygrad_rnn.testing.errors import Broken
 from tinygrad_rnn.testing.derivatives import Derivatives
+from tinygrad_rnn.testing.errors import Broken
 
 __all__ = ["EPS", "SLACK", "ULPS", "Example"]
 

@@ -39,7 +39,8 @@ def check_gradients(
 
     Arguments:
         f: a function of Tensors, the inputs in order, that returns a Tensor or (nested) tuples of Tensors. It
-            must be deterministic, and differentiable at the inputs and within 0.2 % of them.
+            must be deterministic, and differentiable at the inputs and within 0.2 % of them. Or a Module: a copy of
+            it is checked with its parameters, in both modes, by the laws of `check_module`.
         inputs: Tensors or arrays of float64, of any shape; integers and booleans are passed on as constants.
         order: 2 also checks the derivatives of the gradient Jᵀu, with respect to the inputs and to u.
         analytic: True demands the complex step (no rounding error, but `f` must do without abs, comparisons
@@ -55,7 +56,22 @@ def check_gradients(
             agree with the difference.
         DTypeError: inputs or outputs that are floats but not float64: no difference is accurate in those; or no
             floats at all.
-        ValueError: a function that gives other values when it is called again.
+        ValueError: a function that gives other values when it is called again, or that writes to what it was given.
+
+    Beside the numbers it is asked that gradients have the shapes and dtypes of their inputs, share no memory, are
+    linear in what is pulled back and exactly 0 for 0, do not depend on how arrays lie in memory or on which of the
+    inputs require a gradient, add up in `.grad`, and are near the same in float32. The numbers are then compared at
+    other points, where `f` takes them and is smooth: values 4 and 16 times as large and of the other sign; one row, an
+    odd number and 67 of them, along each axis of the first input but its last.
+
+    What it cannot see:
+
+    - the value of `f` itself: a derivative that fits a wrong forward is right;
+    - a derivative at a kink, a tie or a jump, where there is none; a straight-through estimator is refused;
+    - what happens on a condition that no argument meets here: a size, an option, a number of calls;
+    - the second derivative, unless `order=2`, and third ones;
+    - weights that `f`, a function, closes over: pass them as inputs, or pass the module;
+    - what is within rounding: 1e-12 of a gradient by the complex step, 1e-9 by a difference.
 
     The complex step is by Squire and Trapp, "Using Complex Variables to Estimate Derivatives of Real
     Functions", SIAM Review 40(1), 1998; the four-point difference is one step of Richardson's extrapolation.

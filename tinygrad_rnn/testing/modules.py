@@ -31,11 +31,11 @@ from tinygrad_rnn.testing.calls import (
     pull_into_leaves,
     variable,
 )
+from tinygrad_rnn.testing.derivatives import Derivatives
 from tinygrad_rnn.testing.domains import Domain
+from tinygrad_rnn.testing.elsewhere import check_elsewhere
 from tinygrad_rnn.testing.errors import Broken, GradientError, KinkError
 from tinygrad_rnn.testing.example import Example
-from tinygrad_rnn.testing.derivatives import Derivatives
-from tinygrad_rnn.testing.elsewhere import check_elsewhere
 from tinygrad_rnn.testing.judge import Counts, Law, explore, hypothesis_strategies, judge, law
 from tinygrad_rnn.testing.values import Distinct, laid_out
 
@@ -61,13 +61,18 @@ def check_module(module_factory: Factory, inputs: Any, *, order: int = 1, exampl
         order: 2 also checks second derivatives.
         examples: how many to draw; as many as the Hypothesis profile says unless given.
 
-    Each example is checked in train or in eval mode. The laws are those of `check_op`, without a reference, and of
-    modules:
+    The laws are those of `check_op`, without a reference, and of modules:
 
     - "state": a call changes nothing about the module: no parameter, no attribute, and no buffer but, in train
-      mode, one that the docstring of its class names;
+      mode, one that the docstring of its class names. A table that is kept (of positions, a mask) depends on shapes
+      alone, and does not change what later calls give;
     - "reached": a gradient reaches each parameter that the output depends on;
-    - "frozen": a parameter that does not require a gradient gets none, and the others get what they did.
+    - "frozen": a parameter that does not require a gradient gets none, and the others get what they did; so they do
+      where the inputs require none;
+    - "modes": in eval mode nothing is drawn, and the derivative is right in train and in eval mode.
+
+    The first example is also tried at other values and sizes, as in `check_gradients`, and what that cannot see this
+    cannot see either. Random numbers are the library's: a module with a generator of its own does not repeat.
 
     Returns how many examples each law was checked on.
 
@@ -151,8 +156,9 @@ def check_case(
 
 
 def check_beyond(module_factory: Factory, inputs: Any, *, training: bool = True, seed: int = 0) -> None:
-    """Check the derivative of a module for other values and sizes than `inputs`, where it takes them: with weights that are
-    four times as large where the values are. Raises GradientError.
+    """Check the derivative of a module for other values and sizes than `inputs`, where it takes them.
+
+    Raises GradientError.
     """
 
     def example(arguments: tuple[Any, ...]) -> Example:

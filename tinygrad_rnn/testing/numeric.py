@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "complex_step_fault",
     "four_point",
     "kink_along",
+    "nearer",
     "varied",
 ]
 
@@ -92,15 +94,14 @@ def _along_complex(f: Values, arrays: Arrays, i: int, d: Floats) -> Slopes:
     return Slopes(columns, [64 * EPS * abs(v) + 1e3 * COMPLEX_STEP**2 for v in columns])
 
 
-def _along_four_points(f: Values, arrays: Arrays, i: int, d: Floats) -> Slopes:
-    h = STEP
+def _along_four_points(f: Values, arrays: Arrays, i: int, d: Floats, h: float = STEP) -> Slopes:
     here, ahead, behind, far_ahead, far_behind = (f(_moved(arrays, i, k * h * d)) for k in (0, 1, -1, 2, -2))
     values, noise, bent, spread = [], [], False, 0.0
     for y, a, b, aa, bb in zip(here, ahead, behind, far_ahead, far_behind, strict=True):
         near, far, size = (a - b) / (2 * h), (aa - bb) / (4 * h), abs(a) + abs(b)
         values.append((4 * near - far) / 3)
         # what extrapolation leaves is to what it took away as h^2 to 1
-        noise.append(8 * EPS / h * size + 2 * STEP**2 * abs(near - far))
+        noise.append(8 * EPS / h * size + 2 * h**2 * abs(near - far))
         spread = max(spread, float(np.max(abs(near - far), initial=0)))
         # second differences of a smooth function grow by 4 from h to 2h, those of a kink by 2
         bend = abs((aa - 2 * y + bb) - 4 * (a - 2 * y + b))
@@ -123,6 +124,9 @@ complex_step = Step("complex step", 1e-12, 256 * EPS, _along_complex)
 
 four_point = Step("four-point difference", 1e-9, 16 * EPS / STEP, _along_four_points)
 """(4 c(h) - c(2h)) / 3 of central differences c, h = 0.001: for the rest."""
+
+nearer = Step("four-point difference", 1e-9, 64 * EPS / STEP, partial(_along_four_points, h=STEP / 4))
+"""The same with h = 0.00025, where there is a kink within 0.002 of the size of an input."""
 
 closer = Step("six-point difference", 1e-9, 128 * EPS / STEP, _along_six_points)
 """(64 c(h) - 20 c(2h) + c(4h)) / 45, h = 0.000125: for functions that bend much within 0.001."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -16,7 +17,7 @@ from tinygrad_rnn.testing.errors import Broken, KinkError
 from tinygrad_rnn.testing.example import SLACK, Example
 from tinygrad_rnn.testing.judge import Counts, Law, explore, hypothesis_strategies, judge, law
 from tinygrad_rnn.testing.signatures import large_shapes, loops_of
-from tinygrad_rnn.testing.values import LAYOUTS, Distinct, RandomChoose
+from tinygrad_rnn.testing.values import LAYOUTS, Distinct, RandomChoose, Values
 
 __all__ = ["LAWS", "OpExample", "check_case", "check_op"]
 
@@ -54,8 +55,13 @@ def check_op(
     shares no memory with anything), "linear" (the vjp in the incoming gradient), "broadcasting" (the gradient
     of an argument that was broadcast is the sum over its copies), "gradient" and "second derivative" (numbers),
     "zero" (a zero gradient pulls back to exact zeros), "transpose" (⟨Jv, u⟩ = ⟨v, Jᵀu⟩), "backward" (is `grad`,
-    and adds up), "layout" (of arrays in memory), "float32" (and float16: kept, and near float64 of the same
-    graph), "backend" (array_api_strict agrees with NumPy).
+    and adds up), "layout" (of arrays and incoming gradients in memory), "frozen" (what requires no gradient takes
+    none from the others), "float32" (and float16: kept, and near float64 of the same graph), "backend"
+    (array_api_strict agrees with NumPy). They are asked of larger arrays, too, 67 along each axis that has a name
+    or loops, and, of a signature, of values up to 12, where much saturates.
+
+    What it cannot see: a wrong value without a reference; the derivative at a kink or a tie; options and sizes that
+    are not drawn; a mistake outside of the domain, or within rounding.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> @tr.op(lambda g, y: g * (1 - y * y))
@@ -121,10 +127,20 @@ def _beyond(domain: Domain, whole: bool) -> Iterator[tuple[Domain, Case, tuple[L
     """
     if domain.draw is None:
         for seed, shapes in enumerate(large_shapes(domain.signature)):
-            yield domain, Case(shapes, domain.metadata(lambda sequence: sequence[0], shapes), seed=seed), LAWS
-    wide = dataclasses.replace(domain, values=(Distinct(step=0.375),)) if whole else None
-    for seed, shapes in enumerate(large_shapes(domain.signature, large=17) if wide else ()):
+            size = sum(map(math.prod, shapes))
+            values = tuple(_narrowed(v, size) for v in domain.values_of(len(shapes)))
+            narrow = dataclasses.replace(domain, values=values)
+            yield narrow, Case(shapes, domain.metadata(lambda sequence: sequence[0], shapes), seed=seed), LAWS
+    wide = dataclasses.replace(domain, values=(Distinct(step=0.375),))
+    for seed, shapes in enumerate(large_shapes(domain.signature, large=17) if whole else ()):
         yield wide, Case(shapes, seed=seed), OF_VALUES
+
+
+def _narrowed(values: Values, size: int) -> Values:
+    """Values of the same range, for more of them: a grid with a finer step."""
+    if not isinstance(values, Distinct) or size <= values.points:
+        return values
+    return Distinct(values.step * values.points / size, size)
 
 
 def _check_beyond(example: OpExample, of_it: tuple[Law[OpExample], ...]) -> None:

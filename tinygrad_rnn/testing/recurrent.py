@@ -56,17 +56,19 @@ def check_recurrent(
 
     What is expected of a layer:
         `forward(x, hx=None)` returns `output, state`. x is (T, B, I), output (T, B, O); both (B, T, ...) if the layer
-        has `batch_first = True`. A state, given and returned alike, is a Tensor or a tuple of Tensors of any shapes,
-        one axis of which is the batch. State and weights are all that a layer has: it keeps nothing between calls.
+        has `batch_first = True`. A state, given and returned alike, is a Tensor, or tuples, lists and dicts of Tensors
+        of any shapes, one axis of which is the batch; one of integers is carried along and has no gradient. State and
+        weights are all that a layer has: it keeps nothing between calls that changes what a call gives.
     and of a cell:
         `forward(x, hx=None)` with x (B, I) returns the next state, a Tensor (B, H) or a tuple of those; the first is
         its output. The kit unrolls it.
 
     Every gradient (parameters, x, initial states) is compared with a numeric derivative, in first and second order,
-    and that of x for each step alone, over up to 40 steps. The complex step judges, to 1e-9; where it does not apply
-    (abs is not analytic) a difference does, to 1e-5 over a few steps, and over 40 the run in chunks. Runs are compared
-    with each other: batches with their sequences alone and in other orders, a run in chunks with the whole, forwards
-    and backwards. More is checked of
+    and that of x for each step alone, over up to 40 steps, and for some steps of 137. So it is, in first order, for
+    inputs 8 times as large, in a batch of 67, in both modes, and where some weights, x or the states require none. The
+    complex step judges, to 1e-9; where it does not apply (abs is not analytic) a difference does, to 1e-5 over a few
+    steps, and over many the run in chunks. Runs are compared with each other: batches with their sequences alone and
+    in other orders, a run in chunks with the whole, forwards and backwards. More is checked of
 
         a parameter `lengths` of forward   sequences of different lengths, in any order. The output past an end is 0,
                                            the state is each sequence's own last one, and nothing is read past it
@@ -76,6 +78,10 @@ def check_recurrent(
         dropout                            drawn from the library's generator, in training mode
 
     Empty batches and sequences, and x (T, I) without a batch, are checked where the layer takes them.
+
+    What it cannot see: an equation that is not the one you meant; what happens after more than 137 steps, or on a
+    condition that no case meets; the derivative at a kink; a mistake within rounding, or in an entry that is much
+    smaller than the rest of its step.
 
     >>> from tinygrad_rnn import nn
     >>> laws = check_recurrent(lambda: nn.GRUCell(2, 3), examples=2)

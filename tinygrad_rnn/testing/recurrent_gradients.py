@@ -15,7 +15,7 @@ import numpy as np
 
 from tinygrad_rnn.tensor.functional import grad
 from tinygrad_rnn.tensor.tensor import Tensor
-from tinygrad_rnn.testing.calls import Array, Function, constant, holding, values_of, variable
+from tinygrad_rnn.testing.calls import Array, Function, constant, holding, values_of
 from tinygrad_rnn.testing.derivatives import Derivatives
 from tinygrad_rnn.testing.errors import Broken, GradientError
 from tinygrad_rnn.testing.judge import law

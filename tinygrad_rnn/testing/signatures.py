@@ -121,7 +121,8 @@ def large_shapes(signature: str, large: int = 67) -> list[tuple[Shape, ...]]:
         return [shapes((4, large), {})] if any(a.loops for a in arguments) else []
     return [
         shapes(
-            (4,) if len(names) == 1 else (), {n: (large, 3, 2)[(i - k) % len(names) % 3] for i, n in enumerate(names)}
+            (4,) if len(names) == 1 else (),
+            {n: (large, 3, 2)[min((i - k) % len(names), 2)] for i, n in enumerate(names)},
         )
         for k in range(len(names))
     ]
