@@ -118,10 +118,7 @@ def check_elsewhere(
 
 
 def _check(example: Example, told: str, axis: int | None) -> None:
-    """Raise GradientError if the derivative is wrong; not at a kink, nor where a difference is too rough to tell.
-
-    Far from where it was meant for a complex step may be off, too: a difference must agree that something is wrong.
-    """
+    """Raise GradientError if the derivative is wrong; not at a kink, nor where a difference is too rough to tell."""
 
     def derivatives(analytic: bool | None = example.analytic, rtol: float | None = None) -> Derivatives:
         return Derivatives(example.f, example.arrays, analytic, rtol, example.seed, slack=SLACK, locate=False)
@@ -131,10 +128,8 @@ def _check(example: Example, told: str, axis: int | None) -> None:
             if axis is not None and example.arrays[example.varied[0]].ndim > axis:
                 derivatives().check_first_of(example.varied[0], axis)
             return
-        try:
-            derivatives().check_first()
-        except GradientError:
-            derivatives(False, ROUGH).check_first()
+        derivatives(False, ROUGH).check_first()  # which says where, if a difference can
+        raise GradientError("the gradient is wrong along a random direction in all inputs")
     except KinkError:
         return
     except GradientError as error:
