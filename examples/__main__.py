@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,7 +33,7 @@ ORDER = (
     "one_to_one", "image_rows", "sentiment", "char_lm", "tagging", "translate", "caption", "speech", "forecast",
     "memory", "vanishing", "new_layer",
 )  # fmt: skip
-STOPPED = (130, 143)  # by Ctrl-C, by SIGTERM
+STOPPED = (129, 130, 143)  # by SIGHUP, Ctrl-C, SIGTERM
 ENDINGS = {
     0: ("ok", "green"),
     1: ("a claim failed", "red"),
@@ -95,8 +96,12 @@ def run_one(command: list[str]) -> int:
                 return child.wait()
             except KeyboardInterrupt:  # which the child has got, too: it saves what it has before it ends
                 continue
-            except Terminated:
-                child.terminate()
+            except Terminated as error:
+                with suppress(
+                    subprocess.TimeoutExpired
+                ):  # it may have got this one, too, and a second is obeyed at once
+                    return child.wait(timeout=3)
+                child.send_signal(error.args[0])
 
 
 def written(name: str, out: Path) -> int:

@@ -23,6 +23,7 @@ import math
 import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -180,8 +181,9 @@ class Experiment:
         `training.train`; `steps` is the experiment's own unless it or `minutes` is given. A model without an evaluation
         (0 steps, minutes or evaluations) is measured as it ends. The weights are kept as the checkpoint
         `file_name(name)` in `out/checkpoints`, the records as `out/NAME.jsonl`. Raises KeyboardInterrupt after Ctrl-C,
-        with the best weights saved.
+        Terminated after SIGTERM and SIGHUP, with the best weights saved; before the first evaluation, those there are.
         """
+        from tinygrad_rnn.cli.answers import Terminated
         from tinygrad_rnn.optim import AdamW, BudgetLR, warmup_cosine
         from tinygrad_rnn.training import (
             Budget,
@@ -234,9 +236,11 @@ class Experiment:
             model.load_state_dict(best["weights"])
         elif outcome.stopped_by is None:
             keep(outcome.state, {key: number(key, value) for key, value in problem.evaluate().items()})
+        elif outcome.state.step:  # stopped before its first evaluation
+            keep(outcome.state, {})
         model.eval()
         if outcome.stopped_by is not None:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt if outcome.stopped_by == signal.SIGINT else Terminated(outcome.stopped_by)
         state = outcome.state
         if show:
             figures = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in best["figures"].items())

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -235,24 +236,36 @@ def lambda_main(run: Experiment) -> None:
     """Finds nothing."""
 
 
-def test_ctrl_c_keeps_the_best_weights(tmp_path: Path) -> None:
-    import os
-    import signal
+@pytest.mark.parametrize(
+    ("name", "step", "status"), [("SIGINT", 15, 130), ("SIGINT", 0, 130), ("SIGTERM", 15, 143), ("SIGHUP", 1, 129)]
+)
+def test_a_signal_keeps_what_was_trained(
+    name: str, step: int, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The best weights or, before the first evaluation, those there are; a second time, beside the last results."""
+    if not hasattr(signal, name):
+        pytest.skip(f"no {name} here")
+    at = step
 
     def main(run: Experiment) -> None:
         model = nn.Linear(3, 1)
 
         def loss(step: int) -> tuple[tr.Tensor, int]:
-            if step == 15:
-                os.kill(os.getpid(), signal.SIGINT)
+            if step == at:
+                os.kill(os.getpid(), getattr(signal, name))
             return F.mse_loss(model(run.tensor(X)), run.tensor(Y)), 1
 
         run.fit("line", model, loss, lambda: {"error": float(F.mse_loss(model(run.tensor(X)), run.tensor(Y)))})
         raise AssertionError("nothing comes after Ctrl-C")
 
-    assert go("--quick", "--out", str(tmp_path), main=main) == 130
-    kept = load_checkpoint(tmp_path / "checkpoints", "line")
-    assert 0 < kept.manifest["step"] <= 16 and "error" in kept.manifest["figures"]
+    for folder in (tmp_path, tmp_path / "unfinished"):
+        assert go("--quick", "--out", str(tmp_path), main=main) == status
+        said = f"test_experiment: stopped; what was trained so far is in {folder}\n"
+        assert capsys.readouterr().err == said
+        kept = load_checkpoint(folder / "checkpoints", "line")
+        assert 0 < kept.manifest["step"] <= step + 1 and ("error" in kept.manifest["figures"]) == (step > 0)
+        (tmp_path / "results.json").write_text("{}")
+    assert load_checkpoint(tmp_path / "checkpoints", "line").manifest["step"] == kept.manifest["step"]
 
 
 NAMES = ["EUR/USD [bold]x[/] [kW] a:smile:b cost_$ and q_$", "caf\udce9", "..", "long" * 60]
