@@ -59,7 +59,10 @@ def read_source(path: Path) -> str:
             encoding, _ = tokenize.detect_encoding(file.readline)
         except SyntaxError as error:  # neither UTF-8 nor declared, or unknown
             raise InputError(f"{path}: {error.msg}") from None
-    return read_text(path, encoding)
+    try:
+        return read_text(path, encoding)
+    except InputError as error:  # an encoding is chosen in the file itself
+        raise InputError(str(error).replace(error.hint, "declare another encoding, # coding: latin-1")) from None
 
 
 def tags_of(text: str, name: str) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,3 +110,37 @@ def test_help(name: str, scripts: dict[str, dict[str, Any]], capsys: pytest.Capt
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert all(action.option_strings[0] in shown for action in actions(scripts[name]))
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_script_names_no_option_that_it_does_not_have(name: str, scripts: dict[str, dict[str, Any]]) -> None:
+    flags = {"--quick", "--fetch"} | {action.option_strings[0] for action in actions(scripts[name])}
+    if not scripts[name].get("fetch"):
+        flags.remove("--fetch")
+    assert set(re.findall(r"--[a-z]+", (HERE / f"{name}.py").read_text(encoding="utf-8"))) <= flags
+
+
+def test_what_advises_to_give_data_has_that_option(scripts: dict[str, dict[str, Any]]) -> None:
+    """The frame does where a data set cannot be fetched; a hint of the library names an option that there is."""
+    assert all(keywords["data"] for keywords in scripts.values() if keywords.get("fetch"))
+    assert all(keywords["data"] for keywords in scripts.values() if keywords.get("encoded"))
+    of_text = {name for name, keywords in scripts.items() if keywords.get("encoded")}
+    assert of_text == {"char_lm", "forecast", "sentiment", "translate"}
+
+
+@pytest.mark.parametrize("name", ["char_lm", "forecast", "sentiment", "translate"])
+def test_another_encoding_is_advised_by_its_option(
+    name: str, scripts: dict[str, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "latin"
+    file.write_bytes("caf\xe9\tlabel".encode("latin-1"))
+    main, given = (
+        importlib.import_module(f"examples.{name}").main,
+        ["--data", str(file), "--out", str(tmp_path / "out")],
+    )
+    given += ["--column", "label"] * (name == "forecast")
+    assert frame.experiment(main, **scripts[name], argv=given) == 2
+    assert "choose another encoding (--encoding), such as latin-1" in capsys.readouterr().err
+    assert frame.experiment(main, **scripts[name], argv=[*given, "--encoding", "latin-1"]) == 2
+    assert "another encoding" not in capsys.readouterr().err  # but that there is too little of it
+    assert [path.name for path in tmp_path.iterdir()] == ["latin"]

@@ -82,6 +82,10 @@ def test_programs_of_every_look(tmp_path: Path) -> None:
         ("\n" * 500, ": the files to choose by, or to test with, are nothing but blanks\n"),
         ("# coding: klingon\n", "0.py: unknown encoding for "),
         ("# caf\udce9\n", "0.py: invalid or missing encoding declaration for "),
+        (
+            "\n\nx = 1  # caf\udce9\n",
+            "not utf-8: invalid continuation byte at byte 14: declare another encoding, # coding: ",
+        ),
         ("x = 1\n", " characters, and each must have 256\n"),
     ],
 )
