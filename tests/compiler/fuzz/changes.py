@@ -376,6 +376,7 @@ def wants_gradient(w: Drawing, args: list[Argument]) -> str | None:
     tensors = [a for a in args if a.kind in ("tensor", "leaf", "parameter")]
     if not tensors or not w.d.may("requires_grad on arguments"):
         return None
+    w.program.must_run = False  # what is returned may have a graph then
     x = w.d.one(tensors).variable
     return f"{x}.requires_grad = not {x}.requires_grad"
 

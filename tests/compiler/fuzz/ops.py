@@ -188,7 +188,10 @@ def index(w: Drawing, pool: list[str]) -> str | None:
         return (
             f"tr.take({x}, {d.one(['[0, -1, 0]', 'np.array([[0], [1]])', '0'])}, axis={d.number(-1, len(shape) - 1)})"
         )
-    return f"{x}[{key(w, shape)}]"
+    text = f"{x}[{key(w, shape)}]"
+    if "True" in text:  # how long the result is depends on an array
+        w.program.must_run = False
+    return text
 
 
 def join(w: Drawing, pool: list[str]) -> str:

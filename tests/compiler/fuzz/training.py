@@ -418,5 +418,6 @@ def update(w: Drawing, model: State, optimizer: State, schedule: State | None) -
     if schedule is not None:
         lines.append(f"{schedule.text}.step()")
     if d.may("condition on a rate", 0.04):
+        w.program.must_run = False
         lines.append(f"if {o}.param_groups[0]['lr'] < 0.05: loss = loss * 2")
     return lines
