@@ -74,7 +74,7 @@ def _array_signature(x: HostArray, buffers: Mapping[int, int]) -> Any:
     if (number := buffers.get(id(root))) is not None:
         return "buffer", number, address(x) - address(root), x.shape, x.strides, x.dtype.str
     if not x.ndim:
-        return "the constant", str(x[()]), x.dtype.str
+        return "the constant", Constant(x, x), x.dtype.str
     return "an array", x.shape, x.dtype.str, Constant(x, x)
 
 
@@ -99,6 +99,9 @@ class Constant:
         return self.x is other.x or (self.form == other.form and self.values == other.values)
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return str(self.x[()]) if isinstance(self.x, np.ndarray) else repr(self.x)
 
 
 def compare(first: Sequence[Entry], second: Sequence[Entry]) -> None:

@@ -203,6 +203,8 @@ class Recording:
         # an argument that the step finds elsewhere, too, is one of its own tensors: no other can take its place
         self.pinned = {k: x for k, x in enumerate(given) if id(x) in self.guard.tensors}
         self.tape = Tape(given)
+        watches = [x._node.watch for x in self.guard.tensors.values() if x._node is not None]
+        self.tape.found.start = {watch: watch.grad for watch in watches if watch is not None}
         self.program: Program | None = None
         self.made: frozenset[int] = frozenset()  # the ids of constants in the result that each call makes
         self.done = False

@@ -83,6 +83,7 @@ class Found:
         self.made: list[Tensor] = []  # what the step computes
         self.assigned: dict[int, Tensor] = {}  # the tensors that the step has assigned to
         self.grads: dict[Watch, tuple[Any, int, Traced | None]] = {}  # gradient, version, what stands for it
+        self.start: dict[Watch, Any] = {}  # the gradients of tensors that the step may use, when it began
         self.before: dict[Watch, bool] = {}  # whether there was a gradient when the step began
         self.written: dict[Watch, None] = {}  # whose gradients the step may have written
 
@@ -112,7 +113,7 @@ class Found:
         held = self.grads.get(watch)
         if held is not None and held[0] is g and held[1] == tape.grad_version:
             return held[2]
-        if tape.grad_version == 0:
+        if tape.grad_version == 0 or self.start.get(watch, tape) is g:
             self.before.setdefault(watch, g is not None)
         if g is None:
             tape.log(expect_none, (watch,))

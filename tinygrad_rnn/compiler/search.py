@@ -18,6 +18,7 @@ import numpy as np
 from tinygrad_rnn.compiler.found import hooks_of
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor.backend import HostArray
+from tinygrad_rnn.tensor.graph import Node
 from tinygrad_rnn.tensor.mode import Changes
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -41,15 +42,15 @@ class Guard:
     """The places that a step may look at, found before it runs, and what was there.
 
     These are its closure and its globals, those of the functions that it calls, and of their objects the attributes
-    that the code names; what containers hold; all that modules hold; the hooks of tensors. A change of a module is
-    counted, so that the guard need only look at the count.
+    that the code names; what containers hold; all that modules hold; of tensors the hooks, and whether they are frozen.
+    A change of those is counted, so that the guard need only look at the count.
     """
 
     def __init__(self, step: Any, args: Any) -> None:
         self.places: list[Place] = []
         self.containers: list[tuple[Any, tuple[Any, ...]]] = []
         self.modules: list[tuple[Module, dict[str, Any]]] = []
-        self.hooked: list[tuple[Tensor, Any]] = []
+        self.nodes: list[tuple[Tensor, Node | None, Any]] = []  # of the tensors, with their hooks
         self.tensors: dict[int, Tensor] = {}  # that were found, by their ids
         self.arrays: list[tuple[HostArray, bytes]] = []  # and what they hold
         self.generators: list[Any] = []  # of NumPy, that were found
@@ -99,7 +100,7 @@ class Guard:
         return all(array.tobytes() == values for array, values in self.arrays)
 
     def changed_module(self) -> Any:
-        """A module, or a tensor with hooks, that is another now; None if there is none."""
+        """A module that is another now, or a tensor with other hooks or frozen; None if there is none."""
         for module, held in self.modules:
             now, usual = vars(module), type(module)
             for name in now.keys() | held.keys():
@@ -108,7 +109,7 @@ class Guard:
                 a, b = (values.get(name, getattr(usual, name, MISSING)) for values in (held, now))
                 if a is not b and not same(a, b):
                     return module
-        return next((t for t, hooks in self.hooked if hooks_of(t._node) != hooks), None)
+        return next((t for t, node, hooks in self.nodes if t._node is not node or hooks_of(node) != hooks), None)
 
     def changed(self) -> str:
         """What is another thing now, in words."""
@@ -283,8 +284,7 @@ class Search:
     def tensor(self, x: Tensor) -> Iterable[Any]:
         self.guard.tensors[id(x)] = x
         hooks = hooks_of(x._node)
-        if x._node is not None:
-            self.guard.hooked.append((x, hooks))
+        self.guard.nodes.append((x, x._node, hooks))
         return [contents(cell) for hook in hooks for cell in getattr(hook, "__closure__", None) or ()]
 
     def module(self, x: Module) -> Iterable[Any]:

@@ -137,9 +137,25 @@ class Traced(NDArrayOperatorsMixin):
     def real(self) -> Any:
         return self.tape.function(np.real, (self,), {})
 
+    @real.setter
+    def real(self, value: Any) -> None:
+        self.refuse("setting .real")
+
     @property
     def imag(self) -> Any:
         return self.tape.function(np.imag, (self,), {})
+
+    @imag.setter
+    def imag(self, value: Any) -> None:
+        self.refuse("setting .imag")
+
+    @property
+    def flat(self) -> Any:
+        self.refuse(".flat")
+
+    @flat.setter
+    def flat(self, value: Any) -> None:
+        self.refuse("setting .flat")
 
     # --- what would need the values -----------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ def replay_overrides(kind: type, names: Iterable[str]) -> None:
 
 
 class Changes:
-    """How often a module, or the hooks of a tensor, were changed: a guard asks whether any was."""
+    """How often modules, hooks and `requires_grad` were changed: a guard asks whether any was."""
 
     count = 0
 

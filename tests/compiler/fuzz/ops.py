@@ -312,10 +312,6 @@ def own_state(w: Drawing, pool: list[str]) -> str:
         w.setup(f"{name} = np.zeros({w.value(x).shape})")
         w.program.body.append(d.one([f"{name}[...] += 1", f"{name}[...] = 3", f"np.add({name}, 1, out={name})"]))
         return f"{x} + {name}"
-    if d.chance(0.5):
-        w.setup(f"class Own:\n    k = 0\n    last = 1.0\n{name} = Own()")
-        w.program.body.append(d.one([f"{name}.k += 1", f"{name}.k = 3", f"{name}.k = not {name}.k"]))
-        return f"{x} * {name}.k"
     w.setup(f"class Own:\n    last = 1.0\n{name} = Own()")
     w.program.body.append(f"h = {x} * {name}.last\n{name}.last = h.detach()")
     return f"{x} * 2"
