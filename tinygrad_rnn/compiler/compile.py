@@ -267,8 +267,9 @@ class Recording:
 
 def states(generators: Sequence[Any]) -> Any:
     """How far the generators that a step may draw from by itself have come: those that it finds, Python's, NumPy's."""
-    numpys = np.random.get_state() if "numpy.random" in sys.modules else ()
-    return [repr(g.bit_generator.state) for g in generators], random.getstate(), [str(x) for x in numpys]
+    numpys: Any = np.random.get_state() if "numpy.random" in sys.modules else ()
+    numbers = [x.tobytes() if isinstance(x, np.ndarray) else x for x in numpys]
+    return [repr(g.bit_generator.state) for g in generators], random.getstate(), numbers
 
 
 def going_back(guard: Guard) -> list[Callable[[], None]]:

@@ -5,6 +5,7 @@ What is not listed here is refused: a call may write into its arguments, hold a 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -124,6 +125,9 @@ def name_of(f: Any) -> str:
     return str(getattr(f, "__name__", f))
 
 
+signature_of = functools.cache(inspect.signature)
+
+
 def misused(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     """What stands against a call of a known function: an option by which it does something else, in words; or None."""
     if isinstance(f, np.ufunc):
@@ -133,7 +137,7 @@ def misused(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None
     ):
         return "a view of another class"
     try:
-        given = inspect.signature(f).bind(*args, **kwargs).arguments
+        given = signature_of(f).bind(*args, **kwargs).arguments
     except (TypeError, ValueError):
         return None
     if given.get("out") is not None:
