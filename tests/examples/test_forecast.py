@@ -54,35 +54,38 @@ def test_the_quantile_has_the_least_loss() -> None:
 
 def test_ones_own_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    file = tmp_path / "mine.csv"
-    file.write_text("\n".join(["day,sold", *(f"2024-{k},{20 + k % 7}" for k in range(150))]))
+    file, name = tmp_path / "[b] $x$.csv", "EUR/USD [bold] $a$ :x: $b$"  # a name is data
+    file.write_text("\n".join([f"day,{name}", *(f"2024-{k},{20 + k % 7}" for k in range(150))]))
     command = ["--quick", "--steps", "2", "--data", str(file), "--season", "7", "--out", str(tmp_path / "out")]
 
     def run(*more: str) -> int:
         more_options = {"data": "CSV", "encoded": True, "data_options": forecast.data_options}
         return experiment(forecast.main, steps=1, quick=1, **more_options, argv=[*command, *more])
 
-    assert run("--column", "sold") == 0
+    assert run("--column", name) == 0
+    shown = capsys.readouterr().out
+    assert shown.count(name) == 7 and str(file) in shown
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert results["tables"][0]["columns"][2] == "1 to 7 ahead" and "150 values of sold" in results["source"]
+    assert all(name in text for text in (results["tables"][0]["title"], *results["notes"]))
+    assert results["tables"][0]["columns"][2] == "1 to 7 ahead" and f"150 values of {name}" in results["source"]
     rows = file.read_text().splitlines()
     rows = [row.rpartition(",")[0] + "," if k in (9, 30) else row for k, row in enumerate(rows)]
     file.write_text("\n".join([*rows, "# 2024-150,21"]))
-    assert run("--column", "sold") == 0
+    assert run("--column", name) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (
-        "148 values of sold, and 2 rows without one are left out; 1 passed over, comments that begin with #"
+        f"148 values of {name}, and 2 rows without one are left out; 1 passed over, comments that begin with #"
         in results["source"]
     )
     assert run() == 2
     assert "--column NAME" in capsys.readouterr().err
     assert run("--column", "bought") == 2
     assert "no column 'bought'" in capsys.readouterr().err
-    assert run("--column", "sold", "--season", "30") == 2
-    assert "148 values of sold, and 300 are needed" in capsys.readouterr().err
-    file.write_text("\n".join(["day,sold", *(f"2024-{k},3" for k in range(150))]))
-    assert run("--column", "sold") == 2
-    assert "sold is from 3 to 3: nothing can be forecast" in capsys.readouterr().err
+    assert run("--column", name, "--season", "30") == 2
+    assert f"148 values of {name}, and 300 are needed" in capsys.readouterr().err
+    file.write_text("\n".join([f"day,{name}", *(f"2024-{k},3" for k in range(150))]))
+    assert run("--column", name) == 2
+    assert f"{name} is from 3 to 3: nothing can be forecast" in capsys.readouterr().err
 
 
 def forecast_of(folder: Path, values: list[float], season: int, column: str = "x") -> int:
