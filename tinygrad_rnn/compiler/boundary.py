@@ -21,6 +21,7 @@ from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor.tensor import Tensor, twin
 
 NUMBERS = frozenset({bool, int, float, complex, str, bytes, type(None)})
+ARRAYS = frozenset({np.ndarray, np.memmap})
 LISTS = (list, tuple, set, frozenset, collections.deque)
 
 # --- arguments --------------------------------------------------------------------------------------------------------
@@ -33,7 +34,7 @@ def signature_of(x: Any, given: list[Any], inside: bool = False) -> Any:
     container that is not taken apart are told by their identity.
     """
     kind = type(x)
-    if kind is np.ndarray and not inside:
+    if kind in ARRAYS and not inside:
         return kind, position(x, given), x.shape, x.dtype, layout(x)
     if kind is Tensor or isinstance(x, Tensor):
         return of_tensor(x, given)
@@ -66,7 +67,7 @@ def of_other(x: Any, given: list[Any]) -> Any:
     if isinstance(x, np.generic):
         return type(x), x.tobytes()
     if isinstance(x, np.ndarray):
-        if type(x) is not np.ndarray and type(x) is not np.memmap:
+        if type(x) not in ARRAYS:
             raise CompileError(
                 f"{users_place()}: an argument of a compiled function is a {type(x).__name__}, which does other things "
                 f"than an array: pass np.asarray of it"
@@ -122,7 +123,7 @@ def with_inputs(x: Any, tape: Tape) -> Any:
     made: dict[int, Traced] = {}
 
     def traced(v: Any) -> Any:
-        if type(v) is not np.ndarray:
+        if type(v) not in ARRAYS:
             return v
         if id(v) not in made:
             made[id(v)] = tape.input(v)

@@ -19,6 +19,7 @@ import numpy as np
 from tinygrad_rnn.compiler.boundary import (
     check_parts,
     checked,
+    held,
     made_inside,
     mapped,
     outside,
@@ -238,7 +239,7 @@ class Recording:
             made, tape.found.made = tape.found.made, []
             tape.result = checked(result, tape)
             check_parts(before, parts(args, kwargs))
-            tape.log(returned, (tape.result,))
+            tape.log(returned, (repr(mapped(tape.result, lambda v: None)), *held(tape.result)))
             del result
         release(made)
         if states(self.guard.generators) != drawn:
@@ -248,7 +249,6 @@ class Recording:
             )
         written = written_inputs(tape, given)
         if first is not None and not tape.spoiled and tape.decisions() == first.tape.decisions():
-            self.made = made_inside(first.tape.result, tape.result, tape.given)
             self.program = finished(first, self, written)
         free = {id(x) for k, x in enumerate(given) if k not in self.pinned}
         leaves = [leaf for i, leaf in tape.found.leaves.items() if i not in free]
@@ -288,6 +288,7 @@ def finished(first: Recording, second: Recording, written: Sequence[int]) -> Pro
     """The program of two recordings that agree; `CompileError` if they do not."""
     tape, given = second.tape, second.given
     compare(first.tape.entries, tape.entries)
+    second.made = made_inside(first.tape.result, tape.result, tape.given)
     count = len(tape.entries)
     for a, b in zip(first.tape.found.leaves.values(), tape.found.leaves.values(), strict=True):
         if a.tensor is not b.tensor and not any(b.tensor is x for x in given):  # the step makes it at each call

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_rnn.compiler.arrays import flat, rebuilt, root_of
-from tinygrad_rnn.compiler.boundary import Given, mapped, outside
+from tinygrad_rnn.compiler.boundary import Given, held, mapped, outside
 from tinygrad_rnn.compiler.engine import (
     Deviation,
     expect_grad,
@@ -38,10 +38,10 @@ Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
 
 def program_of(tape: Tape, given: Sequence[Any], written: Iterable[int], made_inside: frozenset[int]) -> Program:
     """The program of a finished recording: what is needed, through the passes, in one block of memory."""
-    entries = needed([e for e in tape.entries if e.f is not returned], tape.result)
+    entries = needed([e for e in tape.entries if e.f is not returned], held(tape.result))
     state = [(e.args, e.kwargs) for e in entries if e.state or e.f is call_as_it_is]
     first = [leaf.first for leaf in tape.found.leaves.values()]
-    kept = {id(root_of(a)): root_of(a) for a in arrays_in([first, tape.inputs, tape.result, state])}
+    kept = {id(root_of(a)): root_of(a) for a in arrays_in([first, tape.inputs, held(tape.result), state])}
     entries = simplified(entries, tape.numbers, kept)
     block = Block(entries, [a for a in tape.buffers if id(a) not in kept])
     return Program(tape, entries, block, kept, given, list(written), made_inside)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_rnn.compiler.arrays import flat
 from tinygrad_rnn.compiler.found import hooks_of
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor.backend import HostArray
@@ -195,7 +196,12 @@ def refill(container: Any, items: tuple[Any, ...]) -> None:
 
 def kept(value: Any, now: Any, used: Any) -> bool:
     """Whether another value than this one, which the step has replaced, might have made a difference."""
-    return value is MISSING or isinstance(value, PLAIN) or isinstance(now, PLAIN) or id(value) in used
+    return (
+        value is MISSING
+        or isinstance(value, PLAIN)
+        or isinstance(now, PLAIN)
+        or any(id(v) in used for v in flat(value))
+    )
 
 
 def unchanged(container: Any, items: tuple[Any, ...]) -> bool:
@@ -352,7 +358,8 @@ class Search:
                         yield from self.place(x, space.get, name)
             return
         own = getattr(x, "__dict__", None)
-        for name in sorted(self.names):
+        # whatever is no number, too: what is asked for by `getattr` is in no code
+        for name in sorted(self.names | {k for k, v in (own or {}).items() if not isinstance(v, PLAIN)}):
             of_class = inspect.getattr_static(type(x), name, MISSING)
             if isinstance(of_class, types.MemberDescriptorType):
                 yield from self.place(x, functools.partial(getattr, x), name)

@@ -162,7 +162,7 @@ class Tape:
 
     def input(self, array: AnyArray) -> Traced:
         """A buffer for an argument, with its values."""
-        y = traced(array if isinstance(array, np.generic) else copied(array), self)
+        y = traced(copied(np.asarray(array)), self)
         self.inputs.append(y.raw)
         return y
 
@@ -407,6 +407,13 @@ class Tape:
             if not read.early:
                 self.log(expect_value, (read.f, read.args, read.value), state=True)
 
+    def at_replay(self, f: Callable[..., Any], args: Any) -> None:
+        """Have each replay call `f`, which is not called now: what it would do the step does by itself."""
+        args = untraced(rebuilt(args, self._given))
+        self._about_to_change((args, {}))
+        self.option_version += 1
+        self.log(f, args, state=True)
+
     def _about_to_change(self, given: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
         """Remember the state of what a call is given, and have what the step makes begin anew at each replay."""
         shown = [list(x) if is_by_node(x) else x for x in (*given[0], *given[1].values())]
@@ -451,6 +458,10 @@ class Tape:
         if isinstance(x, Tensor):
             return id(x) not in self.found.inside
         return isinstance(x, Traced | np.ndarray) and id(x) not in self.found.constants
+
+    def computes(self, x: Any) -> bool:
+        """Whether a value holds a tensor that the step has computed."""
+        return any(isinstance(v, Tensor) and isinstance(slot(v), Traced) for v in flat(x))
 
     def _given(self, x: Any) -> Any:
         """An argument of a `@replayed` function: a computed tensor with its buffer, an iterator as a list."""

@@ -18,7 +18,7 @@ from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.checkpoint import recomputed
 from tinygrad_rnn.tensor.mode import Changes, active_tape, replayed
 from tinygrad_rnn.tensor.places import BUFFER
-from tinygrad_rnn.tensor.tensor import Tensor, snapshot
+from tinygrad_rnn.tensor.tensor import Tensor, box, snapshot
 
 
 class Parameter(Tensor):
@@ -100,7 +100,10 @@ class Module:
                 self._check_name(name, value)
             elif name in self._buffer_names and isinstance(value, Tensor) and value.is_leaf:
                 value._place = BUFFER
-        if active_tape.get() is None:
+        if (tape := active_tape.get()) is None:
+            super().__setattr__(name, value)
+        elif tape.computes(value):
+            tape.at_replay(_set_copies, (self, name, value))
             super().__setattr__(name, value)
         else:
             _set_again(self, name, value)
@@ -343,6 +346,20 @@ def _check_ties(kind: str, known: Mapping[str, Tensor], arrays: Mapping[str, bac
             raise ValueError(
                 f"load_state_dict of {kind}: {other} and {name} are one parameter, but two values are given"
             )
+
+
+def _set_copies(module: Module, name: str, value: Any) -> None:
+    """`_set_again` of tensors that the step has computed, whose arrays the next replay writes anew."""
+    setattr(module, name, _copies(value))
+
+
+def _copies(x: Any) -> Any:
+    """Copies of tensors, alone or in containers."""
+    if isinstance(x, Tensor):
+        return box(backend.namespace(x._array).asarray(x._array, copy=True), None)
+    if type(x) is dict:
+        return {k: _copies(v) for k, v in x.items()}
+    return type(x)([_copies(v) for v in x]) if type(x) in (tuple, list) else x
 
 
 @replayed(changes="options")
