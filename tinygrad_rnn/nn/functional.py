@@ -14,7 +14,6 @@ from tinygrad_rnn.nn.checks import (
     as_tensor,
     check_lengths,
     check_probability,
-    check_size,
     check_sizes,
     mask_beside,
 )
@@ -28,7 +27,7 @@ from tinygrad_rnn.nn.losses import (
     mse_loss,
     nll_loss,
 )
-from tinygrad_rnn.scalars import as_integers
+from tinygrad_rnn.scalars import as_integer, as_integers
 from tinygrad_rnn.tensor import backend, ops, random
 from tinygrad_rnn.tensor.checkpoint import recomputed
 from tinygrad_rnn.tensor.creation import arange
@@ -70,7 +69,10 @@ def sequence_mask(lengths: Any, T: int, *, batch_first: bool = False, device: st
     >>> tr.nn.functional.sequence_mask([3, 1], 3).tolist()
     [[True, True], [True, False], [True, False]]
     """
-    T, given = check_size("sequence_mask", T=T), as_tensor(lengths)
+    given, found = as_tensor(lengths), as_integer(T)
+    if found is None or found < 0:
+        raise ValueError(f"sequence_mask: T must be an integer of at least 0, got {T!r}")
+    T = found
     if given.ndim != 1:
         raise ShapeError(f"sequence_mask: lengths must be (B,), got shape {given.shape}")
     steps = check_lengths("sequence_mask", given, T, given.shape[0])

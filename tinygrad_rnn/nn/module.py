@@ -100,6 +100,8 @@ class Module:
                 self._check_name(name, value)
             elif name in self._buffer_names and isinstance(value, Tensor) and value.is_leaf:
                 value._place = BUFFER
+        if value is not None and name in vars(self):
+            self._check_replaced(name, value)
         if (tape := active_tape.get()) is None:
             super().__setattr__(name, value)
         elif tape.computes(value):
@@ -113,6 +115,16 @@ class Module:
         super().__delattr__(name)
 
     # --- what is in it ----------------------------------------------------------------------------
+
+    def _check_replaced(self, name: str, value: Any) -> None:
+        """Raise `TypeError` if a parameter or a buffer were to be replaced by what the module would not list."""
+        lost = isinstance(vars(self)[name], Parameter) and not isinstance(value, Parameter)
+        if lost or (name in self._buffer_names and not isinstance(value, Tensor)):
+            what = "parameter" if lost else "buffer"
+            raise TypeError(
+                f"{type(self).__name__}: {name!r} is a {what}, and {type(value).__name__} would take its place "
+                f"unlisted: {name}.assign_(array) gives it new values, and `del` removes it"
+            )
 
     def _check_name(self, name: str, value: Any) -> None:
         """Raise `ValueError` if what a module lists were to have a name that another may have."""

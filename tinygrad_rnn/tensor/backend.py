@@ -242,7 +242,8 @@ def is_floating(dtype: DType) -> bool:
 
 def is_complex(dtype: DType) -> bool:
     """Whether `dtype` is complex: only the gradient checker makes such tensors."""
-    return "complex" in str(dtype)
+    kind = getattr(dtype, "kind", "")
+    return bool(kind == "c") if kind else "complex" in str(dtype)
 
 
 def is_half(x: Any) -> bool:
@@ -265,16 +266,18 @@ def widened(x: Array) -> Array:
 
 def is_integer(dtype: DType) -> bool:
     """Whether `dtype` is an integer type, of any byte order."""
-    return name_of(dtype).startswith(("int", "uint"))
+    kind = getattr(dtype, "kind", "")
+    return kind in ("i", "u") or (not kind and name_of(dtype).startswith(("int", "uint")))
 
 
 def is_boolean(dtype: DType) -> bool:
     """Whether `dtype` is that of booleans."""
-    return name_of(dtype) == "bool"
+    kind = getattr(dtype, "kind", "")
+    return kind == "b" or (not kind and name_of(dtype) == "bool")
 
 
 def _is_real(dtype: DType) -> bool:
-    return getattr(dtype, "kind", "f") in "fiub" and not is_complex(dtype)
+    return getattr(dtype, "kind", "f") in ("f", "i", "u", "b") and not is_complex(dtype)
 
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -400,10 +403,10 @@ def _what_it_holds(x: Any) -> str:
     kind = getattr(x.dtype, "kind", "c")
     if kind != "O":
         return f"{_KINDS.get(kind, 'these')} ({x.dtype})"
-    odd = next((v for v in x.reshape(-1) if not isinstance(v, int | float)), None)
-    if odd is None and any(isinstance(v, int) for v in x.reshape(-1)):
+    odd = [type(v).__name__ for v in x.reshape(-1) if not isinstance(v, int | float)]
+    if not odd and any(isinstance(v, int) and abs(v) >= 2**63 for v in x.reshape(-1)):
         return "integers of more than 64 bits"
-    return f"objects ({type(odd).__name__})"
+    return f"objects ({odd[0] if odd else 'numbers among them'})"
 
 
 def _check_reach(x: HostArray, dtype: DType) -> None:
@@ -461,9 +464,11 @@ def raw_array(x: Any) -> Any:
     return np.asarray(x) if type(x) in _PLAIN_NUMBERS else raw_operand(x)
 
 
-def copied(x: Array) -> Array:
-    """A copy of `x`, an array, by its library."""
-    return namespace(x).asarray(x, copy=True)
+def kept(x: AnyArray) -> Array:
+    """A copy of an array that is an option of an op: its owner may write to it."""
+    if type(x) is np.ndarray and x.dtype in _USUAL:
+        return x.copy("K")
+    return namespace(x).asarray(real(x), copy=True)
 
 
 def as_array(y: Any, like: Array) -> Array:

@@ -530,7 +530,7 @@ def settled(op: Any, value: Any) -> Any:
     if number is not None or value is None:
         return number
     if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return backend.copied(backend.real(value))
+        return backend.kept(value)
     if isinstance(value, Number):  # complex, Decimal, Fraction
         raise DTypeError(f"{op.name}: an option is a real number of Python or NumPy, not {value!r}")
     return value

@@ -227,9 +227,11 @@ class Tensor:
 
         Of a leaf it is the values as they are now, to read: a write to them is an error.
         """
-        if self._node is not None and self._node.plan is None:
-            return snapshot(self)
-        if getattr(self, "_place", None) in (GRADIENT, SNAPSHOT, BUFFER):
+        if self._node is None:
+            of_a_leaf = getattr(self, "_place", None) in (GRADIENT, SNAPSHOT, BUFFER)
+        else:
+            of_a_leaf = self._node.plan is None
+        if of_a_leaf:
             return snapshot(self)
         return box(self._array, None)
 

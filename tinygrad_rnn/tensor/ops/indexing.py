@@ -131,16 +131,9 @@ def _raw(x: Any) -> Any:
     return x._array if isinstance(x, Tensor) else x
 
 
-def _real(key: Any) -> Any:
-    """An array among the keys of an index as the gate lets it pass; anything else as it is."""
-    return real(key) if hasattr(key, "dtype") else key
-
-
 def _checked_keys(keys: tuple[Any, ...], x: Array) -> tuple[Any, ...]:
     """An index with arrays in it, made safe to keep, but for booleans, which the op copies."""
-    keys = tuple(
-        asarray(k) if isinstance(k, list | tuple | range) else _real(k) for k in map(_raw, keys)
-    )
+    keys = tuple(asarray(k) if isinstance(k, list | tuple | range) else _raw(k) for k in keys)
     for key in keys:
         if not (key is None or key is ... or isinstance(key, int | slice) or hasattr(key, "dtype")):
             raise IndexError(
@@ -154,7 +147,7 @@ def _checked_keys(keys: tuple[Any, ...], x: Array) -> tuple[Any, ...]:
     axis = 0
     for key, width in zip(keys, widths, strict=True):
         if _is_mask(key):
-            key = key if isinstance(key, bool) else namespace(x).asarray(key)
+            key = key if isinstance(key, bool) else namespace(x).asarray(real(key))
         elif getattr(key, "ndim", 0):
             key = _checked_ids(key, x.shape[axis], axis, x)
         elif hasattr(key, "dtype"):

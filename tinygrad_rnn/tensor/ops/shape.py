@@ -35,7 +35,7 @@ def reshape(x: Operand, shape: int | Sequence[int]) -> Array:
     >>> tr.reshape(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), -1).numpy()
     array([1., 2., 3., 4.], dtype=float32)
     """
-    return namespace(x).reshape(x, integers("shape", shape))
+    return namespace(x).reshape(x, shape if type(shape) is tuple else integers("shape", shape))
 
 
 @op(lambda g, axes: transpose(g, _inverse(axes)))
@@ -47,7 +47,8 @@ def transpose(x: Operand, axes: Sequence[int] | None = None) -> Array:
     array([[1., 3.],
            [2., 4.]], dtype=float32)
     """
-    order = tuple(reversed(range(x.ndim))) if axes is None else integers("axes", axes)
+    order = axes if type(axes) is tuple else None if axes is None else integers("axes", axes)
+    order = tuple(reversed(range(x.ndim))) if order is None else order
     return namespace(x).permute_dims(x, order)
 
 
