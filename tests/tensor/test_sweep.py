@@ -200,6 +200,18 @@ def test_what_comes_to_a_place_first_is_put_there_and_the_rest_is_added(seed):
         assert np.signbit(x.grad.data[indices[0]]).tolist() == np.signbit(cotangents[0]).tolist()
 
 
+def test_an_ellipsis_tells_no_axis():
+    x = leaf(np.ones((2, 4, 3)))
+    (x[..., 1].sum() + x[:, 2].sum() + x[..., 1].sum()).backward()
+    expected = np.zeros((2, 4, 3))
+    expected[..., 1] += 2
+    expected[:, 2] += 1
+    assert x.grad.tolist() == expected.tolist()
+    y = leaf(np.ones((2, 1, 3)))
+    (y[..., 2] * y[..., 2]).sum().backward()
+    assert y.grad.tolist() == [[[0, 0, 2]], [[0, 0, 2]]]
+
+
 def indices_of_rows(rng):
     """Endless indices of an array (4, 3): integers, slices, arrays with repeats, of one axis or two."""
     whole = slice(None)

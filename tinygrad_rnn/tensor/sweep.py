@@ -313,7 +313,9 @@ def cut_of(index: Any) -> tuple[Any, int]:
     if type(index) is not tuple:
         return (_WHOLE if index is ... else index), 0
     for axis, key in enumerate(index):
-        if type(key) is int or (key is not ... and key != _WHOLE):
+        if key is ...:  # what follows is counted from the last axis
+            break
+        if type(key) is int or key != _WHOLE:
             return key, axis
     return _WHOLE, 0
 
