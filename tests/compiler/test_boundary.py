@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
+from tests.compiler.alike import alike
 from tests.compiler.steps import Model, batches, counted
 from tinygrad_rnn.errors import CompileError
 
@@ -124,3 +128,64 @@ def test_a_constant_that_is_returned_takes_new_values_as_in_a_plain_call():
     for f in (plain, compiled, compiled, compiled):
         _, total = f(tr.ones(2))
         assert total.assign_([1, 2]) is total and total.tolist() == [1.0, 2.0]
+
+
+@dataclasses.dataclass
+class Output:
+    loss: Any
+    n: int = 1
+
+
+Pair = collections.namedtuple("Pair", "a b")
+
+
+def test_results_are_new_containers_with_new_constants() -> None:
+    def run(compiled: Any) -> Any:
+        table, weight, names = np.ones(3), tr.ones(2), [1]
+        step = compiled(
+            lambda x: {
+                "constants": [np.zeros(2), tr.zeros(1), {"deep": (np.ones(1),)}],
+                "outside": (table, weight),
+                "kinds": [Output(x * 3), collections.OrderedDict(q=x * 2), Pair(x, 1), names, {1.5}, None, "s"],
+            }
+        )
+        seen = []
+        for k in range(6):
+            result = step(tr.ones(2) * k)
+            first, second, third = result["constants"]
+            kinds = result["kinds"]
+            seen += [
+                first.copy(),
+                second.detach(),
+                third["deep"][0].copy(),
+                kinds[0].loss,
+                [*kinds[1].items()],
+                kinds[2],
+            ]
+            seen += [[type(v) for v in kinds], result["outside"][0] is table, result["outside"][1] is weight]
+            first += 1
+            third["deep"][0][...] = 7
+            result["constants"].append(1)
+            kinds[0].n = 5
+        return seen
+
+    alike(run)
+
+
+def test_an_object_that_is_made_at_each_call_is_no_result() -> None:
+    step = tr.compile(lambda x: (x * 2, object()))
+    step(tr.ones(1))
+    with pytest.raises(CompileError, match="a object that it makes at each call"):
+        step(tr.ones(1))
+
+
+def test_an_array_on_disk_is_an_argument(tmp_path: Path) -> None:
+    def run(compiled: Any) -> Any:
+        array = np.memmap(tmp_path / "array", np.float32, "w+", shape=(3,))
+        step, seen = compiled(lambda x: tr.Tensor(x) * 2), []
+        for k in range(6):
+            array[:] = k
+            seen.append(step(array))
+        return seen
+
+    alike(run)

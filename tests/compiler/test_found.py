@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
+from tests.compiler.alike import alike
 from tests.compiler.steps import counted, run
 from tinygrad_rnn.compiler import program
 
@@ -93,3 +94,59 @@ def test_a_graph_keeps_the_values_that_it_saw() -> None:
 def test_leaves_that_are_not_refreshed_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program.Program, "refresh", lambda self: None)
     assert run(True, "GRU", 3, 2, 4) != run(False, "GRU", 3, 2, 4)
+
+
+class Remembers(tr.nn.Module):
+    """Keeps a state of its own from call to call, or what it computed last."""
+
+    def __init__(self, state: bool) -> None:
+        self.w, self.h, self.state = tr.nn.Parameter([1.0, 2.0]), None, state
+
+    def forward(self, x: Any) -> Any:
+        y = (self.w * x if self.h is None or not self.state else self.w * x + self.h[0]).detach()
+        self.h = (y, [y * 2])
+        return self.h[1][0] + 1
+
+
+@pytest.mark.parametrize("state", [True, False])
+def test_what_a_module_keeps_is_that_of_the_call(state: bool) -> None:
+    def run(compiled: Any) -> Any:
+        module = Remembers(state)
+        step = compiled(lambda x: module(x))
+        seen = []
+        for k in range(7):
+            seen += [step(tr.ones(2) * k), module.h]
+        return [seen, seen]  # what was kept of a call is not changed by the next
+
+    alike(run)
+
+
+def test_an_attribute_that_no_code_names_is_watched() -> None:
+    def run(compiled: Any) -> Any:
+        class Holder:
+            head = tr.nn.Parameter([1.0])
+
+        holder = Holder()
+        holder.head = tr.nn.Parameter([2.0])
+        step = compiled(lambda x: (x * getattr(holder, "he" + "ad")).detach())
+        seen = []
+        for k in range(8):
+            if k == 4:
+                holder.head = tr.nn.Parameter([3.0])
+            seen.append(step(tr.ones(1)))
+        return seen
+
+    alike(run)
+
+
+def test_views_of_a_large_array_are_read_at_each_call() -> None:
+    def run(compiled: Any) -> Any:
+        table = np.arange(100_000, dtype=np.float32)
+        step = compiled(lambda x: x + tr.Tensor(table[::2][:3]))
+        seen = []
+        for _ in range(6):
+            table[:] += 1
+            seen.append(step(tr.ones(3)))
+        return seen
+
+    alike(run)
