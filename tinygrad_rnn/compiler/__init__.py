@@ -2,10 +2,13 @@
 
 step(inputs, targets)                                    compile.py
 │  signature of the arguments                            boundary.py
-├─ a Program is known for it: replay that                program.py, leaves.py
-└─ none is: record a Tape                                tape.py
-   │  the leaves that the step can get at                search.py, leaves.py
-   │  arrays that notice what is done to them            traced.py, numpy_calls.py, engine.py
+├─ a Recording of it fits what the step may look at now: search.py
+│  replay its Program                                    program.py
+│  └─ it cannot go on as recorded: bring all back, and   undo.py
+│     run the step as it is
+└─ none does: record a Tape                              tape.py
+   │  tensors, found by use                              found.py
+   │  arrays that notice what is done to them            traced.py, numpy_calls.py, engine.py, users.py
    ├─ it is the first tape: keep it
    └─ it is the second: compare the two                  compare.py
       │  passes: leave out what need not be repeated     passes.py, uses.py

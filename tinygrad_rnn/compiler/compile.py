@@ -56,24 +56,27 @@ def compile(step: F) -> F:
             return loss
 
     The first two calls run `step` as it is, and write down what it does to arrays. From the third call on only that is
-    done, into the same memory: the parameters, gradients and results are those of `step` itself, bit for bit. What is
-    returned is copied, and carries no graph.
+    done, into the same memory: the parameters, gradients and results are those of `step` itself, bit for bit, the signs
+    of zeros included (of a NaN only that it is one). What is returned is new at each call, and carries no graph.
 
-    Arguments are Tensors and NumPy arrays, also inside of lists, tuples and dictionaries; their values may be others
-    at each call. With other shapes or dtypes, or other arguments of any other kind (numbers, strings, None: they are
-    part of the recording), the step is recorded anew; so it is when a module changes between training and evaluation, a
-    parameter is moved or frozen, or `enable_fused` or `enable_numba` are used. The last 8 recordings are kept.
+    Arguments are Tensors and NumPy arrays, also inside of tuples, lists, dictionaries and dataclasses; their values may
+    be others at each call, and what the step writes into them is there afterwards. With other shapes, dtypes or
+    layouts, or another argument of any other kind (numbers, strings, None: they are part of the recording), the step is
+    recorded anew. The last 8 recordings are kept.
 
-    What the step finds in its closure and among its globals is not watched: modules, optimisers, schedules and tensors
-    there are looked for when it is recorded, and their values are those of each call; everything else stays what it
-    was. Python's side effects (print, append, a counter) happen while recording only. Optimisers, clipping, schedules,
-    `assign_`, `.grad = None` and the random draws of dropout are done at each call.
+    Every tensor that the step uses has the values of the call, wherever it hangs. What the step looks at beside it is
+    watched: closures, globals, attributes, containers, small arrays, and all that modules hold, their modes and hooks
+    included. If any of that has been replaced, frozen or moved, it is recorded anew; a step that changes itself what it
+    looks at (`self.n += 1`) runs as it is at each call, and warns of that. Optimisers and schedules, your own too, run
+    at each call, as do clipping, `assign_`, `train()` and `eval()`, `group["lr"] = ...`, the draws of dropout, and the
+    functions that `tr.op` was given. What else Python does (print, append) happens while recording only.
 
     Raises `CompileError`, with the line, for what cannot be repeated: a value of a tensor as a Python number (float,
-    .item(), int, if), a constant that is another at the second call, a shape that depends on values, a returned
-    tensor whose graph is still there, arrays on a GPU. A function that is called while another one is recorded becomes
-    a part of that recording; under `detect_anomaly` the step runs as it is. Do not use the same modules in another
-    thread while it is recorded.
+    .item(), int, if), a constant that is another at the second call, random numbers that are not the library's, a
+    shape that depends on values, a returned tensor whose graph is still there, arrays on a GPU. Parameters, gradients
+    and optimisers are then as they were before the call. An error of the step itself leaves them as the step would, and
+    its `except` catches. A function that is called while another one is recorded becomes a part of that recording;
+    under `detect_anomaly` the step runs as it is. Do not use the same modules in another thread while it is recorded.
 
     >>> import tinygrad_rnn as tr
     >>> w = tr.nn.Parameter([1.0])

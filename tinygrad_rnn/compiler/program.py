@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygrad_rnn.compiler.arrays import flat, rebuilt, root_of
+from tinygrad_rnn.compiler.arrays import copied, flat, rebuilt, root_of
 from tinygrad_rnn.compiler.boundary import Given, held, mapped, outside
 from tinygrad_rnn.compiler.engine import (
     Deviation,
@@ -149,7 +149,7 @@ class Program:
         for watch in self.watches:
             g = watch.grad
             if g is not None and id(root_of(g)) in self.kept:
-                watch.grad = g.copy(order="K")
+                watch.grad = copied(g)
 
 
 class Risk:
