@@ -1060,8 +1060,8 @@ BUGS = [
     ),
     *table(
         "optim/optimizer.py",
-        ("overrides-recorded", '        replay_overrides(cls, ("step", "zero_grad", "load_state_dict",
-         "add_param_group"))\n', "",
+        ("overrides-recorded",
+         '        replay_overrides(cls, ("step", "zero_grad", "load_state_dict", "add_param_group"))\n', "",
          "what an optimiser of one's own does in Python is done while recording only", COMPILER),
     ),
 ]
