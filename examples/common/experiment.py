@@ -133,6 +133,7 @@ class Experiment:
         from tinygrad_rnn.screen import console
 
         self.console = console()
+        self._fitted: dict[str, str] = {}  # by the names of their files, the names of the models
 
     @property
     def out(self) -> Path:
@@ -198,6 +199,8 @@ class Experiment:
         from tinygrad_rnn.training.resume import weights
 
         slug = file_name(name.lower().replace(" ", "-"))
+        if (other := self._fitted.setdefault(slug, name)) != name:
+            raise ValueError(f"{name!r} and {other!r} would both be kept as {slug!r}: choose another name for one")
         parameters = list(model.named_parameters())
         size = sum(p.size for _, p in parameters)
         if show:
@@ -279,6 +282,8 @@ class Experiment:
         from tinygrad_rnn.screen import plain_labels, save_picture
 
         file = file_name(file)
+        if any(picture["file"] == file for picture in self.results["pictures"]):
+            raise ValueError(f"there is a picture {file!r} already: choose another name for one")
         with plain_labels():
             figure = Figure(figsize=size, dpi=100, layout="constrained")
             yield figure

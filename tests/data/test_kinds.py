@@ -39,7 +39,15 @@ def test_files_of_many_kinds(name: str) -> None:
     assert name in kind_of(written(name)[:HEAD])
 
 
-@given(st.text(max_size=30))
+@pytest.mark.parametrize(
+    ("text", "encoding"), [("ятаган", "cp1251"), ("яШя", "cp1251"), ("“NUMPY” it is", "cp1252"), ("(µ/ý", "latin-1")]
+)
+def test_what_begins_as_another_file_does_is_a_text(text: str, encoding: str) -> None:
+    assert kind_of(text.encode(encoding)) == ""
+    assert kind_of(text.encode(encoding) + b"\0\1\2") != ""
+
+
+@given(st.text(st.characters(exclude_categories=["Cc"]), max_size=30))
 def test_no_text_is_something_else(text: str) -> None:
     assert kind_of(text.encode()) == ""
     assert marked(text.encode()) == ("utf-8-sig" if text.startswith("\ufeff") else "")

@@ -80,7 +80,7 @@ def test_idx_that_is_damaged(file: Path) -> None:
     good = idx(np.arange(24, dtype="u1").reshape(2, 3, 4))
     for raw, message in (
         (b"", "not an IDX file: it begins with the bytes of nothing"),
-        (b"\x89PNG\r\n", "not an IDX file: a PNG picture"),
+        (b"\x89PNG\r\n\x1a\n", "not an IDX file: a PNG picture"),
         (b"IDX3\r\n", "not an IDX file: it begins with the bytes 49 44 58 33"),
         (b"\0\0\x07\x01" + bytes(8), "not an IDX file"),
         (b"\0\0\x08\x00", "not an IDX file"),

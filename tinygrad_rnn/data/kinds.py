@@ -50,6 +50,7 @@ _KINDS = (
     (rb"\x1a\x45\xdf\xa3", "a Matroska film (.mkv, .webm)"),
     (rb"\x7fELF", "a program"),
 )
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]|%PDF-\d")  # no text has them near its beginning
 _PATTERNS = tuple((re.compile(pattern, re.DOTALL), name) for pattern, name in _KINDS)
 
 
@@ -68,4 +69,6 @@ def kind_of(head: bytes) -> str:
     >>> kind_of(b"\x1f\x8b\x08"), kind_of(b"It was a dark night.")
     ('compressed by gzip', '')
     """
+    if not _CONTROL.search(head):  # such as "ятаган" in cp1251, which begins as MP3 does
+        return ""
     return next((name for pattern, name in _PATTERNS if pattern.match(head)), "")

@@ -317,6 +317,26 @@ def test_a_name_reaches_screen_and_files_as_it_is(
     assert load_checkpoint(out / "checkpoints", log.stem).manifest["model"] == name
 
 
+def test_nothing_is_kept_in_the_place_of_another(tmp_path: Path) -> None:
+    def main(run: Experiment) -> None:
+        model = nn.Linear(3, 1)
+
+        def fit(name: str) -> None:
+            x, y = run.tensor(X), run.tensor(Y)
+            run.fit(name, model, lambda step: (F.mse_loss(model(x), y), 1), lambda: {"error": 1.0}, show=False)
+
+        fit("A line")
+        fit("A line")  # again
+        with pytest.raises(ValueError, match=r"'a-line' and 'A line' would both be kept as 'a-line'"):
+            fit("a-line")
+        with run.picture("a.png", ""):
+            pass
+        with pytest.raises(ValueError, match=r"a picture 'a.png' already"), run.picture("a.png", ""):
+            pass
+
+    assert go("--steps", "1", "--out", str(tmp_path), main=main) == 0
+
+
 def test_names_of_files_are_told_apart() -> None:
     names = [*NAMES, "EUR/USD", "EUR%USD", "long" * 59 + "x", "", ".", "%2E.", "EUR%2FUSD", "\\", "\0"]
     files = [file_name(name) for name in names]
