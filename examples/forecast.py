@@ -28,6 +28,7 @@ from tinygrad_rnn.data import read_csv, split_in_time
 from tinygrad_rnn.errors import InputError
 
 QUANTILES = np.array([0.1, 0.5, 0.9], np.float32)
+MOST = 20_000_000  # forecasts: some gigabytes
 LENGTH = 80  # steps of a piece that is trained on; two seasons, if that is more
 
 
@@ -45,6 +46,11 @@ class Forecaster(nn.Module):
         return self.head(self.dropout(self.recurrent(x)[0])).reshape(T, B, -1, len(QUANTILES))
 
 
+def squared(roots: np.ndarray) -> np.ndarray:
+    """What counts the roots are of; a root below 0 means that none is left."""
+    return np.square(np.maximum(roots, 0))
+
+
 @dataclass
 class Series:
     """Values in time (N,), when they are from, and the length of a season: also how far ahead is forecast."""
@@ -58,7 +64,7 @@ class Series:
         lowest, highest, n = self.values.min(), self.values.max(), len(self.values)
         to = self.back = np.copy
         if lowest >= 0:  # Logarithms of prices and roots of counts vary alike everywhere.
-            to, self.back = (np.log, np.exp) if lowest > 1e-30 * highest else (np.sqrt, np.square)
+            to, self.back = (np.log, np.exp) if lowest > 1e-30 * highest else (np.sqrt, squared)
         self.x = x = to(self.values)
         least = 1e-3 * np.std(x)  # for a series that repeats itself
         self.train, self.choose, self.test = split_in_time(n, (0.6, 0.15, 0.25))
@@ -102,6 +108,10 @@ def own_series(run: Experiment, file: Path, column: str | None, season: int) -> 
         )
     lowest, highest = float(values.min()), float(values.max())
     largest = max(highest, -lowest)
+    if len(values) * season > MOST:
+        raise InputError(
+            f"{file}: {len(values)} values, and {season} steps ahead of each, are more than {MOST:,} forecasts"
+        )
     if not max(1e-100, 1e-12 * largest) < highest - lowest < 1e100:
         raise InputError(f"{file}: {column} is from {lowest:g} to {highest:g}: nothing can be forecast of that")
     s = Series(column, np.arange(len(values)), values, season)

@@ -31,6 +31,13 @@ def test_what_is_forecast_is_undone() -> None:
     np.testing.assert_allclose(values[known], np.repeat(s.values[s.ahead[known]][:, None], 3, axis=1))
 
 
+def test_an_interval_of_counts_does_not_go_below_0() -> None:
+    """A root below 0, squared, would be a lower end above the upper one."""
+    s = forecast.Series("s", np.arange(100), np.arange(100) % 7.0, season=4)
+    low, middle, high = np.moveaxis(s.undone(np.full((100, 4, 3), (-50.0, -1.0, 1.0))), -1, 0)
+    assert low.min() == 0 and (low <= middle).all() and (middle <= high).all()
+
+
 def test_nothing_is_known_of_what_comes_after() -> None:
     s, cut = series(), 80
     other = forecast.Series("s", s.times, np.concatenate([s.values[:cut], s.values[cut:] * 3]), s.season)
@@ -116,6 +123,7 @@ def test_a_season_longer_than_a_piece_that_is_trained_on(tmp_path: Path) -> None
         (WAVE[:1], 12, "1 values of x, and 120 are needed, 10 seasons of 12 and 50 at least"),
         (WAVE[:49], 1, "49 values of x, and 50 are needed"),
         (WAVE[:119], 12, "119 values of x, and 120 are needed"),
+        ([0.0, 1.0] * 10_001, 1000, "20002 values, and 1000 steps ahead of each, are more than 20,000,000 forecasts"),
         (WAVE, 1000, "400 values of x, and 10000 are needed"),
         ([1e308, -1e308] * 60, 1, "x is from -1e+308 to 1e+308: nothing can be forecast of that"),
         ([1e-300, 1e300] * 60, 1, "x is from 1e-300 to 1e+300: nothing"),

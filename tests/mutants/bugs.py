@@ -972,6 +972,8 @@ BUGS = [
         "../examples/forecast.py",
         ("forecast-fixed-piece", "min(max(LENGTH, 2 * s.season), len(s.train))", "LENGTH",
          "fewer than 133 values, or a season of 80 steps", "tests/examples/test_forecast.py -k 'few or season'"),
+        ("forecast-roots-below-0", "np.square(np.maximum(roots, 0))", "np.square(roots)",
+         "the lower end of an interval lies above the upper one", "tests/examples/test_forecast.py"),
         ("forecast-any-size", "< highest - lowest < 1e100:", "< highest - lowest:",
          "the sum of what is forecast is beyond float64", "tests/examples/test_forecast.py -k nothing_can"),
     ),
