@@ -139,3 +139,27 @@ def test_what_is_superfluous_goes(program: list[tuple[Any, ...]], superfluous: i
     (expected, calls), (found, fewer) = run(program, False), run(program, True)
     assert calls - fewer == superfluous
     assert_same_bits(found, expected)
+
+
+def test_bytes_of_a_fill_are_filled_with_their_whole_numbers() -> None:
+    a, out = np.full(4, np.nan), np.zeros(3, np.uint8)
+    entries = [Entry(np.ndarray.fill, (a, 1.5), {}, None, False)]
+    entries += [Entry(np.copyto, (out, a.view(np.uint8)[14:17]), {}, None, False)]
+    for e in simplified(entries, [id(a), id(out)], [id(out)]):
+        e.f(*e.args)
+    assert out.tolist() == np.full(4, 1.5).view(np.uint8)[14:17].tolist()
+
+
+def test_a_buffer_becomes_no_part_of_one_of_another_dtype() -> None:
+    a, home, out = np.zeros(2, np.float64), np.zeros(9, np.float32), np.zeros(4, np.float32)
+    entries = [
+        Entry(np.ndarray.fill, (home, 2.0), {}, None, False),
+        Entry(np.add, (np.ones(2), 1.5, a), {}, None, False),
+    ]
+    entries += [Entry(np.copyto, (home[1:5], a.view(np.float32)), {}, None, False)]
+    entries += [Entry(np.copyto, (out, home[1:5]), {}, None, False)]
+    found = simplified(entries, map(id, (a, home, out)), [id(out)])
+    assert any(e.args[-1] is a for e in found)  # where numbers of 8 bytes lie as they must
+    for e in found:
+        e.f(*e.args)
+    assert out.view(np.float64).tolist() == [2.5, 2.5]

@@ -30,6 +30,12 @@ def stage(x: Any, y: Any, z: Any) -> None:
         (stage, (A, B), {"z": C}, [A, B, C], [A, B, C]),  # by name: not understood
         (np.copyto, (OUT, A), {}, [A], [OUT]),
         (np.copyto, (OUT, A), {"where": M}, [A, M, OUT], [A, M, OUT]),
+        (np.copyto, (OUT, A, "unsafe"), {}, [A], [OUT]),
+        (np.copyto, (OUT, A, "unsafe", M), {}, [A, M, OUT], [A, M, OUT]),
+        (np.ndarray.fill, (OUT, 1.0), {}, [], [OUT]),
+        (np.add.at, (A, AT, B), {}, [A, AT, B], [A, AT, B]),
+        (np.add.reduceat, (A, AT, 0, None, OUT), {}, [A, AT, OUT], [A, AT, OUT]),
+        (np.modf, (A, B, C), {}, [A, B, C], [A, B, C]),
         (np.add, (A, B, OUT), {}, [A, B], [OUT]),
         (np.maximum, (A, B), {"out": OUT}, [A, B], [OUT]),
         (np.add, (A, B), {"out": OUT, "where": M}, [A, B, M, OUT], [A, B, M, OUT]),

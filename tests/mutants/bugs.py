@@ -11,6 +11,8 @@ from dataclasses import dataclass
 OPS = "tests/tensor/test_ops_table.py -k"
 KINKS = "tests/tensor/test_subgradients.py"
 GRAPH = "tests/tensor/test_graph.py tests/tensor/test_sweep.py tests/tensor/test_pitfalls.py"
+NUMPY = "tests/compiler/test_numpy_calls.py"
+PASSES = "tests/compiler/test_passes.py"
 SWEEP = "tests/tensor/test_sweep.py tests/tensor/test_graph.py tests/tensor/test_pitfalls.py"
 TENSOR = "tests/tensor/test_tensor.py"
 WAYS_IN = "tests/test_ways_in.py"
@@ -268,6 +270,11 @@ BUGS = [
          "a part is added twice", f"{SWEEP} tests/tensor/test_indexing.py"),
         ("part-overwrites", "            place += d.g ", "            place[...] = d.g ",
          "= for +=: of two slices that overlap the last wins", f"{SWEEP} tests/tensor/test_indexing.py"),
+        ("part-meets-itself", "        return 1 not in met\n", "        return True\n",
+         "of two slices that overlap the last wins", SWEEP),
+        ("part-after-ids", "            self.filled[node] = index\n            return False\n",
+         "            return False\n",
+         "a part overwrites what came by ids before", SWEEP),
         ("part-loses-dense", "            if node in self.dense:\n                part += self.dense[node]\n", "",
          "what came in whole is lost where slices came in, too", SWEEP),
     ),
@@ -1065,6 +1072,66 @@ BUGS = [
         ("overrides-recorded",
          '        replay_overrides(cls, ("step", "zero_grad", "load_state_dict", "add_param_group"))\n', "",
          "what an optimiser of one's own does in Python is done while recording only", COMPILER),
+    ),
+    *table(
+        "compiler/numpy_calls.py",
+        ("recorded-any-function", "        return KNOWN.get(f)\n", "        return KNOWN.get(f, PURE)\n",
+         "a recording takes functions of which it does not know what they do", NUMPY),
+        ("recorded-half-mean", "not in (np.float32, np.float64):", "not in (np.float16, np.float32, np.float64):",
+         "a mean of float16 is summed into float16", NUMPY),
+        ("recorded-take-clips", 'if kwargs.get("mode") == "clip" else None', "if True else None",
+         "np.take of negative ids raises, or clips", NUMPY),
+        ("recorded-where-numbers", """if len(args) == 3 and str(getattr(args[0], "dtype", "")) == "bool" else None""",
+         "if len(args) == 3 else None", "np.where of integers is a TypeError in a recording", NUMPY),
+        ("recorded-reduce-of-others", "    if x.dtype != out.dtype:", "    if False:",
+         "any() of numbers is a number", NUMPY),
+        ("recorded-where-without-out",
+         """return "where= without out= leaves what it skips to chance" if "where" in kwargs else None""",
+         "return None", "memory that nobody has written is read", NUMPY),
+        ("recorded-number-as-array", "return v if python is None else v.item() if python else v[()]", "return v",
+         "a power of a number is that of an array", NUMPY),
+    ),
+    *table(
+        "compiler/traced.py",
+        ("traced-is-no-array", "        return np.ndarray\n\n    def value", "        return Traced\n\n    def value",
+         "isinstance(x, np.ndarray) is False while recording: another branch, silently", NUMPY),
+        ("traced-number-in-place",
+         'setattr(TracedScalar, f"__i{name}__", lambda self, other, f=f: f(self, other))', "pass",
+         "d = x.mean(); d -= 1 changes the mean", NUMPY),
+        ("traced-attribute-missing", 'self.refuse(f".{name}")\n        return lambda',
+         'raise AttributeError(name)\n        return lambda',
+         "hasattr(x, 'base') is False while recording", NUMPY),
+    ),
+    *table(
+        "compiler/tape.py",
+        ("refusal-swallowed", "            if self.refused is not None:\n                raise self.refused\n", "",
+         "try: float(x) except Exception: records the other branch", NUMPY),
+        ("outside-written", "                if self.outside.setdefault(key, (a, now))[1] != now:",
+         "                if False:",
+         "an array that changes between two uses is read as it is at the end", NUMPY),
+        ("element-is-a-view", "        y = as_given(x)[as_given(key)]\n",
+         "        y = x.raw[(*key, ...) if isinstance(key, tuple) else (key, ...)]\n",
+         "an element that was read changes with its array", NUMPY),
+    ),
+    *table(
+        "compiler/passes.py",
+        ("moved-twice", " or id(home) in self.places:", ":",
+         "two joins in a row read memory that nobody has written", f"{PASSES} tests/compiler/test_compile.py"),
+        ("zeros-not-added", "            e = e.changed(np.add, (a, np.zeros((), a.dtype), a))\n",
+         "            continue\n",
+         "adding zeros leaves -0.0", PASSES),
+        ("negative-zeros", " and math.copysign(1, e.args[1]) > 0", "", "-0.0 is added as 0", PASSES),
+        ("part-of-a-cell", "-((low - y) // a.itemsize)", "(y - low) // a.itemsize",
+         "an array of which a byte is read alone is not filled", PASSES),
+    ),
+    *table(
+        "compiler/uses.py",
+        ("mask-by-position", "(f is np.copyto and count < 4)", "(f is np.copyto)",
+         "a masked copy is taken for a whole one", "tests/compiler/test_uses.py"),
+        ("mask-by-name", ' and "where" not in e.kwargs', "", "a masked ufunc is taken for a whole one",
+         "tests/compiler/test_uses.py"),
+        ("any-method-reduces", ' and f.__name__ == "reduce" and count == 5', " and count == 5",
+         "another method of a ufunc is taken for reduce", "tests/compiler/test_uses.py"),
     ),
 ]
 # fmt: on

@@ -71,12 +71,13 @@ def compile(step: F) -> F:
     at each call, as do clipping, `assign_`, `train()` and `eval()`, `group["lr"] = ...`, the draws of dropout, and the
     functions that `tr.op` was given. What else Python does (print, append) happens while recording only.
 
-    Raises `CompileError`, with the line, for what cannot be repeated: a value of a tensor as a Python number (float,
-    .item(), int, if), a constant that is another at the second call, random numbers that are not the library's, a
-    shape that depends on values, a returned tensor whose graph is still there, arrays on a GPU. Parameters, gradients
-    and optimisers are then as they were before the call. An error of the step itself leaves them as the step would, and
-    its `except` catches. A function that is called while another one is recorded becomes a part of that recording;
-    under `detect_anomaly` the step runs as it is. Do not use the same modules in another thread while it is recorded.
+    Raises `CompileError`, with the line, for what cannot be repeated: a NumPy function on arrays of the step of which
+    it is not known what it does, a value of a tensor as a Python number (float, .item(), int, if), a constant that is
+    another at the second call, random numbers that are not the library's, a shape that depends on values, a returned
+    tensor whose graph is still there, arrays on a GPU. Parameters, gradients and optimisers are then as they were
+    before the call. An error of the step itself leaves them as the step would, and its `except` catches. A function
+    that is called while another one is recorded becomes a part of that recording; under `detect_anomaly` the step runs
+    as it is. Do not use the same modules in another thread while it is recorded.
 
     >>> import tinygrad_rnn as tr
     >>> w = tr.nn.Parameter([1.0])

@@ -116,7 +116,7 @@ def live(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
             low, high = byte_bounds(a)
             parts = read_later.get(id(root_of(a)), Spans()).within(low, high)
             cells = a.reshape(-1)
-            at = [((x - low) // a.itemsize, (y - low) // a.itemsize) for x, y in parts]
+            at = [((x - low) // a.itemsize, -((low - y) // a.itemsize)) for x, y in parts]  # whole cells
             found.extend(e.changed(e.f, (cells[x:y] if (x, y) != (0, a.size) else a, value)) for x, y in at)
         else:
             found.append(e)
@@ -194,7 +194,7 @@ def merged(entries: Sequence[Entry], free: frozenset[int]) -> list[Entry]:
             continue
         pieces, out = e.args[0], joined_into(e)
         home, target = root_of(pieces[0]), root_of(out)
-        if not moves.possible(target, home, free) or out.nbytes != target.nbytes:
+        if not moves.possible(target, home, free) or out.nbytes != target.nbytes or out.dtype != home.dtype:
             continue
         if any(root_of(p) is not home for p in pieces):
             continue
@@ -225,7 +225,7 @@ class Moves:
         """
         if root is home or id(root) in self.places or id(root) in self.homes or id(home) in self.places:
             return False
-        return bool(id(root) in free and id(home) in free and home.flags.c_contiguous)
+        return bool(id(root) in free and id(home) in free and home.flags.c_contiguous and root.dtype == home.dtype)
 
     def add(self, root: HostArray, place: HostArray) -> None:
         self.places[id(root)] = place
