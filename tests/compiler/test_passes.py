@@ -13,7 +13,16 @@ from tests.profiles import examples
 from tinygrad_rnn.compiler.passes import simplified
 from tinygrad_rnn.compiler.tape import Entry
 
-ROWS = {"a": 2, "b": 2, "c": 2, "d": 2, "home": 8, "other": 8, "kept": 8}  # buffers and their rows of 3 numbers
+ROWS = {
+    "a": 2,
+    "b": 2,
+    "c": 2,
+    "d": 2,
+    "home": 8,
+    "other": 8,
+    "third": 8,
+    "kept": 8,
+}  # buffers and their rows of 3 numbers
 
 
 @st.composite
@@ -94,6 +103,7 @@ def run(program: list[tuple[Any, ...]], simplify: bool) -> tuple[Any, int]:
 A, B, C, D = (("a", 0, 2), ("b", 0, 2), ("c", 0, 2), ("d", 0, 2))
 HOME, OTHER, KEPT = ("home", 2, 4), ("other", 0, 8), ("kept", 0, 2)
 ALL, PIECES = ("kept", 0, 8), [("home", k, k + 2) for k in range(0, 8, 2)]
+THIRD, OTHERS = ("third", 0, 8), [("other", k, k + 4) for k in (0, 4)]
 MADE = [("multiply", A, B, B), ("copy", HOME, A)]  # A is made in HOME
 
 
@@ -109,6 +119,7 @@ MADE = [("multiply", A, B, B), ("copy", HOME, A)]  # A is made in HOME
 @example([("join", OTHER, *PIECES), ("multiply", HOME, B, B), ("copy", ALL, OTHER), ("add", KEPT, HOME)])
 @example([("join", OTHER, *(PIECES[k] for k in (0, 2, 1, 3))), ("copy", ALL, OTHER)])  # side by side, not in order
 @example([("fill", ("home", 0, 8), 0.0), ("add", HOME, A), ("copy", ALL, ("home", 0, 8))])
+@example([("join", OTHER, *PIECES), ("join", THIRD, *OTHERS), ("copy", ALL, THIRD)])  # into what has moved itself
 @example([("join", ("home", 0, 8), A, A, B, A), ("copy", ALL, ("home", 0, 8))])  # one buffer twice
 def test_a_simplified_program_computes_the_same(program: list[tuple[Any, ...]]) -> None:
     alone = lambda target, v: isinstance(v, float) or not overlap(target, v)
@@ -133,6 +144,7 @@ def test_a_simplified_program_computes_the_same(program: list[tuple[Any, ...]]) 
         ([*MADE, ("join", OTHER, A, B, C, A)], 1),
         ([("multiply", A, B, B), ("multiply", C, B, B), ("join", ("home", 0, 4), A, C), ("copy", KEPT, HOME)], 1),
         ([("join", OTHER, *PIECES), ("copy", ALL, OTHER)], 1),
+        ([("join", OTHER, *PIECES), ("join", THIRD, *OTHERS), ("copy", ALL, THIRD)], 1),
     ],
 )
 def test_what_is_superfluous_goes(program: list[tuple[Any, ...]], superfluous: int) -> None:
@@ -143,11 +155,11 @@ def test_what_is_superfluous_goes(program: list[tuple[Any, ...]], superfluous: i
 
 def test_bytes_of_a_fill_are_filled_with_their_whole_numbers() -> None:
     a, out = np.full(4, np.nan), np.zeros(3, np.uint8)
-    entries = [Entry(np.ndarray.fill, (a, 1.5), {}, None, False)]
+    entries = [Entry(np.ndarray.fill, (a, 0.1), {}, None, False)]
     entries += [Entry(np.copyto, (out, a.view(np.uint8)[14:17]), {}, None, False)]
     for e in simplified(entries, [id(a), id(out)], [id(out)]):
         e.f(*e.args)
-    assert out.tolist() == np.full(4, 1.5).view(np.uint8)[14:17].tolist()
+    assert out.tolist() == np.full(4, 0.1).view(np.uint8)[14:17].tolist()
 
 
 def test_a_buffer_becomes_no_part_of_one_of_another_dtype() -> None:
