@@ -111,6 +111,36 @@ def test_right_modules_pass(factory, inputs):
     assert set(counts) >= LAWS - {"second derivative", "layout", "backend"}
 
 
+class Tabled(Affine):
+    """Keeps a table of positions for as many rows as it has seen, and one a dtype in a dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.positions, self.ones = np.zeros((0, 1)), {}
+
+    def forward(self, x):
+        if len(self.positions) < x.shape[0]:
+            self.positions = np.arange(float(x.shape[0]))[:, None]
+        one = self.ones.setdefault(str(x.dtype), tr.ones(2, dtype=x.dtype))
+        return super().forward(x) + one * self.positions[: x.shape[0]].astype(x.dtype)
+
+
+class Checkpointed(Affine):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.drop = nn.BatchNorm1d(2), nn.Dropout(0.4)
+
+    def forward(self, x):
+        return tr.checkpoint(lambda v: self.drop(self.norm(tr.checkpoint(super(Checkpointed, self).forward, v))), x)
+
+
+@pytest.mark.parametrize("factory", [Tabled, Checkpointed, lambda: nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_tables_checkpoints_and_derivatives_of_zero_are_right(factory, scale):
+    x = scale * np.random.default_rng(0).standard_normal((4, 3))
+    assert check_module(factory, x, order=2, examples=20)["modes"] == 20
+
+
 def test_a_module_without_parameters_has_none_to_reach():
     counts = check_module(nn.Tanh, "*", examples=10)
     assert "reached" not in counts
@@ -217,6 +247,21 @@ def tanh_as_it_lies(x):
     return np.tanh(np.ravel(x, order="K").reshape(x.shape))
 
 
+def largest_so_far(self, x):
+    self.largest = max(getattr(self, "largest", 0.0), float(np.max(abs(x._array), initial=0.0)))
+    return x * self.w
+
+
+@tr.op(lambda g, y: g * tr.where(tr.abs(y) > 0.9999, 0.0, 1 - y * y))
+def stiff(x):
+    return np.tanh(x)
+
+
+@tr.op(lambda g: g * (np.arange(len(g)) < 64).reshape(-1, 1) if isinstance(g, np.ndarray) else g)
+def first_rows(x):
+    return x * 1.0
+
+
 @tr.op(lambda g, b: tr.clip(g, -3.0, 3.0) * b, lambda g, a: g * a)
 def clipped(a, b):
     return a * b
@@ -258,6 +303,25 @@ SABOTAGED = {
     "float64 inside": ("dtype", module(wide, w=(3,)), "*3"),
     "float32 inside": ("dtype", module(narrow, w=(3,)), "*3"),
     "gives itself a gradient": ("frozen", module(unfrozen, w=(3,)), "*3"),
+    "a table of what it has seen": ("state", module(largest_so_far, w=(3,)), "*3"),
+    "dropout in evaluation": ("modes", module(lambda self, x: nn.functional.dropout(x * self.w, 0.5), w=(3,)), "*3"),
+    "cut in training alone": (
+        "modes",
+        module(lambda self, x: x * (self.w.detach() + 0 * self.w if self.training else self.w), w=(3,)),
+        "*3",
+    ),
+    "a frozen weight stops another": (
+        "frozen",
+        module(lambda self, x: (x @ self.w) * (self.v if self.w.requires_grad else self.v.detach()), w=(3, 2), v=(2,)),
+        "n3",
+    ),
+    "wrong without gradients of its input": (
+        "frozen",
+        module(lambda self, x: x * (self.w if x.requires_grad else 0.5 * self.w + 0.5 * self.w.detach()), w=(3,)),
+        "*3",
+    ),
+    "nothing where it saturates": ("gradient", module(lambda self, x: stiff(x * self.w), w=(3,)), np.ones((4, 3))),
+    "wrong past 64 rows": ("gradient", module(lambda self, x: first_rows(x * self.w), w=(3,)), np.ones((4, 3))),
     "clips gradients": ("linear", module(lambda self, x: clipped(x, self.w), w=(3,)), "*3"),
     "something for nothing": ("zero", module(lambda self, x: never_zero(x, self.w), w=(3,)), "*3"),
     "wrong on Tensors only": ("transpose", module(lambda self, x: wrong_twice(x, self.w), w=(3,)), "*3"),

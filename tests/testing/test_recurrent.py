@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.profiles import examples
 from tinygrad_rnn import nn
 from tinygrad_rnn.tensor.random import generator
 from tinygrad_rnn.testing import LawError, check_recurrent
+from tinygrad_rnn.testing.calls import leaves_of
 from tinygrad_rnn.testing.recurrent import check_case
 from tinygrad_rnn.testing.strategies import configurations, sequences
 from tinygrad_rnn.testing.subject import LONG, Configuration, Sequences
@@ -165,6 +167,42 @@ def test_a_layer_without_a_state_and_one_without_parameters() -> None:
     assert "causality" in laws and "chunking" not in laws
     for make in (Leaky, Named):
         assert set(check_recurrent(make, examples=1, input_size=2, cell=True)) >= ALWAYS | FORWARD
+
+
+class Counting(nn.Module):
+    """States of these kinds beside h: steps counted for each sequence or for all, what was positive, a slow average."""
+
+    input_size = 3
+
+    def __init__(self, nested: Callable[..., Any]) -> None:
+        self.nested, self.cell, self.table = nested, nn.GRUCell(3, 4), {}
+
+    def forward(self, x: tr.Tensor, hx: Any = None) -> tuple[tr.Tensor, Any]:
+        B, outputs = x.shape[1], []
+        zeros = tr.zeros(B, 4, dtype=x.dtype)
+        start = zeros, tr.Tensor(np.zeros(B, int)), tr.Tensor(np.array(0)), tr.Tensor(np.zeros((B, 4), bool)), zeros
+        h, n, all_steps, seen, slow = leaves_of(self.nested(*start) if hx is None else hx, lambda part: part)
+        for t in range(x.shape[0]):
+            n, all_steps, seen = n + 1, all_steps + 1, h > 0
+            h = tr.checkpoint(self.cell, x[t], h) / (1 + 0.1 * tr.expand_dims(n, 1) + 0.1 * all_steps)
+            h = h * self.table.setdefault(str(x.dtype), np.ones(4, x.dtype)) + 0.1 * tr.where(seen, slow, 0.0)
+            slow = 0.9 * slow + h
+            outputs.append(h)
+        y = tr.stack(outputs) if outputs else tr.zeros(0, B, 4, dtype=x.dtype)
+        return y, self.nested(h, n, all_steps, seen, slow)
+
+
+@pytest.mark.parametrize(
+    "nested",
+    [
+        lambda *parts: parts,
+        lambda h, n, a, seen, slow: ((h, [n, a]), {"seen": seen, "slow": slow}),
+        namedtuple("State", "h n all seen slow"),
+    ],
+)
+def test_states_of_integers_and_of_several_parts_checkpoints_and_tables(nested: Any) -> None:
+    laws = check_recurrent(lambda: Counting(nested), examples=2)
+    assert set(laws) >= ALWAYS - {"per-step gradients"} | FORWARD  # what compares has no complex step
 
 
 def test_where_the_complex_step_is_wrong_the_difference_judges() -> None:
@@ -436,6 +474,45 @@ class Half(Elman):
         return y.to("float16").to("float32") if y.dtype == np.float32 else y
 
 
+def tanh_with(vjp: Any) -> type[Elman]:
+    """tanh with a derivative of one's own."""
+    tanh = op(vjp)(lambda x: np.tanh(x))
+
+    class Own(Elman):
+        def step(self, x: tr.Tensor, h: tr.Tensor, t: int) -> tr.Tensor:
+            return tanh(x[t] @ self.weight_ih.T + h @ self.weight_hh.T + self.bias)
+
+    return Own
+
+
+class CutInTraining(Elman):
+    def step(self, x: tr.Tensor, h: tr.Tensor, t: int) -> tr.Tensor:
+        return super().step(x, h.detach() if self.training and t == 2 else h, t)
+
+
+class CutOftenInTraining(Elman):
+    def step(self, x: tr.Tensor, h: tr.Tensor, t: int) -> tr.Tensor:
+        return super().step(x, h.detach() if self.training and t % 64 == 63 else h, t)
+
+
+class CutOften(Elman):
+    def step(self, x: tr.Tensor, h: tr.Tensor, t: int) -> tr.Tensor:
+        return super().step(x, h.detach() if t % 64 == 63 else h, t)
+
+
+class Reads50(Elman):
+    def forward(self, x: tr.Tensor, hx: Any = None, lengths: Any = None) -> Any:
+        return super().forward(x[:50], hx, lengths)
+
+
+class FrozenStops(Elman):
+    """Where one weight is frozen another gets no gradient."""
+
+    def of(self, name: str) -> Any:
+        weight = getattr(self, name)
+        return weight.detach() if name == "weight_hh" and not self.weight_ih.requires_grad else weight
+
+
 @op(lambda g, y: g * (1 - y * (y.detach() if isinstance(y, tr.Tensor) else y)))
 def stashed_tanh(x: Any) -> Any:
     return np.tanh(x)
@@ -586,6 +663,23 @@ WRONG: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "forget gate without a gradient": (cell(no_forget_gradient), "gradient"),
     "second derivative of a stash": (Stashed, "second derivative"),
     "mask ignored in backward": (MaskIgnored, "gradient"),
+    "nothing where it saturates": (
+        tanh_with(lambda g, y: g * tr.where(tr.abs(y) > 0.999, 0.0, 1 - y * y)),
+        "gradient",
+    ),
+    "second derivative out of the tensors": (
+        tanh_with(lambda g, y: g * (1 - (y._array if isinstance(y, tr.Tensor) else y) ** 2)),
+        "second derivative",
+    ),
+    "second derivative that cannot be taken": (
+        tanh_with(lambda g, y: g * (1 - np.square(y))),
+        "second derivative",
+    ),
+    "cut in training alone": (CutInTraining, "modes"),
+    "cut every 64 steps in training alone": (CutOftenInTraining, "modes"),
+    "cut every 64 steps": (CutOften, "per-step gradients"),
+    "no more than 50 steps": (Reads50, "shape"),
+    "a frozen weight stops another": (FrozenStops, "frozen"),
     "gradient for a cotangent of 0": (Restless, "zero"),
     "rows leak": (Leaking, "batch of singles"),
     "rows see the next": (NextRow, "batch of singles"),

@@ -15,7 +15,19 @@ from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.testing.calls import Array, Function, Held, constant, flat, holding, pull, values_of, variable
 from tinygrad_rnn.testing.errors import GradientError, KinkError
 from tinygrad_rnn.testing.guesses import guess
-from tinygrad_rnn.testing.numeric import EPS, STEP, Floats, Slopes, Step, closer, kink_along, nearer, total, varied
+from tinygrad_rnn.testing.numeric import (
+    EPS,
+    STEP,
+    Floats,
+    Slopes,
+    Step,
+    closer,
+    closest,
+    kink_along,
+    nearer,
+    total,
+    varied,
+)
 
 __all__ = ["Comparison", "direction", "gradients_of", "vjp_as_function"]
 
@@ -111,8 +123,11 @@ class Comparison:
 
     def agrees_closer(self, i: int, d: Floats, u: Sequence[Floats], ours: float, size: float, spread: float) -> bool:
         """Whether a shorter step agrees, where the function bends so much that the step may be too long."""
-        numeric, noise = closer.along(self.values, self.arrays, i, d).dot(u) if spread else (0.0, 0.0)
-        return spread > 1e-6 * abs(numeric) and abs(ours - numeric) <= self.rtol * size + noise
+        for step in (closer, closest) if spread else ():
+            numeric, noise = step.along(self.values, self.arrays, i, d).dot(u)
+            if spread > 1e-6 * abs(numeric) and abs(ours - numeric) <= self.rtol * size + noise:
+                return True
+        return False
 
     def along(self, i: int, gradient: Floats, d: Floats, u: Sequence[Floats]) -> None:
         """Check the gradient of input `i` for the cotangents `u` along `d`."""

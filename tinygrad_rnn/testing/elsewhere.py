@@ -35,10 +35,10 @@ def variants(
     `takes` says what it takes.
 
     >>> x, ids = np.ones((4, 2)), np.arange(4)
-    >>> [told for told, *_ in variants((x, ids), lambda _: True, np.random.default_rng(0))][2:]
+    >>> [told for told, *_ in variants((x, ids), lambda _: True, np.random.default_rng(0))][3:]
     ['values times -1', 'axis 0 of 4 cut to 1', 'axis 0 of 4 cut to 3', 'axis 0 of 4 repeated to 67']
     """
-    for factor in (4.0, 16.0, -1.0):
+    for factor in (4.0, 16.0, 64.0, -1.0):
         yield f"values times {factor:g}", _changed(arguments, partial(_scaled, factor)), None
     arrays: list[Array] = []
     _changed(arguments, lambda x: arrays.append(x) or x)  # type: ignore[func-returns-value]
@@ -134,7 +134,7 @@ def _check(example: Example, told: str, axis: int | None) -> None:
         return
     except GradientError as error:
         if not error.rough:
-            error.args = (f"{told}: {error}",)
+            error.args = (f"{told}: {error}" + (f"\n  in {example.where}" if example.where else ""),)
             raise
     except ValueError as error:
         if "other values when it is called again" not in str(error):

@@ -61,8 +61,8 @@ def check_gradients(
     Beside the numbers it is asked that gradients have the shapes and dtypes of their inputs, share no memory, are
     linear in what is pulled back and exactly 0 for 0, do not depend on how arrays lie in memory or on which of the
     inputs require a gradient, add up in `.grad`, and are near the same in float32. The numbers are then compared at
-    other points, where `f` takes them and is smooth: values 4 and 16 times as large and of the other sign; one row, an
-    odd number and 67 of them, along each axis of the first input but its last.
+    other points, where `f` takes them and is smooth: values 4, 16 and 64 times as large and of the other sign; one row,
+    an odd number and 67 of them, along each axis of the first input but its last.
 
     What it cannot see:
 

@@ -98,6 +98,8 @@ def law_of(error: Exception) -> Broken | None:
         return Broken(str(error), "shape")
     if isinstance(error, ValueError) and "read-only" in str(error):
         return Broken(f"something writes to an array that it was given ({error})", "no mutation")
+    if isinstance(error, ValueError) and "other values when it is called again" in str(error):
+        return Broken(str(error), "repeats")
     return None
 
 

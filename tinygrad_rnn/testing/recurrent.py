@@ -25,7 +25,7 @@ CASES = (
     Sequences(T=4, B=3, lengths=(2, 4, 1)),
     Sequences(T=0, B=2),
     Sequences(T=3, B=0),
-    Sequences(T=3, B=2, scale=8.0),
+    Sequences(T=3, B=11, scale=8.0),
     Sequences(T=2, B=67, pulled="last"),
     Sequences(T=LONG, B=2, lengths=(LONG, 27), pulled="state"),
     Sequences(T=VERY_LONG, B=1, pulled="last"),

@@ -25,6 +25,7 @@ from tinygrad_rnn.testing.subject import LONG, SHORT, Given
 
 DIFFERENCE_RTOL = 1e-5  # of a gradient and a difference: over several steps it is no better
 SECOND_RTOL = 1e-8  # of a gradient of gradients
+FEW = 3  # sequences, whose kinks can be kept off
 SOME = 18  # of very many steps
 ZERO = constant(np.zeros(()))
 
@@ -45,6 +46,8 @@ def _numbers_agree(example: RecurrentExample, seed: int | None) -> bool:
         given = example.given if not attempt else example.subject.given(example.case, example.case.seed + attempt)
         if _agrees(example, given, seed):
             return True
+    if example.case.B > FEW or example.case.scale != 1:
+        return False  # so many values that some are near a kink, wherever one looks
     _explain(example, given, seed)  # kinks wherever one looks
     return False
 

@@ -152,6 +152,8 @@ def _one_by_one(example: RecurrentExample, how: str, ends: Sequence[int], length
                 example.same(here, name, array, np.s_[:n, b : b + 1])
             elif name.startswith(("state ", "hx ")):
                 axis = example.subject.batch_axes[int(name.split()[1])]
+                if axis is None:  # steps that are counted for all: not those of this sequence
+                    continue
                 example.same(here, name, array, (slice(None),) * axis + (slice(b, b + 1),))
             else:
                 total[name] = total.get(name, 0) + array
@@ -361,11 +363,12 @@ def unbatched(example: RecurrentExample) -> bool:
     """One sequence without a batch axis is a batch of one, where a layer takes that."""
     subject, T = example.subject, example.case.T
     given = example.part(np.s_[:], [0])
-    if example.given.lengths:
+    axes = [axis for axis in subject.batch_axes if axis is not None]
+    if example.given.lengths or len(axes) < len(subject.batch_axes):
         return False
 
     def squeezed(arrays: Sequence[Array]) -> list[Array]:
-        return [np.squeeze(a, axis) for a, axis in zip(arrays, subject.batch_axes, strict=True)]
+        return [np.squeeze(a, axis) for a, axis in zip(arrays, axes, strict=True)]
 
     x, hx = variable(given.x[:, 0]), None if given.hx is None else subject.tensors(squeezed(given.hx))
     time_major = copy(subject)
@@ -374,7 +377,7 @@ def unbatched(example: RecurrentExample) -> bool:
         output, states = time_major.forward(x, hx, None)
     except Exception:  # noqa: BLE001  (it does not take that)
         return False
-    shapes = [np.squeeze(np.empty(s), a).shape for s, a in zip(subject.shapes_for(1), subject.batch_axes, strict=True)]
+    shapes = [np.squeeze(np.empty(s), a).shape for s, a in zip(subject.shapes_for(1), axes, strict=True)]
     if [output.shape, *(s.shape for s in states)] != [(T, subject.width), *shapes]:
         return False  # it takes such arrays for something else
     leaves = {"x": x, **{f"hx {i}": h for i, h in enumerate(hx or ())}}
@@ -382,7 +385,7 @@ def unbatched(example: RecurrentExample) -> bool:
     how = "without a batch axis"
     example.same(how, "output", output._array[:, None], np.s_[:, :1])
     example.same(how, "x", found["x"][:, None], np.s_[:, :1])
-    for i, axis in enumerate(subject.batch_axes):
+    for i, axis in enumerate(axes):
         at = (slice(None),) * axis + (slice(0, 1),)
         example.same(how, f"state {i}", np.expand_dims(states[i]._array, axis), at)
         if hx:

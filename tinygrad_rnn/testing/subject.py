@@ -193,7 +193,8 @@ class Subject:
                     try:
                         found = self._shapes(as_cell, size, 2, 5, shapes)
                         again = self._shapes(as_cell, size, 3, 6, shapes)
-                        self.batch_axes = tuple(_batch_axis(a, b) for a, b in zip(found[0], again[0], strict=True))
+                        grown = zip(found[0], again[0], state_parts(found[1]), strict=True)
+                        self.batch_axes = tuple(_batch_axis(a, b, part) for a, b, part in grown)
                     except Exception as error:  # noqa: BLE001 (a guess that does not fit: the next one)
                         errors.setdefault("cell" if as_cell else "layer", error)
                         continue
@@ -235,18 +236,19 @@ class Subject:
             if output.ndim != 3 or output.shape[:2] != x[:2]:
                 raise TypeError(f"the output for x {x} has shape {output.shape}")
         parts = state_parts(state)
-        if cell and any(s.ndim < 1 or s.shape[0] != B for s in parts):
+        if cell and any(s.dtype.kind == "f" and (s.ndim < 1 or s.shape[0] != B) for s in parts):
             raise TypeError(f"the states for x {x} have shapes {[s.shape for s in parts]}")
         return tuple(s.shape for s in parts), state, (parts[0] if cell else output).shape[-1]
 
     def shapes_for(self, B: int) -> list[tuple[int, ...]]:
         """Shapes of the states of a batch of B."""
         pairs = zip(self.state_shapes, self.batch_axes, strict=True)
-        return [(*shape[:axis], B, *shape[axis + 1 :]) for shape, axis in pairs]
+        return [shape if axis is None else (*shape[:axis], B, *shape[axis + 1 :]) for shape, axis in pairs]
 
     def take(self, arrays: Sequence[Array], rows: Any) -> list[Array]:
         """The states of some sequences of a batch."""
-        return [np.take(a, rows, axis) for a, axis in zip(arrays, self.batch_axes, strict=True)]
+        pairs = zip(arrays, self.batch_axes, strict=True)
+        return [a if axis is None else np.take(a, rows, axis) for a, axis in pairs]
 
     # calls
 
@@ -307,10 +309,10 @@ class Subject:
         lengths = case.lengths if self.takes_lengths else None
         x = case.scale * rng.standard_normal((T, B, self.input_size))
         shapes = self.shapes_for(B)
-        hx = [0.5 * case.scale * rng.standard_normal(s) for s in shapes]
+        hx = [np.asarray(0.5 * case.scale * rng.standard_normal(s)) for s in shapes]
         counts = {i: n for i, n in enumerate(self._counts(B)) if n.dtype.kind != "f"}
         hx = [counts.get(i, h) for i, h in enumerate(hx)]
-        u = [rng.standard_normal((T, B, self.width)), *(rng.standard_normal(s) for s in shapes)]
+        u = [rng.standard_normal((T, B, self.width)), *(np.asarray(rng.standard_normal(s)) for s in shapes)]
         if case.pulled != "all":
             ends = [n - 1 for n in lengths or [T] * B] if T and case.pulled == "last" else []
             kept = u[0].copy()
@@ -319,19 +321,20 @@ class Subject:
                 u[0][t, b] = kept[t, b]
             if ends:
                 for v in u[1:]:
-                    v[:] = 0
+                    v[...] = 0
         for b, n in enumerate(lengths or ()):
             u[0][n:, b] = 0  # whether these outputs are 0 is a question of its own
         for i in counts:
-            u[1 + i][:] = 0
+            u[1 + i][...] = 0
         for a in (x, *hx, *u):
             a.flags.writeable = False
         return Given(x, hx if self.takes_state and (case.initial or self.needs_state) else None, lengths, u)
 
     def _counts(self, B: int) -> list[Array]:
         """States after some steps, where one is of integers: those are not drawn, but as the layer makes them."""
-        if all(s.dtype.kind == "f" for s in state_parts(self.state)) or not B:
-            return [np.zeros(s.shape, s.dtype)[(slice(0),) * s.ndim] for s in state_parts(self.state)]
+        dtypes = [s.dtype for s in state_parts(self.state)]
+        if all(dtype.kind == "f" for dtype in dtypes) or not B:
+            return [np.zeros(shape, dtype) for shape, dtype in zip(self.shapes_for(B), dtypes, strict=True)]
         steps = constant(np.ones((2, B, self.input_size)))
         return [np.array(s._array) for s in self.forward(steps, None, None)[1]]
 
@@ -393,8 +396,10 @@ def _rebuilt(state: Any, parts: Iterator[Tensor]) -> Any:
     return next(parts)
 
 
-def _batch_axis(two: tuple[int, ...], three: tuple[int, ...]) -> int:
-    """The axis along which a state grows with the batch, and with nothing else."""
+def _batch_axis(two: tuple[int, ...], three: tuple[int, ...], state: Tensor) -> int | None:
+    """The axis along which a state grows with the batch, and with nothing else; None of integers that do not grow."""
+    if two == three and state.dtype.kind in "iub":
+        return None
     axes = [i for i, (m, n) in enumerate(zip(two, three, strict=True)) if m != n]
     if len(axes) != 1 or (two[axes[0]], three[axes[0]]) != (2, 3):
         raise TypeError(f"a state of shape {two} for a batch of 2 has shape {three} for one of 3")
