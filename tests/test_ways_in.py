@@ -128,6 +128,29 @@ def test_an_option_is_a_real_number(way: Any) -> None:
             way(value)
 
 
+def test_what_gives_an_array_is_asked_for_it() -> None:
+    class Column:
+        """As of a table: its dtype is not that of the array that it gives."""
+
+        dtype = np.dtype("float64")
+        array: Any = np.array([1.0, 2.0])
+
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+            return self.array
+
+    assert tr.Tensor(Column()).tolist() == (tr.zeros(2) + Column()).tolist() == [1.0, 2.0]
+    for array, named in (
+        (np.ma.array([1.0], mask=[True]), "masked"),
+        (np.array([1j]), "complex"),
+        (np.array([1, None], object), "NoneType"),
+    ):
+        column = Column()
+        column.array = array
+        for way in (lambda c: tr.Tensor(c, dtype="float32"), lambda c: tr.ones(1) * c, lambda c: leaf().assign_(c)):
+            with pytest.raises(DTypeError, match=named):
+                way(column)
+
+
 def test_what_numbers_come_in_is_what_was_given() -> None:
     for value in (2.0, [1.0, 2.0], np.float64(0.1), np.arange(3), [True, False], (1, 2), range(3), np.ones((2, 0))):
         expected = np.array(value)

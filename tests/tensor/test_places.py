@@ -182,6 +182,27 @@ def test_a_buffer_changes_in_place_under_any_name():
     assert norm.running_mean.tolist() == [5.0, 5.0]
 
 
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])  # noqa: S301 (our own)
+def test_a_buffer_of_a_copy_is_one(clone):
+    norm = clone(nn.BatchNorm1d(2))
+    running = norm.running_var
+    running += 2.0
+    assert norm.running_var.tolist() == [3.0, 3.0]
+
+
+def test_the_moments_of_an_optimisers_state_are_to_read():
+    p = trained()
+    optimiser = tr.optim.SGD([p], lr=0.1, momentum=0.5)
+    optimiser.step()
+    state = optimiser.state_dict()
+    moments = state["state"]["0"]
+    with pytest.raises(ImmutableError):
+        moments["momentum_buffer"].assign_([0.0, 0.0])
+    moments["momentum_buffer"] *= 0.0  # edited, and loaded
+    optimiser.load_state_dict(state)
+    assert optimiser.state_dict()["state"]["0"]["momentum_buffer"].tolist() == [0.0, 0.0]
+
+
 def test_a_computed_buffer_is_one_and_takes_new_values():
     module = nn.Tanh()
     module.register_buffer("mean", tr.ones(2) / 4)

@@ -117,10 +117,10 @@ class Module:
     # --- what is in it ----------------------------------------------------------------------------
 
     def _check_replaced(self, name: str, value: Any) -> None:
-        """Raise `TypeError` if a parameter or a buffer were to be replaced by what the module would not list."""
-        lost = isinstance(vars(self)[name], Parameter) and not isinstance(value, Parameter)
-        if lost or (name in self._buffer_names and not isinstance(value, Tensor)):
-            what = "parameter" if lost else "buffer"
+        """Raise `TypeError` if a parameter or a buffer were to be replaced by what is no tensor, and not listed."""
+        is_parameter = isinstance(vars(self)[name], Parameter)
+        if (is_parameter or name in self._buffer_names) and not isinstance(value, Tensor):
+            what = "parameter" if is_parameter else "buffer"
             raise TypeError(
                 f"{type(self).__name__}: {name!r} is a {what}, and {type(value).__name__} would take its place "
                 f"unlisted: {name}.assign_(array) gives it new values, and `del` removes it"

@@ -20,7 +20,7 @@ from tinygrad_rnn.scalars import number, plain, whole
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace, widened
 from tinygrad_rnn.tensor.mode import active_tape, replay_overrides, replayed
-from tinygrad_rnn.tensor.tensor import Tensor, box
+from tinygrad_rnn.tensor.tensor import Tensor, box, snapshot
 
 
 def _own(value: Any) -> Any:
@@ -280,7 +280,7 @@ class Optimizer:
                 state[name] = {"step": self._steps[i]}
                 for m in self.moments:
                     moment = self._moment(i, m)
-                    state[name][m] = Tensor(moment) if copy else box(moment, None)
+                    state[name][m] = snapshot(Tensor(moment)) if copy else box(moment, None)
         return {"groups": self._named_groups(), "state": state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -449,7 +449,9 @@ class Tensor:
                 f"only leaves are copied and pickled, and this was made by {self._maker()}: "
                 ".detach() it first"
             )
-        return _rebuild, (type(self), backend.to_host(self._array), self.device, self.requires_grad)
+        is_buffer = getattr(self, "_place", None) is BUFFER
+        array = backend.to_host(self._array)
+        return _rebuild, (type(self), array, self.device, self.requires_grad, is_buffer)
 
     def __copy__(self) -> Tensor:
         return self.__deepcopy__({})
@@ -752,12 +754,16 @@ def _spread_out(given: tuple[Any, ...]) -> Any:
 
 
 def _rebuild(
-    kind: type[Tensor], array: backend.HostArray, device: str, requires_grad: bool
+    kind: type[Tensor],
+    array: backend.HostArray,
+    device: str,
+    requires_grad: bool,
+    is_buffer: bool = False,
 ) -> Tensor:
     t: Tensor = _new(kind)
     t._array = backend.to_device(array.copy(), device)
     t._node = None
-    t._place = OWN
+    t._place = BUFFER if is_buffer else OWN
     if requires_grad:
         t.requires_grad = True
     return t

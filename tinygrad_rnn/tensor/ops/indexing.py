@@ -151,7 +151,7 @@ def _checked_keys(keys: tuple[Any, ...], x: Array) -> tuple[Any, ...]:
         elif getattr(key, "ndim", 0):
             key = _checked_ids(key, x.shape[axis], axis, x)
         elif hasattr(key, "dtype"):
-            key = key.__index__()
+            key = int(real(key)) if is_integer(key.dtype) else key.__index__()
         checked.append(key)
         axis += x.ndim - sum(widths) if key is ... else width
     return tuple(checked)
