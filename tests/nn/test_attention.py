@@ -44,7 +44,7 @@ def of_weights(layer: tr.nn.Module, call: Any, without: str = "") -> tuple[Any, 
 
     def put(weights: Any) -> None:
         for (module, name), weight in zip(places, weights, strict=True):
-            setattr(module, name, weight)
+            object.__setattr__(module, name, weight)  # which setattr refuses: it is no Parameter
 
     def f(*xs: tr.Tensor) -> Any:
         try:
