@@ -34,6 +34,9 @@ MODULE_LAWS = "tests/testing/test_modules.py"
 KIT = "tests/testing/test_layers.py"
 COMPILER = "tests/compiler/test_found.py tests/compiler/test_search.py tests/compiler/test_boundary.py"
 TBPTT = "tests/training/test_bptt.py"
+ARGUMENTS = "tests/compiler/test_arguments.py"
+ERRORS = "tests/compiler/test_errors.py"
+GUARDS = "tests/compiler/test_guards.py"
 READERS = "tests/data/test_readers.py"
 WAVES = "tests/data/test_waves.py"
 SCREEN = "tests/test_screen.py"
@@ -1132,6 +1135,44 @@ BUGS = [
          "tests/compiler/test_uses.py"),
         ("any-method-reduces", ' and f.__name__ == "reduce" and count == 5', " and count == 5",
          "another method of a ufunc is taken for reduce", "tests/compiler/test_uses.py"),
+    ),
+    *table(
+        "compiler/search.py",
+        ("guard-class-of-a-module", "            if usual is not kind:\n                return module\n", "",
+         "a module whose class is replaced is repeated as it was", GUARDS),
+        ("guard-array-of-objects", "                return self.container(x)\n            if x.nbytes",
+         "                return ()\n            if x.nbytes", "what an array of objects holds is not watched", GUARDS),
+        ("guard-any-global", 'f.__globals__.keys() if "globals" in names else names &', "names &",
+         "what `globals()` is asked for is not watched", GUARDS),
+        ("guard-frozen", "t._node is not node or hooks_of(node) != hooks", "hooks_of(t._node) != hooks",
+         "a tensor that is frozen, of which the gradient alone is read, is not noticed", GUARDS),
+    ),
+    *table(
+        "compiler/found.py",
+        ("gradient-of-the-start", " or self.start.get(watch, tape) is g", "",
+         "a gradient that is read after a backward of others is not a part of the guard", GUARDS),
+    ),
+    *table(
+        "compiler/compare.py",
+        ("constant-without-axes", 'return "the constant", Constant(x, x), x.dtype.str',
+         'return "the constant", str(x[()]), x.dtype.str', "an array without axes that changes is refused", GUARDS),
+    ),
+    *table(
+        "compiler/boundary.py",
+        ("result-copied-twice", "    @once\n    def one(v: Any) -> Any:\n        if isinstance(v, Given):",
+         "    def one(v: Any) -> Any:\n        if isinstance(v, Given):", "one object in a result becomes two",
+         ARGUMENTS),
+    ),
+    *table(
+        "compiler/tape.py",
+        ("tape-in-a-cycle", "        vars(self.found).clear()\n", "        self.found = Found(self)\n",
+         "a recording that was dropped waits for the cyclic collector", ERRORS),
+    ),
+    *table(
+        "compiler/traced.py",
+        ("flat-set",
+         '    @flat.setter\n    def flat(self, value: Any) -> None:\n        self.refuse("setting .flat")\n', "",
+         "x.flat = 3 is a stray AttributeError", ERRORS),
     ),
 ]
 # fmt: on

@@ -177,6 +177,7 @@ class Given:
 def checked(result: Any, tape: Tape) -> Any:
     """The result of a step, without graphs. `CompileError` for a tensor whose graph is still there."""
 
+    @once
     def one(v: Any) -> Any:
         if not isinstance(v, Tensor) or id(v) in tape.found.leaves:
             return v
@@ -193,6 +194,18 @@ def checked(result: Any, tape: Tape) -> Any:
         return twin(v, array) if isinstance(array, Traced) else v
 
     return mapped(result, one)
+
+
+def once(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`f`, which gives the same object again for the same object, while that lives."""
+    found: dict[int, Any] = {}
+
+    def call(v: Any) -> Any:
+        if id(v) not in found:
+            found[id(v)] = f(v)
+        return found[id(v)]
+
+    return call
 
 
 def made_inside(first: Any, second: Any, given: Collection[int]) -> frozenset[int]:
@@ -230,6 +243,7 @@ def held(x: Any) -> list[Any]:
 def outside(x: Any, made: frozenset[int], given: Sequence[Any]) -> Any:
     """A result with copies in the place of its traced arrays, and of the constants that the step has made."""
 
+    @once
     def one(v: Any) -> Any:
         if isinstance(v, Given):
             return given[v.k]

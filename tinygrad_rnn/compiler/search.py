@@ -50,7 +50,7 @@ class Guard:
     def __init__(self, step: Any, args: Any) -> None:
         self.places: list[Place] = []
         self.containers: list[tuple[Any, tuple[Any, ...]]] = []
-        self.modules: list[tuple[Module, dict[str, Any]]] = []
+        self.modules: list[tuple[Module, type, dict[str, Any]]] = []  # with their classes and attributes
         self.nodes: list[tuple[Tensor, Node | None, Any]] = []  # of the tensors, with their hooks
         self.tensors: dict[int, Tensor] = {}  # that were found, by their ids
         self.arrays: list[tuple[HostArray, bytes]] = []  # and what they hold
@@ -102,8 +102,10 @@ class Guard:
 
     def changed_module(self) -> Any:
         """A module that is another now, or a tensor with other hooks or frozen; None if there is none."""
-        for module, held in self.modules:
+        for module, kind, held in self.modules:
             now, usual = vars(module), type(module)
+            if usual is not kind:
+                return module
             for name in now.keys() | held.keys():
                 if name in held and now.get(name, MISSING) is held[name]:
                     continue
@@ -147,7 +149,7 @@ class Guard:
             if (now := read(name, MISSING)) is value or same(now, value) or kept(value, now, used)
         ]
         self.divide()
-        for module, held in self.modules:
+        for module, _, held in self.modules:
             for name, value in list(held.items()):
                 now = vars(module).get(name, MISSING)
                 if now is not value and not same(now, value) and not kept(value, now, used):
@@ -214,7 +216,7 @@ def entries(container: Any) -> tuple[Any, ...]:
     """What a container holds, keys included."""
     if isinstance(container, Mapping):
         return *container.keys(), *container.values()
-    return tuple(container)
+    return tuple(container.ravel().tolist() if isinstance(container, np.ndarray) else container)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -294,7 +296,7 @@ class Search:
         return [contents(cell) for hook in hooks for cell in getattr(hook, "__closure__", None) or ()]
 
     def module(self, x: Module) -> Iterable[Any]:
-        self.guard.modules.append((x, dict(vars(x))))
+        self.guard.modules.append((x, type(x), dict(vars(x))))
         yield from vars(x).values()
         yield from self.methods(type(x))
 
@@ -308,7 +310,9 @@ class Search:
 
     def of_numpy(self, x: Any) -> Iterable[Any]:
         if isinstance(x, np.ndarray):
-            if x.nbytes <= BYTES and not x.dtype.hasobject:
+            if x.dtype.hasobject:
+                return self.container(x)
+            if x.nbytes <= BYTES:
                 self.guard.arrays.append((x, x.tobytes()))
         elif hasattr(x, "bit_generator"):
             self.guard.generators.append(x)
@@ -392,7 +396,7 @@ class Search:
                 yield from self.place(f, functools.partial(getattr, f), name)
         names = set(names_in(f.__code__))
         self.names |= names
-        for name in sorted(names & f.__globals__.keys()):
+        for name in sorted(f.__globals__.keys() if "globals" in names else names & f.__globals__.keys()):
             yield from self.place(f.__globals__, f.__globals__.get, name)
         yield getattr(f, "__wrapped__", None)
 

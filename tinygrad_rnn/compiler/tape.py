@@ -132,9 +132,12 @@ class Tape:
             self.found.settle()
 
     def close(self) -> None:
-        """Let go of all, since traced arrays refer to the tape: a program has buffers of its own."""
-        self.found = Found(self)
-        self.result = None
+        """Let go of all, since traced arrays refer to the tape, as what was found and errors do: no cycle is left.
+
+        A program has buffers of its own.
+        """
+        vars(self.found).clear()
+        self.result = self.refused = None
         self.undo = Undo()
         for held in (self.entries, self.numbers, self.buffers, self.inputs):
             held.clear()
