@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -267,11 +268,16 @@ def test_a_run_stopped_before_it_trains_leaves_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
     number: int,
     status: int,
 ) -> None:
-    if number == signal.SIGINT:  # a shell has the jobs in its background ignore it
-        signal.signal(number, signal.default_int_handler)
+    def obeyed(number: int, frame: object) -> None:
+        raise AssertionError("the signal was not heard")
+
+    # A shell has the jobs in its background ignore SIGINT; the others would end pytest.
+    request.addfinalizer(functools.partial(signal.signal, number, signal.getsignal(number)))
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else obeyed)
     before = signal.getsignal(number)
     monkeypatch.setattr(language, "measure_baselines", lambda *args: os.kill(os.getpid(), number))
     out = tmp_path / "runs" / "new"

@@ -122,9 +122,7 @@ def _step(manifest: Mapping[str, Any]) -> int:
 
 
 def _arrays(tensors: Mapping[str, np.ndarray | Tensor]) -> dict[str, np.ndarray]:
-    """The tensors as contiguous arrays of this machine's byte order. Raises CheckpointError for what a safetensors file
-    cannot hold.
-    """
+    """The tensors as contiguous arrays. Raises CheckpointError for what a safetensors file cannot hold."""
     found = {}
     for key, given in tensors.items():
         if not isinstance(key, str) or key == "__metadata__" or key != key.encode("utf-8", "replace").decode():
@@ -136,7 +134,7 @@ def _arrays(tensors: Mapping[str, np.ndarray | Tensor]) -> dict[str, np.ndarray]
         if array.dtype.name not in DTYPES or isinstance(given, np.ma.MaskedArray):
             kind = "masked array" if isinstance(given, np.ma.MaskedArray) else str(array.dtype)
             raise CheckpointError(f"tensor {key!r} is {kind}: a checkpoint holds {', '.join(DTYPES)}")
-        found[key] = array.astype(array.dtype.newbyteorder("="), copy=False)
+        found[key] = array
     return found
 
 
