@@ -28,20 +28,27 @@ SHORT = 4  # a sequence of at most so many steps does not repay a copy of Wᵀ
 
 
 @lru_cache(maxsize=64)
-def _constants(dtype: DType, device: str) -> tuple[Array, Array]:
-    """1, and a number whose sigmoid is 1 to the last digit and whose exp does not overflow, as arrays: cheaper than
-    Python numbers, which NumPy converts at each call.
+def _one(dtype: DType, device: str) -> Array:
+    """1 as an array: cheaper than a Python number, which NumPy converts at each call."""
+    return asarray(1.0, dtype, device)
+
+
+@lru_cache(maxsize=256)
+def _tops(shape: tuple[int, ...], dtype: DType, device: str) -> Array:
+    """Numbers whose sigmoid is 1 to the last digit and whose exp does not overflow. NumPy takes the minimum of two
+    arrays of one shape three times as fast as that of an array and a number.
     """
-    return asarray(1.0, dtype, device), asarray(80.0 if dtype.itemsize > 2 else 10.0, dtype, device)
+    top = asarray(80.0 if dtype.itemsize > 2 else 10.0, dtype, device)
+    return namespace(top).broadcast_to(top, shape).copy()
 
 
-def _become_sigmoid(z: Array) -> None:
-    """Write the sigmoid of z over it, as `ops.sigmoid` computes it: e / (1 + e), e = exp(z)."""
-    xp = namespace(z)
-    one, top = _constants(z.dtype, device_of(z))
-    xp.minimum(z, top, out=z)
+def _become_sigmoid(z: Array, spare: Array) -> None:
+    """Write the sigmoid of z over it, as `ops.sigmoid` computes it: e / (1 + e), e = exp(z). `spare` is overwritten."""
+    xp, device = namespace(z), device_of(z)
+    xp.minimum(z, _tops(z.shape, z.dtype, device), out=z)
     xp.exp(z, out=z)
-    z /= z + one
+    xp.add(z, _one(z.dtype, device), out=spare)
+    z /= spare
 
 
 def _blocks(z: Array, count: int) -> Array:
@@ -72,7 +79,7 @@ def rnn_forward(x: Array, h: Array, W: Array, *, nonlinearity: str, t: int | Non
         return xp.maximum(y, 0, out=y)
     if nonlinearity == "tanh":
         return xp.tanh(y, out=y)
-    _become_sigmoid(y)
+    _become_sigmoid(y, xp.empty(y.shape, dtype=y.dtype))
     return y
 
 
@@ -95,7 +102,7 @@ def rnn_vjp(
     elif nonlinearity == "relu":
         d = g * (y > 0)
     else:
-        one, _ = _constants(y.dtype, device_of(y))
+        one = _one(y.dtype, device_of(y))
         d = xp.multiply(y, y) if nonlinearity == "tanh" else xp.subtract(one, y)
         if nonlinearity == "tanh":
             xp.subtract(one, d, out=d)
@@ -125,11 +132,11 @@ def lstm_forward(x: Array, state: Array, W: Array, *, t: int | None = None) -> A
     if stages := numba_stages(z, x, state):
         stages.lstm_gates(z, x, state[-1], y)
         return y
+    i, f, o, u, h, c = y
     z += x
     blocks = _blocks(z, 4)
-    i, f, o, u, h, c = y
     y[:2], y[2] = blocks[:2], blocks[3]
-    _become_sigmoid(y[:3])
+    _become_sigmoid(y[:3], y[3:])
     xp.tanh(blocks[2], out=u)
     xp.multiply(f, state[-1], out=c)
     xp.multiply(i, u, out=h)
@@ -162,7 +169,7 @@ def _lstm_slopes(g: Array, y: Array, before: Array, dz: Array, to_c: Array) -> N
     """Write the gradients of z and of the cell `before` the step, from `g`, that of all rows."""
     xp = namespace(g)
     B, H = y.shape[1:]
-    one, _ = _constants(y.dtype, device_of(y))
+    one = _one(y.dtype, device_of(y))
     _, f, o, u, h, c = y
     dh = g[4]
     d = xp.empty((4, B, H), dtype=y.dtype)
@@ -204,7 +211,7 @@ def gru_forward(x: Array, state: Array, W: Array, b: Array | None, *, t: int | N
     r, z, n, m, new = y
     gates = y[:2]
     xp.add(_blocks(a[:, : 2 * H], 2), _blocks(x[:, : 2 * H], 2), out=gates)
-    _become_sigmoid(gates)
+    _become_sigmoid(gates, y[2:4])
     if b is None:
         m[...] = a[:, 2 * H :]
     else:
@@ -256,7 +263,7 @@ def _gru_slopes(g: Array, y: Array, h: Array, inward: Array, across: Array, besi
     """Write the gradients of x, of h Wᵀ, and of h `beside` the product, from `g`, that of all rows."""
     xp = namespace(g)
     B, H = y.shape[1:]
-    one, _ = _constants(y.dtype, device_of(y))
+    one = _one(y.dtype, device_of(y))
     r, z, n, m, _ = y
     dh = g[4]
     d = xp.empty((2, B, H), dtype=y.dtype)
