@@ -254,6 +254,7 @@ MORE: dict[str, Callable[[Any], Any]] = {
         x[::-1, ::2].repeat(2, axis=1) + x.T[::-1].T + np.flip(x) + np.rot90(x, 2) + np.roll(x, 1, axis=0)
     ),
     "split": lambda x: np.hstack(np.split(x, 2, axis=1)[::-1]) + np.concatenate(np.array_split(x, 2)),
+    "block": lambda x: np.block([[x, x[:, :1]], [x[:1], np.ones((1, 1))]])[:3, :4],
     "broadcast": lambda x: sum(np.broadcast_arrays(x, x[0])) + np.broadcast_to(x[0], x.shape),
     "qr": lambda x: np.linalg.qr(x.astype(np.float32))[0].sum() + x,
     "svd": lambda x: np.linalg.svd(x.astype(np.float64), full_matrices=False).S[:, None] + x,

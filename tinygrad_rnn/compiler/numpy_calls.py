@@ -40,14 +40,14 @@ def named(places: Iterable[Any], names: str) -> set[Any]:
 KNOWN: dict[Any, str] = dict.fromkeys(
     named(
         [np],
-        "all any amax amin append argmax argmin argpartition argsort around average bincount choose clip column_stack "
-        "concatenate concat convolve copy corrcoef correlate count_nonzero cov cross cumprod cumsum cumulative_prod "
-        "cumulative_sum delete diagflat diff digitize dot dstack ediff1d gradient hstack i0 inner insert interp "
-        "isclose allclose array_equal isin iscomplex isneginf isposinf isreal kron lexsort max mean median min "
-        "nan_to_num nanargmax nanargmin nancumprod nancumsum nanmax nanmean nanmedian nanmin nanpercentile nanprod "
-        "nanquantile nanstd nansum nanvar outer packbits pad partition percentile polyval prod ptp quantile repeat "
-        "resize roll round searchsorted select sinc sort stack std sum take take_along_axis tensordot tile trace "
-        "trapezoid tri tril triu unpackbits unwrap vander var vdot vstack where meshgrid fix",
+        "all any amax amin append argmax argmin argpartition argsort around average bincount block choose clip "
+        "column_stack concatenate concat convolve copy corrcoef correlate count_nonzero cov cross cumprod cumsum "
+        "cumulative_prod cumulative_sum delete diagflat diff digitize dot dstack ediff1d gradient hstack i0 inner "
+        "insert interp isclose allclose array_equal isin iscomplex isneginf isposinf isreal kron lexsort max mean "
+        "median min nan_to_num nanargmax nanargmin nancumprod nancumsum nanmax nanmean nanmedian nanmin nanpercentile "
+        "nanprod nanquantile nanstd nansum nanvar outer packbits pad partition percentile polyval prod ptp quantile "
+        "repeat resize roll round searchsorted select sinc sort stack std sum take take_along_axis tensordot tile "
+        "trace trapezoid tri tril triu unpackbits unwrap vander var vdot vstack where meshgrid fix",
     ),
     PURE,
 )
