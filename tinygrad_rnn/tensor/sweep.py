@@ -200,10 +200,8 @@ class Gradients:
 
     def is_free(self, node: Node, index: Any) -> bool:
         """Whether no part has come to a place: g is put there, where 0 + g would have no -0.0."""
-        if type(index) is slice or (type(index) is int and index < 0):
-            index = ...  # the last rows of a state, where others are, too: not worth a closer look
-        if index is ...:
-            self.filled[node] = index
+        if index is ... or type(index) is slice or (type(index) is int and index < 0):
+            self.filled[node] = ...  # the last rows of a state, where others are: no closer look
             return False
         filled = self.filled[node]
         if type(filled) is not Filled:
