@@ -125,8 +125,7 @@ class Tensor:
         if wanted != self.requires_grad:
             self._node = leaf(self.shape, self._array.dtype) if wanted else None
             Changes.count += 1
-            if getattr(self, "_place", None) is not BUFFER:
-                self._place = OWN
+            self._place = BUFFER if getattr(self, "_place", None) is BUFFER else OWN
 
     @property
     def is_leaf(self) -> bool:
