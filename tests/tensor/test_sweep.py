@@ -277,3 +277,10 @@ def test_a_hook_that_is_registered_twice_is_called_twice_and_removed_once():
     off()
     (x * 3).sum().backward()
     assert len(called) == 1
+
+
+def test_rows_to_which_ids_have_led_are_added_to():
+    x = leaf(np.zeros((4, 3)))
+    later, between, earlier = x[1], x[[1, 2, 2]], x[0]  # the newest pulls first
+    (earlier.sum() + 2 * between.sum() + 3 * later.sum()).backward()
+    assert x.grad[:, 0].tolist() == [1, 5, 4, 0]
