@@ -406,9 +406,8 @@ def _what_it_holds(x: Any) -> str:
     if kind != "O":
         return f"{_KINDS.get(kind, 'these')} ({x.dtype})"
     odd = [type(v).__name__ for v in x.reshape(-1) if not isinstance(v, int | float)]
-    if not odd and any(isinstance(v, int) and abs(v) >= 2**63 for v in x.reshape(-1)):
-        return "integers of more than 64 bits"
-    return f"objects ({odd[0] if odd else 'numbers among them'})"
+    many = any(isinstance(v, int) and abs(v) >= 2**63 for v in x.reshape(-1)) and not odd
+    return "integers of more than 64 bits" if many else f"objects ({(*odd, 'numbers')[0]})"
 
 
 def _check_reach(x: HostArray, dtype: DType) -> None:

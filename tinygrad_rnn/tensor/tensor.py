@@ -226,11 +226,8 @@ class Tensor:
 
         Of a leaf it is the values as they are now, to read: a write to them is an error.
         """
-        if self._node is None:
-            of_a_leaf = getattr(self, "_place", None) in (GRADIENT, SNAPSHOT, BUFFER)
-        else:
-            of_a_leaf = self._node.plan is None
-        if of_a_leaf:
+        held = getattr(self, "_place", None) if self._node is None else self._node.plan
+        if held in (GRADIENT, SNAPSHOT, BUFFER) or (self._node is not None and held is None):
             return snapshot(self)
         return box(self._array, None)
 
@@ -250,8 +247,7 @@ class Tensor:
             seen = box(g._array, g._node) if isinstance(g, Tensor) else box(g, None)
             seen._place = place = InHook()
             result = hook(seen)
-            if result is None:
-                result = place.written
+            result = place.written if result is None else result
             if result is None:
                 return None
             if not isinstance(result, Tensor):
