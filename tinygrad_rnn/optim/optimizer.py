@@ -226,7 +226,7 @@ class Optimizer:
                 self._step(tuple(indices), group)
             first += len(group["params"])
 
-    def _step(self, indices: tuple[int, ...], options: ParamGroup) -> None:
+    def _step(self, indices: tuple[int, ...], group: ParamGroup) -> None:
         parameters = [self._parameters[i] for i in indices]
         flat = self._flats.get(indices)
         if flat is None or flat.shapes != [p.shape for p in parameters]:
@@ -240,7 +240,7 @@ class Optimizer:
         g = flat.join([p.grad._array for p in parameters if p.grad is not None])
         step = self._steps[indices[0]] + 1
         # a NumPy or Tensor scalar, as a schedule of one's own may set, would make float64 of float32 parameters
-        options = {k: plain(v) for k, v in dict.items(options)}
+        options = {k: plain(v) for k, v in dict.items(group)}
         new = self.update(widened(flat.values), widened(g), flat.moments, step, options)
         flat.values = new if new.dtype == flat.values.dtype else namespace(new).astype(new, flat.values.dtype)
         flat.bound = [flat.piece(flat.values, k) for k in range(len(indices))]
