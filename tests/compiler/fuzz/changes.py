@@ -169,6 +169,7 @@ def call_text(w: Drawing, args: list[Argument]) -> str:
     if args and args[0].kind == "tensor" and d.may("an argument from outside", 0.03):
         outer = [s.text for s in w.states if s.kind in ("parameter", "tensor")]
         given[0] = d.one(outer) if outer else given[0]
+        w.program.must_run = False  # what is returned may have a graph then
     if args and d.may("arguments by name", 0.04):
         given[-1] = f"{args[-1].parameter}={given[-1]}"
     if d.may("no_grad outside", 0.01):
