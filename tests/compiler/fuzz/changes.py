@@ -207,6 +207,8 @@ def change(w: Drawing, args: list[Argument]) -> str | None:
     if w.states and d.chance(0.7):
         state = d.one(w.states)
         feature, rule = d.one(CHANGES[state.kind])
+        if state.kind == "tensor" and "frozen" in feature:
+            w.program.must_run = False  # what is returned may have a graph then
         return rule(w, state) if d.may(f"{state.kind} {feature}") else None
     rule = d.one(OTHER)
     return rule(w, args) if d.may(rule.__name__) else None
