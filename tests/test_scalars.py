@@ -188,6 +188,9 @@ def test_what_is_no_size_or_axis_is_refused() -> None:
         ):
             with pytest.raises(TypeError, match="must be an integer"):
                 f(axis)
+    for y in (x, tr.ones(3), tr.ones(1)):
+        with pytest.raises((TypeError, ValueError)):
+            tr.cumsum(y, axis=())
     for shape in (2.0, "2", [2.0], None):
         with pytest.raises(TypeError):
             tr.zeros(shape)

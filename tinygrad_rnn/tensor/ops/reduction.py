@@ -119,7 +119,9 @@ def cumsum(x: Operand, axis: int | None = None) -> Array:
     array([1., 3., 6.], dtype=float32)
     """
     xp = namespace(x)
-    return xp.cumulative_sum(xp.reshape(x, (-1,)) if axis is None else x, axis=axis or 0)
+    if axis is None:
+        return xp.cumulative_sum(xp.reshape(x, (-1,)), axis=0)
+    return xp.cumulative_sum(x, axis=axis)
 
 
 def _sums_to_the_end(g: Operand, axis: int | None) -> Tensor:
