@@ -179,6 +179,28 @@ def test_an_object_that_is_made_at_each_call_is_no_result() -> None:
         step(tr.ones(1))
 
 
+def test_what_was_written_into_an_argument_before_an_error_is_there() -> None:
+    def run(compiled: Any) -> Any:
+        w = tr.nn.Parameter([1.0])
+
+        def fill(x: Any, out: Any) -> Any:
+            out += x
+            (w * x).sum().backward()
+            tr.optim.clip_grad_norm_([w], 1.0)
+
+        step, out, seen = compiled(fill), np.zeros(1), []
+        for k in range(9):
+            try:
+                step(np.array([np.nan if k in (0, 4, 5) else 1.0]), out)
+            except tr.errors.NonFiniteError:
+                w.grad = None
+            seen.append(out.copy())
+            out[:] = k
+        return seen
+
+    alike(run)
+
+
 def test_an_array_on_disk_is_an_argument(tmp_path: Path) -> None:
     def run(compiled: Any) -> Any:
         array = np.memmap(tmp_path / "array", np.float32, "w+", shape=(3,))

@@ -255,7 +255,7 @@ def outside(x: Any, made: frozenset[int], given: Sequence[Any]) -> Any:
         if isinstance(v, Traced):
             value = as_given(v)
             return copied(value) if isinstance(value, np.ndarray) else value
-        return v.copy() if id(v) in made and isinstance(v, np.ndarray) else v
+        return copied(v) if id(v) in made and isinstance(v, np.ndarray) else v
 
     return mapped(x, one)
 

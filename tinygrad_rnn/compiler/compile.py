@@ -239,7 +239,15 @@ class Recording:
         with tape.recording():
             args, kwargs = with_inputs((args, kwargs), tape)
             before = parts(args, kwargs)
-            result = self.step(*args, **kwargs)
+            try:
+                result = self.step(*args, **kwargs)
+            except CompileError:
+                raise
+            except BaseException:  # what it had written into arguments until then is there
+                for x, buffer in zip(given, input_buffers(tape, given), strict=True):
+                    if buffer is not None:
+                        put_back(x, buffer)
+                raise
             made, tape.found.made = tape.found.made, []
             tape.result = checked(result, tape)
             check_parts(before, parts(args, kwargs))

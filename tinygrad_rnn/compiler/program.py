@@ -102,17 +102,19 @@ class Program:
         self.refresh()
         self.take(given)
         undo = self.risk.undo() if self.risk.any else None
+        written: Iterable[int] = self.written
         try:
             self.run()
-            for k in self.written:
-                put_back(given[k], self.inputs[k])
             return outside(self.result, self.made_inside, given)
         except Exception as error:
             if undo is not None and (self.risk.caught or isinstance(error, Deviation)):
                 undo.restore()
+                written = ()
                 raise Deviation from None
             raise
         finally:
+            for k in written:
+                put_back(given[k], self.inputs[k])
             self.settle()
             self.given.clear()
 
