@@ -424,6 +424,36 @@ def test_integers_alone_are_nothing_to_check():
             check_gradients(lambda x: x * 2.0, integers)
 
 
+def test_what_is_pulled_back_is_not_what_the_user_drew():
+    """xᵀx is symmetric: a gradient that is transposed would be right, where x came again as the incoming gradient."""
+    transposed = product_with(TRUE_A, lambda g, a: (a.mT @ g).mT)
+    for seed in range(3):
+        with pytest.raises(GradientError, match="of input 1"):
+            check_gradients(transposed, normal(20, 9, seed=seed), normal(9, 9, seed=seed), seed=seed)
+
+
+def test_a_layer_is_checked_with_its_parameters_and_left_alone():
+    layer = tr.nn.Linear(3, 2)
+    before = layer.weight.numpy().copy()
+    check_gradients(layer, normal(4, 3), order=2)
+    assert layer.weight.dtype == np.float32 and np.array_equal(layer.weight.numpy(), before) and layer.training
+    layer.forward = lambda x: x @ layer.weight.detach().mT + layer.bias
+    with pytest.raises(GradientError) as caught:
+        check_gradients(layer, normal(4, 3))
+    assert caught.value.law == "reached"
+
+
+def test_a_kink_that_is_not_near_is_kept_off_by_a_shorter_step():
+    for relu in (tr.relu, tr.leaky_relu, lambda x: tr.maximum(x, 0.0)):
+        check_gradients(relu, np.array([0.0012, -0.0013, 1.0]))
+
+
+def test_what_loses_its_digits_elsewhere_is_no_mistake():
+    """1 - sigmoid(26) has few digits left, and its logarithm's derivative by a step none to judge by."""
+    for seed in range(8):
+        check_gradients(lambda x: tr.log(1 - tr.sigmoid(x)), normal(3, 2, seed=seed), seed=seed)
+
+
 def test_a_random_function_is_named():
     with pytest.raises(ValueError, match="other values when it is called again"):
         check_gradients(lambda x: x * tr.rand(3, dtype="float64"), np.ones(3))
