@@ -125,8 +125,8 @@ complex_step = Step("complex step", 1e-12, 256 * EPS, _along_complex)
 four_point = Step("four-point difference", 1e-9, 16 * EPS / STEP, _along_four_points)
 """(4 c(h) - c(2h)) / 3 of central differences c, h = 0.001: for the rest."""
 
-nearer = Step("four-point difference", 1e-9, 64 * EPS / STEP, partial(_along_four_points, h=STEP / 4))
-"""The same with h = 0.00025, where there is a kink within 0.002 of the size of an input."""
+nearer = Step("four-point difference", 1e-9, 32 * EPS / STEP, partial(_along_four_points, h=STEP / 2))
+"""The same with h = 0.0005, where there is a kink within 0.002 of the size of an input."""
 
 closest = Step("six-point difference", 1e-9, 2048 * EPS / STEP, partial(_along_six_points, h=STEP / 128))
 """The same with h = 8e-6, for a normalisation of equal values, which bends within the root of its epsilon."""
