@@ -67,6 +67,7 @@ def check_gradients(
 
     - the value of `f` itself: a derivative that fits a wrong forward is right;
     - a derivative at a kink, a tie or a jump, where there is none; a straight-through estimator is refused;
+    - a function that bends within a thousandth of its input, without a complex step: a normalisation of equal values;
     - what happens on a condition that no argument meets here: a size, an option, a number of calls;
     - the second derivative, unless `order=2`, and third ones;
     - weights that `f`, a function, closes over: pass them as inputs, or pass the module;

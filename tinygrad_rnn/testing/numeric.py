@@ -20,7 +20,6 @@ __all__ = [
     "Slopes",
     "Step",
     "closer",
-    "closest",
     "complex_step",
     "complex_step_fault",
     "four_point",
@@ -110,7 +109,8 @@ def _along_four_points(f: Values, arrays: Arrays, i: int, d: Floats, h: float = 
     return Slopes(values, noise, bent, spread)
 
 
-def _along_six_points(f: Values, arrays: Arrays, i: int, d: Floats, h: float = STEP / 8) -> Slopes:
+def _along_six_points(f: Values, arrays: Arrays, i: int, d: Floats) -> Slopes:
+    h = STEP / 8
     ahead, behind = ([f(_moved(arrays, i, sign * k * h * d)) for k in (1, 2, 4)] for sign in (1, -1))
     values, noise = [], []
     for (a, aa, aaaa), (b, bb, bbbb) in zip(zip(*ahead, strict=True), zip(*behind, strict=True), strict=True):
@@ -127,9 +127,6 @@ four_point = Step("four-point difference", 1e-9, 16 * EPS / STEP, _along_four_po
 
 nearer = Step("four-point difference", 1e-9, 32 * EPS / STEP, partial(_along_four_points, h=STEP / 2))
 """The same with h = 0.0005, where there is a kink within 0.002 of the size of an input."""
-
-closest = Step("six-point difference", 1e-9, 2048 * EPS / STEP, partial(_along_six_points, h=STEP / 128))
-"""The same with h = 8e-6, for a normalisation of equal values, which bends within the root of its epsilon."""
 
 closer = Step("six-point difference", 1e-9, 128 * EPS / STEP, _along_six_points)
 """(64 c(h) - 20 c(2h) + c(4h)) / 45, h = 0.000125: for functions that bend much within 0.001."""
