@@ -201,7 +201,9 @@ def bare(w: Drawing) -> tuple[State, str, int]:
     shape = d.one([f"{n}", f"{n}, {n}", "1", ""])
     dtype = d.one(["float32"] * 5 + ["float64", "float16"])
     p = w.state("parameter", lambda: f"tr.nn.Parameter(normal({shape}), dtype='{dtype}')", "w")
-    a = given(w, f"tr.Tensor(normal({d.number(1, 3)}, {n}).astype('{dtype}'))")
+    rows = d.number(1, 3)
+    rows = n if shape == f"{n}, {n}" else rows
+    a = given(w, f"tr.Tensor(normal({rows}, {n}).astype('{dtype}'))")
     texts = [f"y = {a} * {p.text}", f"y = tr.tanh({a} * {p.text}) + {p.text}", f"y = {a} / ({p.text} * {p.text} + 1)"]
     if shape == f"{n}, {n}":
         texts += [f"y = {a} @ {p.text}", f"y = {a} @ {p.text}.T", f"y = tr.linear({a}, {p.text})"]
