@@ -395,7 +395,8 @@ def own_memory(w: Drawing, x: str) -> str:
     given = [w.value(a.parameter) for a in w.args] + [w.value(s.text) for s in w.states]  # type: ignore[attr-defined]
     value = w.value(x)
     view = any(value is not g and np.may_share_memory(value, g) for g in given)
-    return f"{x}.copy(order='K')" if view else x
+    locked = isinstance(value, np.ndarray) and not value.flags.writeable  # of which a replay gives a copy that is not
+    return f"{x}.copy(order='K')" if view or locked else x
 
 
 def in_an_op(w: Drawing, shape: tuple[int, ...]) -> None:
@@ -418,6 +419,10 @@ def in_an_op(w: Drawing, shape: tuple[int, ...]) -> None:
         if result in names or d.chance(0.5)
         else result
     )
+    if any(
+        np.may_share_memory(w.value(whole), w.value(p.text)) for p in w.states
+    ):  # a result is a copy, whatever it was
+        whole = f"{result} * 1"
     vjps = ", ".join(f"lambda g, {n}: tr.sum(g) * {n}" for n in names)
     body = "\n".join(f"    {part}" for line in lines for part in line.split("; "))
     w.setup(f"@tr.op({vjps})\ndef core({', '.join(names)}):\n{body}\n    return {whole}")
