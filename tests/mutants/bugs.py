@@ -1152,11 +1152,6 @@ BUGS = [
          "a gradient that is read after a backward of others is not a part of the guard", GUARDS),
     ),
     *table(
-        "compiler/compare.py",
-        ("constant-without-axes", 'return "the constant", Constant(x, x), x.dtype.str',
-         'return "the constant", str(x[()]), x.dtype.str', "an array without axes that changes is refused", GUARDS),
-    ),
-    *table(
         "compiler/boundary.py",
         ("result-copied-twice", "    @once\n    def one(v: Any) -> Any:\n        if isinstance(v, Given):",
          "    def one(v: Any) -> Any:\n        if isinstance(v, Given):", "one object in a result becomes two",
