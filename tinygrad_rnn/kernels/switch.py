@@ -28,8 +28,8 @@ def enable_numba(on: bool = True) -> float:
         return 0.0
     try:
         stages = import_module("tinygrad_rnn.kernels.numba_stages")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error.name} is not installed: pip install numba") from None
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("numba is not installed: pip install numba") from None
     stages.warm_up()
     backend.use_stages(stages)
     return time.perf_counter() - begin
