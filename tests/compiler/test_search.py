@@ -81,6 +81,14 @@ def changes() -> dict[str, tuple[Any, Any]]:
     layer, net, holder, slots = tr.nn.Dropout(0.5), tr.nn.Sequential(tr.nn.Linear(1, 1)), Holder(w), Slots(w)
     table, queue, cell = {"a": 1.0}, collections.deque([w]), 0.0
 
+    class Far:
+        far = 1
+
+    class Near(Far):
+        pass
+
+    near = Near()
+
     def nonlocal_() -> None:
         nonlocal cell
         cell = -0.0
@@ -100,6 +108,8 @@ def changes() -> dict[str, tuple[Any, Any]]:
         "a part": (lambda x: net(x), lambda: net.append(tr.nn.Linear(1, 1))),
         "a part less": (lambda x: net(x), lambda: delattr(net, "0")),
         "a hook": (lambda x: w * x, lambda: w.register_hook(lambda g: None)),
+        "an attribute that was not there": (lambda: hasattr(holder, "later"), lambda: setattr(holder, "later", 1)),
+        "a class nearer by": (lambda: near.far, lambda: setattr(Near, "far", 2)),
         "a default": ((f := lambda x=1.0: x), lambda: setattr(f, "__defaults__", (2.0,))),
     }
 

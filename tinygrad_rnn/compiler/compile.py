@@ -213,6 +213,7 @@ class Recording:
         self.program: Program | None = None
         self.made: frozenset[int] = frozenset()  # the ids of constants in the result that each call makes
         self.done = False
+        self.settling = False  # whether the step, at its first call, has changed containers that it may look at
 
     def fits(self, given: Sequence[Any]) -> bool:
         """Whether the step would do the same now with these arguments."""
@@ -261,7 +262,11 @@ class Recording:
             )
         written = written_inputs(tape, given)
         if first is not None and not tape.spoiled and tape.decisions() == first.tape.decisions():
-            self.program = finished(first, self, written)
+            try:
+                self.program = finished(first, self, written)
+            except CompileError:  # but a table that the first call has filled, say, is there from then on
+                if not first.settling:
+                    raise
         free = {id(x) for k, x in enumerate(given) if k not in self.pinned}
         leaves = [leaf for i, leaf in tape.found.leaves.items() if i not in free]
         self.own = {id(leaf.tensor) for leaf in leaves}
@@ -272,7 +277,7 @@ class Recording:
         for k in written:
             put_back(given[k], buffers[k])
         outcome = outside(mapped(tape.result, lambda v: placeholder(v, {}, buffers)), self.made, given)
-        self.guard.after(self.own)
+        self.settling = self.guard.after(self.own) and first is None
         self.done = True
         return outcome
 

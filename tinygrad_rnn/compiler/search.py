@@ -137,11 +137,12 @@ class Guard:
             if not unchanged(container, items):
                 refill(container, items)
 
-    def after(self, used: Any) -> None:
+    def after(self, used: Any) -> bool:
         """Forget the places to which the step itself has written something, having used nothing of what was there.
 
-        Numbers stay: whether they were used cannot be seen.
+        Numbers stay: whether they were used cannot be seen. Returns whether there were any.
         """
+        count = len(self.containers) + len(self.places)
         self.containers = [(c, items) for c, items in self.containers if unchanged(c, items)]
         self.places = [
             Place(read, name, value)
@@ -157,6 +158,7 @@ class Guard:
             for name, now in vars(module).items():
                 if name not in held and not isinstance(now, PLAIN) and not hasattr(type(module), name):
                     held[name] = now
+        return len(self.containers) + len(self.places) < count
 
 
 def given_objects(x: Any) -> Iterator[Any]:
@@ -247,6 +249,7 @@ class Search:
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
         self.names: set[str] = set()
+        self.asked: set[str] = set()  # the names in strings, as for `hasattr`: whether there is one matters, too
         self.seen: dict[int, Any] = {}
         self.looked: set[tuple[int, Any]] = set()
         self.owners: list[Any] = []  # objects whose attributes are looked at by name
@@ -355,11 +358,11 @@ class Search:
     def attributes(self, x: Any) -> Iterator[Any]:
         """What an object holds under the names that are used."""
         if isinstance(x, types.ModuleType | type):
-            spaces = [vars(kind) for kind in getattr(x, "__mro__", (x,))]
+            kinds = getattr(x, "__mro__", (x,))
             for name in sorted(self.names):
-                for space in spaces:
-                    if name in space:
-                        yield from self.place(x, space.get, name)
+                found = next((k for k, kind in enumerate(kinds) if name in vars(kind)), -1)
+                for kind in kinds[: found + 1]:  # one that is nearer may get the name, too
+                    yield from self.place(kind, vars(kind).get, name)
             return
         own = getattr(x, "__dict__", None)
         # whatever is no number, too: what is asked for by `getattr` is in no code. Of an optimiser replays use what is
@@ -368,7 +371,7 @@ class Search:
             of_class = inspect.getattr_static(type(x), name, MISSING)
             if isinstance(of_class, types.MemberDescriptorType):
                 yield from self.place(x, functools.partial(getattr, x), name)
-            elif own is not None and (name in own or of_class is not MISSING):
+            elif own is not None and (name in own or name in self.asked or of_class is not MISSING):
                 yield from self.place(x, own.get, name)
 
     def methods(self, kind: type) -> Iterator[Any]:
@@ -396,7 +399,8 @@ class Search:
             if getattr(f, name):
                 yield from self.place(f, functools.partial(getattr, f), name)
         names = set(names_in(f.__code__))
-        self.names |= names
+        self.asked |= set(strings_in(f.__code__))
+        self.names |= names | self.asked
         for name in sorted(f.__globals__.keys() if "globals" in names else names & f.__globals__.keys()):
             yield from self.place(f.__globals__, f.__globals__.get, name)
         yield getattr(f, "__wrapped__", None)
@@ -413,6 +417,15 @@ def is_library(module: str | None) -> bool:
 def root(kind: type) -> str:
     """The package that a class is of."""
     return kind.__module__.partition(".")[0]
+
+
+def strings_in(code: types.CodeType) -> Iterator[str]:
+    """The strings in a function and those inside it that may be names."""
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from strings_in(constant)
+        elif isinstance(constant, str) and constant.isidentifier():
+            yield constant
 
 
 def names_in(code: types.CodeType) -> Iterator[str]:
