@@ -155,6 +155,8 @@ EQUIVALENT: dict[str, list[str]] = {
         "nn/losses.py: return x - target, keep  ->  return target - x, keep",
     ],
     "the axis, or the list, has one entry": [
+        "nn/recurrent.py: x, table = outputs[0] if D == 1 else ops.concatenate(outputs, axis=-1), None  ->  x, table = outputs[ -1] if D == 1 else ops.concatenate(outputs, axis=-1), None",
+        "nn/recurrent.py: ops.expand_dims(of_layers[0], 0) if len(of_layers) == 1 else ops.stack(of_layers)  ->  ops.expand_dims(of_layers[ -1], 0) if len(of_layers) == 1 else ops.stack(of_layers)",
         'nn/functional.py: steps = check_lengths("sequence_mask", given, T, given.shape[0])  ->  steps = check_lengths("sequence_mask", given, T, given.shape[ -1])',
         "nn/functional.py: shape = (given.shape[0], T) if batch_first else (T, given.shape[0])  ->  shape = (given.shape[ -1], T) if batch_first else (T, given.shape[0])",
         "nn/functional.py: shape = (given.shape[0], T) if batch_first else (T, given.shape[0])  ->  shape = (given.shape[0], T) if batch_first else (T, given.shape[ -1])",
@@ -283,5 +285,24 @@ EQUIVALENT: dict[str, list[str]] = {
         'kernels/recurrent.py: if nonlinearity == "tanh" and (stages := numba_stages(y, g)):  ->  if nonlinearity == "tanh" and (stages := numba_stages(y, (-g))):',
         'kernels/recurrent.py: if nonlinearity == "tanh" and (stages := numba_stages(y, g)):  ->  if nonlinearity == "tanh" and (stages := numba_stages(y, (0 * g))):',
         'kernels/recurrent.py: if nonlinearity == "tanh" and (stages := numba_stages(y, g)):  ->  if nonlinearity == "tanh" and (stages := numba_stages(y, (2 * g))):',
+    ],
+    "one array that is joined or stacked alone is itself": [
+        "nn/recurrent.py: x, table = outputs[0] if D == 1 else ops.concatenate(outputs, axis=-1), None  ->  x, table = outputs[0] if D == 0 else ops.concatenate(outputs, axis=-1), None",
+        "nn/recurrent.py: x, table = outputs[0] if D == 1 else ops.concatenate(outputs, axis=-1), None  ->  x, table = (ops.concatenate(outputs, axis=-1)), None",
+        "nn/recurrent.py: ops.expand_dims(of_layers[0], 0) if len(of_layers) == 1 else ops.stack(of_layers)  ->  ops.expand_dims(of_layers[0], 0) if len(of_layers) == 0 else ops.stack(of_layers)",
+        "nn/recurrent.py: ops.expand_dims(of_layers[0], 0) if len(of_layers) == 1 else ops.stack(of_layers)  ->  (ops.stack(of_layers))",
+    ],
+    "dropout by 0 drops nothing": [
+        "nn/recurrent.py: if self.dropout and layer + 1 < self.num_layers:  ->  if (layer + 1 < self.num_layers):",
+    ],
+    "without options the steps that know options compute the same, more slowly": [
+        "nn/recurrent.py: if options:  ->  if True:",
+    ],
+    "a floor is a number drawn for it, which no node has; with none, 0, all nodes are younger": [
+        "tensor/graph.py: return [node for node in order if node.serial >= floor] if floor else order  ->  return [node for node in order if node.serial > floor] if floor else order",
+        "tensor/graph.py: return [node for node in order if node.serial >= floor] if floor else order  ->  return ([node for node in order if node.serial >= floor])",
+    ],
+    "no node is in both": [
+        "tensor/sweep.py: return results | gradients.left_over()  ->  return gradients.left_over() | results",
     ],
 }

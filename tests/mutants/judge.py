@@ -63,7 +63,7 @@ TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the 
     "_normalised": "nn/test_layers.py",
     "cross_entropy_vjp": "nn/test_functional.py",
     "nn/cells.py": "nn/test_cells.py nn/test_recurrent.py nn/test_recurrent_options.py",
-    "nn/recurrent_options.py": "nn/test_recurrent_options.py",
+    "nn/recurrent_options.py": "nn/test_recurrent_options.py nn/test_cells.py",
     "nn/checks.py": "nn/test_functional.py",
     "nn/losses.py": "nn/test_functional.py compiler/test_compile.py",
     "nn/functional.py": "nn/test_functional.py compiler/test_compile.py",

@@ -9,7 +9,7 @@ import pytest
 
 import tinygrad_rnn as tr
 from tests.tensor.helpers import leaf, t
-from tinygrad_rnn.tensor import graph
+from tinygrad_rnn.tensor import checkpoint, graph
 
 
 class Net:
@@ -267,3 +267,12 @@ def test_a_recording_recomputes():
     for k in range(5):
         x = t([1.0, k])
         assert compiled(x).tolist() == step(x).tolist()
+
+
+def test_no_decision_is_noted_outside_of_a_checkpoint():
+    layer = tr.nn.Dropout(0.5)
+    x = tr.Tensor([1.0], requires_grad=True)
+    y = tr.checkpoint(layer, x)
+    assert checkpoint._decisions.get() == ()
+    y.sum().backward()
+    assert checkpoint._decisions.get() == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -284,3 +285,29 @@ def test_rows_to_which_ids_have_led_are_added_to():
     later, between, earlier = x[1], x[[1, 2, 2]], x[0]  # the newest pulls first
     (earlier.sum() + 2 * between.sum() + 3 * later.sum()).backward()
     assert x.grad[:, 0].tolist() == [1, 5, 4, 0]
+
+
+@tr.op(lambda g: g, None)
+def first_of(a: Any, b: Any) -> Any:
+    """`a`: nothing comes back to `b`, whether it requires a gradient or not."""
+    return a * 1
+
+
+def test_a_node_that_no_gradient_reaches_holds_up_no_other() -> None:
+    x, y = tr.Tensor([2.0], requires_grad=True), tr.Tensor([5.0], requires_grad=True)
+    cubed = x**3
+    beside = y * 2  # newer, so it is visited before
+    seen: list[Any] = []
+    beside.register_hook(seen.append)
+    first_of(cubed, beside).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [12.0] and y.grad is None and not seen
+
+
+def test_nor_does_it_where_the_backward_is_recorded() -> None:
+    def f(x: tr.Tensor) -> tr.Tensor:
+        cubed = x**3
+        return first_of(cubed, x * 2).sum()
+
+    second = tr.grad_of(lambda x: tr.grad_of(f)(x).sum())(tr.Tensor([2.0]))
+    assert second.tolist() == [12.0]
