@@ -69,7 +69,9 @@ def compile(step: F) -> F:
     included. If any of that has been replaced, frozen or moved, it is recorded anew; a step that changes itself what it
     looks at (`self.n += 1`) runs as it is at each call, and warns of that. Optimisers and schedules, your own too, run
     at each call, as do clipping, `assign_`, `train()` and `eval()`, `group["lr"] = ...`, the draws of dropout, and the
-    functions that `tr.op` was given. What else Python does (print, append) happens while recording only.
+    functions that `tr.op` was given. What else Python does (print, append) happens while recording only. Not seen are
+    what `vars(module)` is written into, containers of more than 10,000 entries, and what NumPy alone, outside of `tr`,
+    makes of an array above 64 KB that is no argument.
 
     Raises `CompileError`, with the line, for what cannot be repeated: a NumPy function on arrays of the step of which
     it is not known what it does, a value of a tensor as a Python number (float, .item(), int, if), a constant that is
