@@ -539,6 +539,8 @@ OPS: dict[str, dict[str, Adapter]] = {
         "nn.functional.hardtanh": lambda x, *, min_val=-1.0, max_val=1.0: tr.clip(x, min_val, max_val),
         "nn.functional.relu6": lambda x: tr.clip(x, 0, 6),
     },
+    "any": {"any": reduction(tr.any)},
+    "all": {"all": reduction(tr.all)},
     "where": {"where": lambda a, condition, b: tr.where(condition, a, b)},
     "equal": {"eq": tr.equal},
     "not_equal": {"ne": tr.not_equal},
@@ -690,8 +692,15 @@ OPS: dict[str, dict[str, Adapter]] = {
     "avg_pool2d": {"nn.functional.avg_pool2d": avg_pool(F.avg_pool2d)},
 }
 # An op without a row is PyTorch's of the same name.
-OPS |= {name: {name: getattr(tr, name)} for name in tr.tensor.ops.__all__ if name not in OPS}
-NOT_THERE = {"sequence_mask": "a helper of ours for `mask=`", "positional_encoding": "a table of constants"}
+NOT_THERE = {
+    "sequence_mask": "a helper of ours for `mask=`",
+    "positional_encoding": "a table of constants",
+    **dict.fromkeys(
+        ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert"),
+        "of booleans and integers, and the samples are floats; tests/tensor compares them with NumPy",
+    ),
+}
+OPS |= {name: {name: getattr(tr, name)} for name in tr.tensor.ops.__all__ if name not in {**OPS, **NOT_THERE}}
 
 
 def meshgrid(*xs: Any, indexing: str) -> Any:
@@ -1023,6 +1032,7 @@ ACCEPTED_BY = {
     ),
     **dict.fromkeys(("maximum", "max.binary", "clamp_min", "minimum", "min.binary", "clamp_max"), "number"),
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "logaddexp"), "number"),
+    **dict.fromkeys(("logical_and", "logical_or", "logical_xor"), "number"),
     "mean": "mean",
     "t": "axes",
     "tril": "vector",
