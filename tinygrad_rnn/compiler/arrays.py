@@ -65,6 +65,8 @@ def copied(x: HostArray) -> HostArray:
     strides = layout(x)
     if strides is None:
         return x.copy()
+    if (dense := x.copy(order="K")).strides == strides:
+        return dense
     reach = [s * (n - 1) for s, n in zip(strides, x.shape, strict=True)]
     memory = np.empty(sum(map(abs, reach)) + x.itemsize, np.uint8)
     copy: HostArray = np.ndarray(x.shape, x.dtype, memory, -sum(r for r in reach if r < 0), strides)

@@ -90,6 +90,8 @@ class Program:
             if not self.segments or self.segments[-1][0] != e.quiet:
                 self.segments.append((e.quiet, []))
             self.segments[-1][1].append((f, args))
+            if e is self.risk.last:
+                self.segments[-1][1].append((self.end_of_risk, ()))
 
     def with_given(self, f: Callable[..., Any], args: Any, kwargs: Any) -> None:
         """Call `f` on the arguments of this call, where the recording was given others."""
@@ -103,11 +105,12 @@ class Program:
         self.take(given)
         undo = self.risk.undo() if self.risk.any else None
         written: Iterable[int] = self.written
+        self.at_risk = True
         try:
             self.run()
             return outside(self.result, self.made_inside, given)
         except Exception as error:
-            if undo is not None and (self.risk.caught or isinstance(error, Deviation)):
+            if undo is not None and self.at_risk and (self.risk.caught or isinstance(error, Deviation)):
                 undo.restore()
                 written = ()
                 raise Deviation from None
@@ -117,6 +120,10 @@ class Program:
                 put_back(given[k], self.inputs[k])
             self.settle()
             self.given.clear()
+
+    def end_of_risk(self) -> None:
+        """Note that what may have to be undone has gone well."""
+        self.at_risk = False
 
     def refresh(self) -> None:
         """Copy the arrays that leaves have been given since the last time."""
@@ -162,6 +169,7 @@ class Risk:
         last = max((k for k, may in enumerate(deviates) if may), default=-1)
         self.caught = any(e.caught for e in entries)
         self.any = last >= 0
+        self.last = entries[last] if self.any else None
         self.calls = [(changes_of(e), e.args, e.kwargs) for e in entries[: last + 1] if e.state or e.f is assign]
 
     def undo(self) -> Undo:

@@ -54,6 +54,7 @@ class Guard:
         self.nodes: list[tuple[Tensor, Node | None, Any]] = []  # of the tensors, with their hooks
         self.tensors: dict[int, Tensor] = {}  # that were found, by their ids
         self.arrays: list[tuple[HostArray, bytes]] = []  # and what they hold
+        self.objects: list[tuple[dict[str, Any], dict[str, Any]]] = []  # the attributes of objects, as they were
         self.generators: list[Any] = []  # of NumPy, that were found
         self.count = Changes.count
         Search(self).go([step, *given_objects(args)])
@@ -136,6 +137,10 @@ class Guard:
         for container, items in self.containers:
             if not unchanged(container, items):
                 refill(container, items)
+        for own, before in self.objects:
+            for name in own.keys() - before.keys():
+                del own[name]
+            own.update(before)
 
     def after(self, used: Any) -> bool:
         """Forget the places to which the step itself has written something, having used nothing of what was there.
@@ -351,6 +356,8 @@ class Search:
             return ()
         self.owners.append(x)
         found = [*self.attributes(x)]
+        if not isinstance(x, types.ModuleType | type) and hasattr(x, "__dict__"):
+            self.guard.objects.append((vars(x), dict(vars(x))))
         if not isinstance(x, types.ModuleType):
             found += self.methods(x if isinstance(x, type) else type(x))
         return found

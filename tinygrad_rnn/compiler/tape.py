@@ -283,7 +283,8 @@ class Tape:
             owned = [v for v in flat((args, kwargs)) if isinstance(v, np.ndarray) and self.owns(v)]
             if kind != VIEW or not all(shares_memory(v, y) for v in owned):
                 raise self.error(f"{name} returns a part of what it is given, and which depends on values: copy it")
-            return rebuilt(y, lambda v: Traced(v, self))
+            itself = {id(x.raw): x for x in read}  # what returns what it is given
+            return rebuilt(y, lambda v: itself[id(v)] if id(v) in itself else Traced(v, self))
         if several:
             ys = [traced(v, self) for v in y]
             self.log(assign_all, (f, [v.raw for v in ys], args, kwargs))
@@ -424,6 +425,8 @@ class Tape:
             if isinstance(x, Tensor):
                 self.found.change(x)
         for node in (key for x in given[0] if is_by_node(x) for key in x):
+            if node.watch is not None and not self.grad_version:  # whether it is written or added to
+                self.found.before.setdefault(node.watch, node.watch.grad is not None)
             if node.watch is not None and node.watch not in self.found.written:
                 self.found.written[node.watch] = None
                 if node.serial > self.serial:
