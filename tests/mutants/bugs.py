@@ -712,8 +712,6 @@ BUGS = [
     *table(
         "testing/gradients.py",
         ("checker-second-order-skipped", "    if order == 2:\n", "    if order == 3:\n", "order=2 is order=1", CHECKER),
-        ("checker-one-mode", "for training in (True, False):", "for training in (True,):",
-         "a layer is not looked at in eval mode", KIT),
         ("checker-here-alone", "    check_elsewhere(example, derivatives.", "    (lambda *_: 0)(example, derivatives.",
          "a rule that is wrong past 32 rows passes", KIT),
         ("checker-no-layouts", "    laws.other_layouts,\n", "", "a rule that reads memory in its order passes", KIT),

@@ -11,6 +11,7 @@ import pytest
 import tinygrad_rnn as tr
 from tests.tensor.helpers import failing, leaf
 from tinygrad_rnn.tensor import sweep
+from tinygrad_rnn.tensor.graph import Part
 
 
 def test_leaves_accumulate():
@@ -311,3 +312,55 @@ def test_nor_does_it_where_the_backward_is_recorded() -> None:
 
     second = tr.grad_of(lambda x: tr.grad_of(f)(x).sum())(tr.Tensor([2.0]))
     assert second.tolist() == [12.0]
+
+
+KEYS = [
+    0,
+    1,
+    -1,
+    -2,
+    slice(None),
+    slice(0, 2),
+    slice(1, 3),
+    slice(-2, None),
+    slice(None, None, -1),
+    slice(None, None, 2),
+]
+
+
+@tr.op(lambda g, index: Part(g, index, basic=True))
+def rows_of(x: Any, index: Any = 0) -> Any:
+    """`x[index]` as the kernels pull it back: of the index as it is."""
+    return x[index]
+
+
+def index_of(rng: np.random.Generator) -> Any:
+    """An index of an array of shape (4, 3, 2): of one axis or several, from the front, the end or both."""
+    keys = [KEYS[rng.integers(len(KEYS))] for _ in range(rng.integers(1, 4))]
+    kind = rng.integers(5)
+    if kind == 0:
+        return keys[0]
+    if kind == 1:
+        return (*keys[:2], ...)
+    if kind == 2:
+        return (..., *keys[:2])
+    return [..., [0, 3, 0], (slice(None), [1, 1])][rng.integers(3)] if kind == 3 else tuple(keys)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_parts_of_any_indices_add_up(seed):
+    rng = np.random.default_rng(seed)
+    x = leaf(rng.standard_normal((4, 3, 2)))
+    expected, loss = np.zeros((4, 3, 2)), 0.0
+    for k in range(1, int(rng.integers(2, 7))):
+        index, dense = index_of(rng), rng.integers(8) == 0
+        direct = type(index) in (int, slice) and rng.random() < 0.5
+        part = rows_of(x, index=index) if direct else x[index]
+        loss = loss + (k * (x * 1.0 if dense else part)).sum()
+        np.add.at(expected, ... if dense else index, k)
+    loss.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), expected)
+    signs = rng.permutation(4)
+    x.grad = None
+    sum((x[int(i) if seed % 2 else int(i) - 4] * -0.0).sum() for i in signs[:2]).backward()
+    assert np.signbit(x.grad.numpy()[signs[:2]]).all() or seed % 2 == 0
