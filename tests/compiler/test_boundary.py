@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +146,7 @@ def test_results_are_new_containers_with_new_constants() -> None:
         table, weight, names = np.ones(3), tr.ones(2), [1]
         step = compiled(
             lambda x: {
-                "constants": [np.zeros(2), tr.zeros(1), {"deep": (np.ones(1),)}],
+                "constants": [np.zeros(2), tr.Tensor([0.0]), {"deep": (np.ones(1),)}],
                 "outside": (table, weight),
                 "kinds": [Output(x * 3), collections.OrderedDict(q=x * 2), Pair(x, 1), names, {1.5}, None, "s"],
             }
@@ -164,6 +166,7 @@ def test_results_are_new_containers_with_new_constants() -> None:
             ]
             seen += [[type(v) for v in kinds], result["outside"][0] is table, result["outside"][1] is weight]
             first += 1
+            second.assign_([5.0])
             third["deep"][0][...] = 7
             result["constants"].append(1)
             kinds[0].n = 5
@@ -196,6 +199,47 @@ def test_what_was_written_into_an_argument_before_an_error_is_there() -> None:
                 w.grad = None
             seen.append(out.copy())
             out[:] = k
+        return seen
+
+    alike(run)
+
+
+def test_a_replay_that_fails_inside_of_a_try_is_undone() -> None:
+    def run(compiled: Any) -> Any:
+        w, seen = tr.nn.Parameter([1.0, 2.0]), []
+
+        def step(x: Any) -> Any:
+            (w * x).sum().backward()
+            with contextlib.suppress(tr.errors.NonFiniteError):
+                tr.optim.clip_grad_norm_([w], 100.0)
+                return w.grad
+            return None
+
+        f = compiled(step)
+        for k in range(9):
+            seen.append(f(tr.Tensor([np.nan if k in (4, 7) else 1.0, 1.0])))
+            if k in (4, 7):
+                seen.append(w.grad)
+                w.grad = None
+        return seen
+
+    alike(run)
+
+
+def test_an_op_may_return_something_else_the_next_time() -> None:
+    def run(compiled: Any) -> Any:
+        calls = itertools.count()
+        op = tr.op(lambda g: g if next(calls) < 3 else None)(lambda a: a * 2)
+        w, seen = tr.nn.Parameter([1.0]), []
+
+        def step(x: Any) -> None:
+            w.grad = None
+            op(w * x).sum().backward()
+
+        f = compiled(step)
+        for _ in range(6):
+            f(tr.ones(1))
+            seen.append(w.grad)
         return seen
 
     alike(run)

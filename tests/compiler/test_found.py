@@ -128,7 +128,7 @@ def test_an_attribute_that_no_code_names_is_watched() -> None:
 
         holder = Holder()
         holder.head = tr.nn.Parameter([2.0])
-        step = compiled(lambda x: (x * getattr(holder, "he" + "ad")).detach())
+        step = compiled(lambda x: (x * getattr(holder, "".join(["he", "ad"]))).detach())
         seen = []
         for k in range(8):
             if k == 4:
@@ -147,6 +147,34 @@ def test_views_of_a_large_array_are_read_at_each_call() -> None:
         for _ in range(6):
             table[:] += 1
             seen.append(step(tr.ones(3)))
+        return seen
+
+    alike(run)
+
+
+def test_what_is_first_read_after_an_assignment_is_what_was_assigned() -> None:
+    def run(compiled: Any) -> Any:
+        w = tr.nn.Parameter([1.0])
+
+        def step(x: Any) -> Any:
+            w.assign_(x)
+            return (w * 2).detach()
+
+        f = compiled(step)
+        return [f(tr.ones(1) * k) for k in range(6)]
+
+    alike(run)
+
+
+def test_a_parameter_in_another_order_of_memory_is_recorded_anew() -> None:
+    def run(compiled: Any) -> Any:
+        array = np.random.default_rng(0).standard_normal((37, 53)).astype(np.float32)
+        w, seen = tr.nn.Parameter(array), []
+        f = compiled(lambda: w.sum().detach())
+        for k in range(8):
+            if k == 4:
+                w.assign_(np.asfortranarray(array))
+            seen.append(f())
         return seen
 
     alike(run)
