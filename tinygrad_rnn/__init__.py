@@ -26,6 +26,7 @@ from tinygrad_rnn.tensor.random import manual_seed
 if TYPE_CHECKING:
     from tinygrad_rnn import data as data
     from tinygrad_rnn import decoding as decoding
+    from tinygrad_rnn import explain as explain
     from tinygrad_rnn import kernels as kernels
     from tinygrad_rnn import language as language
     from tinygrad_rnn import nn as nn
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = ("data", "decoding", "kernels", "language", "nn", "optim", "testing", "training")
+_LAZY = ("data", "decoding", "explain", "kernels", "language", "nn", "optim", "testing", "training")
 
 __all__ = [
     "Tensor",

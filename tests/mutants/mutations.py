@@ -32,7 +32,8 @@ FUNCTIONS = {
     "nn/functional.py": "sequence_mask _layer_norm layer_norm dropout",
     "nn/layers.py": "Linear.forward Embedding.forward LayerNorm.forward",
     "nn/recurrent.py": "_Recurrent._layers _Recurrent._direction _Recurrent._options RNN._unroll LSTM._unroll "
-    "GRU._unroll spans_of permuted inverse in_time",
+    "GRU._unroll spans_of permuted inverse",
+    "nn/watching.py": "Steps.in_time",
 }
 # Files mutated statement by statement but for these: they check arguments and word messages.
 STATEMENTS = {

@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import Any, ClassVar, Self, overload
 
 from tinygrad_rnn.errors import DTypeError, ImmutableError, ShapeError
+from tinygrad_rnn.nn.watching import tell_where, watcher
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.checkpoint import recomputed
 from tinygrad_rnn.tensor.mode import Changes, active_tape, replayed
@@ -91,7 +92,13 @@ class Module:
             setattr(cls, "__init__", _renamed(cls.__init__, f"{cls.__qualname__}.__init__"))  # noqa: B010 (for mypy)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        try:
+            if (look := watcher.get()) is not None:
+                return look.call(self, args, kwargs)
+            return self.forward(*args, **kwargs)
+        except Exception as error:
+            tell_where(error, Module.__call__.__code__)
+            raise
 
     def __setattr__(self, name: str, value: Any) -> None:
         Changes.count += 1

@@ -43,6 +43,7 @@ from tinygrad_rnn.nn.functional import dropout
 from tinygrad_rnn.nn.layers import Embedding
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recurrent_options import RecurrentOptions, make_norms, options_of
+from tinygrad_rnn.nn.watching import Steps
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import Array, asarray, has_kernels, namespace
 from tinygrad_rnn.tensor.op import op
@@ -61,18 +62,16 @@ def _transposed(W: Array) -> Array:
 
 
 class _SharedWeight(Tensor):
-    """The recurrent weight of many steps. Its transpose is taken once, and is one node of the graph for all of them."""
+    """The recurrent weight of many steps. Its transpose is taken before them, and is one node of the graph for all."""
 
     __slots__ = ("_transposed",)
 
     def __init__(self, W: Tensor) -> None:
         self._array, self._node = W._array, W._node
-        self._transposed: Tensor | None = None
+        self._transposed = _transposed(W)
 
     @property
     def T(self) -> Tensor:
-        if self._transposed is None:
-            self._transposed = _transposed(self)
         return self._transposed
 
 
@@ -132,9 +131,9 @@ class _Recurrent(Module):
         return add_biases(b_ih, b_hh), None
 
     def _unroll(
-        self, x: Tensor, order: range, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
+        self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
     ) -> tuple[Tensor, States]:
-        """Run the projected input x (T, B, G*H) in the given order: the outputs (T, B, H) and the final states."""
+        """Run the projected input x (T, B, G*H) through `steps`: the outputs (T, B, H) and the final states."""
         raise NotImplementedError
 
     def _run(
@@ -218,9 +217,7 @@ class _Recurrent(Module):
             outputs = []
             for d, tail in enumerate(self._tails):
                 start = tuple(s[layer * D + d] for s in initial)
-                name = f"_l{layer}{tail}"
-                options = self._options(name, x.shape[1])
-                y, end = self._direction(x, table, start, self._weights(name), spans, d == 1, options)
+                y, end = self._direction(x, table, start, f"_l{layer}{tail}", spans, d == 1)
                 outputs.append(y)
                 finals.append(end)
             x, table = outputs[0] if D == 1 else ops.concatenate(outputs, axis=-1), None
@@ -237,10 +234,9 @@ class _Recurrent(Module):
         x: Tensor,
         table: Tensor | None,
         state: States,
-        weights: Weights,
+        name: str,
         spans: Sequence[Span],
         backward: bool,
-        options: RecurrentOptions,
     ) -> tuple[Tensor, States]:
         """One direction of one layer over x (T, B, I), or ids (T, B) into `table`: its outputs (T, B, H), final states.
 
@@ -249,10 +245,11 @@ class _Recurrent(Module):
         they have not begun.
         """
         T, B = x.shape[:2]
-        W_ih, W_hh, b_ih, b_hh = weights
+        W_ih, W_hh, b_ih, b_hh = self._weights(name)
+        options = self._options(name, B)
         before, inside = self._biases(b_ih, b_hh)
         rows = None if table is None else options.project(table, W_ih, before)  # once each, however often they are used
-        W = _SharedWeight(W_hh)
+        W = W_hh if self.fused or options else _SharedWeight(W_hh)
         outputs = []
         for first, stop, n in reversed(spans) if backward else spans:
             whole = n == B
@@ -260,7 +257,7 @@ class _Recurrent(Module):
             order = range(stop - first - 1, -1, -1) if backward else range(stop - first)
             begin = state if whole else tuple(s[:n] for s in state)
             piece = options.project(piece, W_ih, before) if rows is None else ops.take(rows, piece, axis=0)
-            y, end = self._unroll(piece, order, begin, W, inside, options)
+            y, end = self._unroll(piece, Steps(self, name, first, order, n), begin, W, inside, options)
             state = end if whole else tuple(ops.concatenate([e, s[n:]]) for e, s in zip(end, state, strict=True))
             outputs.append(y if whole else ops.pad(y, ((0, 0), (0, B - n), (0, 0))))
         rest = T - (spans[-1][1] if spans else 0)
@@ -402,11 +399,11 @@ class RNN(_Recurrent):
         return output, h_n
 
     def _unroll(
-        self, x: Tensor, order: range, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
+        self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
     ) -> tuple[Tensor, States]:
         (h,) = state
         outputs = []
-        for t in order:
+        for t in steps:
             if options:
                 h = recurrent_options.rnn_with_options(options, x[t], h, W, NONLINEARITIES[self.nonlinearity])
             elif self.fused:
@@ -414,7 +411,7 @@ class RNN(_Recurrent):
             else:
                 h = rnn_cell(x[t], h, W, nonlinearity=self.nonlinearity)
             outputs.append(h)
-        return ops.stack(in_time(outputs, order)), (h,)
+        return ops.stack(steps.in_time(outputs)), (h,)
 
 
 class LSTM(_Recurrent):
@@ -493,23 +490,26 @@ class LSTM(_Recurrent):
         return output, (h_n, c_n)
 
     def _unroll(
-        self, x: Tensor, order: range, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
+        self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
     ) -> tuple[Tensor, States]:
         outputs = []
         if self.fused and not options:
             packed = ops.stack(state)
-            for t in order:
+            for t in steps:
                 packed = lstm_step(x, packed, W, t=t)
                 outputs.append(packed)
-            return stack_rows(*in_time(outputs, order), row=-2), (packed[-2], packed[-1])
+            return stack_rows(*steps.in_time(outputs), row=-2), (packed[-2], packed[-1])
         h, c = state
-        for t in order:
+        for t in steps:
             if options:
-                *_, h, c = recurrent_options.lstm_with_options(options, x[t], h, c, W)
+                rows = recurrent_options.lstm_with_options(options, x[t], h, c, W)
             else:
-                h, c = lstm_cell(x[t], h, c, W)
+                rows = lstm_cell(x[t], h, c, W)
+            h, c = rows[-2:]
             outputs.append(h)
-        return ops.stack(in_time(outputs, order)), (h, c)
+            if steps.shown is not None:
+                steps.shown.append(rows)
+        return ops.stack(steps.in_time(outputs)), (h, c)
 
 
 class GRU(_Recurrent):
@@ -585,23 +585,26 @@ class GRU(_Recurrent):
         return gru_biases(b_ih, b_hh)
 
     def _unroll(
-        self, x: Tensor, order: range, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
+        self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
     ) -> tuple[Tensor, States]:
         outputs = []
         (h,) = state
         if self.fused and not options:
             packed = ops.expand_dims(h, 0)
-            for t in order:
+            for t in steps:
                 packed = gru_step(x, packed, W, b, t=t)
                 outputs.append(packed)
-            return stack_rows(*in_time(outputs, order), row=-1), (packed[-1],)
-        for t in order:
+            return stack_rows(*steps.in_time(outputs), row=-1), (packed[-1],)
+        for t in steps:
             if options:
-                *_, h = recurrent_options.gru_with_options(options, x[t], h, W, b)
+                rows = recurrent_options.gru_with_options(options, x[t], h, W, b)
             else:
-                h = gru_cell(x[t], h, W, b)
+                rows = (gru_cell(x[t], h, W, b),)
+            h = rows[-1]
             outputs.append(h)
-        return ops.stack(in_time(outputs, order)), (h,)
+            if steps.shown is not None:
+                steps.shown.append(rows)
+        return ops.stack(steps.in_time(outputs)), (h,)
 
 
 def spans_of(lengths: Sequence[int], T: int) -> list[Span]:
@@ -647,8 +650,3 @@ def inverse(order: Order) -> Order:
     [1, 2, 0]
     """
     return None if order is None else sorted(range(len(order)), key=order.__getitem__)
-
-
-def in_time(outputs: list[Tensor], order: Sequence[int]) -> list[Tensor]:
-    """What was computed in `order`, in the order of time."""
-    return outputs if order[0] <= order[-1] else outputs[::-1]

@@ -1,0 +1,5 @@
+"""To see how gradients go back through time: the ledger of BPTT, and which step of which module made what."""
+
+from tinygrad_rnn.explain.watch import Place, Watch, step, watch
+
+__all__ = ["Place", "Watch", "step", "watch"]
