@@ -269,3 +269,18 @@ def test_masks_are_combined_in_a_recording():
     for k in range(4):
         x = tr.Tensor([k, 1.0, -2.0])
         assert [y.tolist() for y in step(x)] == [y.tolist() for y in compiled(x)]
+
+
+def test_one_number_taken_twice_is_differentiated_in_a_recording():
+    """Its place is an array of the recording, which has no value that the sum of the parts could ask for."""
+    w = tr.nn.Parameter([1.0, 2.0, 3.0])
+
+    def step(x):
+        first = tr.take(w, 0, axis=0)
+        (g,) = tr.grad(first * first * x.sum() + (w * w).sum(), [w], create_graph=True)
+        return tr.grad((g * g).sum(), [w])[0]
+
+    compiled = tr.compile(step)
+    for k in range(4):
+        x = tr.Tensor([k, 1.0])
+        assert compiled(x).tolist() == step(x).tolist()

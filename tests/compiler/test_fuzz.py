@@ -7,6 +7,7 @@ import os
 import pytest
 
 import tinygrad_rnn as tr
+from tests.compiler.fuzz import __main__ as fuzz
 from tests.compiler.fuzz.judge import judge
 from tests.compiler.fuzz.kinds import KINDS, draw
 from tests.compiler.fuzz.program import NOT_YET, Call, Program
@@ -53,6 +54,27 @@ def test_a_program_that_is_right_is_not_blamed() -> None:
     assert not judge(program)
     program.must_run = True
     assert judge(program).where.startswith("refused")
+
+
+def test_a_result_that_is_a_view_is_compared_as_it_was_returned() -> None:
+    calls = [Call(["x = np.asfortranarray(np.ones((2, 2)))"] * (not n) + ["x *= 2"], "f(x)") for n in range(4)]
+    assert not judge(Program(0, "test", parameters="x", body=["return np.reshape(x, -1, order='F')"], calls=calls))
+
+
+def test_what_the_caller_does_to_a_result_is_seen() -> None:
+    program = Program(0, "test", parameters="x", body=["return x * 2"])
+    program.calls = [Call(["result += 1"] * bool(n), "f(np.ones(2))") for n in range(4)]
+    assert not judge(program)
+    program.calls.append(Call(["seen = result.sum() + (f is step)"], "f(np.ones(2))"))
+    assert judge(program).where == "seen: [5.0] plain, [4.0] compiled"
+
+
+def test_a_long_run_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(fuzz, "EVERY", 0.0)
+    assert fuzz.main(["--count", "2"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" in ")[0] for line in lines[:2]] == ["0 of 2", "1 of 2"]
+    assert lines[-1].endswith("0 differ: []")
 
 
 def test_programs_get_smaller() -> None:

@@ -1114,6 +1114,11 @@ BUGS = [
          "an element that was read changes with its array", NUMPY),
     ),
     *table(
+        "compiler/arrays.py",
+        ("true-is-a-number", "type(k) in BASIC or isinstance(k, np.integer)",
+         "not isinstance(k, np.ndarray | list | tuple | range)", "v[True] *= 2 is written into a copy", NUMPY),
+    ),
+    *table(
         "compiler/passes.py",
         ("moved-twice", " or id(home) in self.places:", ":",
          "two joins in a row read memory that nobody has written", f"{PASSES} tests/compiler/test_compile.py"),
@@ -1155,6 +1160,8 @@ BUGS = [
     ),
     *table(
         "compiler/tape.py",
+        ("copies-written", "raw[key] if is_basic(untraced(key)) else None", "raw[key]",
+         "v[True] *= 2, v[(0, 1),] = 5 and v[range(2)] = 5 are written into a copy", NUMPY),
         ("tape-in-a-cycle", "        vars(self.found).clear()\n", "        self.found = Found(self)\n",
          "a recording that was dropped waits for the cyclic collector", ERRORS),
     ),

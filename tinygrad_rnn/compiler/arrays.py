@@ -10,6 +10,8 @@ import numpy as np
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor.backend import HostArray
 
+BASIC = {int, slice, type(...), type(None)}
+
 
 def root_of(x: HostArray) -> HostArray:
     """The array that owns the memory of `x`.
@@ -111,6 +113,12 @@ def flat(x: Any) -> Iterator[Any]:
         yield x
 
 
-def has_arrays(key: Any) -> bool:
-    """Whether an index is more than integers and slices."""
-    return any(isinstance(k, np.ndarray | list) for k in (key if isinstance(key, tuple) else (key,)))
+def is_basic(key: Any) -> bool:
+    """Whether an index is integers, slices, `...` and None alone: it takes a view. True, a range or (0, 1) inside of
+    a tuple, which NumPy reads as arrays, takes a copy.
+
+    >>> is_basic((0, slice(1), ...)), is_basic([0]), is_basic(True), is_basic(((0, 1),))
+    (True, False, False, False)
+    """
+    keys = key if isinstance(key, tuple) else (key,)
+    return all(type(k) in BASIC or isinstance(k, np.integer) for k in keys)

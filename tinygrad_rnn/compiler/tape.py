@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.arrays import address, copied, flat, has_arrays, rebuilt, root_of, same_place, shares_memory
+from tinygrad_rnn.compiler.arrays import address, copied, flat, is_basic, rebuilt, root_of, same_place, shares_memory
 from tinygrad_rnn.compiler.compare import digest, signature
 from tinygrad_rnn.compiler.engine import Generator, Stages, expect_value, forget
 from tinygrad_rnn.compiler.found import Found, reading_is_noticed, slot
@@ -327,7 +327,7 @@ class Tape:
         self._check_given("an index, or what is written there,", (key, value))
         self._watch((key, value))
         raw = self.writable(x)
-        target = None if has_arrays(untraced(key)) else raw[key]
+        target = raw[key] if is_basic(untraced(key)) else None
         if isinstance(target, np.ndarray) and type(value) in NUMBERS:
             self.run(np.ndarray.fill, (target, value), {})
         elif isinstance(target, np.ndarray) and type(value) in (Traced, np.ndarray):

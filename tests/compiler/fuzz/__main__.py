@@ -18,6 +18,7 @@ from tests.compiler.fuzz.kinds import KINDS, draw
 from tests.compiler.fuzz.program import NOT_YET, Program
 from tests.compiler.fuzz.shrink import shrunk
 
+EVERY = 60.0  # seconds between two lines of progress where there is no terminal
 KIND: list[str] = [""]  # what alone is drawn; a list, so that workers inherit it
 
 
@@ -46,18 +47,19 @@ def report(program: Program, verdict: Verdict, shrink: bool) -> str:
     return f"# seed {program.seed}, {program.kind}: {verdict.where}\n\n{program.source(verdict.where[:200])}"
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
+    """The exit status: 1 if a program differs, or the fuzzer fails."""
     parser = argparse.ArgumentParser(prog="python -m tests.compiler.fuzz", description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="the program of one seed alone")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--count", type=int, default=1000, help="how many programs")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--keep-going", type=int, default=1, metavar="N", help="show the first N that differ")
+    parser.add_argument("--keep-going", type=int, default=1, metavar="N", help="go on until N differ; each is shown")
     parser.add_argument("--kind", choices=sorted(KINDS), help="programs of one kind alone")
     parser.add_argument("--without", action="append", default=[], metavar="FEATURE", help="draw it in no program")
     parser.add_argument("--print", action="store_true", help="show the program, whatever becomes of it")
     parser.add_argument("--no-shrink", action="store_true")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     KIND[0] = given.kind or ""
     NOT_YET.update(dict.fromkeys(given.without, "--without"))
     if given.seed is not None:
@@ -80,12 +82,16 @@ def many(given: argparse.Namespace) -> int:
     reasons: collections.Counter[str] = collections.Counter()
     broken: list[tuple[int, str]] = []
     differ: list[int] = []
-    start = time.perf_counter()
+    start = said = time.perf_counter()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("programs", total=given.count)
         for seed, kind, verdict, error, count in outcomes(range(given.first, given.first + given.count), given.workers):
             progress.advance(task)
+            if progress.disable and time.perf_counter() - said > EVERY:  # no terminal, which has the bar
+                said = time.perf_counter()
+                done = sum(kinds.values()) + len(broken)
+                console.print(f"{done:,} of {given.count:,} in {said - start:.0f} s; {len(differ)} differ: {differ}")
             if verdict is None:
                 broken.append((seed, error))
                 continue

@@ -507,6 +507,10 @@ def filled(w: Drawing, text: str, pool: list[str], new: str) -> str:
                 ":1, ::-1",
                 "..., [0]",
                 "0, 0",
+                "True",
+                "(0, -1),",
+                "range(2)",
+                "np.int64(-1), None",
             ]
         ),
         mode=d.one(["raise", "clip", "wrap"]),

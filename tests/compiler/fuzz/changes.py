@@ -390,8 +390,7 @@ def result_used(w: Drawing, args: list[Argument]) -> str | None:
         return None
     return (
         "for r in (result if isinstance(result, list | tuple) else [result]):\n"
-        "    if isinstance(r, np.ndarray) and r.flags.writeable: r += 1\n"
-        "    if isinstance(r, tr.Tensor) and r.is_leaf and not r.requires_grad: r.assign_(r.numpy() * 2)"
+        "    if isinstance(r, np.ndarray) and r.flags.writeable: r += 1"
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 import tinygrad_rnn as tr
 from tests.compiler.fuzz.program import HEAD, Program
+from tinygrad_rnn.compiler.arrays import copied, rebuilt
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor import random as library_random
 
@@ -190,7 +191,8 @@ class World:
             for n, call in enumerate(self.program.calls, 1):
                 for change in call.changes:
                     self.attempt(lambda change=change: self.do(change))  # type: ignore[misc]
-                self.results.append(self.called(n, call.text, outcome))
+                self.names["result"] = self.apart(self.called(n, call.text, outcome))
+                self.results.append(self.names["result"])
                 try:
                     outcome.portraits.append(self.portrait())
                 except (
@@ -215,6 +217,20 @@ class World:
             raise
         except Exception as error:  # noqa: BLE001
             return "raised", type(error).__name__
+
+    def apart(self, result: Any) -> Any:
+        """A result, with copies of the arrays in it that are views of arrays with a name.
+
+        In plain code `np.reshape(a, -1)` is, or is not, a view of the argument `a`, by how `a` lies in memory; what a
+        replay returns is new at each call. So an old result is compared as it was returned, whatever is written later.
+        """
+        given = [v for v in self.names.values() if isinstance(v, np.ndarray)]
+
+        def own(x: Any) -> Any:
+            view = isinstance(x, np.ndarray) and any(x is not v and np.may_share_memory(x, v) for v in given)
+            return copied(x) if view and not any(x is v for v in given) else x
+
+        return rebuilt(result, own)
 
     def called(self, n: int, text: str, outcome: Outcome) -> Any:
         """The result of a call. One that is refused must have left all as it was, and is made plain."""

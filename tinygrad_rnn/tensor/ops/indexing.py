@@ -26,7 +26,7 @@ from tinygrad_rnn.tensor.backend import (
 from tinygrad_rnn.tensor.graph import Part
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.op import Operand, op
-from tinygrad_rnn.tensor.ops.shape import axes_of, slice_, with_shape
+from tinygrad_rnn.tensor.ops.shape import axes_of, slice_, squeeze, with_shape
 from tinygrad_rnn.tensor.tensor import Tensor
 
 _BOUNDS = frozenset({int, type(None)})
@@ -72,7 +72,10 @@ def take(x: Operand, indices: Operand, axis: int = 0) -> Tensor:
     """
     x = with_shape(x)
     (axis,) = axes_of(axis, x.ndim)
-    return _take(x, _checked_ids(indices, x.shape[axis], axis, _raw(x)), axis=axis)
+    ids = _checked_ids(indices, x.shape[axis], axis, _raw(x))
+    if ids.shape:
+        return _take(x, ids, axis=axis)
+    return squeeze(_take(x, namespace(ids).reshape(ids, (1,)), axis=axis), axis=axis)
 
 
 @op(lambda g, indices, axis: Part(g, (slice(None),) * axis + (_raw(indices),)), None)
