@@ -8,10 +8,11 @@ PYTHONS = python3 python python3.14 python3.13 python3.12 python3.11
 NEW_ENOUGH = -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# Environments of their own: PyTorch is large, and `make test` runs without it. On Linux the usual index has builds with
-# CUDA, of gigabytes; the version +cpu exists only without.
+# Environments of their own: `make test` needs neither PyTorch, which is large, nor Sphinx. On Linux the usual index
+# has builds with CUDA, of gigabytes; the version +cpu exists only without.
 WITNESS = .venv-witness
 BENCH = .venv-bench
+DOCS = .venv-docs
 TORCH = torch==2.13.0$(if $(filter Linux,$(shell uname)),+cpu)
 
 PYTEST = $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
@@ -21,7 +22,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo examples gallery test test-numba test-thorough witness mutants mutation-report lint bench gpu-check clean
+.PHONY: help demo docs examples gallery test test-numba test-thorough witness mutants mutation-report lint bench gpu-check clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +61,12 @@ lint: $(VENV)/.test ## ruff, mypy --strict, the code lines of the core
 	@$(BIN)/mypy
 	@$(BIN)/python -m tests.code_lines tinygrad_rnn/tensor
 
+docs: ## the course, the pages and the API as a site, docs/_build/html
+	@$(MAKE) --silent VENV=$(DOCS) $(DOCS)/.docs
+	@rm -rf docs/_build/html
+	@$(DOCS)/bin/sphinx-build -W --keep-going -q -j auto -d docs/_build/doctrees docs docs/_build/html
+	@$(DOCS)/bin/python -m tests.site docs/_build/html
+
 bench: ## beside the peers, 15 minutes; docs/performance.md
 	@$(MAKE) --no-print-directory VENV=$(BENCH) $(BENCH)/.bench
 	@$(MAKE) --no-print-directory VENV=$(BENCH) $(BENCH)/.torch 2>/dev/null || \
@@ -70,7 +77,7 @@ gpu-check: $(VENV)/.test ## the tests and the benchmark that need a GPU
 	@$(BIN)/python -m benchmarks.gpu
 
 clean: ## remove .venv*, caches and build outputs; runs/ stays
-	rm -rf $(VENV) $(WITNESS) $(BENCH) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(WITNESS) $(BENCH) $(DOCS) docs/_build docs/api build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.python:
@@ -104,6 +111,10 @@ $(VENV)/.numba: $(VENV)/.test
 $(VENV)/.mutation: $(VENV)/.numba
 	@echo "Installing what mutates into $(VENV)"
 	@$(PIP) --editable '.[mutation]' && touch $@
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.python
+	@echo "Installing the project and what builds its site into $(VENV)"
+	@$(PIP) --editable '.[viz,docs]' && touch $@
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.python
 	@echo "Installing the project, and beside it JAX, MyGrad and HIPS autograd, into $(VENV)"

@@ -24,7 +24,7 @@ from tests import files_page, reference_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md") if path.exists()]
-PAGES += sorted((ROOT / "docs").rglob("*.md"))
+PAGES += sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
 # On the first line, which is a page's title: the same few examples each time, as in CI.
 FEW_EXAMPLES = "from hypothesis import settings as _s; _s.register_profile('page', max_examples=20, derandomize=True); "
 FEW_EXAMPLES += "_s.load_profile('page')"
