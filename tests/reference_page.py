@@ -36,6 +36,7 @@ TITLES = {
     "tr.decoding": "Decoding",
     "tr.training": "Training",
     "tr.language": "Language models",
+    "tr.explain": "Looking inside",
     "tr.testing": "Tests",
     "tr.errors": "Errors",
 }

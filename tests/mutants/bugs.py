@@ -22,6 +22,7 @@ FUNCTIONAL = "tests/tensor/test_functional.py tests/tensor/test_sweep.py"
 CHECKPOINT = "tests/tensor/test_checkpoint.py tests/tensor/test_functional.py"
 CELLS = "tests/nn/test_cells.py tests/nn/test_recurrent.py"
 RECURRENT = "tests/nn/test_recurrent.py"
+LEDGER = "tests/explain/test_ledger.py"
 LENGTHS = "tests/nn/test_lengths.py"
 LOSSES = "tests/nn/test_functional.py tests/nn/test_digits.py"
 DIGITS = "tests/tensor/test_digits.py -k"
@@ -462,6 +463,39 @@ BUGS = [
          "layer.weight = array takes the parameter out of training", "tests/nn/test_module.py"),
         ("dots-in-names", 'if "." in name or not name:', "if False:",
          "two parameters of one name, of which one is saved", "tests/nn/test_module.py"),
+    ),
+    *table(
+        "explain/watch.py",
+        ("watch-span-offset", "first = self._before[key] + steps.first", "first = self._before[key]",
+         "the steps of a ragged batch begin at 0 in each stretch", LEDGER),
+        ("watch-goes-on", "self._before[key] = self._taken[key]", "pass",
+         "a layer that goes on counts from 0 again", LEDGER),
+        ("watch-step-late", "step=first + t if outer.step", "step=first + t + 1 if outer.step",
+         "every column is shifted by one", LEDGER),
+    ),
+    *table(
+        "explain/terms.py",
+        ("ledger-one-step-for-all", "key = (t, k) if node in below else (t, step)", "key = (t, step)",
+         "what comes through the projection of all steps loses its step", LEDGER),
+        ("ledger-below-unstepped", "is not weight and step_of(node) is None and not", "is not weight and not",
+         "the steps themselves are taken for nodes between them and the weight", LEDGER),
+        ("ledger-broadcast", "d = sum_to(_double(d), self.shape)", "d = _double(d)",
+         "what was broadcast is not summed", LEDGER),
+        ("ledger-gram", "np.dot(x[0], x[0]) * np.dot(g[0], g[0])", "np.dot(x[0], x[0]) + np.dot(g[0], g[0])",
+         "the norm of a product of one row", LEDGER),
+    ),
+    *table(
+        "explain/together.py",
+        ("together-bias", "columns.append([product.x[:, 2 * H :].sum(0)", "columns.append([product.x[:, :H].sum(0)",
+         "the bias inside of a GRU's reset gate takes another gate's gradient", LEDGER),
+        ("together-cut", "for i in range(0, n * B, B)", "for i in reversed(range(0, n * B, B))",
+         "the losses are mixed up", LEDGER),
+    ),
+    *table(
+        "explain/ledger.py",
+        ("ledger-band", "self.rows[i] - k < k2", "self.rows[i] - k <= k2", "tbptt is a step too long", LEDGER),
+        ("ledger-implicit", "return self.row(t) - self.explicit(t)", "return self.total() - self.explicit(t)",
+         "the implicit terms of all losses", LEDGER),
     ),
     *table(
         "nn/watching.py",
