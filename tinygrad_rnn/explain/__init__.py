@@ -1,6 +1,7 @@
-"""To see how gradients go back through time: the ledger of BPTT, and which step of which module made what."""
+"""To see how gradients go back through time: the ledger of BPTT, the graph, and which step of which module made what."""
 
+from tinygrad_rnn.explain.graph import Graph, graph
 from tinygrad_rnn.explain.ledger import Ledger, Truncated, ledger
 from tinygrad_rnn.explain.watch import Place, Watch, step, watch
 
-__all__ = ["Ledger", "Place", "Truncated", "Watch", "ledger", "step", "watch"]
+__all__ = ["Graph", "Ledger", "Place", "Truncated", "Watch", "graph", "ledger", "step", "watch"]
