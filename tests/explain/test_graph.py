@@ -260,7 +260,7 @@ def check_layout(found: tr.explain.Graph, layout: Layout) -> None:
     places = layout.boxes
     assert places.keys() == {box.id for box in found.boxes}
     for id, (x, y, w, h) in places.items():
-        assert 0 <= x and x + w <= layout.width + 1 and 0 <= y and y + h <= layout.height + 1
+        assert x >= 0 and y >= 0 and x + w <= layout.width + 1 and y + h <= layout.height + 1
         for other, (x2, y2, w2, h2) in places.items():
             apart = x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y
             assert id == other or apart, f"{id} lies over {other}"

@@ -1,4 +1,4 @@
-"""To see how gradients go back through time: the ledger of BPTT, the graph, and which step of which module made what."""
+"""To see how gradients go back through time: the ledger of BPTT, the graph, and which module and step made what."""
 
 from tinygrad_rnn.explain.graph import Graph, graph
 from tinygrad_rnn.explain.ledger import Ledger, Truncated, ledger
