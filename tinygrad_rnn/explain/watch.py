@@ -6,19 +6,21 @@ and ends; a node belongs to the innermost of these that was open when it was mad
 
 from __future__ import annotations
 
-import weakref
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinygrad_rnn.nn.cells import _Cell
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.watching import Steps, watcher
 from tinygrad_rnn.tensor.graph import Node, next_serial
 from tinygrad_rnn.tensor.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tinygrad_rnn.explain.flow import Flow
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,6 @@ class Places:
         self._serials: list[int] = []
         self._places: list[Place] = []
         self.end: int | None = None
-        self.modules: list[weakref.ref[Module]] = []  # the outermost that were met
-        self.paths: list[str] = []  # of these
 
     def note(self, place: Place) -> None:
         """From here on nodes are made at `place`."""
@@ -80,28 +80,19 @@ def place_of(node: Node) -> Place | None:
     return None
 
 
-def modules_met() -> Iterator[tuple[str, Module]]:
-    """The outermost modules that the last 16 watches have met and that are still alive, the newest first.
-
-    Each comes with what is put before the names of its parameters: nothing where it was the only one.
-    """
-    for places in reversed(_kept):
-        for path, reference in zip(places.paths, places.modules, strict=True):
-            if (module := reference()) is not None:
-                yield ("" if len(places.paths) == 1 else path), module
-
-
 @dataclass(frozen=True)
 class Run:
     """What a watch has seen of one direction of one layer, over one stretch of steps.
 
     `first` is the step at which the stretch begins. `shown` has what the steps gave in the order in which they were
     run, that of `times`: a tensor that packs the rows of a fused LSTM or GRU, a tuple of such rows, or the state alone.
+    `lengths` are those that the layer was called with. The call of a cell is a stretch of one step.
     """
 
     place: Place
     steps: Steps
     first: int
+    lengths: Any = None
 
     @property
     def shown(self) -> list[Any]:
@@ -126,11 +117,28 @@ class Watch:
         self._calls: Counter[int] = Counter()
         self._before: Counter[int] = Counter()  # how many steps the earlier calls of a layer have taken
         self._taken: Counter[int] = Counter()
+        self._called: tuple[Any, Any] = (None, None)  # the innermost module that is being called, its lengths=
 
     def place(self, of: Tensor | Node) -> Place | None:
         """Where a tensor was made; None if it is a constant, or was made elsewhere."""
         node = of if isinstance(of, Node) else of._node
         return None if node is None or node.plan is None else self.places.at(node.serial)
+
+    def gradient_flow(self, loss: Tensor, layer: Module | None = None) -> Flow:
+        """How the gradient of `loss` flows back through the recurrent layers and cells that were watched, or through
+        one `layer`: dL/dh_t for each step. To be called while the graph is there, before `loss.backward()`.
+
+        >>> import tinygrad_rnn as tr
+        >>> rnn, head = tr.nn.RNN(2, 3), tr.nn.Linear(3, 1)
+        >>> with tr.explain.watch() as seen:
+        ...     output, h_n = rnn(tr.randn(4, 1, 2))
+        ...     loss = tr.square(head(h_n)).sum()
+        >>> seen.gradient_flow(loss)[0].dh.shape
+        (4, 1, 3)
+        """
+        from tinygrad_rnn.explain.flow import flow_of
+
+        return flow_of(self, loss, layer)
 
     # --- what `nn` calls --------------------------------------------------------------------------
 
@@ -142,8 +150,15 @@ class Watch:
         if isinstance(module, _Cell) and outer.step is None:
             place = replace(place, step=self._calls[key])  # a cell in a loop that somebody wrote: a call is a step
         self._before[key] = self._taken[key]
-        with self._inside(place):
-            result = module.forward(*args, **kwargs)
+        outer_call, self._called = self._called, (module, kwargs.get("lengths"))
+        try:
+            with self._inside(place):
+                result = module.forward(*args, **kwargs)
+        finally:
+            self._called = outer_call
+        if isinstance(module, _Cell):
+            steps = Steps(module, "", 0, range(1), 1)
+            self.runs.append(_call_of_cell(place, steps, self._calls[key], result, _arguments(*args, **kwargs)))
         self._calls[key] += 1
         return result
 
@@ -153,7 +168,10 @@ class Watch:
         first = self._before[key] + steps.first
         self._taken[key] = max(self._taken[key], first + len(steps.order))
         place = replace(outer, name=steps.name)
-        self.runs.append(Run(place, steps, first))
+        called, lengths = self._called
+        if called is not steps.layer:
+            steps.given = None  # somebody called its `forward`: with what lengths is not known
+        self.runs.append(Run(place, steps, first, lengths))
         for t in times:
             self.places.note(replace(place, step=first + t if outer.step is None else outer.step))
             yield t
@@ -174,13 +192,23 @@ class Watch:
     def _name(self, module: Module) -> str:
         if id(module) not in self._names:
             kind = type(module).__name__
-            self.places.modules.append(weakref.ref(module))
             others = sum(name.split(" ")[0] == kind for name in self._names.values())
             for name, part in module.named_modules():
                 self._names.setdefault(id(part), name or (f"{kind} {others + 1}" if others else kind))
                 self._met.append(part)
-            self.places.paths.append(self._names[id(module)])
         return self._names[id(module)]
+
+
+def _call_of_cell(place: Place, steps: Steps, n: int, result: Any, given: tuple[Any, Any]) -> Run:
+    """The n-th call of a cell: a step by itself."""
+    steps.note(*given)
+    steps.shown = [result]
+    return Run(place, steps, n)
+
+
+def _arguments(x: Any, hx: Any = None) -> tuple[Any, Any]:
+    """What a cell was called with."""
+    return x, hx
 
 
 @contextmanager
@@ -201,9 +229,16 @@ def watch() -> Iterator[Watch]:
     >>> [str(place) for run in seen.runs for place in map(seen.place, run.shown)]
     ['RNN.l0, step 0', 'RNN.l0, step 1', 'RNN.l0, step 2', 'RNN.l0, step 3']
     """
+    with looking() as seen:
+        _kept.append(seen.places)
+        yield seen
+
+
+@contextmanager
+def looking() -> Iterator[Watch]:
+    """`watch()` of what is of no use to `ledger` and `graph`."""
     seen = Watch()
     seen.places.note(NOWHERE)
-    _kept.append(seen.places)
     token = watcher.set(seen)
     try:
         yield seen

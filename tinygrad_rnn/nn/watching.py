@@ -32,18 +32,20 @@ class Steps:
 
     `order` are the times to run, counted from `first`, the absolute time at which the stretch begins; `name` is that
     of the direction and layer, as weights have it at their end ("_l0_reverse"). The first `count` sequences run, of a
-    batch in the order of their lengths. `shown` collects for a watcher what each step gave; None where nobody looks.
+    batch in the order of their lengths. `shown` collects for a watcher what each step gave, `given` is what they all
+    were given; None where nobody looks.
 
     >>> from tinygrad_rnn.nn.watching import Steps
     >>> list(Steps(None, "_l0_reverse", 4, range(1, -1, -1), 2))
     [1, 0]
     """
 
-    __slots__ = ("layer", "name", "first", "order", "count", "shown", "_times")
+    __slots__ = ("layer", "name", "first", "order", "count", "shown", "given", "_times")
 
     def __init__(self, layer: Any, name: str, first: int, order: range, count: int) -> None:
         self.layer, self.name, self.first, self.order, self.count = layer, name, first, order, count
         self.shown: list[Any] | None = None if watcher.get() is None else []
+        self.given: tuple[Any, ...] | None = None
         self._times = iter(order)
 
     def __iter__(self) -> Iterator[int]:
@@ -54,6 +56,11 @@ class Steps:
         """The absolute time of the step that is being run; None before the first."""
         done = len(self.order) - operator.length_hint(self._times)
         return self.first + self.order[done - 1] if done else None
+
+    def note(self, *given: Any) -> None:
+        """What steps are given: T of the layer, the projected input, states, W, bias, options; a cell's x and hx."""
+        if self.shown is not None:
+            self.given = given
 
     def in_time(self, outputs: list[Tensor]) -> list[Tensor]:
         """What the steps gave, in the order of time."""

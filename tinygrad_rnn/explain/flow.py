@@ -1,0 +1,348 @@
+"""How the gradient flows back through the steps of a recurrent layer: where it vanishes, where it explodes, and why."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.explain import pictures, text
+from tinygrad_rnn.explain.chains import Chain, Floats, chains, run_layer
+from tinygrad_rnn.explain.watch import Watch, looking
+from tinygrad_rnn.tensor.mode import record
+from tinygrad_rnn.tensor.tensor import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+VANISHES, EXPLODES = 0.01, 100.0
+"""Of the gradient at the last step so much arrives at the first: less, and it vanishes, more, and it explodes."""
+AT_ONCE = 10**8  # N S³ up to which the step Jacobians are a matter of about two seconds, and shown unasked
+
+
+class LayerFlow:
+    """The gradient's way back through one direction of one layer, or through a cell in a loop.
+
+    T, B, H are the steps, the sequences and the units; h_t is the state after x_t was read. Past the end of a sequence
+    every array has NaN: there is no step. A backward direction runs from T-1 to 0: its "step before" t is t + 1.
+
+        dh, dc           (T, B, H)   dL/dh_t and dL/dc_t, total derivatives: c_t acts through h_t, too. dc is None
+                                     where there is no c
+        states, cells    (T,)        their norms over batch and units
+        explicit         (T,)        the norm of what reaches h_t (and c_t) other than through the next step
+        carried          (T,)        how much of the gradient at the last step is left at t, after the steps between
+        jacobians        (T, B, S, S)  of each step: d state_t / d state_{t-1}; S = H, for an LSTM 2H, h and c
+        norms, radii     (T, B)      their largest singular values, and the largest moduli of their eigenvalues
+        step_bounds      (T, B)      what a step can multiply the gradient by at most; see `bound_by`
+        bound            (T,)        never below `states`
+
+    The bound is that of the tutorials, made to hold for any loss: bound_t = explicit_t + step_bound_{t+1} bound_{t+1},
+    for each sequence. With a loss on the last state alone it is the product of the step bounds from the end to t. For a
+    plain RNN a step's bound is ||W_hh||₂ max |f'(a_t)|, the largest slope among its units. An LSTM, a GRU and a layer
+    with layer normalisation have no such bound by the weights: there it is the norm of the step's Jacobian as it was
+    measured (for an LSTM of h and c together, so it also bounds |dL/dh_t|).
+
+    Jacobians, norms, radii and such a bound are computed when asked for: S backward passes, and S³ operations for each
+    of T B steps.
+    """
+
+    def __init__(self, chain: Chain, loss: Tensor) -> None:
+        self._chain = chain
+        total, self._apart = chain.gradients(loss)
+        self._total = total
+        self.title, self.kind = chain.title, chain.kind
+        self.name = chain.place.name.removeprefix("_")
+        self.order = list(chain.order)  # the times in the order in which they were run
+        H = chain.H
+        self.dh = chain.dense(total[:, :H])
+        self.dc = chain.dense(total[:, H:]) if chain.kind == "LSTM" else None
+        self.bound_by = "weights" if chain.kind == "RNN" and not chain.norms else "jacobians"
+
+    @cached_property
+    def states(self) -> Floats:
+        """|dL/dh_t|."""
+        return self._over_batch(_lengths(self._total[:, : self._chain.H]))
+
+    @cached_property
+    def cells(self) -> Floats | None:
+        """|dL/dc_t|; None where there is no c."""
+        return None if self.dc is None else self._over_batch(_lengths(self._total[:, self._chain.H :]))
+
+    @cached_property
+    def _explicit_rows(self) -> Floats:
+        """What reaches the states after each row other than through the next step: (N,)."""
+        chain, g = self._chain, self._apart.copy()
+        later = chain.previous >= 0
+        g[chain.previous[later]] -= chain.pull(self._apart)[later]
+        return _lengths(g)
+
+    @cached_property
+    def explicit(self) -> Floats:
+        """|what reaches h_t, and c_t, other than through the next step|."""
+        return self._over_batch(self._explicit_rows)
+
+    @cached_property
+    def _carried_rows(self) -> Floats:
+        chain, g = self._chain, self._apart.copy()
+        for rows in reversed(chain.steps):
+            before = chain.previous[rows]
+            if (before >= 0).any():
+                pulled = chain.pull(g[rows], rows)
+                g[before[before >= 0]] = pulled[before >= 0]
+        return _lengths(g)
+
+    @cached_property
+    def carried(self) -> Floats:
+        """How much of the gradient at the last step is left at t."""
+        return self._over_batch(self._carried_rows)
+
+    @cached_property
+    def _jacobian_rows(self) -> Floats:
+        return self._chain.jacobians()
+
+    @property
+    def jacobians(self) -> Floats:
+        """d state_t / d state_{t-1}, the first with respect to the initial state."""
+        return self._chain.dense(self._jacobian_rows)
+
+    @cached_property
+    def _norm_rows(self) -> Floats:
+        found: Floats = np.linalg.norm(self._jacobian_rows, 2, axis=(-2, -1))
+        return found
+
+    @property
+    def norms(self) -> Floats:
+        """The largest singular values of the step Jacobians: by how much a step can lengthen a gradient."""
+        return self._chain.dense(self._norm_rows)
+
+    @cached_property
+    def radii(self) -> Floats:
+        """The largest moduli of the eigenvalues of the step Jacobians."""
+        return self._chain.dense(np.abs(np.linalg.eigvals(self._jacobian_rows)).max(axis=-1))
+
+    @cached_property
+    def _step_bound_rows(self) -> Floats:
+        chain = self._chain
+        if self.bound_by == "jacobians":
+            return self._norm_rows
+        y = chain.after
+        slopes = {"tanh": 1 - y * y, "sigmoid": y * (1 - y), "relu": (y > 0).astype(float)}
+        slope = slopes[chain.layer.nonlinearity].max(axis=-1)
+        masked = chain.mask.max(axis=-1)  # recurrent dropout scales the columns of W_hh
+        found: Floats = np.linalg.norm(chain.W.numpy(), 2) * slope * masked
+        return found
+
+    @property
+    def step_bounds(self) -> Floats:
+        """What each step can multiply the gradient by at most."""
+        return self._chain.dense(self._step_bound_rows)
+
+    @cached_property
+    def bound(self) -> Floats:
+        """What |dL/dh_t| can be at most."""
+        chain, factor, bound = self._chain, self._step_bound_rows, self._explicit_rows.copy()
+        for rows in reversed(chain.steps):
+            before = chain.previous[rows]
+            here = before >= 0
+            bound[before[here]] += (factor[rows] * bound[rows])[here]
+        return self._over_batch(bound)
+
+    def _over_batch(self, rows: Floats) -> Floats:
+        """Norms of each row as those of the batch at each time: NaN where no sequence has a step."""
+        dense = self._chain.dense(rows)
+        found: Floats = np.sqrt(np.nansum(dense * dense, axis=1))
+        found[np.isnan(dense).all(axis=1)] = np.nan
+        return found
+
+    # --- what it means -----------------------------------------------------------------------------
+
+    @property
+    def distance(self) -> int:
+        """The steps between the first and the last of the longest sequence."""
+        return len(self.order) - 1
+
+    @cached_property
+    def arrives(self) -> float:
+        """What arrives at the first step of the gradient at the last one, as a part of it. NaN where there is none."""
+        chain, rows = self._chain, self._carried_rows
+        first, last = chain.previous < 0, np.ones(len(rows), bool)
+        last[chain.previous[~first]] = False
+        end = float(np.linalg.norm(rows[last]))
+        return float(np.linalg.norm(rows[first])) / end if end else math.nan
+
+    @property
+    def state(self) -> str:
+        """ "vanishes", "explodes", "holds", or "none" where no gradient comes to the last step."""
+        if math.isnan(self.arrives) or not self.distance:
+            return "none"
+        return "vanishes" if self.arrives < VANISHES else "explodes" if self.arrives > EXPLODES else "holds"
+
+    def verdict(self) -> str:
+        """One sentence: whether the gradient vanishes or explodes on its way, and what helps.
+
+        It goes by `carried`: below 1 % of the gradient at the last step at the first one it vanishes, above 100 times
+        as much it explodes.
+        """
+        if self.state == "none":
+            why = "there is one step only" if not self.distance else "no gradient comes to its last step"
+            return f"{self.title}: nothing can be said: {why}."
+        factor = self.arrives ** (1 / self.distance)
+        part = f"{self.arrives:.3g} times" if self.arrives >= 1 else f"{100 * self.arrives:.2g} % of"
+        over = f"over {self.distance} step{'s' * (self.distance > 1)}"
+        what = f"{over} {part} the gradient at the last one arrives at the first ({factor:.2g} a step)"
+        says = {"holds": "the gradient holds", "vanishes": "the gradient vanishes", "explodes": "the gradient explodes"}
+        return f"{self.title}: {says[self.state]}: {what}{self._advice()}."
+
+    def _advice(self) -> str:
+        layer, kind = self._chain.layer, self._chain.kind
+        if self.state == "holds":
+            return ""
+        if self.state == "explodes":
+            helps = ["tr.optim.clip_grad_norm_", "a smaller or orthogonal W_hh (tr.nn.init.orthogonal_)"]
+            return f"; what helps: {text.listed(helps, 'and')}"
+        helps = {
+            "RNN": ["W_hh orthogonal at first (tr.nn.init.orthogonal_)", "nn.LSTM or nn.GRU"],
+            "LSTM": ["forget_bias=1.0 or more (it forgets less)"],
+            "GRU": ["a larger bias of the update gate z (it keeps more)"],
+        }[kind]
+        return f"; what helps: {text.listed(helps + [] if layer.layer_norm else [*helps, 'layer_norm=True'], 'or')}"
+
+    # --- shown -------------------------------------------------------------------------------------
+
+    def columns(self) -> dict[str, Floats]:
+        """What there is to show of each step, (T,) by name; what the Jacobians tell only where that takes no time."""
+        found = {"|dL/dh|": self.states}
+        if self.cells is not None:
+            found["|dL/dc|"] = self.cells
+        N, S = self._chain.before.shape
+        at_once = N * S**3 <= AT_ONCE
+        if self.bound_by == "weights" or at_once:
+            found["bound"] = self.bound
+        if self.bound_by == "weights":
+            found["step"] = _mean(self.step_bounds)
+        if at_once:
+            found["|J|"], found["radius"] = _mean(self.norms), _mean(self.radii)
+        return found
+
+    def __str__(self) -> str:
+        columns = self.columns()
+        bars = text.bars(self.states)
+        lines = [self.verdict(), "  ".join([f"{'t':>5}", *(f"{name:>9}" for name in columns)])]
+        for t in text.picked(self.T, 24):
+            numbers = [f"{values[t]:>9.3g}" for values in columns.values()]
+            lines.append("  ".join([f"{t:>5}", *numbers, bars[t]]).rstrip())
+        return "\n".join([*lines, f"  {self.legend()}"])
+
+    __repr__ = __str__
+
+    @property
+    def T(self) -> int:
+        """The number of steps."""
+        return self._chain.T
+
+    def legend(self) -> str:
+        """What the columns mean, in a line."""
+        by = "step, ||W_hh|| max|f'|" if self.bound_by == "weights" else "|J|, the norm of the step's Jacobian"
+        return f"bound: what |dL/dh| can be at most, step by step by {by} (means of the batch); bars: log |dL/dh|"
+
+
+class Flow(Sequence[LayerFlow]):
+    """The flow of the gradient through some layers: a `LayerFlow` for each direction of each, as the rows of h_n stand.
+
+    `flow[0]` or `flow["l0_reverse"]` is one of them; `print(flow)` shows all, `flow.plot()` draws them.
+    """
+
+    def __init__(self, layers: Sequence[LayerFlow]) -> None:
+        self.layers = list(layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @overload
+    def __getitem__(self, at: int | str) -> LayerFlow: ...
+    @overload
+    def __getitem__(self, at: slice) -> Flow: ...
+    def __getitem__(self, at: int | str | slice) -> LayerFlow | Flow:
+        if isinstance(at, slice):
+            return Flow(self.layers[at])
+        return self.layers[at] if not isinstance(at, str) else text.named(self.layers, at)
+
+    def verdict(self) -> str:
+        """A sentence for each of the layers, on whether the gradient vanishes or explodes there, and what helps."""
+        return "\n".join(layer.verdict() for layer in self)
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self))
+
+    __repr__ = __str__
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """A figure of matplotlib with a row for each layer: |dL/dh_t| below its bound, and the step Jacobians. Saved as
+        `path` if one is given. Raises ImportError, with what to install, where matplotlib is missing.
+        """
+        return pictures.picture(pictures.draw_flow, self, path, (10, 1 + 3 * len(self)))
+
+    def _repr_html_(self) -> str:
+        return "".join(text.table(x.verdict(), x.columns(), "|dL/dh|", x.legend()) for x in self)
+
+
+def gradient_flow(
+    layer: Any,
+    x: Any,
+    loss: Callable[[Tensor], Tensor],
+    hx: Any = None,
+    *,
+    lengths: Any = None,
+    embedding: Any = None,
+) -> Flow:
+    """How the gradient of `loss(output)` flows back through the steps of a recurrent layer: |dL/dh_t| for each t.
+
+    `layer` is an RNN, LSTM or GRU, with any options, or a cell, which is run over x (T, B, I) or (T, I). It is called
+    with `x`, `hx`, `lengths` and `embedding`, and what `loss` makes of its `output`, a cell's h_0 ... h_{T-1} one above
+    the other, is a scalar. No `.grad` is touched. For a loss of anything else, or of a whole model, look on:
+
+        with tr.explain.watch() as seen:
+            loss = criterion(model(x), y)
+        flow = seen.gradient_flow(loss)          # before loss.backward(), which frees the graph
+
+    Raises ShapeError for a loss that is no scalar, RuntimeError for a layer whose weights are all frozen.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.manual_seed(0)
+    >>> rnn = tr.nn.RNN(3, 4)
+    >>> flow = tr.explain.gradient_flow(rnn, tr.randn(6, 2, 3), lambda output: tr.square(output[-1]).sum())
+    >>> flow[0].dh.shape
+    (6, 2, 4)
+    >>> bool((flow[0].states <= flow[0].bound).all())
+    True
+    """
+    with record(), looking() as seen:
+        output = run_layer(layer, x, hx, lengths, embedding)
+        value = loss(output)
+    return flow_of(seen, value, layer)
+
+
+def flow_of(seen: Watch, loss: Tensor, layer: Any = None) -> Flow:
+    """The flow of the gradient of `loss` through what was watched, or through one `layer` of it."""
+    if not isinstance(loss, Tensor) or loss.size != 1:
+        got = f"shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ShapeError(f"gradient_flow: the loss must be a scalar tensor, got {got}")
+    return Flow([LayerFlow(chain, loss) for chain in chains(seen, layer)])
+
+
+def _lengths(rows: Floats) -> Floats:
+    """The norm of each row."""
+    found: Floats = np.linalg.norm(rows, axis=-1)
+    return found
+
+
+def _mean(dense: Floats) -> Floats:
+    """The mean over the sequences that have a step: NaN where none has."""
+    there = ~np.isnan(dense)
+    count = there.sum(axis=1)
+    return np.where(count > 0, np.where(there, dense, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
