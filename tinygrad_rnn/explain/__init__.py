@@ -1,13 +1,15 @@
-"""To see how gradients go back through time: the ledger of BPTT, and which step of which module made what."""
+"""To see how gradients go back through time: the ledger of BPTT, the graph, and which module and step made what."""
 
 from tinygrad_rnn.explain.flow import Flow, LayerFlow, gradient_flow
 from tinygrad_rnn.explain.gates import Gates, LayerGates, gates
+from tinygrad_rnn.explain.graph import Graph, graph
 from tinygrad_rnn.explain.ledger import Ledger, Truncated, ledger
 from tinygrad_rnn.explain.watch import Place, Watch, step, watch
 
 __all__ = [
     "Flow",
     "Gates",
+    "Graph",
     "LayerFlow",
     "LayerGates",
     "Ledger",
@@ -16,6 +18,7 @@ __all__ = [
     "Watch",
     "gates",
     "gradient_flow",
+    "graph",
     "ledger",
     "step",
     "watch",

@@ -6,6 +6,7 @@ and ends; a node belongs to the innermost of these that was open when it was mad
 
 from __future__ import annotations
 
+import weakref
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -53,6 +54,8 @@ class Places:
         self._serials: list[int] = []
         self._places: list[Place] = []
         self.end: int | None = None
+        self.modules: list[weakref.ref[Module]] = []  # the outermost that were met
+        self.paths: list[str] = []  # of these
 
     def note(self, place: Place) -> None:
         """From here on nodes are made at `place`."""
@@ -78,6 +81,17 @@ def place_of(node: Node) -> Place | None:
         if (place := places.at(node.serial)) is not None:
             return place
     return None
+
+
+def modules_met() -> Iterator[tuple[str, Module]]:
+    """The outermost modules that the last 16 watches have met and that are still alive, the newest first.
+
+    Each comes with what is put before the names of its parameters: nothing where it was the only one.
+    """
+    for places in reversed(_kept):
+        for path, reference in zip(places.paths, places.modules, strict=True):
+            if (module := reference()) is not None:
+                yield ("" if len(places.paths) == 1 else path), module
 
 
 @dataclass(frozen=True)
@@ -192,10 +206,12 @@ class Watch:
     def _name(self, module: Module) -> str:
         if id(module) not in self._names:
             kind = type(module).__name__
+            self.places.modules.append(weakref.ref(module))
             others = sum(name.split(" ")[0] == kind for name in self._names.values())
             for name, part in module.named_modules():
                 self._names.setdefault(id(part), name or (f"{kind} {others + 1}" if others else kind))
                 self._met.append(part)
+            self.places.paths.append(self._names[id(module)])
         return self._names[id(module)]
 
 
