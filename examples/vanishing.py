@@ -1,9 +1,9 @@
 """Why plain recurrent networks forget: the gradient dL/dh_t, followed back over 200 steps.
 
-In h_t = f(x_t + W h_{t-1}) the chain rule multiplies by W and by f' once a step, so |dL/dh_t| is at most
-(max f' · ‖W‖)^(T-t) times |dL/dh_T|, ‖W‖ being the largest singular value of W (Pascanu, Mikolov and Bengio 2013).
-Below 1 that is a death sentence, above 1 a licence to explode. The first picture follows five cells at three scales of
-their weights, with that bound; the second shows what gates change: the factor is theirs to choose.
+In h_t = f(x_t + h_{t-1} Wᵀ), t = 0 ... T-1, the chain rule multiplies by W and by f' once a step, so |dL/dh_t| is at
+most (max f' · ‖W‖)^(T-1-t) times |dL/dh_{T-1}|, ‖W‖ being the largest singular value of W (Pascanu, Mikolov and Bengio
+2013). Below 1 that is a death sentence, above 1 a licence to explode. The first picture follows five cells at three
+scales of their weights, with that bound; the second shows what gates change: the factor is theirs to choose.
 
 Then both cures in numbers. Clipping, against explosion: the same training with it and without. Gates, against
 vanishing: which cell learns to remember one sign over a hundred steps of noise?
@@ -33,7 +33,7 @@ AXES = {"yscale": "log", "xlim": (0, T), "xlabel": "steps back from the end"}
 
 
 def gradients(run: Experiment, cell: str, scale: float, gate: float = 0.0) -> np.ndarray:
-    """|dL/dh_t| for t = 1 ... T, the mean of B sequences: L = u·h_T with a random unit vector u, inputs are noise.
+    """|dL/dh_t| for t = 0 ... T-1, the mean of B sequences: L = u·h_{T-1}, u a random unit vector, inputs are noise.
 
     Each H x H block of W is `scale` times a random orthogonal matrix, so ‖W‖ is `scale`. `gate` is the bias of the
     LSTM's forget gate and of the GRU's update gate, both of which keep the old state where they are open.
@@ -116,12 +116,12 @@ def descend(run: Experiment, clip: float | None, steps: int, length: int = 40) -
 
 def main(run: Experiment) -> None:
     run.source(f"generated: noise through {H} units over {T} steps; a sign to be remembered")
-    back = T - np.arange(1, T + 1)  # how many steps before the end
+    back = T - 1 - np.arange(T)  # how many steps before the end
     curves = {(cell, scale): gradients(run, cell, scale) for scale in SCALES for cell in SHOWN}
     bounds = {(cell, scale): (slope * scale) ** back for scale in SCALES for cell, slope in SLOPE.items()}
     rows = [[name, *(f"{curves[cell, scale][0]:.0e}" for scale in SCALES)] for cell, name in SHOWN.items()]
     rows += [[f"bound, {SHOWN[cell]}", *(f"{bounds[cell, scale][0]:.0e}" for scale in SCALES)] for cell in SLOPE]
-    run.table(f"|dL/dh_1| where |dL/dh_{T}| is 1", ["cell", *(f"‖W‖ = {scale:g}" for scale in SCALES)], rows)
+    run.table(f"|dL/dh_0| where |dL/dh_{T - 1}| is 1", ["cell", *(f"‖W‖ = {scale:g}" for scale in SCALES)], rows)
     excess = max(float((curves[key] / bound).max()) for key, bound in bounds.items())
     run.expect("the largest |dL/dh_t|, as a multiple of the bound", excess, at_most=1 + 1e-9)
     draw_scales(run, back, curves, bounds)
@@ -129,9 +129,9 @@ def main(run: Experiment) -> None:
     biases = (0.0, 1.0, 3.0, math.log(T))
     gates = {(cell, bias): gradients(run, cell, 1.0, bias) for cell in ("LSTM", "GRU") for bias in biases}
     rows = [[cell, *(f"{gates[cell, bias][0]:.0e}" for bias in biases)] for cell in ("LSTM", "GRU")]
-    run.table("|dL/dh_1| by the bias of the gate, ‖W‖ = 1", ["cell", *(f"bias {bias:.3g}" for bias in biases)], rows)
+    run.table("|dL/dh_0| by the bias of the gate, ‖W‖ = 1", ["cell", *(f"bias {bias:.3g}" for bias in biases)], rows)
     run.note("Gates alone are no cure: with a bias of 0 a gate halves the state at each step. Open, it keeps it.")
-    run.expect(f"GRU, its gate's bias ln {T}: log10 |dL/dh_1|", math.log10(gates["GRU", biases[-1]][0]), at_least=-3)
+    run.expect(f"GRU, its gate's bias ln {T}: log10 |dL/dh_0|", math.log10(gates["GRU", biases[-1]][0]), at_least=-3)
     draw_gates(run, back, gates, curves["tanh", 1.0])
 
     runs = {name: descend(run, clip, 150 if run.quick else 300) for name, clip in (("none", None), ("at 1", 1.0))}

@@ -82,8 +82,10 @@ def typed_numbers(text: str) -> set[str]:
     """
     blocks = "\n".join(match.group() for match in FENCED.finditer(text))
     there = set(re.findall(r"\d+(?:\.\d+)?", blocks.replace(",", "").replace("_", "")))
-    said = re.sub(r"\]\([^)]*\)|arXiv:[\d.]+|\b(?:19|20)\d\d\b", "", prose(text)).replace(",", "")
-    return {number for number in re.findall(r"(?<![\w.])\d+\.\d+|(?<![\w.])\d{2,}", said) if number not in there}
+    said = re.sub(
+        r"^# \d+|chapter \d+|\[\d+(?=\]\()|\]\([^)]*\)|arXiv:[\d.]+|\b(?:19|20)\d\d\b", "", prose(text), flags=re.M
+    )
+    return set(re.findall(r"(?<![\w.])\d+\.\d+|(?<![\w.])\d{2,}", said.replace(",", ""))) - there
 
 
 def rewritten(page: Path) -> str:

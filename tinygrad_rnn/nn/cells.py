@@ -297,7 +297,11 @@ class RNNCell(_Cell):
 
 
 class LSTMCell(_Cell):
-    """One step of an LSTM; see `lstm_cell` for the equations. Gates in PyTorch's order i, f, g, o.
+    """One step of an LSTM, gates in PyTorch's order i, f, g, o; `lstm_cell` is the function alone.
+
+        i, f, g, o = x W_ihᵀ + b_ih + h W_hhᵀ + b_hh      (four blocks of H, in this order)
+        c' = σ(f) c + σ(i) tanh(g)
+        h' = σ(o) tanh(c')
 
     `forward(x, hx=None)`: x (B, input_size) or (input_size,), hx the pair (h, c), each (B, hidden_size),
     zeros if omitted; returns the pair (h', c'). Weights `weight_ih` (4H, I), `weight_hh` (4H, H), `bias_ih`,
@@ -354,7 +358,11 @@ class LSTMCell(_Cell):
 
 
 class GRUCell(_Cell):
-    """One step of a GRU; see `gru_cell` for the equations. Gates in PyTorch's order r, z, n, reset after the product.
+    """One step of a GRU, in PyTorch's order r, z, n, the reset after the product; `gru_cell` is the function alone.
+
+        r, z = σ(x W_irᵀ + b_ir + h W_hrᵀ + b_hr), σ(x W_izᵀ + b_iz + h W_hzᵀ + b_hz)
+        n    = tanh(x W_inᵀ + b_in + r (h W_hnᵀ + b_hn))
+        h'   = (1 - z) n + z h
 
     `forward(x, hx=None)`: x (B, input_size) or (input_size,), hx (B, hidden_size), zeros if omitted; returns
     h' of the state's shape. Weights `weight_ih` (3H, I), `weight_hh` (3H, H), `bias_ih`, `bias_hh` (3H,).

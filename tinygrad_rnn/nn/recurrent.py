@@ -417,12 +417,16 @@ class RNN(_Recurrent):
 
 
 class LSTM(_Recurrent):
-    """A long short-term memory; the equations are in `lstm_cell`. Gates in PyTorch's order i, f, g, o.
+    """A long short-term memory (Hochreiter and Schmidhuber 1997) with a forget gate (Gers et al. 2000).
+
+        i, f, g, o = x_t W_ihᵀ + b_ih + h_{t-1} W_hhᵀ + b_hh      (four blocks of H, in this order, as PyTorch has them)
+        c_t = σ(f) c_{t-1} + σ(i) tanh(g)
+        h_t = σ(o) tanh(c_t)
 
     `forward(x, hx=None, *, lengths=None, embedding=None)` returns `output, (h_n, c_n)`, as PyTorch does:
 
         x          (T, B, input_size)             (B, T, input_size) with batch_first; (T, input_size) without a batch
-        hx         the pair (h_0, c_0), each      zeros if omitted; never batch first
+        hx         the pair (h, c), each          the states before the first step: zeros if omitted; never batch first
                    (layers * directions, B, H)
         output     (T, B, directions * H)         h of the last layer at every step
         h_n, c_n   (layers * directions, B, H)    both states of every layer and direction after its last step
@@ -515,8 +519,13 @@ class LSTM(_Recurrent):
 
 
 class GRU(_Recurrent):
-    """A gated recurrent unit; the equations are in `gru_cell`. Gates in PyTorch's order r, z, n, reset after
-    the product.
+    """A gated recurrent unit (Cho et al. 2014), with the reset after the product as cuDNN and PyTorch have it.
+
+        r_t, z_t = σ(x_t W_irᵀ + b_ir + h_{t-1} W_hrᵀ + b_hr), σ(x_t W_izᵀ + b_iz + h_{t-1} W_hzᵀ + b_hz)
+        n_t      = tanh(x_t W_inᵀ + b_in + r_t (h_{t-1} W_hnᵀ + b_hn))
+        h_t      = (1 - z_t) n_t + z_t h_{t-1}
+
+    The blocks r, z, n of the weights stand in this order.
 
     `forward(x, hx=None, *, lengths=None, embedding=None)` returns `output, h_n`, as PyTorch does:
 

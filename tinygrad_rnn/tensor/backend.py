@@ -350,7 +350,7 @@ def asarray(data: Any, dtype: Any = None, device: str | None = None) -> Array:
 
 
 def real(data: Any) -> Array:
-    """`data` as an array of real numbers in this machine's byte order: the one gate to a tensor.
+    """`data` as an array of real numbers in this machine's byte order: the one way into a tensor.
 
     An array that is one passes as it is, of any library. Raises `DTypeError` naming what no tensor
     holds: complex numbers, text, dates, None and other objects, records, masked arrays.

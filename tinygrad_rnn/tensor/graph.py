@@ -129,7 +129,7 @@ class Part:
     """
 
     __slots__ = ("g", "index", "basic")
-    shape = None  # like no array's: the gate tells a lazy contribution by that
+    shape = None  # like no array's: the inlet tells a lazy contribution by that
 
     def __init__(self, g: Array, index: Any, basic: bool = False) -> None:
         self.g, self.index, self.basic = g, index, basic
@@ -139,7 +139,7 @@ class Product:
     """What `x @ W` pulls back to a 2-D `W`: xᵀ g, not yet multiplied.
 
     It is lazy, so that T uses of one weight become few large products. Over the steps of a
-    recurrent network this *is* the sum of back-propagation through time, sum_t h_tᵀ δ_t = Hᵀ Δ.
+    recurrent network this *is* the sum of back-propagation through time, sum_t h_{t-1}ᵀ δ_t = Hᵀ Δ.
     """
 
     __slots__ = ("x", "g")

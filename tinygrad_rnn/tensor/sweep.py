@@ -143,7 +143,7 @@ class Gradients:
     def add(self, nodes: Sequence[Node | None], contributions: Sequence[Any]) -> None:
         """Add to each node's gradient its contribution; None stands for a constant, or for none.
 
-        The one gate: an array is summed to the shape of its node and cast to its dtype, and what
+        The one inlet: an array is summed to the shape of its node and cast to its dtype, and what
         is lazy goes to `add_lazy`, in whose buffers and products it gets both.
         """
         for node, d in zip(nodes, contributions):  # noqa: B905 (hot, and the plan has counted)

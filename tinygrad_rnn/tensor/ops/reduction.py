@@ -328,7 +328,7 @@ def spread(g: Operand, shape: tuple[int, ...], axis: Axes) -> Tensor:
 
 
 def sum_to(g: Operand, shape: tuple[int, ...]) -> Tensor:
-    """`g` summed to the `shape` that was broadcast to it: the engine's gate where it records."""
+    """`g` summed to the `shape` that was broadcast to it: the engine's inlet where it records."""
     extra = g.ndim - len(shape)
     if extra < 0 or builtins.any(
         n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)
