@@ -4,22 +4,28 @@ from tinygrad_rnn.explain.flow import Flow, LayerFlow, gradient_flow
 from tinygrad_rnn.explain.gates import Gates, LayerGates, gates
 from tinygrad_rnn.explain.graph import Graph, graph
 from tinygrad_rnn.explain.ledger import Ledger, Truncated, ledger
+from tinygrad_rnn.explain.trace import Handed, Step, Trace, Value, trace
 from tinygrad_rnn.explain.watch import Place, Watch, step, watch
 
 __all__ = [
     "Flow",
     "Gates",
     "Graph",
+    "Handed",
     "LayerFlow",
     "LayerGates",
     "Ledger",
     "Place",
+    "Step",
+    "Trace",
     "Truncated",
+    "Value",
     "Watch",
     "gates",
     "gradient_flow",
     "graph",
     "ledger",
     "step",
+    "trace",
     "watch",
 ]
