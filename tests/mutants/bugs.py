@@ -499,6 +499,10 @@ BUGS = [
     ),
     *table(
         "nn/watching.py",
+        ("where-step-of-the-stretch", "return self.first + self.order[done - 1]", "return self.order[done - 1]",
+         "an error in a ragged batch counts steps from the stretch", "tests/nn/test_watching.py"),
+        ("where-next-step", "done = len(self.order) - operator", "done = 1 + len(self.order) - operator",
+         "an error says the step after", "tests/nn/test_watching.py"),
         ("reversed-not-back", "return outputs if self.order[0] <= self.order[-1] else outputs[::-1]", "return outputs",
          "the backward direction is not turned back into time", RECURRENT),
     ),
