@@ -352,6 +352,12 @@ def cut_in_evaluation_where_it_computes_something_else(rng):
 
 
 @wrong
+def cut_in_evaluation_of_many_rows_alone(rng):
+    f = lambda m, x: tr.tanh(x @ m.W) * m.s if m.training else (x @ m.W) * (m.s if len(x) < 32 else m.s.detach())
+    return Layer(rng, f, W=(3, 2), s=(2,)), normal(rng, 4, 3)
+
+
+@wrong
 def wrong_where_the_input_requires_none(rng):
     f = lambda m, x: x @ (m.W if x.requires_grad else 0.5 * m.W + 0.5 * m.W.detach())
     return Layer(rng, f, W=(3, 2)), normal(rng, 4, 3)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,25 @@ def rebuilt(x: Any, leaf: Callable[[Any], Any]) -> Any:
     if isinstance(x, tuple) and hasattr(x, "_fields"):
         return kind(*[rebuilt(v, leaf) for v in x])
     return {k: rebuilt(v, leaf) for k, v in x.items()} if kind is dict else leaf(x)
+
+
+def refill(container: Any, items: Sequence[Any]) -> None:
+    """Have a container hold what it held; `items` of a dictionary are its keys, then its values.
+
+    >>> held = {"a": 1}
+    >>> refill(held, ["b", "c", 2, 3])
+    >>> held
+    {'b': 2, 'c': 3}
+    """
+    if isinstance(container, dict):
+        half = len(items) // 2
+        dict.clear(container)
+        dict.update(container, zip(items[:half], items[half:], strict=True))
+    elif isinstance(container, list):
+        container[:] = items
+    elif isinstance(container, set | deque):
+        container.clear()
+        (container.update if isinstance(container, set) else container.extend)(items)
 
 
 def flat(x: Any) -> Iterator[Any]:

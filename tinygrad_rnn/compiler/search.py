@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.compiler.arrays import flat
+from tinygrad_rnn.compiler.arrays import flat, refill
 from tinygrad_rnn.compiler.found import hooks_of
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor.backend import HostArray
@@ -188,19 +188,6 @@ def put(owner: Any, name: str, value: Any) -> None:
         owner[name] = value
     elif hasattr(type(owner), "__slots__") and value is not MISSING:
         setattr(owner, name, value)
-
-
-def refill(container: Any, items: tuple[Any, ...]) -> None:
-    """Have a container hold what it held."""
-    if isinstance(container, dict):
-        half = len(items) // 2
-        dict.clear(container)
-        dict.update(container, zip(items[:half], items[half:], strict=True))
-    elif isinstance(container, list):
-        container[:] = items
-    elif isinstance(container, set | collections.deque):
-        container.clear()
-        (container.update if isinstance(container, set) else container.extend)(items)
 
 
 def kept(value: Any, now: Any, used: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.compiler.arrays import refill
 from tinygrad_rnn.compiler.traced import Traced
 from tinygrad_rnn.tensor import random
 from tinygrad_rnn.tensor.graph import Node, Watch
@@ -52,14 +53,10 @@ class Undo:
         if isinstance(x, Tensor | Node | Watch):
             names = [name for kind in type(x).__mro__ for name in vars(kind).get("__slots__", ())]
             return self.attributes(x, {"Tensor": ("_array", "_node"), "Node": ("watch",)}.get(kind_of(x), names))
-        if isinstance(x, dict):
-            held = dict(dict.items(x))
+        if isinstance(x, dict | list):
+            held = [*dict.keys(x), *dict.values(x)] if isinstance(x, dict) else list(x)
             self.steps.append(functools.partial(refill, x, held))
-            return [*held.keys(), *held.values()]
-        if isinstance(x, list):
-            items = list(x)
-            self.steps.append(lambda: x.__setitem__(slice(None), items))
-            return items
+            return held
         if isinstance(x, tuple):
             return x
         if isinstance(x, np.ndarray):
@@ -102,12 +99,6 @@ def watches_in(x: Any) -> Iterator[Watch]:
         inside = x.parameters()
     for v in inside:
         yield from watches_in(v)
-
-
-def refill(x: dict[Any, Any], held: dict[Any, Any]) -> None:
-    """Have a dictionary hold what it held."""
-    dict.clear(x)
-    dict.update(x, held)
 
 
 def kind_of(x: Any) -> str:

@@ -129,9 +129,8 @@ class Gradients:
         self.owned: set[Node] = set()
         self.lazy: set[Node] = set()  # the nodes with parts or pairs
         self.parts: dict[Node, Any] = {}
-        self.filled: dict[
-            Node, Any
-        ] = {}  # where parts have come to: the first's index, or a `Filled`
+        # where parts have come to: the first's index, or a `Filled`
+        self.filled: dict[Node, Any] = {}
         self.pairs: dict[Node, Pairs] = {}
         self.limit: frozenset[Node] | None = None
         self.checks = grad_mode.get() == ANOMALY
