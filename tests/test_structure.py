@@ -40,7 +40,7 @@ RANK = {
     "__main__": 8,
 }
 ASIDE = {"testing"}
-ENGINE_BUDGET = 2260  # code lines without imports, a fifth more than there are: it guards ideas, not lines
+ENGINE_BUDGET = 2690  # code lines without imports, a fifth above the 2,243 that there are: it guards ideas, not lines
 
 
 def part_of(module: str) -> str:

@@ -279,7 +279,7 @@ BUGS = [
          "= for +=: of two slices that overlap the last wins", f"{SWEEP} tests/tensor/test_indexing.py"),
         ("part-meets-itself", "        return 1 not in met\n", "        return True\n",
          "of two slices that overlap the last wins", SWEEP),
-        ("part-after-ids", "            self.filled[node] = ...  # the last", "            0  # the last",
+        ("part-after-ids", "index = d.index if d.basic else ...", "index = d.index if d.basic else 0",
          "a part overwrites what came by ids before", SWEEP),
         ("part-loses-dense", "            if node in self.dense:\n                part += self.dense[node]\n", "",
          "what came in whole is lost where slices came in, too", SWEEP),

@@ -129,8 +129,7 @@ class Gradients:
         self.owned: set[Node] = set()
         self.lazy: set[Node] = set()  # the nodes with parts or pairs
         self.parts: dict[Node, Any] = {}
-        # where parts have come to: the first's index, or a `Filled`
-        self.filled: dict[Node, Any] = {}
+        self.filled: dict[Node, Filled] = {}  # where parts have come to
         self.pairs: dict[Node, Pairs] = {}
         self.limit: frozenset[Node] | None = None
         self.checks = grad_mode.get() == ANOMALY
@@ -186,26 +185,16 @@ class Gradients:
         index = d.index if d.basic else ...
         if buffer is None:
             self.parts[node] = buffer = zeros_beside(d.g, node.shape, node.dtype)
-            self.filled[node] = index
-            free = d.basic
+            self.filled[node] = Filled(node.shape, index)
+            free = True
         else:
-            free = self.is_free(node, index) and d.basic
-        if free:
+            free = self.filled[node].free(index)
+        if free and d.basic:  # put there: 0 + g would have no -0.0
             buffer[index] = d.g
         elif d.basic and (place := buffer[index]).ndim:
             place += d.g  # `buffer[...] += g` would copy the sum back
         else:
             self.parts[node] = scatter_add(buffer, d.index, d.g)
-
-    def is_free(self, node: Node, index: Any) -> bool:
-        """Whether no part has come to a place: g is put there, where 0 + g would have no -0.0."""
-        if index is ... or type(index) is slice or (type(index) is int and index < 0):
-            self.filled[node] = ...  # the last rows of a state, where others are: no closer look
-            return False
-        filled = self.filled[node]
-        if type(filled) is not Filled:
-            filled = self.filled[node] = Filled(node.shape, filled)
-        return filled.free(index)
 
     def flush(self, node: Node) -> None:
         """Turn the pairs that a node has collected into one matrix product."""
