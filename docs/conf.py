@@ -36,6 +36,7 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 60
 nb_execution_show_tb = True
 nb_output_stderr = "error"
+nb_merge_streams = True
 
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
