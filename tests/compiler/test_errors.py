@@ -192,6 +192,51 @@ def test_a_call_that_is_refused_has_changed_nothing(refused: Callable[..., Any])
     assert seen or refused is moved
 
 
+def adds_a_hook(w: Any, remove: Any) -> None:
+    w.register_hook(lambda g: g * 2)
+
+
+def removes_its_hook(w: Any, remove: Any) -> None:
+    remove()
+
+
+def freezes(w: Any, remove: Any) -> None:
+    w.requires_grad = False
+
+
+def makes_it_another_leaf(w: Any, remove: Any) -> None:
+    w.requires_grad = False
+    w.requires_grad = True
+
+
+class Hidden:
+    """Holds a tensor where no search finds it."""
+
+    def __init__(self, w: Any) -> None:
+        self.find = iter([w, w]).__next__
+
+
+@pytest.mark.parametrize(
+    ("changes", "hidden"),
+    [*((f, False) for f in (adds_a_hook, removes_its_hook, freezes, makes_it_another_leaf)), (adds_a_hook, True)],
+)
+def test_hooks_and_leaves_are_those_of_before_a_refused_call(changes: Callable[..., Any], hidden: bool) -> None:
+    w = tr.nn.Parameter([1.0, 2.0])
+    remove = w.register_hook(lambda g: g * 3)
+    home = Hidden(w)
+
+    @tr.compile
+    def step(x: Any) -> float:
+        t = home.find() if hidden else w
+        changes(t, remove)
+        return float((t * x).sum())
+
+    node, hooks = w._node, list(w._node.watch.hooks)
+    with pytest.raises(CompileError):
+        step(tr.ones(2))
+    assert w._node is node and node.watch.hooks == hooks
+
+
 def test_a_step_that_does_something_else_is_told_before_it_runs_again() -> None:
     w = tr.nn.Parameter([1.0])
     o = tr.optim.SGD([w], lr=0.5)

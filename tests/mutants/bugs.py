@@ -1051,6 +1051,9 @@ BUGS = [
     ),
     *table(
         "compiler/found.py",
+        ("hooks-stay", "    if node is not None and node.watch is not None:\n        node.watch.hooks[:] = hooks\n", "",
+         "a hook that a refused step has registered stays, and doubles the gradient of the plain call", ERRORS),
+        ("leaf-stays-another", "    tensor._node = node\n", "", "what a refused step has frozen stays frozen", ERRORS),
         ("leaf-read-once", "        if leaf.first is not buffer:", "        if False:",
          "what a step assigns to a parameter is not what it reads next", COMPILER),
         ("leaf-always-first", "            if tape.version == 0 and id(tensor) not in self.assigned:",
@@ -1152,6 +1155,11 @@ BUGS = [
         ("element-is-a-view", "        y = as_given(x)[as_given(key)]\n",
          "        y = x.raw[(*key, ...) if isinstance(key, tuple) else (key, ...)]\n",
          "an element that was read changes with its array", NUMPY),
+    ),
+    *table(
+        "compiler/undo.py",
+        ("undone-forwards", "reversed(self.steps)", "self.steps",
+         "of what was remembered twice the later state is brought back", ERRORS),
     ),
     *table(
         "compiler/arrays.py",

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from tinygrad_rnn.compiler.traced import Traced, users_place
 from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.tensor.backend import AnyArray, HostArray
 from tinygrad_rnn.tensor.graph import Node, Watch
-from tinygrad_rnn.tensor.mode import active_tape
+from tinygrad_rnn.tensor.mode import Changes, active_tape
 from tinygrad_rnn.tensor.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -72,6 +73,16 @@ def hooks_of(node: Node | None) -> tuple[Callable[[Any], Any], ...]:
     return () if node is None or node.watch is None else tuple(node.watch.hooks)
 
 
+def give_back(tensor: Tensor, node: Node | None, hooks: tuple[Callable[[Any], Any], ...]) -> None:
+    """Have a tensor require a gradient, or none, as it did, and these hooks see it."""
+    if tensor._node is node and hooks_of(node) == hooks:
+        return
+    tensor._node = node
+    if node is not None and node.watch is not None:
+        node.watch.hooks[:] = hooks
+    Changes.count += 1
+
+
 class Found:
     """The leaves of a recording and their gradients, each written down when it is first read."""
 
@@ -100,6 +111,7 @@ class Found:
         tape.unwritable.add(id(root_of(buffer)))
         if leaf is None:
             self.leaves[id(tensor)] = leaf = Leaf(tensor, array)
+            tape.undo.steps.append(partial(give_back, tensor, tensor._node, hooks_of(tensor._node)))
             if tape.version == 0 and id(tensor) not in self.assigned:
                 leaf.first = buffer
         if leaf.first is not buffer:  # a graph that was built with the buffer before keeps the values that it saw

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.compiler.arrays import flat, refill
-from tinygrad_rnn.compiler.found import hooks_of
+from tinygrad_rnn.compiler.found import give_back, hooks_of
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.graph import Node
@@ -141,6 +141,8 @@ class Guard:
             for name in own.keys() - before.keys():
                 del own[name]
             own.update(before)
+        for tensor, node, hooks in self.nodes:
+            give_back(tensor, node, hooks)
 
     def after(self, used: Any) -> bool:
         """Forget the places to which the step itself has written something, having used nothing of what was there.

@@ -29,8 +29,8 @@ class Undo:
         self.steps: list[Callable[[], None]] = [random.keep_generator()]
 
     def restore(self) -> None:
-        """Bring the state back."""
-        for step in self.steps:
+        """Bring the state back, what was remembered first in the end."""
+        for step in reversed(self.steps):
             step()
 
     def save(self, x: Any) -> None:
