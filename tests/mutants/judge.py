@@ -59,16 +59,16 @@ LAWS = {
 }
 TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the last line
     "kernels/recurrent.py": "nn/test_cells.py nn/test_recurrent.py kernels/test_numba.py",
-    "layer_norm_vjp": "nn/test_layers.py",
-    "_normalised": "nn/test_layers.py",
-    "cross_entropy_vjp": "nn/test_functional.py",
+    "layer_norm_vjp": "nn/test_layers.py nn/test_digits.py",
+    "_normalised": "nn/test_layers.py nn/test_digits.py",
+    "cross_entropy_vjp": "nn/test_functional.py nn/test_digits.py",
     "nn/cells.py": "nn/test_cells.py nn/test_recurrent.py nn/test_recurrent_options.py",
     "nn/recurrent_options.py": "nn/test_recurrent_options.py nn/test_cells.py",
     "nn/checks.py": "nn/test_functional.py",
-    "nn/losses.py": "nn/test_functional.py compiler/test_compile.py",
+    "nn/losses.py": "nn/test_functional.py nn/test_digits.py compiler/test_compile.py test_ways_in.py",
     "nn/functional.py": "nn/test_functional.py compiler/test_compile.py",
-    "_layer_norm": "nn/test_layers.py",
-    "layer_norm": "nn/test_layers.py",
+    "_layer_norm": "nn/test_layers.py nn/test_digits.py",
+    "layer_norm": "nn/test_layers.py nn/test_digits.py",
     "dropout": "nn/test_layers.py nn/test_recurrent.py",
     "nn/layers.py": "nn/test_layers.py",
     "nn/recurrent.py": "nn/test_recurrent.py nn/test_lengths.py nn/test_recurrent_options.py nn/test_looked_up.py",
@@ -82,10 +82,10 @@ TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the 
     "identity": "tensor/test_functional.py",
     "reduced_axes": "tensor/test_ops_table.py",
     "to_device": "tensor/test_tensor.py",
-    "tensor/ops/indexing.py": "tensor/test_indexing.py tensor/test_special_values.py",
+    "tensor/ops/indexing.py": "tensor/test_indexing.py tensor/test_special_values.py tensor/test_digits.py",
     "tensor/ops/linalg.py": "tensor/test_einsum.py tensor/test_special_values.py",
     "tensor/ops/shape.py": "tensor/test_options.py tensor/test_special_values.py",
-    "": "tensor/test_special_values.py tensor/test_subgradients.py",
+    "": "tensor/test_special_values.py tensor/test_subgradients.py tensor/test_digits.py",
 }
 LAST = {"other tests", "pitfalls"}
 KINDS = ("RNN", "LSTM", "GRU")

@@ -163,11 +163,21 @@ def test_mse_loss() -> None:
         mse_loss(x, y[0])
 
 
-@given(N=st.integers(0, 3), C=st.integers(1, 4), smoothing=st.sampled_from([0.0, 0.3]), seed=st.integers(0, 1000))
-def test_every_row_of_the_kernel_is_its_plain_definition(N: int, C: int, smoothing: float, seed: int) -> None:
-    """Its first row, the loss; the others are constants, kept for the way back."""
+@given(
+    N=st.integers(0, 3),
+    C=st.integers(1, 4),
+    smoothing=st.sampled_from([0.0, 0.3]),
+    impossible=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_every_row_of_the_kernel_is_its_plain_definition(
+    N: int, C: int, smoothing: float, impossible: bool, seed: int
+) -> None:
+    """Its first row, the loss; the others are constants, kept for the way back. All classes of a row may be -inf."""
     rng = np.random.default_rng(seed)
-    x = tr.Tensor(rng.standard_normal((N, C)), requires_grad=True)
+    logits = rng.standard_normal((N, C))
+    logits[:1] = -np.inf if impossible else logits[:1]
+    x = tr.Tensor(logits, requires_grad=True)
     options = {"targets": rng.integers(0, C, N), "keep": rng.random(N) < 0.7, "label_smoothing": smoothing}
     g = rng.standard_normal((3, N))
     y = cross_entropy_rows(x, **options)
