@@ -192,9 +192,11 @@ def page(found: Sequence[Outcome], figures: str, total: int) -> str:
     if len(found) < total:
         parts.append(f"**Not all yet:** {len(found):,} of {total:,} mutants have been tried (`--resume` goes on).")
     parts += [f"## Figures\n\n{figures}", f"## Summary\n\n{SUMMARY}", summary(found)]
-    caught = sum(bug["outcome"] == "killed" for bug in bugs)
+    caught = [bug for bug in bugs if bug["outcome"] == "killed"]
+    near = sum(bug["asked"] == "nearest" for bug in caught)
     parts.append(
-        f"## Bugs\n\n{caught} of {len(bugs)} turn the suite red. Beside each stands the test that was red first."
+        f"## Bugs\n\n{len(caught)} of {len(bugs)} turn the suite red, {near} of them the tests nearest to them, which "
+        f"are asked first. Beside each stands the test that was red first."
     )
     rows = [[b["name"], code(b["file"]), cell(b["why"]), code(cell(b["by"].removeprefix("tests/")))] for b in bugs]
     parts.append(table(["bug", "file", "what it is", "first red test"], rows, right=False))

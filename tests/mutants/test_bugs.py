@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +33,33 @@ def test_an_entry_that_fits_nothing_is_a_fault() -> None:
     changes = {"old": "no such text", "new": bug.old}
     for name, value in changes.items():
         assert runner.fault_of(Bug(**{**vars(bug), name: value}))
+
+
+@pytest.mark.parametrize("nearest", [False, True])
+@pytest.mark.parametrize(("near", "suite"), [(1, 0), (0, 1), (0, 0), (2, 0)])
+def test_the_suite_is_asked_about_what_the_nearest_tests_let_pass(
+    nearest: bool, near: int, suite: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, bug = runner.Bench(tmp_path, 1, nearest), BUGS[0]
+    place = tmp_path / "tinygrad_rnn" / bug.file
+    place.parent.mkdir(parents=True)
+    place.write_text(bug.old)
+    asked: list[bool] = []
+
+    def run(folder: Path, *words: str) -> tuple[int, str]:
+        assert folder == tmp_path and place.read_text() == bug.new
+        asked.append(bool(words))
+        return near if words else suite, "a test"
+
+    monkeypatch.setattr(bench, "copy", lambda: contextlib.nullcontext(tmp_path))
+    monkeypatch.setattr(bench, "run", run)
+    monkeypatch.setattr(runner.Bench, "green_suite", True)
+    result = bench.judge(bug)
+    assert asked == ([True] if near or nearest else [True, False])
+    status = near if near or nearest else suite
+    assert (result.outcome, result.asked) == (
+        ("survived", "killed", "broken")[status], "suite" if len(asked) == 2 else "nearest",
+    )  # fmt: skip
 
 
 def test_every_function_to_mutate_is_there() -> None:

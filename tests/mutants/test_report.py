@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def test_a_zero_is_red() -> None:
     assert report.zeros([only_value, LAYER, ENGINE]) == ["The derivative table: gradient never killed"]
 
 
-def test_a_survivor_needs_a_reason_and_a_reason_a_survivor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_survivor_needs_a_reason_and_a_reason_a_survivor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many = [KILLED] * 99
     assert report.verdict([*many, SURVIVOR], complete=False) == 1
     monkeypatch.setattr(report, "EQUIVALENT", {"it is the same": [report.key(SURVIVOR)]})
@@ -51,7 +52,15 @@ def test_a_survivor_needs_a_reason_and_a_reason_a_survivor(monkeypatch: pytest.M
     assert report.verdict(many, complete=False) == 1  # explained, and killed
     assert report.verdict([*many[:9], SURVIVOR], complete=False) == 1  # 90 %
     found, figures = [*many, SURVIVOR], "<!-- figures -->ours<!-- end of figures -->"
+    bugs = tmp_path / "mutants.json"
+    bug = {"name": "n", "file": "f.py", "why": "w", "by": "tests/t.py"}
+    told = [
+        {**bug, "outcome": o, "asked": a} for o, a in (("killed", "nearest"), ("killed", "suite"), ("survived", ""))
+    ]
+    bugs.write_text(json.dumps(told))
+    monkeypatch.setattr(report, "BUGS", bugs)
     text = report.page(found, figures, len(found))
+    assert "2 of 3 turn the suite red, 1 of them the tests nearest" in text
     assert "Not all yet" not in text
     assert f"**Not all yet:** {len(found)} of 1,000 mutants" in report.page(found, figures, 1000)
     assert "**it is the same** (1)" in text and "ours" in text and "99.0 %" in text
