@@ -228,6 +228,12 @@ def test_a_leaf_alone() -> None:
     assert str(tr.explain.graph(tr.nn.Parameter([1.0, 2.0]))) == "1 nodes in 1 boxes\n\nleaf (2,)"
 
 
+def test_a_row_of_a_named_array_is_known() -> None:
+    x, w = tr.randn(4, 2, 3), tr.nn.Parameter(tr.ones(3, 3))
+    for part, name in ((x[2], "x[2]"), (x[-1], "x[3]"), (x[:, 0], "x[...]"), (x, "x"), (x[1, :1], "x[...]")):
+        assert tr.explain.graph(part @ w, names={"x": x}).boxes[1].title == name
+
+
 def test_unfolded_names_are_those_of_the_variables() -> None:
     a, b, c = tr.Tensor(2.0, requires_grad=True), tr.Tensor(3.0), tr.Tensor([1.0, 2.0])
     product = a * b

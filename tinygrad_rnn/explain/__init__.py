@@ -6,6 +6,7 @@ from tinygrad_rnn.explain.graph import Graph, graph
 from tinygrad_rnn.explain.ledger import Ledger, Truncated, ledger
 from tinygrad_rnn.explain.trace import Handed, Step, Trace, Value, trace
 from tinygrad_rnn.explain.watch import Place, Watch, step, watch
+from tinygrad_rnn.explain.worked import Worked, worked
 
 __all__ = [
     "Flow",
@@ -21,6 +22,7 @@ __all__ = [
     "Truncated",
     "Value",
     "Watch",
+    "Worked",
     "gates",
     "gradient_flow",
     "graph",
@@ -28,4 +30,5 @@ __all__ = [
     "step",
     "trace",
     "watch",
+    "worked",
 ]

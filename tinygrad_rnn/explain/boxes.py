@@ -252,7 +252,7 @@ class _Input:
         shapes = Counter(_shape(tuple(a.shape)) for a in arrays)
         lines = [f"{n} × {shape}" if n > 1 else shape for shape, n in shapes.items()] + list(dict.fromkeys(numbers))
         named = next(filter(None, map(names.of_array, arrays)), "")
-        title = named.removesuffix("[...]") if len(arrays) != 1 else named
+        title = named.partition("[")[0] if len(arrays) != 1 else named
         shape = tuple(arrays[0].shape) if len(shapes) == 1 else None
         return Box("", self.kind, title or self.title or self.kind, _shortened(lines), shape)
 

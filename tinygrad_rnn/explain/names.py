@@ -51,14 +51,15 @@ class Names:
         return self.nodes.get(node, "") if node is not None else ""
 
     def of_array(self, array: Any) -> str:
-        """The name of the array of a constant, or of what it is a part of: "x[...]"; "" where it has none."""
+        """The name of the array of a constant, or of what it is a part of, "x[2]" or "x[...]"; "" if it has none."""
+        found = ""
         for name, known in self._arrays:
-            if array is known:
-                return name
-        for name, known in self._arrays:
-            if hasattr(array, "base") and root_of(array) is root_of(known):
-                return name if array.shape == known.shape else f"{name}[...]"
-        return ""
+            if array is not known and hasattr(array, "base") and root_of(array) is root_of(known):
+                row = _row(array, known)
+                if row.isdecimal():
+                    return f"{name}[{row}]"  # says more than the name of a loop's variable
+                found = found or f"{name}[...]"
+        return next((name for name, known in self._arrays if array is known), found)
 
     def _add(self, name: str, value: Any) -> None:
         if isinstance(value, Module):
@@ -78,6 +79,17 @@ class Names:
             else:
                 self.nodes.setdefault(tensor._node, f"{prefix}.{name}" if prefix else name)
                 self.parameters.add(tensor._node)
+
+
+def _row(array: Any, of: Any) -> str:
+    """Which row of an array another is; "..." where it is something else, or where the library does not tell."""
+    try:
+        start = array.__array_interface__["data"][0] - of.__array_interface__["data"][0]
+    except AttributeError:
+        return "..."
+    if array.shape != of.shape[1:] or array.strides != of.strides[1:] or not of.strides[0] or start % of.strides[0]:
+        return "..."
+    return str(start // of.strides[0])
 
 
 def root_of(array: Any) -> Any:
