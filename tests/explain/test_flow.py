@@ -110,6 +110,16 @@ def test_no_gradient_is_left_behind() -> None:
     assert all(p.grad is None for p in layer.parameters())
 
 
+def test_sequences_of_any_lengths_have_the_gradients_that_each_has_alone() -> None:
+    layer, x = made("LSTM", bidirectional=True), series(5, 3, 3)
+    flow = gradient_flow(layer, x, lambda y: tr.square(y).sum(), lengths=[2, 5, 4])
+    for b, end in enumerate([2, 5, 4]):
+        alone = gradient_flow(layer, x[:end, b], lambda y: tr.square(y).sum())
+        for both, one in zip(flow, alone, strict=True):
+            close(both.dh[:end, b], one.dh[:, 0])
+            assert np.isnan(both.dh[end:, b]).all()
+
+
 # --- cells, and calls one after the other ------------------------------------------------------------
 
 
@@ -162,6 +172,14 @@ def test_a_state_that_was_detached_begins_anew() -> None:
     assert first.state == "none" and second.T == 2 and second.title == "RNN.l0, call 1"
 
 
+def test_a_call_that_begins_with_another_state_begins_anew() -> None:
+    layer, x = made("RNN"), series(6, 2, 3)
+    with watch() as seen:
+        _, state = layer(x[:4])
+        loss = last(layer(x[4:], state * 0.5)[0])
+    assert [flow.T for flow in seen.gradient_flow(loss)] == [4, 2]
+
+
 # --- step by step -----------------------------------------------------------------------------------
 
 
@@ -210,6 +228,17 @@ def test_what_is_carried_is_of_the_gradient_at_the_last_step_alone() -> None:
     assert flow.arrives == pytest.approx(alone.states[0] / alone.states[-1])
 
 
+def test_what_is_left_is_counted_from_the_end_of_each_sequence() -> None:
+    layer, x = made("RNN"), series(5, 3, 3)
+    (flow,) = gradient_flow(layer, x, lambda y: tr.square(y).sum(), lengths=[5, 2, 4])
+    squares, ends = np.zeros(5), np.zeros(5)
+    for b, end in enumerate([5, 2, 4]):
+        (alone,) = gradient_flow(layer, x[:end, b], lambda y: tr.square(y[-1]).sum())
+        squares[:end] += alone.states[::-1] ** 2
+        ends[:end] += alone.states[-1] ** 2
+    close(flow.left, np.sqrt(squares / ends))
+
+
 def test_a_mask_of_recurrent_dropout_is_in_the_bound() -> None:
     tr.manual_seed(2)
     layer = made("RNN", recurrent_dropout=0.5)
@@ -237,6 +266,7 @@ def scaled(factor: float, nonlinearity: str = "relu") -> Any:
 def test_the_verdict(factor: float, state: str, words: str) -> None:
     (flow,) = gradient_flow(scaled(factor), tr.ones(9, 1, 3, dtype="float64"), last)
     assert flow.arrives == pytest.approx(factor**8)
+    assert flow.left == pytest.approx(factor ** np.arange(9)) and flow.reach == (6 if factor < 1 else 8)
     assert flow.state == state and words in flow.verdict() and f"({factor:.2g} a step)" in flow.verdict()
 
 
@@ -307,4 +337,4 @@ def test_a_layer_with_other_equations_is_refused() -> None:
     (flow,) = gradient_flow(_Odd(3, 4, dtype="float64"), series(3, 2, 3), last)
     assert flow.states.shape == (3,)  # of any graph
     with pytest.raises(ValueError, match="its steps are not those of the equations of RNN"):
-        flow.carried  # noqa: B018
+        flow.explicit  # noqa: B018

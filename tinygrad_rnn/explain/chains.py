@@ -170,13 +170,7 @@ class Chain:
             found[:, unit] = numbers(pulled(Tensor(seed))[0])
         return found
 
-    def through_h(self, gh: Floats) -> Floats:
-        """What the gradient of h is for the c of the same step: h = o tanh(c), or that of a normalised c."""
-        with no_grad():
-            o = self.equations(Tensor(self.before))["o"]
-        norm = self.options().norm
-        _, pulled = functional.vjp(lambda c: o * ops.tanh(norm("c", c)), Tensor(self.after[:, self.H :]))
-        return numbers(pulled(Tensor(gh))[0])
+    # --- the graph ---------------------------------------------------------------------------------
 
     def gradients(self, loss: Tensor) -> tuple[Floats, Floats]:
         """dL / d state after each row: with the way from c through the h of the same step, and without it."""
@@ -185,13 +179,47 @@ class Chain:
                 f"the states of {self.title} have no graph: they were computed in no_grad or in a checkpoint, or no "
                 "weight of the layer requires a gradient"
             )
-        found = iter(functional.grad(loss, [part for held in self.held for part in held], retain_graph=True))
+        return self._of_states([loss], None)
+
+    def carried(self, g: Floats) -> Floats:
+        """What arrives at the states of each row of their gradient `g` at the last step of each sequence; both without
+        the way from c through the h of the same step.
+        """
+        last = np.ones(len(g), bool)
+        last[self.previous[self.previous >= 0]] = False
+        ends = [
+            (held, np.where(last[rows, None], g[rows], 0)) for held, rows in zip(self.held, self.steps, strict=True)
+        ]
+        ends = [(held, seed) for held, seed in ends if seed.any()]
+        if not ends:
+            return np.zeros_like(g)
+        outputs = [part for held, _ in ends for part in held]
+        seeds = [array for held, seed in ends for array in seeds_for(held, seed)]
+        return self._of_states(outputs, seeds)[1]
+
+    def _of_states(self, outputs: list[Tensor], seeds: list[Tensor] | None) -> tuple[Floats, Floats]:
+        parts = [part for held in self.held for part in held]
+        found = iter(functional.grad(outputs, parts, seeds, retain_graph=True))
         given = [tuple(next(found) for _ in held) for held in self.held]
-        g = np.concatenate([states_of(parts, self.H, self.kind) for parts in given])
+        g = np.concatenate([states_of(of_step, self.H, self.kind) for of_step in given])
         if self.kind != "LSTM":
             return g, g
-        through = np.concatenate([np.zeros_like(g[:, : self.H]), self.through_h(g[:, : self.H])], axis=-1)
+        through = np.zeros_like(g)
+        through[:, self.H :] = self._through_h(g[:, : self.H])
         return (g + through, g) if self._packed() else (g, g - through)
+
+    def _through_h(self, gh: Floats) -> Floats:
+        """What the gradient of h is for the c of the same step: h = o tanh(c), or that of a normalised c."""
+        c = self.after[:, self.H :]
+        if len(self.held[0]) == 1:  # packed rows have the o
+            o = np.concatenate([numbers(held[0][2]) for held in self.held])
+            found: Floats = gh * o * (1 - np.tanh(c) ** 2)
+            return found
+        with no_grad():
+            gate = self.equations(Tensor(self.before))["o"]
+        norm = self.options().norm
+        _, pulled = functional.vjp(lambda c: gate * ops.tanh(norm("c", c)), Tensor(c))
+        return numbers(pulled(Tensor(gh))[0])
 
     def _packed(self) -> bool:
         """Whether h and c are parts of one node, in which h is not computed from c."""
@@ -221,6 +249,17 @@ def states_of(held: Sequence[Tensor], H: int, kind: str) -> Floats:
     if arrays[0].ndim == 3:  # packed rows
         arrays = list(arrays[0][-2:] if kind == "LSTM" else arrays[0][-1:])
     return np.concatenate([array.reshape(-1, H) for array in arrays], axis=-1)
+
+
+def seeds_for(held: Sequence[Tensor], g: Floats) -> list[Tensor]:
+    """The gradient (n, S) of the states of a step as gradients of the tensors that hold them: `states_of` backwards."""
+    H = held[0].shape[-1]
+    rows = np.split(g, g.shape[-1] // H, axis=-1)
+    if held[0].ndim == 3:  # packed rows
+        packed = np.zeros(held[0].shape)
+        packed[-len(rows) :] = rows
+        rows = [packed]
+    return [Tensor(row.reshape(x.shape), x.dtype, x.device) for row, x in zip(rows, held, strict=True)]
 
 
 # --- from what was watched -------------------------------------------------------------------------

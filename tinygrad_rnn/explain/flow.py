@@ -35,7 +35,9 @@ class LayerFlow:
                                      where there is no c
         states, cells    (T,)        their norms over batch and units
         explicit         (T,)        the norm of what reaches h_t (and c_t) other than through the next step
-        carried          (T,)        how much of the gradient at the last step is left at t, after the steps between
+        carried          (T,)        the gradient at the last step alone, carried back to t, of h, or of h and c: how
+                                     long it is there
+        left             (steps,)    the same, as a part of it, by how many steps before the last
         jacobians        (T, B, S, S)  of each step: d state_t / d state_{t-1}; S = H, for an LSTM 2H, h and c
         norms, radii     (T, B)      their largest singular values, and the largest moduli of their eigenvalues
         step_bounds      (T, B)      what a step can multiply the gradient by at most; see `bound_by`
@@ -54,7 +56,7 @@ class LayerFlow:
     def __init__(self, chain: Chain, loss: Tensor) -> None:
         self._chain = chain
         total, self._apart = chain.gradients(loss)
-        self._total = total
+        self._total, self._carried_rows = total, _lengths(chain.carried(self._apart))
         self.title, self.kind = chain.title, chain.kind
         self.name = chain.place.name.removeprefix("_")
         self.order = list(chain.order)  # the times in the order in which they were run
@@ -85,16 +87,6 @@ class LayerFlow:
     def explicit(self) -> Floats:
         """|what reaches h_t, and c_t, other than through the next step|."""
         return self._over_batch(self._explicit_rows)
-
-    @cached_property
-    def _carried_rows(self) -> Floats:
-        chain, g = self._chain, self._apart.copy()
-        for rows in reversed(chain.steps):
-            before = chain.previous[rows]
-            if (before >= 0).any():
-                pulled = chain.pull(g[rows], rows)
-                g[before[before >= 0]] = pulled[before >= 0]
-        return _lengths(g)
 
     @cached_property
     def carried(self) -> Floats:
@@ -161,19 +153,36 @@ class LayerFlow:
 
     # --- what it means -----------------------------------------------------------------------------
 
+    @cached_property
+    def left(self) -> Floats:
+        """What is left of the gradient at the last step, as a part of it, 0, 1, 2 ... steps before: (steps,). NaN where
+        there is none.
+        """
+        chain, rows = self._chain, self._carried_rows
+        back, end = np.zeros(len(rows), int), rows.copy()  # of each row: how far its sequence's last is, and that
+        for step in reversed(chain.steps):
+            before = chain.previous[step]
+            later = before >= 0
+            back[before[later]], end[before[later]] = back[step][later] + 1, end[step][later]
+        squares, all_of_it = np.bincount(back, rows**2), np.bincount(back, end**2)
+        parts: Floats = np.divide(squares, all_of_it, out=np.full(len(squares), np.nan), where=all_of_it > 0)
+        return np.sqrt(parts)
+
     @property
     def distance(self) -> int:
         """The steps between the first and the last of the longest sequence."""
-        return len(self.order) - 1
+        return len(self.left) - 1
 
-    @cached_property
+    @property
     def arrives(self) -> float:
         """What arrives at the first step of the gradient at the last one, as a part of it. NaN where there is none."""
-        chain, rows = self._chain, self._carried_rows
-        first, last = chain.previous < 0, np.ones(len(rows), bool)
-        last[chain.previous[~first]] = False
-        end = float(np.linalg.norm(rows[last]))
-        return float(np.linalg.norm(rows[first])) / end if end else math.nan
+        return float(self.left[-1])
+
+    @property
+    def reach(self) -> int:
+        """How many steps before the last one at least 1 % of its gradient is left."""
+        lost = np.flatnonzero(~(self.left >= VANISHES))
+        return max(0, int(lost[0]) - 1) if len(lost) else self.distance
 
     @property
     def state(self) -> str:
@@ -185,18 +194,19 @@ class LayerFlow:
     def verdict(self) -> str:
         """One sentence: whether the gradient vanishes or explodes on its way, and what helps.
 
-        It goes by `carried`: below 1 % of the gradient at the last step at the first one it vanishes, above 100 times
-        as much it explodes.
+        It goes by `left`: where less than 1 % of the gradient at the last step arrives at the first one, it vanishes,
+        where it has grown to more than 100 times, it explodes.
         """
         if self.state == "none":
             why = "there is one step only" if not self.distance else "no gradient comes to its last step"
             return f"{self.title}: nothing can be said: {why}."
         factor = self.arrives ** (1 / self.distance)
+        over = f"{self.distance} step{'s' * (self.distance > 1)} before"
         part = f"{self.arrives:.3g} times" if self.arrives >= 1 else f"{100 * self.arrives:.2g} % of"
-        over = f"over {self.distance} step{'s' * (self.distance > 1)}"
-        what = f"{over} {part} the gradient at the last one arrives at the first ({factor:.2g} a step)"
-        says = {"holds": "the gradient holds", "vanishes": "the gradient vanishes", "explodes": "the gradient explodes"}
-        return f"{self.title}: {says[self.state]}: {what}{self._advice()}."
+        what = f"{part} that at the last step arrives at the first, {over} ({factor:.2g} a step)"
+        if self.state == "vanishes":
+            what += f", and 1 % or more is left for {self.reach} steps"
+        return f"{self.title}: the gradient {self.state}: {what}{self._advice()}."
 
     def _advice(self) -> str:
         layer, kind = self._chain.layer, self._chain.kind

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygrad_rnn.explain import text
 from tinygrad_rnn.screen import plain_labels, save_picture
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ WORDS = {
     "r": "r, reset gate", "z": "z, update gate", "n": "n, candidate", "h": "h, state",
 }  # fmt: skip
 """What the gates and the states are called."""
+VANISHES = 0.01  # `flow` has the same
 IN_01 = "iforz"
 """Those that lie between 0 and 1."""
 BLUE, ORANGE, GREEN, GREY, INK = "#3b6fb6", "#d9622b", "#3f8f5b", "#8a8a8a", "#222222"
@@ -68,6 +70,31 @@ def draw_flow(figure: Figure, flow: Any) -> None:
             axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18), ncols=3)
 
 
+def draw_watched(figure: Figure, found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """A row for each layer: what was left of the gradient k steps before the last (looks, K), and at the first step."""
+    from matplotlib.colors import LogNorm
+
+    grid = figure.subplots(len(found), 2, squeeze=False, width_ratios=(3, 2))
+    for (left, right), (title, (steps, rows)) in zip(grid, found.items(), strict=True):
+        edges = np.append(steps, steps[-1] + (steps[-1] - steps[-2] if len(steps) > 1 else 1))
+        shown = np.clip(rows, 1e-6, 1e6)
+        drawn = left.pcolormesh(
+            edges, np.arange(rows.shape[1] + 1) - 0.5, shown.T, norm=LogNorm(1e-6, 1e2), cmap="viridis"
+        )
+        figure.colorbar(drawn, ax=left, pad=0.01, extend="both")
+        left.set_title(f"{title}: what is left of dL/dh at the last step", loc="left", fontsize=10, color=INK)
+        left.set_ylabel("steps before the last")
+        left.set_xlabel("step of the training")
+        right.axhspan(1e-9, VANISHES, color="#f3f3f3", zorder=0)
+        right.axhline(1.0, color=GREY, linewidth=0.9)
+        right.plot(steps, positive(rows[:, -1]), color=BLUE, linewidth=1.5, marker="o", markersize=3, zorder=3)
+        right.set_yscale("log")
+        low, high = np.nanmin(positive(rows[:, -1]), initial=1.0), np.nanmax(rows[:, -1], initial=1.0)
+        right.set_ylim(max(low / 3, 1e-9), high * 3)
+        right.set_title("at the first (grey: it vanishes)", loc="left", fontsize=10, color=INK)
+        _plain(right, "step of the training")
+
+
 def draw_gates(figure: Figure, gates: Any, *, tokens: Sequence[str], sequence: int, unit: int | None) -> None:
     """For each gate of each layer a map of steps by units, or for each layer the curves of one unit."""
     t = np.arange(len(tokens))
@@ -107,8 +134,7 @@ def _said(layer: Any) -> str:
     """The verdict without its reasons."""
     if layer.state == "none":
         return "no gradient"
-    part = f"{layer.arrives:.3g} times as much" if layer.arrives >= 1 else f"{100 * layer.arrives:.2g} % of it"
-    return f"the gradient {layer.state}, {part} arrives"
+    return f"the gradient {layer.state}, {text.share(layer.arrives)} arrives"
 
 
 def _plain(axes: Any, label: str) -> None:

@@ -60,6 +60,15 @@ def _texts(columns: Mapping[str, np.ndarray], t: int) -> list[str]:
     return ["" if math.isnan(values[t]) else f"{values[t]:.3g}" for values in columns.values()]
 
 
+def share(value: float) -> str:
+    """A part of a whole, or how many times as much.
+
+    >>> share(0.0321), share(190.4)
+    ('3.2 %', '190 times as much')
+    """
+    return f"{value:.3g} times as much" if value >= 1 else f"{100 * value:.2g} %"
+
+
 def named(layers: Sequence[Any], name: str) -> Any:
     """The one of some layers with this name, "l0_reverse", or title, "encoder.l0"; a KeyError names those there are."""
     found = [layer for layer in layers if name in (layer.name, layer.title)]

@@ -339,6 +339,17 @@ class RNN(_Recurrent):
     row of its table is multiplied by W_ihᵀ once, and then looked up as often as its id occurs. Of characters, or of any
     vocabulary smaller than T B, that saves nearly half of all products.
 
+    How the gradient reaches the states: `output.retain_grad()` shows what comes through `output` alone, 0 at every step
+    that the loss does not read. dL/dh_t has the way through the later states, too:
+
+        with tr.explain.watch() as seen:
+            output, h_n = rnn(x)
+            loss = ...                                  # of output, of h_n, of a whole model
+        seen.gradient_flow(loss)[0].dh                  # dL/dh_t (T, B, H); call it before loss.backward()
+
+    has one entry for each row of h_n; `tr.explain.gradient_flow(rnn, x, loss)` does all of it where the loss is a
+    function of `output`. An LSTM has dL/dc_t beside it.
+
     Raises `ShapeError` if the input, the state or the number of lengths does not fit, `ValueError` naming a
     length that is not in 1 ... T, `DTypeError` for another dtype than the weights', or lengths that are no
     integers. An option out of its range is a `ValueError` when the layer is made.
@@ -350,6 +361,15 @@ class RNN(_Recurrent):
     >>> output, h_n = tr.nn.RNN(4, 1)(tr.ones(3, 2, 4), lengths=[3, 1])
     >>> output[1:, 1].tolist(), h_n[0, 1].item() == output[0, 1].item()
     ([[0.0], [0.0]], True)
+    >>> rnn, x = tr.nn.RNN(2, 3), tr.randn(4, 1, 2)
+    >>> output, h_n = rnn(x)
+    >>> output.retain_grad()
+    >>> output[-1].sum().backward()
+    >>> (tr.norm(output.grad, axis=-1) > 0).tolist()  # what came through `output`
+    [[False], [False], [False], [True]]
+    >>> flow = tr.explain.gradient_flow(rnn, x, lambda output: output[-1].sum())
+    >>> (flow[0].states > 0).tolist()  # |dL/dh_t|
+    [True, True, True, True]
     """
 
     gates = 1
@@ -434,8 +454,9 @@ class LSTM(_Recurrent):
         rows of h_n and c_n:   [0] layer 0 forward    [2] layer 1 forward    ...
         (bidirectional)        [1] layer 0 backward   [3] layer 1 backward
 
-    `RNN` draws them, and tells what `lengths`, `embedding` and the options mean and what is raised. Weights of layer k:
-    `weight_ih_lk` (4H, input_size or directions * H), `weight_hh_lk` (4H, H), `bias_ih_lk`, `bias_hh_lk` (4H,).
+    `RNN` draws them, and tells what `lengths`, `embedding` and the options mean, what is raised, and how dL/dh_t is
+    read. Weights of layer k: `weight_ih_lk` (4H, input_size or directions * H), `weight_hh_lk` (4H, H), `bias_ih_lk`,
+    `bias_hh_lk` (4H,).
     An option of its own: `forget_bias`, the initial bias of every forget gate (1.0 is usual; None: drawn like
     the rest, as PyTorch does). `bias_ih` holds it and `bias_hh` 0 there, so that their sum is exactly it.
 
@@ -537,8 +558,9 @@ class GRU(_Recurrent):
         rows of h_n:      [0] layer 0 forward    [2] layer 1 forward    ...
         (bidirectional)   [1] layer 0 backward   [3] layer 1 backward
 
-    `RNN` draws them, and tells what `lengths`, `embedding` and the options mean and what is raised. Weights of layer k:
-    `weight_ih_lk` (3H, input_size or directions * H), `weight_hh_lk` (3H, H), `bias_ih_lk`, `bias_hh_lk` (3H,).
+    `RNN` draws them, and tells what `lengths`, `embedding` and the options mean, what is raised, and how dL/dh_t is
+    read. Weights of layer k: `weight_ih_lk` (3H, input_size or directions * H), `weight_hh_lk` (3H, H), `bias_ih_lk`,
+    `bias_hh_lk` (3H,).
 
     `layer_norm` is that of `RNN`, with parameters (3H,): r and z have one mean and one variance, n its own, since the
     reset gate scales the state's part of n after it is normalised. `recurrent_dropout` masks h in the product alone:
