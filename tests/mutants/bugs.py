@@ -23,6 +23,9 @@ CHECKPOINT = "tests/tensor/test_checkpoint.py tests/tensor/test_functional.py"
 CELLS = "tests/nn/test_cells.py tests/nn/test_recurrent.py"
 RECURRENT = "tests/nn/test_recurrent.py"
 LEDGER = "tests/explain/test_ledger.py"
+FLOW = "tests/explain/test_flow.py"
+GATES = "tests/explain/test_gates.py"
+LIVE = "tests/explain/test_live.py"
 LENGTHS = "tests/nn/test_lengths.py"
 LOSSES = "tests/nn/test_functional.py tests/nn/test_digits.py"
 DIGITS = "tests/tensor/test_digits.py -k"
@@ -463,6 +466,53 @@ BUGS = [
          "layer.weight = array takes the parameter out of training", "tests/nn/test_module.py"),
         ("dots-in-names", 'if "." in name or not name:', "if False:",
          "two parameters of one name, of which one is saved", "tests/nn/test_module.py"),
+    ),
+    *table(
+        "explain/chains.py",
+        ("flow-packed-without-h", "return (g + through, g) if self._packed()", "return (g, g) if self._packed()",
+         "dL/dc of a packed row lacks the way through the h of its step", FLOW),
+        ("flow-plain-is-packed", "if isinstance(self.layer, _Cell):\n            return",
+         "if self.kind == '':\n            return", "a fused cell's c, too", FLOW),
+        ("flow-span-offset", "offset + s.run.steps.first + local", "offset + local",
+         "the steps of a ragged batch begin at 0 in each stretch", FLOW),
+        ("flow-batch-order", "columns = np.argsort(-np.asarray(to_host(lengths)), kind", "np.argsort(lengths, kind",
+         "a batch that was sorted by its lengths is not put back", FLOW),
+        ("flow-detached", "return bool(roots and ends_of) and not set", "return True or not set",
+         "a state that was detached is taken for the end of the call before", FLOW),
+        ("flow-any-state", "if not np.array_equal(begin,", "if False and not np.array_equal(begin,",
+         "a call that begins with something computed from the end of another goes on with it", FLOW),
+        ("flow-last-of-the-batch", "last[self.previous[self.previous >= 0]] = False",
+         "last[: self.steps[-1].start] = False", "sequences that end early carry nothing back", FLOW),
+        ("gates-swapped", '"LSTM": ("i", "f", "o", "g", "h", "c")', '"LSTM": ("i", "f", "g", "o", "h", "c")',
+         "weights are i f g o, packed rows i f o g", GATES),
+        ("gates-one-late", 'rows["x"].append(s.x[local])', 'rows["x"].append(s.x[local - 1])',
+         "the input of the step before", GATES),
+    ),
+    *table(
+        "explain/flow.py",
+        ("flow-explicit-all", "g[chain.previous[later]] -= chain", "g[chain.previous[later]] -= 0 * chain",
+         "what comes through the next step counts as explicit", FLOW),
+        ("flow-bound-one-step", "(factor[rows] * bound[rows])[here]",
+         "(factor[rows] * self._explicit_rows[rows])[here]", "the bound forgets all but the next step", FLOW),
+        ("flow-bound-no-mask", "* slope * masked", "* slope", "recurrent dropout scales what enters the product", FLOW),
+        ("flow-slope-at-the-input", '"tanh": 1 - y * y', '"tanh": 1 - y', "tanh' = 1 - tanh²", FLOW),
+        ("flow-left-one-late", "= back[step][later] + 1, end", "= back[step][later], end",
+         "all steps are the last", FLOW),
+    ),
+    *table(
+        "explain/gates.py",
+        ("gates-in-training", 'vars(still)["training"] = False', "pass",
+         "dropout is drawn, from the user's generator", GATES),
+    ),
+    *table(
+        "explain/live.py",
+        ("live-nags", "self._said.add(layer.state)", "pass", "it is said at every step", LIVE),
+        ("live-at-once", "+ 1 if trouble else 0", "+ 3 if trouble else 0", "said at the first look", LIVE),
+    ),
+    *table(
+        "training/run.py",
+        ("flow-not-cut", "for log in (self.metrics, self.flow):", "for log in (self.metrics,):",
+         "looks of steps that are made again are written twice", LIVE),
     ),
     *table(
         "explain/watch.py",

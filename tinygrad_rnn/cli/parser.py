@@ -40,10 +40,12 @@ DEFAULTS: dict[str, Any] = {
     "device": "cpu",
     "threads": None,
     "numba": False,
+    "watch": False,
 }
 # What may be given with --resume.
 CHANGEABLE = (
     *("text", "encoding", "steps", "minutes", "lr", "clip", "patience", "save_every", "device", "threads", "numba"),
+    "watch",
 )
 
 TRAIN_HELP = """\
@@ -137,7 +139,7 @@ def _add_train(commands: Commands) -> Parser:
         type=path,
         metavar="RUN",
         help="go on with a run; of the other options only --steps, --minutes, --lr, --clip, --patience, "
-        "--save-every, --threads, --numba, --device and --text (the same text at another place) can then be given",
+        "--save-every, --threads, --numba, --watch, --device and --text (the same text at another place) can be given",
     )
     add = train.add_argument_group("the network").add_argument
     add("--model", choices=("rnn", "lstm", "gru"), help="kind of recurrent layer (default: lstm)")
@@ -197,6 +199,12 @@ def _add_train(commands: Commands) -> Parser:
         type=whole(1, 1024),
         metavar="N",
         help="threads of the matrix products (default: 1 for small networks, else all cores)",
+    )
+    add(
+        "--watch",
+        action="store_true",
+        help="look at every 50th step how the gradient flows back through time, show it, say when it vanishes or "
+        "explodes, and write flow.jsonl and flow.png; some 2 %% of the time, and the same training to the last bit",
     )
     add("--numba", action="store_true", help="compiled kernels on the CPU; needs numba (pip install numba)")
     return train

@@ -14,6 +14,7 @@ from tinygrad_rnn.cli.options import quoted
 from tinygrad_rnn.cli.parser import PROGRAM
 from tinygrad_rnn.data.vocabularies import Vocabulary
 from tinygrad_rnn.decoding import generate
+from tinygrad_rnn.explain import plot_watched
 from tinygrad_rnn.language.baselines import Baseline
 from tinygrad_rnn.language.model import CharModel, load_model
 from tinygrad_rnn.language.picture import plot_loss
@@ -38,7 +39,7 @@ def results(
     if outcome.stopped_by is not None and not state.step:
         say(console, "Stopped before the first step: nothing was learnt, nothing kept.")
         return
-    picture = _picture(folder, kind, outcome, baselines)
+    picture, flow = _picture(folder, kind, outcome, baselines), _flow_picture(folder)
     kept = f"; the best model is that of step {state.best_step:,}" if state.best_step else ""
     if outcome.stopped_by is not None:
         say(console, f"Stopped after step {state.step:,} and saved in {folder.path}{kept}.")
@@ -55,7 +56,7 @@ def results(
     say(console)
     _table(console, kind, state.best, baselines)
     say(console, f"{state.step:,} steps in {state.seconds:.0f} s{kept}.")
-    say(console, f"Written to {folder.path}: config.json, metrics.jsonl, {picture}checkpoints")
+    say(console, f"Written to {folder.path}: config.json, metrics.jsonl, {picture}{flow}checkpoints")
     say(console, f"More of it: {command()} generate {quoted(folder.path)}")
 
 
@@ -98,6 +99,26 @@ def _picture(folder: RunFolder, kind: str, outcome: Outcome, baselines: list[Bas
         print(f"No loss.png: {error}")
         return ""
     return "loss.png, "
+
+
+def _flow_picture(folder: RunFolder) -> str:
+    """Draw how the gradient flowed if that was watched; returns what to say of it in a list of files."""
+    if not folder.flow.exists():
+        return ""
+    try:
+        plot_watched(folder.flow, folder.flow_picture)
+    except ImportError as error:
+        print(f"No flow.png: {error}")
+        return "flow.jsonl, "
+    return "flow.jsonl, flow.png, "
+
+
+def flow_advice(model: str, clip: float) -> dict[str, str]:
+    """What to do in a training where the gradient vanishes or explodes, in the options of the command."""
+    vanishes = (
+        "--model lstm or gru carries it further" if model == "rnn" else "a longer --seq-len brings nothing so far"
+    )
+    return {"vanishes": vanishes, "explodes": f"a smaller --lr helps, or a smaller --clip than {clip:g}"}
 
 
 def _table(console: Console, kind: str, bits: float, baselines: list[Baseline]) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tinygrad_rnn import __version__, data, keep_freed_memory, language, manual_seed, optim, screen
+from tinygrad_rnn import __version__, data, explain, keep_freed_memory, language, manual_seed, optim, screen
 from tinygrad_rnn.cli import report
 from tinygrad_rnn.cli.options import check_device, use_compiled_kernels
 from tinygrad_rnn.cli.parser import CHANGEABLE, DEFAULTS, PROGRAM, RATES, parser
@@ -73,6 +73,9 @@ def _run(settings: argparse.Namespace) -> int:
     with threadpool_limits(settings.threads):
         console = screen.console()
         session = _session(settings, text)
+        if settings.watch:
+            advice = report.flow_advice(settings.model, settings.clip)
+            session.task = explain.WatchedTask(session.task, folder.flow, advice=advice)
         folder.make()
         with _kept(folder, session, settings), folder.occupied():
             damage = _restore(session, folder, settings) if settings.config else ""
@@ -328,7 +331,7 @@ def _config(
     settings: argparse.Namespace, text: _Text, session: Session[CharModel], baselines: list[Baseline]
 ) -> dict[str, Any]:
     """What `config.json` says of a run: enough to go on with it."""
-    training = "steps minutes seq_len batch lr schedule clip patience save_every seed device threads numba"
+    training = "steps minutes seq_len batch lr schedule clip patience save_every seed device threads numba watch"
     return {
         "text": {
             "source": _source(settings),
@@ -377,7 +380,7 @@ def _train(
             clip=settings.clip,
             patience=settings.patience,
             log_every=max(1, (settings.steps or 0) // 5000),
-            display=display_for(console),
+            display=display_for(console, session.task if isinstance(session.task, explain.WatchedTask) else None),
             metrics=metrics,
             keep_best=keep_best,
             save=save,

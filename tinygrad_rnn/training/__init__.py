@@ -10,7 +10,7 @@ from tinygrad_rnn.training.checkpoint import (
     rename_checkpoint,
     save_checkpoint,
 )
-from tinygrad_rnn.training.display import Display, LiveDisplay, PlainDisplay, Silent, display_for
+from tinygrad_rnn.training.display import Aside, Display, LiveDisplay, PlainDisplay, Silent, display_for
 from tinygrad_rnn.training.log import MetricsLog, read_metrics, truncate_metrics
 from tinygrad_rnn.training.loop import Budget, LoopState, Outcome, Task, interruptible, train
 from tinygrad_rnn.training.metrics import accuracy, edit_distance, error_rate, perplexity
@@ -19,6 +19,7 @@ from tinygrad_rnn.training.run import RunFolder, free_run
 from tinygrad_rnn.training.session import Session
 
 __all__ = [
+    "Aside",
     "Budget",
     "Carrying",
     "Checkpoint",

@@ -34,6 +34,16 @@ class Display(Protocol):
         """Training is over, whatever ended it."""
 
 
+class Aside(Protocol):
+    """Somebody who has something to say while a training runs, such as `explain.WatchedTask`."""
+
+    def status(self) -> str:
+        """A line for below the figures, or ''."""
+
+    def news(self) -> str:
+        """A sentence that has not been said yet, or ''."""
+
+
 class Silent:
     """Shows nothing."""
 
@@ -93,8 +103,8 @@ class _Figures:
 class PlainDisplay:
     """A line whenever something was evaluated, and at least every `every` seconds; for logs and pipes."""
 
-    def __init__(self, every: float = 10.0, stream: Any = None) -> None:
-        self.every, self.stream = every, stream
+    def __init__(self, every: float = 10.0, stream: Any = None, aside: Aside | None = None) -> None:
+        self.every, self.stream, self.aside = every, stream, aside
 
     def start(self, steps: int | None, unit: str) -> None:
         self.figures, self.last = _Figures(steps, unit), perf_counter()
@@ -103,6 +113,8 @@ class PlainDisplay:
         self, record: Mapping[str, float], measured: Mapping[str, float], used: float, seconds: float, note: str
     ) -> None:
         self.figures.take(record, measured, used, seconds)
+        if self.aside and (news := self.aside.news()):
+            print(news, file=self.stream or sys.stdout, flush=True)
         if not measured and not note and perf_counter() - self.last < self.every:
             return
         self.last = perf_counter()
@@ -112,6 +124,8 @@ class PlainDisplay:
         rate, left = p.pop("rate"), p.pop("left")
         line += "".join(f"  {name} {value:>5}" for name, value in p.items())
         print(f"{line}  {rate:>16}  {left}".rstrip(), file=self.stream or sys.stdout, flush=True)
+        if self.aside and (status := self.aside.status()):
+            print(f"  {status}", file=self.stream or sys.stdout, flush=True)
 
     def stop(self) -> None: ...
 
@@ -119,8 +133,8 @@ class PlainDisplay:
 class LiveDisplay:
     """A bar and the newest figures, at the bottom of a terminal; what is evaluated scrolls past above it."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, aside: Aside | None = None) -> None:
+        self.console, self.aside = console, aside
         self.live: Live | None = None
 
     def start(self, steps: int | None, unit: str) -> None:
@@ -136,10 +150,12 @@ class LiveDisplay:
     def show(
         self, record: Mapping[str, float], measured: Mapping[str, float], used: float, seconds: float, note: str
     ) -> None:
-        self.figures.take(record, measured, used, seconds)
-        if measured:
-            from rich.text import Text
+        from rich.text import Text
 
+        self.figures.take(record, measured, used, seconds)
+        if self.aside and (news := self.aside.news()):
+            self.console.print(Text(news, "yellow"), highlight=False)
+        if measured:
             names = [SHORT.get(name, name.replace("_", " ")) for name in measured]
             if not self.headed:
                 head = "".join(f"{name:>{len(name) + 2}}" for name in names) + ("  it writes" if note else "")
@@ -179,11 +195,12 @@ class LiveDisplay:
         for name, value in p.items():
             bottom.append(f"{name} ", "dim").append(f"{value}   ")
         bottom.append(rate)
-        return Group(Text(""), top, bottom)
+        aside = [Text(self.aside.status(), "dim", no_wrap=True, overflow="ellipsis")] if self.aside else []
+        return Group(Text(""), top, bottom, *aside)
 
 
-def display_for(console: Console) -> Display:
-    """The live display if the console is a terminal, else plain lines."""
+def display_for(console: Console, aside: Aside | None = None) -> Display:
+    """The live display if the console is a terminal, else plain lines; either shows what `aside` has to say."""
     if console.is_terminal and not console.is_dumb_terminal:
-        return LiveDisplay(console)
-    return PlainDisplay(stream=console.file)
+        return LiveDisplay(console, aside)
+    return PlainDisplay(stream=console.file, aside=aside)

@@ -3,6 +3,7 @@
 config.json      what was asked for, and on what
 metrics.jsonl    a line a step
 loss.png         the learning curve
+flow.jsonl       where the gradient was watched: how it flows back through time, a line for each look; and flow.png
 checkpoints/     best.json, last.json and previous.json (which `last.json` has replaced), and their weights
 """
 
@@ -43,6 +44,7 @@ class RunFolder:
         self.path = Path(path)
         self.metrics = self.path / "metrics.jsonl"
         self.picture = self.path / "loss.png"
+        self.flow, self.flow_picture = self.path / "flow.jsonl", self.path / "flow.png"
         self.checkpoints = self.path / "checkpoints"
         self._made: list[Path] = []
         self._created = False
@@ -101,8 +103,8 @@ class RunFolder:
         self.make()
         if self.is_run():
             shutil.rmtree(self.checkpoints, ignore_errors=True)
-            self.metrics.unlink(missing_ok=True)
-            self.picture.unlink(missing_ok=True)
+            for path in (self.metrics, self.picture, self.flow, self.flow_picture):
+                path.unlink(missing_ok=True)
         self._created = True
         self.configure(config)
 
@@ -111,7 +113,8 @@ class RunFolder:
         checkpoint is `damaged`, the previous one becomes the last.
         """
         self.configure(config)
-        truncate_metrics(self.metrics, step)
+        for log in (self.metrics, self.flow):
+            truncate_metrics(log, step)
         if damaged:  # or else the damaged one would become the previous one
             rename_checkpoint(self.checkpoints, "previous", "last")
         if self.checkpoints.exists():
@@ -132,7 +135,7 @@ class RunFolder:
         """Remove what `create` has made: the files of the run, and those of the folders that are empty then."""
         if self._created:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
-            for name in ("metrics.jsonl", "loss.png", "config.json.tmp", "config.json"):
+            for name in ("metrics.jsonl", "loss.png", "flow.jsonl", "flow.png", "config.json.tmp", "config.json"):
                 (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):
             for path in self._made:
