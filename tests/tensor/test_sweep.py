@@ -21,6 +21,15 @@ def test_leaves_accumulate():
         assert x.grad.tolist() == [2 * times, 4 * times]
 
 
+def test_what_goes_where_nobody_asks_is_not_collected():
+    a, b = (leaf([1.0, 2.0])._node for _ in range(2))
+    gradients = sweep.Gradients()
+    gradients.add([a, b], [np.ones(2), np.ones(2)])
+    gradients.limit_to([b])
+    gradients.add([a, b, a], [np.ones(2), np.ones(2), Part(np.ones(1), slice(1))])
+    assert [gradients.left_over()[node].tolist() for node in (a, b)] == [[1, 1], [2, 2]]
+
+
 def test_a_gradient_once_handed_out_never_changes():
     x = leaf([1.0, 2.0])
     (x * x).sum().backward()
