@@ -323,6 +323,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "the values": (lambda x: np.asarray(x) * 2, ""),
     "contiguous": (lambda x: np.ascontiguousarray(x.T).T, ""),
     "flat": (lambda x: changed(x, lambda y: y.flat.__setitem__(0, 1)), r"\.flat"),
+    "a read-only result": (lambda x: changed(x, lambda y: y.imag.__setitem__(0, 1)), "a write into"),
     "base": (lambda x: x if x.base is None else x + 1, r"\.base"),
     "data": (lambda x: x * len(bytes(x.data)), r"\.data"),
     "ctypes": (lambda x: x * x.ctypes.data, r"\.ctypes"),

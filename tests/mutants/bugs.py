@@ -1265,6 +1265,8 @@ BUGS = [
     ),
     *table(
         "compiler/traced.py",
+        ("imag-written", "        tape.unwritable.add(id(raw))\n    return kind", "        pass\n    return kind",
+         "x.imag[0] = 1, which raises, is taken", NUMPY),
         ("flat-set",
          '    @flat.setter\n    def flat(self, value: Any) -> None:\n        self.refuse("setting .flat")\n', "",
          "x.flat = 3 is a stray AttributeError", ERRORS),

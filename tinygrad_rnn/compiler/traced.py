@@ -273,7 +273,10 @@ class Flags:
 def traced(y: Any, tape: Tape) -> Traced:
     """The traced form of an array, of a number of NumPy's or of one of Python's, in a buffer that is its own."""
     kind = Traced if isinstance(y, np.ndarray) else TracedScalar if isinstance(y, np.generic) else TracedNumber
-    return kind(tape.adopt(y if kind is Traced and y.flags.writeable else np.array(y)), tape)
+    raw = tape.adopt(y if kind is Traced and y.flags.writeable else np.array(y))
+    if kind is Traced and not y.flags.writeable:  # what `x.imag` is
+        tape.unwritable.add(id(raw))
+    return kind(raw, tape)
 
 
 def untraced(x: Any) -> Any:
