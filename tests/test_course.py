@@ -26,6 +26,7 @@ def test_a_chapter_is_whole(page: Path) -> None:
     assert text.count("<details>") == text.count("</details>") == text.count("<summary>")
     assert any("plt." in cell.code or "plot(" in cell.code for cell in course.cells(text)), "no picture"
     assert not course.typed_numbers(text), "numbers that nothing on the page computes"
+    assert max(len(line) for cell in course.cells(text) for line in cell.code.splitlines()) <= 92, "wider than the page"
 
 
 def test_the_chapters_are_listed_in_their_order() -> None:
@@ -33,7 +34,7 @@ def test_the_chapters_are_listed_in_their_order() -> None:
     listed = re.findall(r"^(\d\d-[\w-]+)$", index, re.MULTILINE)
     assert listed == [page.stem for page in course.chapters()]
     for number, page in enumerate(course.chapters(), 1):
-        (title,) = re.findall(r"^# (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        (title,) = re.findall(r"^# (\d+\. .*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert title.startswith(f"{number}. ") and page.stem.startswith(f"{number:02}-")
         assert f"[{title.partition('. ')[2]}]({page.name})" in index
 

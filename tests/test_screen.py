@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tinygrad_rnn.screen import console, one_line, plain_labels, save_picture, say, show_any_name, show_table
+from tinygrad_rnn.screen import (
+    console,
+    new_figure,
+    one_line,
+    plain_labels,
+    save_picture,
+    say,
+    show_any_name,
+    show_table,
+)
 
 ROOT = Path(__file__).parents[1]
 NAMES = [
@@ -188,3 +197,10 @@ def test_the_screen_costs_nothing_until_it_is_used() -> None:
     program = "import sys, tinygrad_rnn.screen; print(*(set(sys.modules) & {'rich', 'matplotlib', 'numpy.ma'}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert "rich" not in done.stdout and "matplotlib" not in done.stdout
+
+
+def test_a_figure_shows_itself_where_nothing_is_set_up_for_matplotlib() -> None:
+    pytest.importorskip("matplotlib")
+    figure = new_figure((2, 1), dpi=50)
+    figure.subplots().set_title("$a$ \ue000")
+    assert figure._repr_png_().startswith(b"\x89PNG") and len(figure.get_size_inches()) == 2

@@ -7,6 +7,7 @@ Whoever shows one says it here, where nothing is markup, emoji or mathematics.
 from __future__ import annotations
 
 import codecs
+import io
 import re
 import warnings
 from collections.abc import Iterator
@@ -97,6 +98,19 @@ def plain_labels() -> Iterator[None]:
     fonts = [*mpl.rcParams["font.family"], *(font for font in _FONTS if font in installed)]
     with mpl.rc_context({"text.parse_math": False, "text.usetex": False, "font.family": fonts}):
         yield
+
+
+def new_figure(size: tuple[float, float], dpi: int = 150) -> Figure:
+    """An empty figure of so many inches. A notebook shows it, even one that nothing has yet set up for matplotlib."""
+    from matplotlib.figure import Figure
+
+    class Shown(Figure):
+        def _repr_png_(self) -> bytes:
+            data = io.BytesIO()
+            save_picture(self, data)
+            return data.getvalue()
+
+    return Shown(figsize=size, dpi=dpi, layout="constrained")
 
 
 def save_picture(figure: Figure, path: Any) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_rnn.screen import plain_labels, save_picture
+from tinygrad_rnn.screen import new_figure, plain_labels, save_picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,12 +115,11 @@ def plot(
     """A heat map on a figure of matplotlib, logarithmic over three powers of ten, saved at `path` if that is given."""
     try:
         from matplotlib.colors import LogNorm
-        from matplotlib.figure import Figure
     except ImportError:
         raise ImportError(INSTALL) from None
 
     side = min(2.6 + 0.42 * max(values.shape), 8.0)
-    figure = Figure(figsize=(side + 1.2, side), dpi=130, layout="constrained")
+    figure = new_figure((side + 1.2, side), dpi=130)
     axes = figure.subplots()
     top = float(np.abs(values).max(initial=0.0)) or 1.0
     shown = np.ma.masked_equal(np.maximum(np.abs(values), np.where(values == 0, 0.0, top / 1000)), 0.0)

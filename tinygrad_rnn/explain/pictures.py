@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygrad_rnn.explain import text
-from tinygrad_rnn.screen import plain_labels, save_picture
+from tinygrad_rnn.screen import new_figure, plain_labels, save_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +23,13 @@ WORDS = {
 VANISHES = 0.01  # `flow` has the same
 IN_01 = "iforz"
 """Those that lie between 0 and 1."""
-BLUE, ORANGE, GREEN, GREY, INK = "#3b6fb6", "#d9622b", "#3f8f5b", "#8a8a8a", "#222222"
+BLUE, ORANGE, GREEN, GREY, INK = (
+    "#3b6fb6",
+    "#d9622b",
+    "#3f8f5b",
+    "#8a8a8a",
+    "#757575",
+)  # INK is read on light and on dark ground
 
 
 def picture(
@@ -31,10 +37,9 @@ def picture(
 ) -> Figure:
     """A figure of so many inches on which `draw(figure, what)` has drawn, saved as `path` if one is given."""
     try:
-        from matplotlib.figure import Figure
+        figure = new_figure(size)
     except ImportError:
         raise ImportError(INSTALL) from None
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
     with plain_labels():
         draw(figure, what, **options)
     if path is not None:
@@ -142,7 +147,7 @@ def _plain(axes: Any, label: str) -> None:
 
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(axis="y", color="#ececec", zorder=0)
+    axes.grid(axis="y", color=GREY, alpha=0.2, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
 
 
