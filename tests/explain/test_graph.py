@@ -163,6 +163,13 @@ def test_a_loop_ends_where_its_weight_is_another() -> None:
     assert find_loops(nodes_of(h)) == [Loop(0, 2, 5), Loop(10, 2, 4)]
 
 
+def test_a_loop_ends_where_its_state_comes_from_elsewhere() -> None:
+    W, states = tr.nn.Parameter([0.5]), [tr.ones(1)]
+    for k in range(8):
+        states.append((W * states[1 if k == 4 else k]).tanh())
+    assert find_loops(nodes_of(tr.stack(states).sum())) == [Loop(0, 2, 4), Loop(8, 2, 4)]
+
+
 def test_a_decoder_by_hand_is_a_box_for_each_module() -> None:
     cell, read = tr.nn.LSTMCell(3, 4), tr.nn.Linear(4, 3)
     with tr.explain.watch():

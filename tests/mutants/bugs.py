@@ -26,6 +26,9 @@ LEDGER = "tests/explain/test_ledger.py"
 FLOW = "tests/explain/test_flow.py"
 GATES = "tests/explain/test_gates.py"
 LIVE = "tests/explain/test_live.py"
+FOLDED = "tests/explain/test_graph.py"
+TRACE = "tests/explain/test_trace.py"
+WORKED = "tests/explain/test_worked.py"
 LENGTHS = "tests/nn/test_lengths.py"
 LOSSES = "tests/nn/test_functional.py tests/nn/test_digits.py"
 DIGITS = "tests/tensor/test_digits.py -k"
@@ -546,6 +549,76 @@ BUGS = [
         ("ledger-band", "self.rows[i] - k < k2", "self.rows[i] - k <= k2", "tbptt is a step too long", LEDGER),
         ("ledger-implicit", "return self.row(t) - self.explicit(t)", "return self.total() - self.explicit(t)",
          "the implicit terms of all losses", LEDGER),
+    ),
+    *table(
+        "explain/loops.py",
+        ("loop-of-layers", "                    own_leaves = min(own_leaves, 1)\n", "                    pass\n",
+         "layers with a weight of their own are folded as the steps of a loop", FOLDED),
+        ("loop-of-other-sources", "count = min(count, _outside(column))", "pass",
+         "the same op with other sources is taken for a loop", FOLDED),
+        ("loop-too-long", "count = min(count, _alike(places))", "pass",
+         "a repetition that takes its state from elsewhere is folded into the loop", FOLDED),
+    ),
+    *table(
+        "explain/fold.py",
+        ("fold-turn-shifted", "turn = (call, j // loop.period)", "turn = (call, (j + 1) // loop.period)",
+         "the last op of a step is folded into the next", FOLDED),
+        ("fold-directions", "_Key((place.path, place.name), place.call, place.step,",
+         "_Key((place.path, ''), place.call, place.step,", "both directions are one box", FOLDED),
+        ("fold-cycle", "key.whole or not _closes_a_cycle(goes_to, part, sources)", "True",
+         "what a layer does after its steps is one box with what it does before", FOLDED),
+    ),
+    *table(
+        "explain/boxes.py",
+        ("arrow-dropped", "elif (other := self.of[source]) is not group:",
+         "elif (other := self.of[source]) is not group and other.unit != group.unit:",
+         "no arrow between two boxes of steps", FOLDED),
+        ("arrow-not-carried", "group.turns[source] not in (None, turn):", "group.turns[source] is None:",
+         "what a step hands to the next is not drawn", FOLDED),
+        ("arrow-back-as-onward", "                edge.carried = True\n", "",
+         "an arrow that closes a cycle is drawn as if it went on", FOLDED),
+    ),
+    *table(
+        "explain/layout.py",
+        ("layout-overlap", "right[i + 1] = max(right[i + 1], right[i] + gap)", "pass",
+         "boxes of one layer lie over each other", FOLDED),
+    ),
+    *table(
+        "explain/trace.py",
+        ("trace-wrong-source", "zip(node.sources or (), pulled, strict=True)",
+         "zip((node.sources or ())[::-1], pulled, strict=True)", "each operand is told the other's part", TRACE),
+        ("trace-total", "np.asarray(self.came[i - 1]._total + own)", "own",
+         "the sum so far is the last part alone", TRACE),
+        ("trace-spread", "        d = sum_to(d, node.shape)\n", "",
+         "a part of a broadcast operand is not summed", TRACE),
+        ("trace-part", "scatter_add(zeros_beside(d.g, node.shape, d.g.dtype), d.index, d.g)", "d.g",
+         "a part is told without its place", TRACE),
+    ),
+    *table(
+        "explain/rules.py",
+        ("rule-of-another", "if start <= max(lines, default=(0, 0)) < stop:", "if start <= max(lines, default=(0, 0)):",
+         "of two rules on a line the first is shown for both", TRACE),
+        ("words-missing", '    "tril": "g below the diagonal, 0 above it",\n', "", "an op without words", TRACE),
+    ),
+    *table(
+        "explain/formulas.py",
+        ("formula-parentheses", "signs[kind] + right, SUM", "signs[kind] + right, PRODUCT",
+         "a sum in a product without parentheses", WORKED),
+        ("formula-slope", "lambda g, y, x: g * y * (ONE - y),", "lambda g, y, x: g * x * (ONE - x),",
+         "the slope of the sigmoid, of its input", WORKED),
+    ),
+    *table(
+        "explain/values.py",
+        ("value-sign", "self._set_rest(node, 1, sign * (y - a))", "self._set_rest(node, 1, y - a)",
+         "what was subtracted is told with the other sign", WORKED),
+    ),
+    *table(
+        "explain/worked.py",
+        ("worked-sign", 'return -g if user.plan.name == "subtract" and i == 1 else g', "return g",
+         "a part that is subtracted keeps the sign", WORKED),
+        ("worked-step-late", "for t, node in enumerate(members)}\n        taken",
+         "for t, node in enumerate(members, 1)}\n        taken",
+         "the states are numbered from 1", WORKED),
     ),
     *table(
         "nn/watching.py",
