@@ -321,6 +321,8 @@ def test_what_is_refused() -> None:
         seen.gradient_flow(loss, made("LSTM"))
     with pytest.raises(ValueError, match=r"a cell knows no lengths; give nn\.RNN"):
         gradient_flow(tr.nn.RNNCell(3, 4, dtype="float64"), x, last, lengths=[1, 2])
+    with pytest.raises(TypeError, match=r"not a Linear; of a whole model: .* seen\.gradient_flow"):
+        gradient_flow(tr.nn.Linear(3, 4, dtype="float64"), x, last)
     for p in layer.parameters():
         p.requires_grad = False
     with pytest.raises(RuntimeError, match=r"RNN\.l0 have no graph"):

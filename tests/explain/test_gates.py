@@ -14,7 +14,7 @@ from tests.explain.layers import KINDS, Case, by_hand, cases
 from tests.profiles import examples
 from tests.reference import sigmoid
 from tinygrad_rnn.errors import ShapeError
-from tinygrad_rnn.explain import gates
+from tinygrad_rnn.explain import gates, watch
 
 NAMES = {"RNN": ("h",), "GRU": ("r", "z", "n", "h"), "LSTM": ("i", "f", "g", "o", "c", "h")}
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -98,6 +98,19 @@ def test_ids_and_sequences_that_end() -> None:
     assert found.h.shape == (4, 2, 4) and np.isnan(found.h[2:, 0]).all() and not np.isnan(found.h[2, 1]).any()
 
 
+@each_kind
+def test_gates_of_a_model_that_was_watched_are_as_they_were(kind: str) -> None:
+    layer = KINDS[kind](3, 4, 2, dropout=0.5, recurrent_dropout=0.5)
+    model = tr.nn.Sequential(tr.nn.Linear(2, 3), layer)
+    with watch() as seen:
+        output, _ = model(tr.randn(5, 2, 2))
+    found = seen.gates(layer)
+    np.testing.assert_array_equal(found[1].h, output.numpy())
+    assert found[1].title == "1.l1" and len(seen.gates()) == 2
+    with pytest.raises(TypeError, match=r"not a Sequential; of a whole model: .* seen\.gates"):
+        gates(model, tr.randn(5, 2, 2))
+
+
 def test_names_that_are_not_there() -> None:
     (found,) = gates(tr.nn.GRU(3, 4), tr.randn(2, 1, 3))
     with pytest.raises(AttributeError, match="GRU: there is no 'f' among its gates, r, z, n, h"):
@@ -113,5 +126,9 @@ def test_they_are_printed_drawn_and_shown_in_a_notebook(tmp_path: Path) -> None:
     found.plot(["a", "b", "long word"], tmp_path / "unit.png", sequence=1, unit=2)
     found[:1].plot()
     assert (tmp_path / "gates.png").stat().st_size > (tmp_path / "unit.png").stat().st_size / 2 > 5_000
+    with pytest.raises(IndexError, match="gates: unit 4 of 4"):
+        found.plot(unit=4)
+    with pytest.raises(IndexError, match="gates: sequence 2 of 2"):
+        found.plot(sequence=2)
     with pytest.raises(ShapeError, match="2 labels for the 6 steps of sequence 0"):
         found.plot("ab")

@@ -76,10 +76,13 @@ def test_a_gradient_that_holds_is_no_news_and_has_a_status() -> None:
     task = WatchedTask(Echo())
     assert task.status() == "" and task.news() == ""
     task.loss(0)
-    assert task.status().startswith("gradient: l0 ") and task.status().endswith("arrives, holds")
+    assert task.status().startswith("gradient: l0 ") and task.status().endswith(" arrives")
     first = task.flow
     task.loss(1)
-    assert task.flow is first and task.news() == ""
+    assert task.flow is first and task.news() == "" and " holds, " in task.status()
+    task = WatchedTask(Echo(0.3))
+    task.loss(0)
+    assert " vanishes after 4 of 7 steps" in task.status()
 
 
 def test_a_look_is_a_line_and_a_loss_that_is_not_finite_is_none(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.explain.watch import Run, Watch
 from tinygrad_rnn.nn import recurrent_options
 from tinygrad_rnn.nn.cells import NONLINEARITIES, _Cell, add_biases, gru_biases, zeros_for
+from tinygrad_rnn.nn.recurrent import _Recurrent
 from tinygrad_rnn.nn.recurrent_options import RecurrentOptions, options_of
 from tinygrad_rnn.tensor import functional, ops
 from tinygrad_rnn.tensor.backend import to_host
@@ -347,10 +348,15 @@ def goes_on(before: Sequence[Stretch], call: Sequence[Stretch]) -> bool:
     return bool(roots and ends_of) and not set(ends_of).isdisjoint(newest_first(roots, inputs=ends_of))
 
 
-def run_layer(layer: Any, x: Any, hx: Any, lengths: Any, embedding: Any) -> Tensor:
-    """The output of a layer, or the states h of a cell over the steps of x."""
-    if not isinstance(layer, _Cell):
+def run_layer(what: str, layer: Any, x: Any, hx: Any, lengths: Any, embedding: Any) -> Tensor:
+    """The output of a layer, or the states h of a cell over the steps of x; `what` looks at it."""
+    if isinstance(layer, _Recurrent):
         return layer(x, hx, lengths=lengths, embedding=embedding)[0]  # type: ignore[no-any-return]
+    if not isinstance(layer, _Cell):
+        raise TypeError(
+            f"{what} takes an RNN, LSTM or GRU, or a cell, not a {type(layer).__name__}; of a whole model: "
+            f"with tr.explain.watch() as seen: ... model(x) ..., then seen.{what}(...)"
+        )
     if lengths is not None:
         raise ValueError(f"{type(layer).__name__}: a cell knows no lengths; give nn.{type(layer).__name__[:-4]} to it")
     x = x if isinstance(x, Tensor) else Tensor(x)

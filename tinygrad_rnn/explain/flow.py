@@ -332,7 +332,7 @@ def gradient_flow(
     True
     """
     with record(), looking() as seen:
-        output = run_layer(layer, x, hx, lengths, embedding)
+        output = run_layer("gradient_flow", layer, x, hx, lengths, embedding)
         value = loss(output)
     return flow_of(seen, value, layer)
 

@@ -12,7 +12,7 @@ import numpy as np
 from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.explain import pictures, text
 from tinygrad_rnn.explain.chains import Chain, chains, run_layer
-from tinygrad_rnn.explain.watch import looking
+from tinygrad_rnn.explain.watch import Watch, looking
 from tinygrad_rnn.tensor.mode import no_grad
 
 if TYPE_CHECKING:
@@ -112,6 +112,10 @@ class Gates(Sequence[LayerGates]):
         the place in the batch. Raises ShapeError for another number of labels than the sequence has steps, ImportError,
         with what to install, where matplotlib is missing.
         """
+        H = min(layer.h.shape[2] for layer in self)
+        for what, index, count in (("sequence", sequence, self[0].h.shape[1]), ("unit", unit, H)):
+            if index is not None and not -count <= index < count:
+                raise IndexError(f"gates: {what} {index} of {count}")
         steps = int((~np.isnan(self[0].h[:, sequence, 0])).sum())
         tokens = [str(t) for t in range(steps)] if labels is None else [str(label) for label in labels]
         if len(tokens) < steps or len(tokens) > len(self[0].h):
@@ -131,8 +135,8 @@ def gates(layer: Any, x: Any, hx: Any = None, *, lengths: Any = None, embedding:
     """The gates and the states of a recurrent layer at every step of `x`: arrays (T, B, H).
 
     `layer` is an LSTM, a GRU or an RNN with any options, or a cell, which is run over x (T, B, I) or (T, I). It is
-    called with `x`, `hx`, `lengths` and `embedding` in evaluation mode, without a graph, and stays as it is. What it
-    computes is in `lstm_cell` and `gru_cell`:
+    called with `x`, `hx`, `lengths` and `embedding` in evaluation mode, without a graph, and stays as it is. Of a
+    layer of a model that was watched they are `seen.gates()`. What it computes is in `lstm_cell` and `gru_cell`:
 
         LSTM   i, f, o = σ(...), g = tanh(...), c' = f c + i g, h' = o tanh(c')
         GRU    r, z = σ(...), n = tanh(...), h' = (1 - z) n + z h
@@ -153,5 +157,10 @@ def gates(layer: Any, x: Any, hx: Any = None, *, lengths: Any = None, embedding:
     still = copy.copy(layer)
     vars(still)["training"] = False
     with no_grad(), looking() as seen:
-        run_layer(still, x, hx, lengths, embedding)
-    return Gates([LayerGates(chain) for chain in chains(seen)])
+        run_layer("gates", still, x, hx, lengths, embedding)
+    return gates_of(seen)
+
+
+def gates_of(seen: Watch, layer: Any = None) -> Gates:
+    """The gates of what was watched, or of one `layer` of it."""
+    return Gates([LayerGates(chain) for chain in chains(seen, layer)])

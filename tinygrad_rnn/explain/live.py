@@ -114,17 +114,16 @@ class WatchedTask:
     def status(self) -> str:
         """A line on the gradients of all layers: what is left of the gradient at the last step, from the first to it.
 
-        "gradient: l0 ▁▂▄▆█ 3.2 % arrives, holds"
+        "gradient: l0 ▁▂▄▆█ holds, 3.2 % arrives; l1 ▁▁▂▅█ vanishes after 12 of 31 steps"
         """
         if self.flow is None:
             return ""
         parts = []
         for layer in self.flow:
             line = text.sparkline([float(layer.left[::-1][i]) for i in text.picked(len(layer.left), 16)])
-            part = f"{layer.name or layer.title} {line}"
-            parts.append(
-                part if layer.state == "none" else f"{part} {text.share(layer.arrives)} arrives, {layer.state}"
-            )
+            says = {"none": "", "vanishes": f"vanishes after {layer.reach} of {layer.distance} steps"}
+            says |= {state: f"{state}, {text.share(layer.arrives)} arrives" for state in ("holds", "explodes")}
+            parts.append(f"{layer.name or layer.title} {line} {says[layer.state]}".rstrip())
         return "gradient: " + "; ".join(parts)
 
     def news(self) -> str:

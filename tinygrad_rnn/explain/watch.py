@@ -22,6 +22,7 @@ from tinygrad_rnn.tensor.tensor import Tensor
 
 if TYPE_CHECKING:
     from tinygrad_rnn.explain.flow import Flow
+    from tinygrad_rnn.explain.gates import Gates
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,20 @@ class Watch:
         from tinygrad_rnn.explain.flow import flow_of
 
         return flow_of(self, loss, layer)
+
+    def gates(self, layer: Module | None = None) -> Gates:
+        """The gates and states of the recurrent layers and cells that were watched, or of one `layer`, as they were.
+
+        >>> import tinygrad_rnn as tr
+        >>> model = tr.language.CharModel(tr.language.CharModelConfig(vocabulary=7, hidden=5))
+        >>> with tr.no_grad(), tr.explain.watch() as seen:
+        ...     scores, state = model.eval()([[1], [4], [2]])
+        >>> seen.gates()["recurrent.l0"].f.shape
+        (3, 1, 5)
+        """
+        from tinygrad_rnn.explain.gates import gates_of
+
+        return gates_of(self, layer)
 
     # --- what `nn` calls --------------------------------------------------------------------------
 
