@@ -565,7 +565,7 @@ BUGS = [
          "the last op of a step is folded into the next", FOLDED),
         ("fold-directions", "_Key((place.path, place.name), place.call, place.step,",
          "_Key((place.path, ''), place.call, place.step,", "both directions are one box", FOLDED),
-        ("fold-cycle", "key.whole or not _closes_a_cycle(goes_to, part, sources)", "True",
+        ("fold-cycle", "if not _closes_a_cycle(goes_to, part, sources))", "if True)",
          "what a layer does after its steps is one box with what it does before", FOLDED),
     ),
     *table(

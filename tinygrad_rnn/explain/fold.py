@@ -88,14 +88,17 @@ def _keys(nodes: Sequence[Node]) -> dict[Node, _Key]:
     keys: dict[Node, _Key] = {}
     free: dict[tuple[str, int], list[Node]] = defaultdict(list)
     places: dict[Node, Place] = {}
+    known: dict[Place, _Key] = {}
+    place, key = NOWHERE, None
     for node in nodes:
-        places[node] = place = place_of(node) or NOWHERE
-        if place.step is None:
+        before, place = place, place_of(node) or NOWHERE
+        if place is not before:  # most stand where the node before stands
+            key = None if place.step is None else known.setdefault(place, _of_step(place))
+        if key is None:
+            places[node] = place
             free[place.path, place.call].append(node)
-        elif place.name:
-            keys[node] = _Key((place.path, place.name), place.call, place.step, "steps", place, True)
         else:
-            keys[node] = _Key(place.path, (place.call, place.step), (place.call, place.step), "steps", place)
+            keys[node] = key
     for (path, call), own in free.items():
         for i, loop in enumerate(find_loops(own)):
             for j, node in enumerate(own[loop.start : loop.stop]):
@@ -108,25 +111,37 @@ def _keys(nodes: Sequence[Node]) -> dict[Node, _Key]:
     return keys
 
 
+def _of_step(place: Place) -> _Key:
+    """Where the nodes of a step stand."""
+    if place.name:
+        return _Key((place.path, place.name), place.call, place.step, "steps", place, True)
+    turn = place.call, place.step
+    return _Key(place.path, turn, turn, "steps", place)
+
+
 def _cut(nodes: Sequence[Node], keys: dict[Node, _Key]) -> Iterator[tuple[Node, int]]:
     """Each node with the number of its part of the call that it stands in.
 
     A call is cut where a group that takes from one part of it gives to the next: no way leads back to a part.
     """
     parts: dict[tuple[Hashable, Hashable], list[int]] = defaultdict(list)
-    part_of: dict[Node, int] = {}
+    part_of: dict[Node | None, int] = {}
     goes_to: list[set[int]] = []
     for node in nodes:
         key = keys[node]
         mine = parts[key.thing, None if key.whole else key.call]
-        sources = {part_of[s] for s in node.sources or () if s is not None and s in part_of}
-        fits = (n for n, part in enumerate(mine) if key.whole or not _closes_a_cycle(goes_to, part, sources))
-        if (number := next(fits, len(mine))) == len(mine):
+        sources = {part_of[s] for s in node.sources or () if s in part_of}
+        number = 0
+        if not key.whole:
+            fits = (n for n, part in enumerate(mine) if not _closes_a_cycle(goes_to, part, sources))
+            number = next(fits, len(mine))
+        if number == len(mine):
             mine.append(len(goes_to))
             goes_to.append(set())
         part_of[node] = part = mine[number]
-        for s in sources - {part}:
-            goes_to[s].add(part)
+        for s in sources:
+            if s != part:
+                goes_to[s].add(part)
         yield node, number
 
 

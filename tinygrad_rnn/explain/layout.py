@@ -1,7 +1,7 @@
 """Where boxes and arrows of a picture stand: by graphviz where it is installed, else in layers by a page of our own.
 
 Ours does what Sugiyama, Tagawa and Toda (1981) do: layers by the longest path, an order within each layer by the mean
-place of the neighbours, then coordinates. What is carried from step to step goes back along the right.
+place of the neighbours, then coordinates. What is carried from step to step stands beside what goes down, and goes up.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tinygrad_rnn.explain.boxes import Arrow, Box
 Point = tuple[float, float]
 Place = tuple[float, float, float, float]  # left, top, width, height
 LETTER, LINE, PAD = 7.2, 16.0, 9.0  # of text of 12 pixels: the width of a letter, the height of a line, the margin
-GAP_X, GAP_Y, LOOP, MARGIN = 26.0, 46.0, 34.0, 4.0
+GAP_X, GAP_Y, LOOP, MARGIN, ASIDE = 26.0, 46.0, 34.0, 4.0, 16.0
 FOR_DOT = 150  # boxes; above it graphviz takes minutes
 PATIENCE = 5.0  # seconds for graphviz
 
@@ -77,8 +77,8 @@ def by_graphviz(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> Layout | None:
     for i, a in enumerate(arrows):
         letters = len(a.label) + 4 * (a.source == a.target)  # room for our loop, which is rounder
         label = f' label="{"x" * letters}"' if a.label else ""
-        free = " constraint=false" if a.carried else ""  # all else goes down
-        lines.append(f"{a.source} -> {a.target} [number={i}{label}{free}]")
+        above, below, back = (a.target, a.source, " dir=back") if a.carried else (a.source, a.target, "")
+        lines.append(f"{above} -> {below} [number={i}{label}{back}]")
     try:
         done = subprocess.run(
             [program, "-Tjson0"], input="\n".join([*lines, "}"]), capture_output=True, text=True, timeout=PATIENCE
@@ -100,14 +100,16 @@ def _read(found: Mapping[str, Any], boxes: Sequence[Box], arrows: Sequence[Arrow
     labels: list[Point | None] = [None for _ in arrows]
     for edge in found.get("edges", ()):
         i = int(edge["number"])
-        first, *rest = edge["pos"].split()
-        if not first.startswith("e,"):
-            raise ValueError(f"an arrow that ends nowhere: {first}")
-        end, *points = [_point(p, height) for p in (first[2:], *rest)]
-        paths[i] = [*points, *_straight(points[-1], end)]
         labels[i] = _point(edge["lp"], height) if "lp" in edge else None
         if (a := arrows[i]).source == a.target:
             paths[i], labels[i] = _loop(places[a.source], a.label)
+            continue
+        first, *rest = edge["pos"].split()
+        if not first.startswith("s," if a.carried else "e,"):
+            raise ValueError(f"an arrow that ends nowhere: {first}")
+        end, *points = [_point(p, height) for p in (first[2:], *rest)]
+        points = points[::-1] if a.carried else points
+        paths[i] = [*points, *_straight(points[-1], end)]
     return Layout(width, height, {box.id: places[box.id] for box in boxes}, paths, labels, "graphviz")
 
 
@@ -158,15 +160,12 @@ def in_layers(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> Layout:
     for a, chain in zip(arrows, chains, strict=True):
         if a.source == a.target:
             path, label = _loop(places[a.source], a.label)
-        elif a.carried:
-            path = _around(places[a.source], places[a.target], right)
-            right += LOOP
-            label = (path[4][0] + 4 + len(a.label) * LETTER / 2, (path[3][1] + path[6][1]) / 2)
         else:
             stops = [(middle[id], top[int(id.split()[1])]) for id in chain[1:-1]]
-            path = _through(places[a.source], stops, places[a.target])
+            path = _through(places[chain[0]], stops, places[chain[-1]], ASIDE if a.carried else 0.0)
             (x0, y0), (x1, y1) = path[-4], path[-1]
-            label = ((x0 + x1) / 2, (y0 + y1) / 2)
+            label = ((x0 + x1) / 2 + 5 + len(a.label) * LETTER / 2, (y0 + y1) / 2)
+            path = path[::-1] if a.carried else path
         paths.append(path)
         labels.append(label if a.label else None)
     width = max([right, *(p[0] + len(a.label) * LETTER / 2 for p, a in zip(labels, arrows, strict=True) if p)])
@@ -195,13 +194,12 @@ def _levels(ids: Sequence[str], arrows: Sequence[tuple[str, str]]) -> dict[str, 
 
 
 def _chain(number: int, arrow: Arrow, level: Mapping[str, int], layers: list[list[str]]) -> list[str]:
-    """The box where an arrow begins, a place in each layer that it crosses, and the box where it ends."""
-    if arrow.carried:
-        return []
-    between = [f"{number} {k}" for k in range(level[arrow.source] + 1, level[arrow.target])]
+    """The upper box of an arrow, a place in each layer that it crosses, and the lower box."""
+    upper, lower = (arrow.target, arrow.source) if arrow.carried else (arrow.source, arrow.target)
+    between = [f"{number} {k}" for k in range(level[upper] + 1, level[lower])]
     for id in between:
         layers[int(id.split()[1])].append(id)
-    return [arrow.source, *between, arrow.target]
+    return [upper, *between, lower] if upper != lower else []
 
 
 def _order(layers: list[list[str]], up: Mapping[str, list[str]], down: Mapping[str, list[str]]) -> None:
@@ -254,13 +252,17 @@ def _heights(layers: Sequence[Sequence[str]], sizes: Mapping[str, tuple[float, f
     return tops
 
 
-def _through(source: Place, stops: Sequence[Point], target: Place) -> list[Point]:
-    """A curve from the bottom of a box by way of `stops` to the top of another; upright where it passes."""
+def _through(source: Place, stops: Sequence[Point], target: Place, aside: float) -> list[Point]:
+    """A curve from the bottom of a box by way of `stops` to the top of another; upright where it passes.
+
+    It begins and ends `aside` of the middle, so that what goes up stands beside what goes down.
+    """
     x, y, w, h = source
-    start = (x + w / 2, y + h)
-    end = (min(max(start[0] if not stops else stops[-1][0], target[0] + 8), target[0] + target[2] - 8), target[1])
-    if abs(end[0] - (target[0] + target[2] / 2)) < target[2] / 3 or not stops:
-        end = (target[0] + target[2] / 2 + 0.5 * (end[0] - target[0] - target[2] / 2), target[1])
+    start = (x + w / 2 + aside, y + h)
+    left, top, width, _ = target
+    reach = max(0.0, width / 2 - 12)  # it ends where it comes from, but well within the box
+    off = (stops[-1][0] if stops else start[0]) - (left + width / 2)
+    end = (left + width / 2 + min(max(off / 2, -reach), reach) + aside / 2, top)
     points = [start]
     for a, b in zip([start, *stops], [*stops, end], strict=True):
         half = (b[1] - a[1]) / 2
@@ -274,13 +276,3 @@ def _loop(place: Place, label: str) -> tuple[list[Point], Point]:
     x, out = x + w + 4, x + w + 4 + LOOP
     points = [(x, y + h * 0.75), (out, y + h * 0.8), (out, y + h * 0.2), (x, y + h * 0.25)]
     return points, (x + LOOP * 0.75 + 6 + len(label) * LETTER / 2, y + h / 2)
-
-
-def _around(source: Place, target: Place, edge: float) -> list[Point]:
-    """A curve from the right side of a box out, along the edge of the picture, and back to that of another."""
-    (x, y, w, h), (x2, y2, w2, h2) = source, target
-    out, a, b = edge + LOOP / 2, y + h * 0.75, y2 + h2 * 0.25
-    up, turn = (-1 if b < a else 1), 12
-    points = [(x + w, a), (out, a), (out, a), (out, a + up * turn)]
-    points += _straight(points[-1], (out, b - up * turn))
-    return [*points, (out, b), (out, b), (x2 + w2, b)]
