@@ -288,9 +288,14 @@ def test_where_there_is_nothing_to_say() -> None:
 def test_it_is_printed_drawn_and_shown_in_a_notebook(tmp_path: Path) -> None:
     flow = gradient_flow(made("LSTM", bidirectional=True), series(40, 2, 3), last, lengths=[40, 3])
     text = str(flow)
-    assert text.count("bound") == 4 and "   39 " in text and len(text.splitlines()) < 60
+    assert (
+        text.count("bound") == 4
+        and "; radius: its spectral radius; bars:" in text
+        and "   39 " in text
+        and len(text.splitlines()) < 60
+    )
     assert flow["l0_reverse"] is flow[1] and flow["LSTM.l0"] is flow[0] and len(flow[:1]) == 1
-    flow.plot(tmp_path / "flow.png")
+    flow[:1].plot(tmp_path / "flow.png")
     assert (tmp_path / "flow.png").stat().st_size > 10_000
     assert flow._repr_html_().count("<tr>") == 2 * 41
 
@@ -301,6 +306,7 @@ def test_jacobians_that_take_long_are_left_out_of_the_table(monkeypatch: pytest.
     assert list(flow.columns()) == ["|dL/dh|", "|dL/dc|"]
     (flow,) = gradient_flow(made("RNN"), series(3, 1, 3), last)
     assert list(flow.columns()) == ["|dL/dh|", "bound", "step"]
+    assert "norms, radii and jacobians would take a while" in str(flow)
 
 
 # --- what is refused --------------------------------------------------------------------------------

@@ -122,10 +122,9 @@ def test_they_are_printed_drawn_and_shown_in_a_notebook(tmp_path: Path) -> None:
     found = gates(tr.nn.LSTM(3, 4, bidirectional=True), tr.randn(6, 2, 3), lengths=[6, 3])
     assert len(str(found).splitlines()) == 2 * 8 + 1 and "|c|" in str(found)
     assert found._repr_html_().count("<tr>") == 14
-    found.plot("a $b$\n", tmp_path / "gates.png")
+    found[1:].plot("a $b$\n", tmp_path / "gates.png")
     found.plot(["a", "b", "long word"], tmp_path / "unit.png", sequence=1, unit=2)
-    found[:1].plot()
-    assert (tmp_path / "gates.png").stat().st_size > (tmp_path / "unit.png").stat().st_size / 2 > 5_000
+    assert min((tmp_path / name).stat().st_size for name in ("gates.png", "unit.png")) > 10_000
     with pytest.raises(IndexError, match="gates: unit 4 of 4"):
         found.plot(unit=4)
     with pytest.raises(IndexError, match="gates: sequence 2 of 2"):

@@ -125,8 +125,11 @@ def test_the_command_watches_changes_nothing_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(WatchedTask.__init__.__kwdefaults__, "every", 5)  # type: ignore[index]
+    drawn: list[Any] = []
     monkeypatch.setattr("tinygrad_rnn.cli.report.plot_loss", lambda *_, **__: None)
+    monkeypatch.setattr("tinygrad_rnn.cli.report.plot_watched", lambda *paths: drawn.append(paths))
     monkeypatch.setattr("tinygrad_rnn.cli.report.generate", lambda *_, **__: iter(()))
+    monkeypatch.setattr("tinygrad_rnn.language.measure_baselines", lambda *_: [])
     (tmp_path / "text.txt").write_text(TEXT)
     begin = ["train", "--text", str(tmp_path / "text.txt"), "--steps=20", "--save-every=7", *SMALL]
     plain, watched = tmp_path / "plain", tmp_path / "watched"
@@ -136,11 +139,10 @@ def test_the_command_watches_changes_nothing_and_goes_on(
     said = capsys.readouterr().out
     assert "gradient: l0 " in said and "; l1 " in said and "flow.jsonl, flow.png, checkpoints" in said
     assert bits(watched) == bits(plain)
-    assert (watched / "flow.png").stat().st_size > 5_000
+    assert drawn == [(watched / "flow.jsonl", watched / "flow.png")]
     whole = (watched / "flow.jsonl").read_text()
     assert [record["step"] for record in map(json.loads, whole.splitlines())] == [1, 6, 11, 16]
 
-    monkeypatch.setattr("tinygrad_rnn.cli.report.plot_watched", lambda *_, **__: None)
     (watched / "checkpoints" / "last.json").write_text("damaged")  # it goes on after step 14
     assert main(["train", "--resume", str(watched)]) == 0
     assert (watched / "flow.jsonl").read_text() == whole

@@ -256,9 +256,19 @@ class LayerFlow:
         return self._chain.T
 
     def legend(self) -> str:
-        """What the columns mean, in a line."""
-        by = "step, ||W_hh|| max|f'|" if self.bound_by == "weights" else "|J|, the norm of the step's Jacobian"
-        return f"bound: what |dL/dh| can be at most, step by step by {by} (means of the batch); bars: log |dL/dh|"
+        """What the columns mean, and what is left out."""
+        columns = self.columns()
+        by = "step" if self.bound_by == "weights" else "|J|"
+        says = {
+            "bound": f"what |dL/dh| can be at most, by {by}",
+            "step": "||W_hh|| max|f'|",
+            "|J|": "the norm of the step's Jacobian",
+            "radius": "its spectral radius",
+        }
+        found = [f"{name}: {what}" for name, what in says.items() if name in columns] + ["bars: |dL/dh|, logarithmic"]
+        if "|J|" not in columns:
+            found.append("norms, radii and jacobians would take a while: they are computed when asked for")
+        return "; ".join(found)
 
 
 class Flow(Sequence[LayerFlow]):
