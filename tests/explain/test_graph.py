@@ -255,6 +255,28 @@ def test_a_row_of_a_named_array_is_known() -> None:
         assert tr.explain.graph(part @ w, names={"x": x}).boxes[1].title == name
 
 
+def test_parameters_have_the_names_of_their_modules() -> None:
+    embedding = tr.nn.Embedding(5, 2)
+    with tr.explain.watch():  # the layer is gone when its graph is drawn
+        output, _ = tr.nn.RNN(2, 3)(tr.Tensor([[1, 2]] * 4, dtype="int64"), embedding=embedding)
+    names = {
+        name for box in tr.explain.graph(output).boxes if box.kind == "parameter" for name in (box.title, *box.lines)
+    }
+    assert {"RNN.weight_hh_l0 (3, 3)", "RNN.bias_ih_l0 (3,)", "Embedding.weight (5, 2)"} <= names
+    with tr.explain.watch():
+        output, _ = tr.nn.RNN(2, 3)(tr.randn(4, 1, 2))
+    assert "weight_hh_l0 (3, 3)" in {box.title for box in tr.explain.graph(output).boxes}
+
+
+def test_inputs_that_come_one_by_one_are_one_box() -> None:
+    W, h, xs = tr.nn.Parameter(tr.randn(3, 3)), tr.zeros(2, 3), [tr.randn(2, 3) for _ in range(5)]
+    for x in xs:
+        h = tr.tanh(x @ W + h)
+    for names, title in ((None, "input"), ({"xs": xs}, "xs"), ({"a": xs[0], "b": xs[1]}, "a, b")):
+        (box,) = [box for box in tr.explain.graph(h, names=names).boxes if box.kind == "input"]
+        assert box.text == f"{title}: 5 × (2, 3)"
+
+
 def test_unfolded_names_are_those_of_the_variables() -> None:
     a, b, c = tr.Tensor(2.0, requires_grad=True), tr.Tensor(3.0), tr.Tensor([1.0, 2.0])
     product = a * b

@@ -89,7 +89,7 @@ class Drawing:
             for node in group.nodes:
                 self._into(group, node)
         boxes: dict[Any, Box] = {source: source.box(names) for source in self._leaf_boxes()}
-        boxes |= {source: source.box(names) for source in self.inputs.values()}
+        boxes |= {source: source.box(names) for source in self._input_boxes()}
         boxes |= {group: self._box(group) for group in self.groups}
         self._find_carried()
         for i, box in enumerate(boxes.values(), 1):
@@ -152,6 +152,23 @@ class Drawing:
             for group, label in self._leaves[leaves[0]].items():
                 self._edge(source, group, label, group.first())
             yield source
+
+    def _input_boxes(self) -> list[_Input]:
+        """The constants: those that go the same way, such as the inputs of the steps of a loop, as one."""
+        goes_to: dict[_Input, set[Any]] = defaultdict(set)
+        for edge in self.edges.values():
+            if isinstance(edge.source, _Input):
+                goes_to[edge.source].add(edge.target)
+        kept: dict[Any, _Input] = {}
+        for source in self.inputs.values():
+            key = (source.kind, source.title, frozenset(goes_to[source])) if self.folded else source
+            first = kept.setdefault(key, source)
+            if first is not source:
+                first.values += source.values
+                for group in goes_to[source]:
+                    uses = self.edges.pop((source, group, "", False)).uses
+                    self.edges[first, group, "", False].uses += uses
+        return list(kept.values())
 
     # --- what is carried --------------------------------------------------------------------------
 
@@ -251,10 +268,15 @@ class _Input:
         numbers = [f"{float(v):.4g}" for v in known if not getattr(v, "shape", ())]
         shapes = Counter(_shape(tuple(a.shape)) for a in arrays)
         lines = [f"{n} × {shape}" if n > 1 else shape for shape, n in shapes.items()] + list(dict.fromkeys(numbers))
-        named = next(filter(None, map(names.of_array, arrays)), "")
-        title = named.partition("[")[0] if len(arrays) != 1 else named
+        known_as = list(dict.fromkeys(filter(None, map(names.of_array, arrays))))
+        title = known_as[0] if len(known_as) == len(arrays) == 1 else ", ".join(_bases(known_as))
         shape = tuple(arrays[0].shape) if len(shapes) == 1 else None
         return Box("", self.kind, title or self.title or self.kind, _shortened(lines), shape)
+
+
+def _bases(names: Sequence[str]) -> list[str]:
+    """What names are parts of: "x" of "x[0]" and "x[1]"."""
+    return list(dict.fromkeys(name.partition("[")[0] for name in names))
 
 
 def _roles(group: Group) -> dict[Node, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 
 import numpy as np
 
@@ -55,24 +55,31 @@ def find_loops(nodes: Sequence[Node]) -> list[Loop]:
         [kinds.setdefault((n.plan.name, n.shape, len(n.sources or ())), len(kinds)) for n in nodes], dtype=np.int64
     )
     found: list[Loop] = []
-    heap = [(-n, period, start, -1) for start, period, n in _repeats(tokens)]
-    heapify(heap)
+    heap: list[
+        tuple[int, int, int, int, int]
+    ] = []  # what it covers at most, period, start, stop, number if it is known
+
+    def push(period: int, start: int, stop: int) -> None:
+        if stop - start >= TIMES * period:
+            heappush(heap, (-((stop - start) // period * period), period, start, stop, -1))
+
+    for start, period, length in _repeats(tokens):
+        push(period, start, start + length)
     checked: list[Loop] = []
     while heap and len(checked) < TRIES:
-        size, period, start, number = heappop(heap)
-        free = list(_free(found, start, start - size))
-        if free != [(start, start - size)]:
+        _, period, start, stop, number = heappop(heap)
+        free = list(_free(found, start, stop))
+        if free != [(start, stop)]:
             for a, b in free:
-                heappush(heap, (a - b, period, a, -1))
+                push(period, a, b)
         elif number >= 0:
             found.append(checked[number])
-        elif -size >= TIMES * period:
-            loop = _best(nodes, index, start, period, -size)
+        else:
+            loop = _best(nodes, index, start, period, stop - start)
             if loop.count:
-                heappush(heap, (loop.start - loop.stop, period, loop.start, len(checked)))
+                heappush(heap, (loop.start - loop.stop, period, loop.start, loop.stop, len(checked)))
             checked.append(loop)
-            rest = loop.stop if loop.count else start + period
-            heappush(heap, (rest - start + size, period, rest, -1))
+            push(period, loop.stop if loop.count else start + period, stop)
     return sorted(found, key=lambda loop: loop.start)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tinygrad_rnn.explain.watch import modules_met
+from tinygrad_rnn.explain.watch import leaf_name, modules_met
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor.graph import Node
 from tinygrad_rnn.tensor.tensor import Tensor
@@ -48,7 +48,9 @@ class Names:
 
     def of(self, node: Node | None) -> str:
         """The name of what a node gives; "" where it has none."""
-        return self.nodes.get(node, "") if node is not None else ""
+        if node is None:
+            return ""
+        return self.nodes.get(node) or (leaf_name(node) if node.plan is None else "")
 
     def of_array(self, array: Any) -> str:
         """The name of the array of a constant, or of what it is a part of, "x[2]" or "x[...]"; "" if it has none."""

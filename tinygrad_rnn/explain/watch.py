@@ -57,6 +57,7 @@ class Places:
         self.end: int | None = None
         self.modules: list[weakref.ref[Module]] = []  # the outermost that were met
         self.paths: list[str] = []  # of these
+        self.leaves: dict[int, tuple[str, str]] = {}  # path and name of their parameters, by serial number
 
     def note(self, place: Place) -> None:
         """From here on nodes are made at `place`."""
@@ -82,6 +83,15 @@ def place_of(node: Node) -> Place | None:
         if (place := places.at(node.serial)) is not None:
             return place
     return None
+
+
+def leaf_name(node: Node) -> str:
+    """The name of a leaf that was a parameter of a module when one of the last 16 watches met it; else ""."""
+    for places in reversed(_kept):
+        if (found := places.leaves.get(node.serial)) is not None:
+            path, name = found
+            return name if len(places.paths) == 1 else f"{path}.{name}"
+    return ""
 
 
 def modules_met() -> Iterator[tuple[str, Module]]:
@@ -175,6 +185,9 @@ class Watch:
         """`module.forward(*args, **kwargs)`, whose nodes are the module's."""
         outer = self._stack[-1]
         key = id(module)
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Module):  # such as an embedding
+                self._name(value)
         place = Place(self._name(module), type(module).__name__, self._calls[key], step=outer.step)
         if isinstance(module, _Cell) and outer.step is None:
             place = replace(place, step=self._calls[key])  # a cell in a loop that somebody wrote: a call is a step
@@ -226,7 +239,11 @@ class Watch:
             for name, part in module.named_modules():
                 self._names.setdefault(id(part), name or (f"{kind} {others + 1}" if others else kind))
                 self._met.append(part)
-            self.places.paths.append(self._names[id(module)])
+            path = self._names[id(module)]
+            self.places.paths.append(path)
+            for name, parameter in module.named_parameters():
+                if parameter._node is not None:
+                    self.places.leaves.setdefault(parameter._node.serial, (path, name))
         return self._names[id(module)]
 
 
