@@ -59,6 +59,9 @@ def draw_flow(figure: Figure, flow: Any) -> None:
                 t, positive(columns["|dL/dc|"]), color=ORANGE, marker="s", markersize=3, label="|dL/dc_t|", zorder=3
             )
         left.plot(t, positive(columns["|dL/dh|"]), color=BLUE, marker="o", markersize=4, label="|dL/dh_t|", zorder=4)
+        if not np.allclose(layer.carried, layer.states, rtol=1e-3, equal_nan=True):
+            label = "left of that at the last step"
+            left.plot(t, positive(layer.carried), color=BLUE, linestyle=":", label=label, zorder=2)
         left.set_yscale("log")
         left.set_title(layer.verdict().partition(":")[0] + ": " + _said(layer), loc="left", fontsize=10, color=INK)
         right.axhline(1.0, color=GREY, linewidth=0.9)
@@ -72,7 +75,7 @@ def draw_flow(figure: Figure, flow: Any) -> None:
         right.set_title("one step, mean of the batch", loc="left", fontsize=10, color=INK)
         for axes in (left, right):
             _plain(axes, "step t")
-            axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18), ncols=3)
+            axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18), ncols=4)
 
 
 def draw_watched(figure: Figure, found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
