@@ -1084,6 +1084,8 @@ BUGS = [
          ":x: in a name is an emoji", SCREEN),
         ("picture-mathematics", '"text.parse_math": False', '"text.parse_math": True',
          "$a$ in a name is mathematics", SCREEN),
+        ("figure-hides-in-a-notebook", "        def _repr_png_(self) -> bytes:", "        def _png(self) -> bytes:",
+         "a notebook shows the figure's type", SCREEN),
         ("screen-bytes-of-a-name", "bytes([number - 0xDC00]) if 0xDC80 <= number <= 0xDCFF else \"?\"", "\"?\"",
          "a byte of a name is a question mark", SCREEN),
         ("screen-blanks-collapsed", 'return re.sub(r"[^\\S\\r\\n]*[\\r\\n]\\s*", " ", message.strip("\\r\\n"))',
