@@ -13,7 +13,7 @@ import tinygrad_rnn as tr
 from tests.explain.layers import KINDS, Case, by_hand, cases
 from tests.profiles import examples
 from tinygrad_rnn.errors import GraphFreedError, ShapeError
-from tinygrad_rnn.explain import gradient_flow, watch
+from tinygrad_rnn.explain import gates, gradient_flow, watch
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -268,6 +268,20 @@ def test_the_verdict(factor: float, state: str, words: str) -> None:
     assert flow.arrives == pytest.approx(factor**8)
     assert flow.left == pytest.approx(factor ** np.arange(9)) and flow.reach == (6 if factor < 1 else 8)
     assert flow.state == state and words in flow.verdict() and f"({factor:.2g} a step)" in flow.verdict()
+
+
+def test_a_gradient_that_would_vanish_over_more_steps_fades() -> None:
+    (flow,) = gradient_flow(scaled(0.5), tr.ones(4, 1, 3, dtype="float64"), last)
+    assert flow.state == "holds" and "the gradient fades: 12 %" in flow.verdict()
+    assert flow.verdict().endswith("(0.5 a step), so that less than 1 % would be left after 7 steps.")
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_a_state_that_is_not_finite_is_refused(kind: str) -> None:
+    x = tr.Tensor(np.full((4, 1, 3), np.nan))
+    for look in (lambda: gradient_flow(made(kind), x, last), lambda: gates(made(kind), x)):
+        with pytest.raises(tr.errors.NonFiniteError, match=f"{kind}.l0: its states hold a NaN"):
+            look()
 
 
 def test_the_verdict_is_not_fooled_by_a_loss_at_every_step() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.errors import ShapeError
+from tinygrad_rnn.errors import NonFiniteError, ShapeError
 from tinygrad_rnn.explain.watch import Run, Watch
 from tinygrad_rnn.nn import recurrent_options
 from tinygrad_rnn.nn.cells import NONLINEARITIES, _Cell, add_biases, gru_biases, zeros_for
@@ -100,6 +100,8 @@ class Chain:
         joined = {name: np.concatenate(rows[name]) for name in rows}
         self.t, self.b, self.previous = joined["t"], joined["b"], joined["previous"]
         self.x, self.before, self.after, self.mask = (joined[name] for name in ("x", "before", "after", "mask"))
+        if not np.isfinite(self.after).all():
+            raise NonFiniteError(f"{self.title}: its states hold a NaN or an infinity, and nothing can be told of them")
         self.B = int(self.b.max()) + 1
         self.W, self.bias = Tensor(numbers(first.W)), None if first.bias is None else Tensor(numbers(first.bias))
         self.norms = {
@@ -141,7 +143,7 @@ class Chain:
         after = ops.concatenate([found["h"], found["c"]], axis=-1) if "c" in found else found["h"]
         known = self.after[rows]
         slack = 10 * np.finfo(str(self.dtype)).eps ** 0.5 * (1 + np.abs(known).max())
-        if not np.allclose(numbers(after), known, rtol=0, atol=slack, equal_nan=True):
+        if not np.allclose(numbers(after), known, rtol=0, atol=slack):
             raise ValueError(f"{self.title}: its steps are not those of the equations of {self.kind}")
         return after
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 VANISHES, EXPLODES = 0.01, 100.0
 """Of the gradient at the last step so much arrives at the first: less, and it vanishes, more, and it explodes."""
+FADES = 0.9  # of a gradient that a step makes smaller than that, less than 1 % is left after 44 steps
 AT_ONCE = 10**8  # N S³ up to which the step Jacobians are a matter of about two seconds, and shown unasked
 
 
@@ -195,7 +196,8 @@ class LayerFlow:
         """One sentence: whether the gradient vanishes or explodes on its way, and what helps.
 
         It goes by `left`: where less than 1 % of the gradient at the last step arrives at the first one, it vanishes,
-        where it has grown to more than 100 times, it explodes.
+        where it has grown to more than 100 times, it explodes. Where a step leaves less than nine tenths of it, it
+        fades: it would vanish over more steps.
         """
         if self.state == "none":
             why = "there is one step only" if not self.distance else "no gradient comes to its last step"
@@ -206,7 +208,11 @@ class LayerFlow:
         what = f"{part} that at the last step arrives at the first, {over} ({factor:.2g} a step)"
         if self.state == "vanishes":
             what += f", and 1 % or more is left for {self.reach} steps"
-        return f"{self.title}: the gradient {self.state}: {what}{self._advice()}."
+        word = self.state
+        if word == "holds" and factor < FADES:
+            word = "fades"
+            what += f", so that less than 1 % would be left after {math.ceil(math.log(VANISHES, factor))} steps"
+        return f"{self.title}: the gradient {word}: {what}{self._advice()}."
 
     def _advice(self) -> str:
         layer, kind = self._chain.layer, self._chain.kind

@@ -7,12 +7,13 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.errors import InputError, NonFiniteError
 from tinygrad_rnn.explain import pictures, text
 from tinygrad_rnn.explain.flow import Flow
 from tinygrad_rnn.explain.watch import looking
@@ -71,8 +72,9 @@ class WatchedTask:
         with looking() as seen:
             loss, counted = self.task.loss(step)
         if math.isfinite(float(loss)):  # else the training says so
-            self.flow = seen.gradient_flow(loss)
-            self._take(self.flow, step + 1)
+            with suppress(NonFiniteError):  # a state that is infinite is for the training to stop at, too
+                self.flow = seen.gradient_flow(loss)
+                self._take(self.flow, step + 1)
         return loss, counted
 
     def describe(self, loss: float) -> dict[str, float]:
