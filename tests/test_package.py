@@ -42,7 +42,9 @@ def test_all_that_is_imported_is_declared() -> None:
     hard = {import_name(requirement) for requirement in PROJECT["dependencies"]}
     optional = {import_name(requirement) for extra in EXTRAS.values() for requirement in extra}
     assert third_party("tinygrad_rnn") <= hard | optional
-    of_tests = {import_name(r) for extra in ("test", "viz", "mutation", "witness") for r in EXTRAS.get(extra, ())}
+    of_tests = {
+        import_name(r) for extra in ("test", "viz", "browser", "mutation", "witness") for r in EXTRAS.get(extra, ())
+    }
     assert third_party("tests") <= hard | of_tests | {"cupy"}
 
 
@@ -63,7 +65,7 @@ def test_the_advice_to_install_something_can_be_followed() -> None:
 
 
 def test_the_tools_are_pinned() -> None:
-    assert all("==" in requirement for requirement in EXTRAS["test"])
+    assert all("==" in requirement for requirement in EXTRAS["test"] + EXTRAS["browser"])
 
 
 def test_the_version_is_in_one_place_and_in_the_changelog() -> None:

@@ -36,8 +36,9 @@ RANK = {
     "explain": 6,
     "language": 6,
     "__init__": 6,  # what users import; below it a part says which part it needs
-    "cli": 7,
-    "__main__": 8,
+    "explore": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 ASIDE = {"testing"}
 ENGINE_BUDGET = 2690  # code lines without imports, a fifth above the 2,243 that there are: it guards ideas, not lines
@@ -190,6 +191,9 @@ ACROSS = {
     "test_structure.py": "this repository's shape",
     "test_ways_in.py": "what becomes a tensor, from all sides",
     "kernels/test_numba.py": "numba's stages beside NumPy's, and the switch between them",
+    "browser/test_access.py": "the page by keyboard, by ear, without colour, on a phone",
+    "browser/test_page.py": "the page in a browser: what it shows, its address, a training run",
+    "browser/test_times.py": "how soon the page answers",
     "compiler/test_arguments.py": "arguments and results of compiled functions",
     "compiler/test_errors.py": "what fails, while it is recorded or repeated",
     "compiler/test_fuzz.py": "programs that are drawn, plain and compiled",
@@ -241,4 +245,4 @@ def test_what_tests_across_modules_is_there() -> None:
 def test_every_folder_of_tests_is_a_room() -> None:
     rooms = {path.relative_to(ROOT / "tests") for path in (path.parent for path in TESTS)}
     strangers = {room for room in rooms if not ((PACKAGE / room).is_dir() or (ROOT / room).is_dir())}
-    assert {room.as_posix() for room in strangers} == {"mutants", "witness"}
+    assert {room.as_posix() for room in strangers} == {"browser", "mutants", "witness"}

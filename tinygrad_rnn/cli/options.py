@@ -20,6 +20,7 @@ FLAGS = {
     "clip harder": "--clip",
     "another encoding": "--encoding",
     "another folder": "--out",
+    "another port": "--port",
     "replace it": "--replace",
     "smaller batch": "--batch",
     "shorter sequences": "--seq-len",

@@ -103,17 +103,28 @@ Show what this computer has for training: Python, NumPy, the library of its matr
 kernels and threads it uses, variables that slow it down and by how much (measured, in about a second),
 GPUs or what to install for them, and free memory."""
 
+EXPLORE_HELP = """\
+Open a page on which to play with back-propagation through time: choose a cell, the number of steps, the
+scale of the recurrent weight, a truncation, and see states, gates, the backward sweep, the ledger of the
+recurrent weight and the flow of the gradient, and a short training run, live. The page is served by this
+command to this computer alone, at 127.0.0.1; Ctrl-C ends it."""
+
+EXPLORE_EXAMPLES = """\
+examples:
+  tinygrad-rnn explore
+  tinygrad-rnn explore --port 0 --no-browser    any free port; the address is printed"""
+
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command: what it parses has `command`, the name of the subcommand, and `flags`, its options."""
     top = Parser(
         prog=PROGRAM,
-        description="Train recurrent networks that write text, and write with them.",
+        description="Train recurrent networks that write text, write with them, and see how they learn.",
         epilog="tinygrad-rnn COMMAND --help explains a command, with examples.",
     )
     top.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    for add in (_add_train, _add_generate, _add_evaluate, _add_doctor):
+    for add in (_add_train, _add_generate, _add_evaluate, _add_doctor, _add_explore):
         command = add(commands)
         command.set_defaults(flags=command.flags())
     return top
@@ -273,6 +284,20 @@ def _add_doctor(commands: Commands) -> Parser:
         description=DOCTOR_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def _add_explore(commands: Commands) -> Parser:
+    explore = commands.add_parser(
+        "explore",
+        help="open a page on which to play with back-propagation through time",
+        description=EXPLORE_HELP,
+        epilog=EXPLORE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = explore.add_argument
+    add("--port", type=whole(0, 65535), default=8000, metavar="N", help="0: any free one (default: %(default)s)")
+    add("--no-browser", action="store_true", help="print the address, and open no browser")
+    return explore
 
 
 def _add_checkpoint(add: Callable[..., Any]) -> None:
