@@ -60,6 +60,8 @@ class Term:
 
     def dense(self) -> Any:
         """The entry as an array of the weight's shape."""
+        if self.rest is None and len(self.xs) == 1:
+            return self.xs[0].T @ self.gs[0]
         total = np.zeros(self.shape) if self.rest is None else self.rest
         return total + np.concatenate(self.xs).T @ np.concatenate(self.gs) if self.xs else total
 
