@@ -22,7 +22,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo docs examples gallery test test-numba test-thorough witness mutants mutation-report lint bench gpu-check clean
+.PHONY: help demo docs examples gallery test test-numba test-thorough browser-test witness mutants mutation-report lint bench gpu-check clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ test-numba: $(VENV)/.numba ## the tests of layers and optimisers, with numba's k
 
 test-thorough: $(VENV)/.test ## all tests, with many more Hypothesis examples
 	@HYPOTHESIS_PROFILE=thorough $(PYTEST)
+
+browser-test: $(VENV)/.browser ## the page of `tinygrad-rnn explore` in a headless Chromium
+	@$(BIN)/python -m pytest -q tests/browser
 
 witness: ## PyTorch's sample inputs judge our ops and layers
 	@$(MAKE) --no-print-directory VENV=$(WITNESS) $(WITNESS)/.witness
@@ -107,6 +110,10 @@ $(VENV)/.test: pyproject.toml $(VENV)/.python
 $(VENV)/.numba: $(VENV)/.test
 	@echo "Installing numba into $(VENV)"
 	@$(PIP) --editable '.[numba]' && touch $@
+
+$(VENV)/.browser: $(VENV)/.test
+	@echo "Installing what drives a browser into $(VENV)"
+	@$(PIP) --editable '.[browser]' && touch $@
 
 $(VENV)/.mutation: $(VENV)/.numba
 	@echo "Installing what mutates into $(VENV)"
