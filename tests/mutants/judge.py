@@ -87,7 +87,7 @@ TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the 
     "tensor/ops/shape.py": "tensor/test_options.py tensor/test_special_values.py",
     "": "tensor/test_special_values.py tensor/test_subgradients.py tensor/test_digits.py",
 }
-LAST = {"other tests", "pitfalls"}
+LAST = {"digits", "other tests", "pitfalls"}
 KINDS = ("RNN", "LSTM", "GRU")
 # Beside these the laws of recurrent layers are asked.
 CELLS = {"tests/nn/test_cells.py", "tests/nn/test_recurrent.py", "tests/nn/test_recurrent_options.py"}
@@ -237,6 +237,8 @@ class Witnesses:
 def column_of(node: str) -> str:
     """The column of a test: of tensor/ the name of its file, of nn/ the law it is about."""
     path, _, name = node.partition("::")
+    if path.endswith("/test_digits.py"):
+        return "digits"
     if path.startswith("tests/tensor/"):
         return path.removeprefix("tests/tensor/test_").removesuffix(".py")
     return next((law for law, words in LAWS.items() if any(w in name for w in words)), "other tests")
