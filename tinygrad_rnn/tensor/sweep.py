@@ -275,8 +275,7 @@ class Filled:
     __slots__ = ("axis", "rows")
 
     def __init__(self, shape: tuple[int, ...], index: Any) -> None:
-        cut, axis = cut_of(index)
-        self.axis = axis if cut is not _WHOLE else 0
+        _, self.axis = cut_of(index)
         self.rows = bytearray(shape[self.axis] if shape else 1)
         self.free(index)
 
