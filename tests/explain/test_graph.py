@@ -241,8 +241,11 @@ def test_it_leaves_the_graph_as_it_is() -> None:
     loss.backward()
     with pytest.raises(tr.errors.GraphFreedError):
         tr.explain.graph(loss)
-    with pytest.raises(ValueError, match="computed from nothing that requires a gradient"):
-        tr.explain.graph(tr.Tensor([1.0]))
+    for function in (tr.explain.graph, tr.explain.trace, tr.explain.worked):
+        with pytest.raises(ValueError, match=f"{function.__name__}: .* computed from nothing that requires a gradient"):
+            function(tr.Tensor([1.0]))
+        with pytest.raises(TypeError, match=f"{function.__name__}: it takes a Tensor, .* not float"):
+            function(loss.item())
 
 
 def test_a_leaf_alone() -> None:

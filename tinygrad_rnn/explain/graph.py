@@ -11,7 +11,7 @@ from typing import Any
 from tinygrad_rnn.explain.boxes import Arrow, Box, Drawing
 from tinygrad_rnn.explain.fold import fold, single
 from tinygrad_rnn.explain.layout import Layout, laid_out
-from tinygrad_rnn.explain.names import Names
+from tinygrad_rnn.explain.names import Names, node_of
 from tinygrad_rnn.explain.svg import svg
 from tinygrad_rnn.tensor.graph import Node, newest_first
 from tinygrad_rnn.tensor.tensor import Tensor
@@ -116,9 +116,7 @@ def graph(tensor: Tensor, *, unfold: bool | int = False, names: Mapping[str, Any
        ├─ constant
        └─ initial state: (2, 3)
     """
-    node = tensor._node
-    if node is None:
-        raise ValueError("graph: the tensor was computed from nothing that requires a gradient: there is no graph")
+    node = node_of("graph", tensor)
     nodes = newest_first([node])[::-1]
     inner = [n for n in nodes if n.plan is not None]
     several = unfold if isinstance(unfold, bool) else unfold > 0

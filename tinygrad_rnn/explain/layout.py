@@ -21,6 +21,7 @@ Point = tuple[float, float]
 Place = tuple[float, float, float, float]  # left, top, width, height
 LETTER, LINE, PAD = 7.2, 16.0, 9.0  # of text of 12 pixels: the width of a letter, the height of a line, the margin
 GAP_X, GAP_Y, LOOP, MARGIN, ASIDE = 26.0, 46.0, 34.0, 4.0, 16.0
+FAR = 20  # layers
 FOR_DOT = 150  # boxes; above it graphviz takes minutes
 PATIENCE = 5.0  # seconds for graphviz
 
@@ -196,7 +197,8 @@ def _levels(ids: Sequence[str], arrows: Sequence[tuple[str, str]]) -> dict[str, 
 def _chain(number: int, arrow: Arrow, level: Mapping[str, int], layers: list[list[str]]) -> list[str]:
     """The upper box of an arrow, a place in each layer that it crosses, and the lower box."""
     upper, lower = (arrow.target, arrow.source) if arrow.carried else (arrow.source, arrow.target)
-    between = [f"{number} {k}" for k in range(level[upper] + 1, level[lower])]
+    near = level[lower] - level[upper] <= FAR  # else it goes straight: places for it would be more than the boxes
+    between = [f"{number} {k}" for k in range(level[upper] + 1, level[lower])] if near else []
     for id in between:
         layers[int(id.split()[1])].append(id)
     return [upper, *between, lower] if upper != lower else []

@@ -101,6 +101,18 @@ def root_of(array: Any) -> Any:
     return array
 
 
+def node_of(function: str, tensor: Any) -> Node:
+    """The node of the tensor that a function is called with; a `TypeError` or `ValueError` where there is none."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{function}: it takes a Tensor, such as a loss before .item(), not {type(tensor).__name__}")
+    if tensor._node is None:
+        raise ValueError(
+            f"{function}: the tensor was computed from nothing that requires a gradient, or under no_grad: "
+            f"it has no graph"
+        )
+    return tensor._node
+
+
 def constants_of(node: Node) -> Iterator[tuple[int, Any]]:
     """The constants among the operands of a node: which operand, and its value, `UNKNOWN` where no rule has kept it.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.errors import GraphFreedError
-from tinygrad_rnn.explain.names import Names
+from tinygrad_rnn.explain.names import Names, node_of
 from tinygrad_rnn.explain.rules import rule_of, words_for
 from tinygrad_rnn.explain.watch import Place, place_of
 from tinygrad_rnn.tensor.backend import dot, namespace, quiet, scatter_add, sum_to, to_host, zeros_beside
@@ -151,9 +151,7 @@ class Trace(Iterator[Step]):
     """What `trace` gives: the steps of a backward, one with each `next`."""
 
     def __init__(self, loss: Tensor, gradient: Any, names: Mapping[str, Any] | None) -> None:
-        if loss._node is None:
-            raise ValueError("trace: the tensor was computed from nothing that requires a gradient")
-        self._root, self._seed = loss._node, loss._output_gradient(gradient)
+        self._root, self._seed = node_of("trace", loss), loss._output_gradient(gradient)
         self._order = newest_first([self._root])
         self._names = Names(names)
         self._numbers = {node: i for i, node in enumerate(reversed(self._order), 1)}

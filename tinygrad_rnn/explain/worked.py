@@ -12,7 +12,7 @@ import numpy as np
 
 from tinygrad_rnn.explain.fold import fold
 from tinygrad_rnn.explain.formulas import BACKWARD, FORWARD, Formula, Latex, Text, call, leaf, one, partial
-from tinygrad_rnn.explain.names import Names
+from tinygrad_rnn.explain.names import Names, node_of
 from tinygrad_rnn.explain.trace import Trace
 from tinygrad_rnn.explain.values import Values
 from tinygrad_rnn.explain.watch import modules_met
@@ -116,9 +116,7 @@ def worked(loss: Tensor, names: Mapping[str, Any] | None = None, *, digits: int 
       ∂L/∂z_1 = ∂L/∂h · (1 - h²) = 0.5232 · (1 - 0.7616²) = 0.2197
       ∂L/∂w = ∂L/∂z_1 · x = 0.2197 · 2 = 0.4395
     """
-    if loss._node is None:
-        raise ValueError("worked: the tensor was computed from nothing that requires a gradient")
-    nodes = newest_first([loss._node])[::-1]
+    nodes = newest_first([node_of("worked", loss)])[::-1]
     _check_size(nodes)
     return _Book(loss, nodes, names or {}).worked(digits)
 
