@@ -21,7 +21,7 @@ Point = tuple[float, float]
 Place = tuple[float, float, float, float]  # left, top, width, height
 LETTER, LINE, PAD = 7.2, 16.0, 9.0  # of text of 12 pixels: the width of a letter, the height of a line, the margin
 GAP_X, GAP_Y, LOOP, MARGIN, ASIDE = 26.0, 46.0, 34.0, 4.0, 16.0
-FAR = 20  # layers
+FAR = 60  # layers
 FOR_DOT = 150  # boxes; above it graphviz takes minutes
 PATIENCE = 5.0  # seconds for graphviz
 
@@ -175,23 +175,21 @@ def in_layers(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> Layout:
 
 
 def _levels(ids: Sequence[str], arrows: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """The layer of each box: one below the lowest of its sources, and what has no source, just above its first user."""
-    targets, waits = defaultdict[str, list[str]](list), dict.fromkeys(ids, 0)
+    """The layer of each box: as low as it can be, just above the highest of the boxes that it goes to."""
+    sources, waits = defaultdict[str, list[str]](list), dict.fromkeys(ids, 0)
     for a, b in arrows:
-        targets[a].append(b)
-        waits[b] += 1
-    sourceless = [id for id in ids if not waits[id]]
-    level, ready = dict.fromkeys(ids, 0), list(sourceless)
+        sources[b].append(a)
+        waits[a] += 1
+    height, ready = dict.fromkeys(ids, 0), [id for id in ids if not waits[id]]
     while ready:
-        a = ready.pop()
-        for b in targets[a]:
-            level[b] = max(level[b], level[a] + 1)
-            waits[b] -= 1
-            if not waits[b]:
-                ready.append(b)
-    for a in sourceless:
-        level[a] = min((level[b] - 1 for b in targets[a]), default=0)
-    return level
+        b = ready.pop()
+        for a in sources[b]:
+            height[a] = max(height[a], height[b] + 1)
+            waits[a] -= 1
+            if not waits[a]:
+                ready.append(a)
+    top = max(height.values(), default=0)
+    return {id: top - height[id] for id in ids}
 
 
 def _chain(number: int, arrow: Arrow, level: Mapping[str, int], layers: list[list[str]]) -> list[str]:
