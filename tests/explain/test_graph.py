@@ -133,6 +133,13 @@ def test_a_loop_by_hand_is_one_box(T: int) -> None:
     assert "initial state" in {box.title for box in found.boxes}
 
 
+def test_steps_of_a_layer_that_nobody_watched() -> None:
+    for kind, state in (("RNN", "h"), ("GRU", "h"), ("LSTM", "h, c")):
+        found = tr.explain.graph(LAYERS[kind](2, 3)(tr.randn(5, 1, 2))[0])
+        assert [a.label for a in found.arrows if a.carried] == [state]
+        assert ", ".join(f"{s}_init" for s in state.split(", ")) in {box.title for box in found.boxes}
+
+
 def test_marked_steps_are_one_box_of_as_many_steps() -> None:
     w, h = tr.nn.Parameter([0.5]), tr.Tensor([1.0])
     with tr.explain.watch():

@@ -41,13 +41,14 @@ FUNCTIONS = [
 FUNCTIONS += [lambda x: tr.log(tr.square(x) + 1), lambda x: 1 / (tr.square(x) + 1)]
 
 
-def computed(text: str, values: dict[str, float]) -> float:
-    """What a formula of single numbers comes to, as a reader would compute it."""
+def computed(text: str, values: dict[str, float]) -> tuple[float, float]:
+    """What a formula of single numbers comes to, as a reader would compute it, and how large its numbers are."""
     text = text.replace("√", "root").replace("·", "*").replace("²", "**2")
     for name in sorted(values, key=len, reverse=True):
         text = re.sub(rf"(?<![\w/∂]){re.escape(name)}(?!\w)", f"({values[name]!r})", text)
     text = re.sub(r"\[(.*?) > 0\]", r"float((\1) > 0)", text)
-    return float(eval(text, {"__builtins__": {}, "float": float}, SAID))
+    size = 1 + sum(abs(float(n)) for n in re.findall(r"[\d.]+(?:e-?\d+)?", text))
+    return float(eval(text, {"__builtins__": {}, "float": float}, SAID)), size
 
 
 def check(found: Worked, digits: int) -> None:
@@ -58,8 +59,8 @@ def check(found: Worked, digits: int) -> None:
     assert len(lines) == len(found.given) + len(found.forward) + len(found.backward)
     for start, *sides in lines:
         for side in sides:
-            size = 1 + sum(abs(float(n)) for n in re.findall(r"[\d.]+(?:e-?\d+)?", side))
-            assert computed(side, values) == pytest.approx(values[start], abs=20 * size**2 * 10.0**-digits), side
+            value, size = computed(side, values)
+            assert value == pytest.approx(values[start], abs=20 * size**2 * 10.0**-digits), side
 
 
 @st.composite

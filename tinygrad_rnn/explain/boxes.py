@@ -12,6 +12,7 @@ from tinygrad_rnn.explain.names import UNKNOWN, Names, constants_of, operand_nam
 from tinygrad_rnn.tensor.graph import Node
 
 STATES = {"RNN": "h", "GRU": "h", "RNNCell": "h", "GRUCell": "h", "LSTM": "h, c", "LSTMCell": "h, c"}
+STEPS = {"rnn_step": "h", "gru_step": "h", "lstm_step": "h, c"}  # where nobody has watched
 READERS = {"matmul", "linear", "linear_bias", "take", "einsum", "conv"}  # what they read is an input
 MOST = 6  # lines in a box
 
@@ -187,6 +188,8 @@ class Drawing:
         """The name of what a step hands to the next."""
         if group.place.kind in STATES and group.unit == "steps":
             return STATES[group.place.kind]
+        if source.plan.name in STEPS:
+            return STEPS[source.plan.name]
         role = self.roles[group].get(source)
         named = [name for node, r in self.roles[group].items() if r == role and (name := self.names.of(node))]
         plain = [name for name in named if not name.endswith("]")] or [name.partition("[")[0] for name in named]
@@ -196,7 +199,8 @@ class Drawing:
         """The name of what the first step gets."""
         if group.place.kind in STATES and group.unit == "steps":
             return ", ".join(f"{state}_init" for state in STATES[group.place.kind].split(", "))
-        return "initial state"
+        ops = {node.plan.name for node in group.nodes} & STEPS.keys()
+        return ", ".join(f"{state}_init" for state in STEPS[ops.pop()].split(", ")) if ops else "initial state"
 
     def _find_carried(self) -> None:
         """Mark the edges that close a cycle of groups: they go from one step, or call, to the next.
