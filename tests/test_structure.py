@@ -192,6 +192,7 @@ ACROSS = {
     "test_ways_in.py": "what becomes a tensor, from all sides",
     "kernels/test_numba.py": "numba's stages beside NumPy's, and the switch between them",
     "browser/test_access.py": "the page by keyboard, by ear, without colour, on a phone",
+    "browser/test_file.py": "the page as one file, from a disk",
     "browser/test_page.py": "the page in a browser: what it shows, its address, a training run",
     "browser/test_times.py": "how soon the page answers",
     "compiler/test_arguments.py": "arguments and results of compiled functions",

@@ -112,7 +112,8 @@ command to this computer alone, at 127.0.0.1; Ctrl-C ends it."""
 EXPLORE_EXAMPLES = """\
 examples:
   tinygrad-rnn explore
-  tinygrad-rnn explore --port 0 --no-browser    any free port; the address is printed"""
+  tinygrad-rnn explore --port 0 --no-browser    any free port; the address is printed
+  tinygrad-rnn explore --html page.html         the page as one file, to send or to put into a course"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -297,6 +298,12 @@ def _add_explore(commands: Commands) -> Parser:
     add = explore.add_argument
     add("--port", type=whole(0, 65535), default=8000, metavar="N", help="0: any free one (default: %(default)s)")
     add("--no-browser", action="store_true", help="print the address, and open no browser")
+    add(
+        "--html",
+        type=path,
+        metavar="FILE",
+        help="instead, write the page as one file that needs no server, with the answers to some of the settings inside",
+    )
     return explore
 
 

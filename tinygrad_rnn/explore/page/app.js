@@ -122,12 +122,14 @@
     paint();
   });
 
-  if (Answers.box) {
-    State.limitTo(Answers.box.values);
-    $("stored-note").textContent = Answers.box.note;
-    $("stored-note").hidden = false;
-  }
-  State.fromAddress();
-  State.show();
-  update();
+  Answers.open().then((box) => {
+    if (box) {
+      State.limitTo(box.values);
+      $("stored-note").textContent = box.note;
+      $("stored-note").hidden = false;
+    }
+    State.fromAddress();
+    State.show();
+    update();
+  });
 })();

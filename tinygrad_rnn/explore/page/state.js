@@ -110,16 +110,27 @@ const Answers = (() => {
   const GAP = 120, LONGER = 1.25, ROW = 1000; // ms between two requests, by how much it grows, ms that end a row
   const KEPT = 60;
   const cache = new Map();
-  const stored = document.getElementById("stored");
-  const box = stored && JSON.parse(stored.textContent);
+  let box = null; // of a page that is one file: {names, values, answers, graphs, note}
   let wish = null, flying = false, last = -Infinity, wished = -Infinity, gap = 0, timer = 0;
+
+  /** The answers that the page has inside; null where it has a server. */
+  async function open() {
+    const stored = document.getElementById("stored");
+    if (!stored) return null;
+    const packed = Uint8Array.from(atob(stored.textContent), (letter) => letter.charCodeAt(0));
+    box = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+    return box;
+  }
 
   function fromBox(query) {
     const asked = new URLSearchParams(query);
-    const key = box.names.map((name) => asked.get(name) ?? "tanh").join(" ");
-    const answer = box.answers[key];
-    if (!answer) throw new Error(`This file has no answer for ${key}: it holds a part of all settings.`);
-    return { ...answer, graph: box.graphs[answer.graph] };
+    const values = box.names.map((name) => asked.get(name) ?? "tanh");
+    const answer = box.answers[values.join(" ")];
+    if (answer) return { ...answer, graph: box.graphs[answer.graph] };
+    const i = box.names.findIndex((name, k) => !box.values[name].includes(values[k]));
+    const name = box.names[i] ?? "these settings";
+    const has = box.values[name] ? `: of ${name} it has ${box.values[name].join(", ")}` : "";
+    throw new Error(`This file holds no answer for ${name}${i < 0 ? "" : ` = ${values[i]}`}${has}.`);
   }
 
   async function fetched(query) {
@@ -185,5 +196,5 @@ const Answers = (() => {
     return go();
   }
 
-  return { ask, hurry, box };
+  return { ask, hurry, open, get box() { return box; } };
 })();

@@ -10,10 +10,11 @@ const Training = (() => {
     const T = Number(settings.steps);
     const cut = k2 < T ? `, with gradients truncated to k2 = ${k2} steps` : "";
     $("training-text").textContent = Answers.box
-      ? "A run needs a computer that computes. With tinygrad_rnn installed, `tinygrad-rnn explore` opens this page with it."
+      ? "A file cannot train. With tinygrad_rnn installed, tinygrad-rnn explore opens this page with a training run, live."
       : `Adam takes this very network through fresh sequences of ${T} numbers${cut}, for 400 steps or 20 seconds. ` +
         "An answer that remembers nothing costs 0.167.";
-    $("train").disabled = Boolean(Answers.box) || source !== null;
+    $("train").disabled = source !== null;
+    $("train").parentNode.hidden = Boolean(Answers.box);
   }
 
   function draw() {
