@@ -28,7 +28,7 @@ SMALL = st.builds(
 
 
 def by_hand(settings: Settings) -> tuple[list[tr.Tensor], list[tr.Tensor], list[tr.Tensor]]:
-    """The losses of a loop in which each step has a weight of its own, those weights, and what is added to each state: 0."""
+    """The losses of a loop with a weight for each step, those weights, and the zeros that are added to the states."""
     network = network_of(settings)
     layer, H = network.layer, settings.hidden
     x, y = sequences(settings, 1)

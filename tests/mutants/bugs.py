@@ -29,6 +29,9 @@ LIVE = "tests/explain/test_live.py"
 FOLDED = "tests/explain/test_graph.py"
 TRACE = "tests/explain/test_trace.py"
 WORKED = "tests/explain/test_worked.py"
+SERVER = "tests/explore/test_server.py"
+ANSWER = "tests/explore/test_answer.py"
+RUNS = "tests/explore/test_training.py"
 LENGTHS = "tests/nn/test_lengths.py"
 LOSSES = "tests/nn/test_functional.py tests/nn/test_digits.py"
 DIGITS = "tests/tensor/test_digits.py -k"
@@ -1345,6 +1348,34 @@ BUGS = [
         ("flat-set",
          '    @flat.setter\n    def flat(self, value: Any) -> None:\n        self.refuse("setting .flat")\n', "",
          "x.flat = 3 is a stray AttributeError", ERRORS),
+    ),
+    *table(
+        "explore/answer.py",
+        ("page-bands", "bands[t - k] += entry", "bands[k] += entry", "the page cuts by k and not by t - k", ANSWER),
+        ("page-first", "first = T - len(losses)", "first = 0", "the loss of the last step stands in the first row",
+         ANSWER),
+        ("page-so-far", "uses[::-1].cumsum(axis=0)[::-1]", "uses.cumsum(axis=0)",
+         "the sweep adds up from the first step", ANSWER),
+        ("page-direct", "\"carried\": short(np.linalg.norm(total - direct, axis=-1))",
+         "\"carried\": short(np.linalg.norm(total, axis=-1))", "the own loss is counted as of the next step", ANSWER),
+    ),
+    *table(
+        "explore/training.py",
+        ("page-windows", "(every(network(Tensor(x[:k2])), y[:k2]).sum() + ends) / T", "ends / T",
+         "the first steps of a truncated run have no loss", RUNS),
+        ("page-state", "outputs, _ = network.layer(Tensor(windows), start)", "outputs, _ = network.layer(Tensor(windows))",
+         "truncated windows begin with a state of 0", RUNS),
+    ),
+    *table(
+        "explore/server.py",
+        ("host-ignored", "if len(hosts) > 1 or hosts[0] not in right:", "if len(hosts) > 1:",
+         "whatever name points at 127.0.0.1 is answered", SERVER),
+        ("host-suffix", "hosts[0] not in right", "not hosts[0].startswith((HOST, \"localhost\"))",
+         "a Host that begins with 127.0.0.1 is answered, whatever its port", SERVER),
+        ("site-ignored", 'in ("cross-site", "same-site") and self.path != "/"', 'in ("same-site",) and self.path != "/"',
+         "another site may start a training run", SERVER),
+        ("run-kept", "        finally:\n            _one_run.release()", "        finally:\n            pass",
+         "a run that was broken off bars all later ones", SERVER),
     ),
 ]
 # fmt: on
