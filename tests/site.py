@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 MOST = 10_000_000  # bytes
 # Attributes by which a browser loads something at once; `href` does that of <link> only.
@@ -31,7 +32,7 @@ class Page(html.parser.HTMLParser):
         super().__init__()
         self.loads: list[str] = []
         self.anchors: set[str] = set()
-        self.pictures: list[str | None] = []  # their alternative texts
+        self.pictures: list[str | None] = []  # their alternative texts, and the titles of frames
         self.prose: list[str] = []
         self.inside: list[str] = []
         self.feed(text)
@@ -42,8 +43,8 @@ class Page(html.parser.HTMLParser):
                 self.loads += re.split(r"\s*,\s*", value) if name == "srcset" else [value]
             if name == "id" and value:
                 self.anchors.add(value)
-        if tag == "img":
-            self.pictures.append(dict(attrs).get("alt"))
+        if tag in {"img", "iframe"}:
+            self.pictures.append(dict(attrs).get("alt" if tag == "img" else "title"))
         if tag in {"pre", "code", "math", "script", "style"}:
             self.inside.append(tag)
 
@@ -71,7 +72,7 @@ def faults_of_page(text: str) -> Iterator[str]:
     if found := re.search(r"\$\$|\\[a-z]{3,}\b", "".join(page.prose)):
         yield f"shows a formula as its source: {found.group()}"
     if not all(page.pictures):
-        yield "has a picture without a text in its place"
+        yield "has a picture or a frame without words for it"
 
 
 def faults_of_style(text: str) -> Iterator[str]:
@@ -87,6 +88,10 @@ def faults(folder: Path, names: set[str]) -> Iterator[str]:
         text = path.read_text(encoding="utf-8")
         names = names - Page(text).anchors
         yield from (f"{path.relative_to(folder)} {fault}" for fault in faults_of_page(text))
+        for address in Page(text).loads:
+            file = unquote(re.split("[?#]", address)[0])
+            if not elsewhere(address) and not address.startswith("data:") and not (path.parent / file).exists():
+                yield f"{path.relative_to(folder)} loads {address}, which is not there"
     for path in sorted(folder.rglob("*.css")):
         yield from (f"{path.name} {fault}" for fault in faults_of_style(path.read_text(encoding="utf-8")))
     if names:

@@ -61,7 +61,8 @@ def test_every_docstring_can_be_converted() -> None:
         '<link rel="stylesheet" href="HTTP://example.org/a.css">',
         '<img alt="a" src="https://example.org/a.png">',
         '<img alt="a" src="a.png" srcset="a.png 1x, https://example.org/a.png 2x">',
-        '<iframe src="https://example.org"></iframe>',
+        '<iframe title="a" src="https://example.org"></iframe>',
+        '<iframe src="a.html"></iframe>',
         "<style>p { background: url(https://example.org/a.png) }</style>",
         "<style>@import 'https://example.org/a.css';</style>",
         '<div class="system-message">what</div>',
@@ -80,9 +81,10 @@ def test_what_is_here_is_no_fault() -> None:
 
 
 def test_a_missing_name_and_too_many_bytes_are_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "index.html").write_text('<p id="a.b">x</p>')
+    (tmp_path / "index.html").write_text('<p id="a.b">x</p><script src="gone.js?v=1"></script><script src="site.css">')
     (tmp_path / "site.css").write_text("p { background: url(//example.org/a.png) }")
     assert list(site.faults(tmp_path, {"a.b", "a.c"})) == [
+        "index.html loads gone.js?v=1, which is not there",
         "site.css loads //example.org/a.png from elsewhere",
         "no page tells of a.c",
     ]
