@@ -302,7 +302,7 @@ def _add_explore(commands: Commands) -> Parser:
         "--html",
         type=path,
         metavar="FILE",
-        help="instead, write the page as one file that needs no server, with the answers to some of the settings inside",
+        help="instead, write the page as one file that needs no server and holds the answers to some of the settings",
     )
     return explore
 

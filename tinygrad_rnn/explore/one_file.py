@@ -19,8 +19,8 @@ STEPS, HIDDEN, SCALES, SEEDS = (4, 8, 16, 32), (4,), (0.6, 0.8, 1.0, 1.5, 2.0), 
 NAMES = ("cell", "nonlinearity", "loss", "steps", "hidden", "scale", "seed")
 CELLS = (("rnn", "tanh"), ("rnn", "relu"), ("rnn", "sigmoid"), ("lstm", "tanh"), ("gru", "tanh"))
 NOTE = (
-    "This is the page as one file: it holds the answers to {count} settings, computed beforehand, and its controls offer "
-    "those. With tinygrad_rnn installed, tinygrad-rnn explore opens it with all settings, and with a training run, live."
+    "This is the page as one file: it holds the answers to {count} settings, computed beforehand, and its controls "
+    "offer those. With tinygrad_rnn installed, tinygrad-rnn explore opens it with all settings, and a training run, live."
 )
 
 
