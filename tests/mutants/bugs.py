@@ -1356,8 +1356,8 @@ BUGS = [
          ANSWER),
         ("page-so-far", "uses[::-1].cumsum(axis=0)[::-1]", "uses.cumsum(axis=0)",
          "the sweep adds up from the first step", ANSWER),
-        ("page-direct", "\"carried\": short(np.linalg.norm(total - direct, axis=-1))",
-         "\"carried\": short(np.linalg.norm(total, axis=-1))", "the own loss is counted as of the next step", ANSWER),
+        ("page-direct", "norm(total - direct, axis=-1)", "norm(total, axis=-1)",
+         "the own loss is counted as of the next step", ANSWER),
     ),
     *table(
         "explore/training.py",

@@ -20,7 +20,7 @@ NAMES = ("cell", "nonlinearity", "loss", "steps", "hidden", "scale", "seed")
 CELLS = (("rnn", "tanh"), ("rnn", "relu"), ("rnn", "sigmoid"), ("lstm", "tanh"), ("gru", "tanh"))
 NOTE = (
     "This is the page as one file: it holds the answers to {count} settings, computed beforehand, and its controls "
-    "offer those. With tinygrad_rnn installed, tinygrad-rnn explore opens it with all settings, and a training run, live."
+    "offer those. Where tinygrad_rnn is installed, tinygrad-rnn explore opens it with all settings and a training run."
 )
 
 
