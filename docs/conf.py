@@ -1,4 +1,4 @@
-"""The settings of the site that `make docs` builds: Sphinx, MyST-NB and Furo, and four hooks of our own."""
+"""The settings of the site that `make docs` builds: Sphinx, MyST-NB and Furo, and hooks of our own."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ extensions = [
     "_hooks.api",
     "_hooks.cells",
     "_hooks.docstrings",
+    "_hooks.play",
     "_hooks.mathml",
 ]
 exclude_patterns = ["_build", "_hooks"]
