@@ -70,9 +70,9 @@ def execute(cell: Cell, page: Path, space: dict[str, Any]) -> None:
 
 
 def prose(text: str) -> str:
-    """What a page says: without its head, its blocks, and names in backticks."""
+    """What a page says: without its head, its blocks, its tags, and names in backticks."""
     text = re.sub(r"\A---\n.*?^---\n", "", text, flags=re.DOTALL | re.MULTILINE)
-    return re.sub(r"`[^`\n]*`", "", FENCED.sub("", text))
+    return re.sub(r"`[^`\n]*`|<[^>\n]*>", "", FENCED.sub("", text))
 
 
 def typed_numbers(text: str) -> set[str]:
