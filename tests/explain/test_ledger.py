@@ -226,6 +226,23 @@ def test_the_band_is_truncated_bptt(k2: int) -> None:
     assert (cut.angle < 1e-5) == (k2 == 6)
 
 
+def test_what_comes_back_over_as_many_steps_adds_up_to_the_bands() -> None:
+    tr.manual_seed(1)
+    lstm = tr.nn.LSTM(2, 3, bidirectional=True, dtype="float64")
+    for name in ("weight_hh_l0", "weight_hh_l0_reverse", "bias_hh_l0"):
+        with tr.explain.watch():
+            output, _ = lstm(tr.randn(5, 2, 2, dtype="float64"))
+            losses = [tr.square(output_t).sum() for output_t in output]
+        table = tr.explain.ledger(losses, getattr(lstm, name))
+        parts = table.by_distance()
+        assert len(parts) == (1 if "reverse" in name else 5)
+        for k2 in range(1, 6):
+            assert np.allclose(parts[:k2].sum(axis=0), table.truncated(k2).gradient, rtol=1e-12, atol=1e-14)
+        for k in range(5):
+            assert np.allclose(table.column(k), sum(table[t, k] for t in range(5)), rtol=1e-12, atol=1e-14)
+        assert np.allclose(table.total(), tr.grad(sum(losses), getattr(lstm, name)).numpy(), rtol=1e-12)
+
+
 def test_a_cell_in_a_loop_and_a_layer_that_goes_on_count_on() -> None:
     tr.manual_seed(5)
     cell, x = tr.nn.LSTMCell(N, H, dtype="float64"), drawn(4, 2, N)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,15 +109,25 @@ class Ledger:
         whole = self.total()
         band = self._sum([(i, k) for i, k in self._entries if k is None or self.rows[i] - k < k2])
         long, short = float(np.linalg.norm(whole)), float(np.linalg.norm(band))
-        cosine = float(np.sum(whole * band)) / (long * short) if long and short else math.nan
-        angle = math.degrees(math.acos(min(max(cosine, -1.0), 1.0))) if cosine == cosine else math.nan
-        return Truncated(k2, band, whole - band, angle, short / long if long else math.nan)
+        return Truncated(k2, band, whole - band, angle(whole, band), short / long if long else math.nan)
+
+    def by_distance(self) -> NDArray[np.float64]:
+        """The sum of the entries at each distance t - k = 0, 1, ...: (steps, ...), what has come back over that many.
+
+        The first k2 of them add up to what tbptt(1, k2) keeps. A use after its loss, as a backward direction has it, is
+        at the distance 0, and so is what reached the weight outside of every step.
+        """
+        keys: dict[int, list[Key]] = defaultdict(list)
+        for i, k in self._entries:
+            keys[0 if k is None else max(self.rows[i] - k, 0)].append((i, k))
+        return np.stack([self._sum(keys[d]) for d in range(max(keys, default=0) + 1)])
 
     def _sum(self, keys: Sequence[Key]) -> NDArray[np.float64]:
-        total = np.zeros(self.shape)
+        total = Term(self.shape)
         for key in keys:
-            total += self._entries[key].dense()
-        return total
+            total.take(self._entries[key])
+        found: NDArray[np.float64] = np.zeros(self.shape) + total.dense()
+        return found
 
     # --- for people -------------------------------------------------------------------------------
 
@@ -224,6 +235,20 @@ def ledger(losses: Tensor | Sequence[Tensor] | Mapping[int, Tensor], parameter: 
         rows = steps[-1:] or [0]
     columns: list[int | None] = list(range(steps[0], steps[-1] + 1)) if steps else []
     return Ledger(found, rows, columns + ([None] if None in used else []), counted, node.shape)
+
+
+def angle(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """The angle between two arrays in degrees; NaN if one of them is 0. By the tangent of its half, as a cosine has no
+    digits for small angles.
+
+    >>> angle(np.array([1.0, 0.0]), np.array([2.0, 2.0]))
+    45.0
+    """
+    long, short = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    if not long or not short:
+        return math.nan
+    a, b = a / long, b / short
+    return math.degrees(2 * math.atan2(float(np.linalg.norm(a - b)), float(np.linalg.norm(a + b))))
 
 
 def _given(losses: Tensor | Sequence[Tensor] | Mapping[int, Tensor]) -> dict[int, Tensor]:

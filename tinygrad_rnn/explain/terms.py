@@ -58,6 +58,13 @@ class Term:
             d = sum_to(_double(d), self.shape)
         self.rest = d if self.rest is None else self.rest + d
 
+    def take(self, other: Term) -> None:
+        """Add another entry."""
+        self.xs += other.xs
+        self.gs += other.gs
+        if other.rest is not None:
+            self.rest = other.rest if self.rest is None else self.rest + other.rest
+
     def dense(self) -> Any:
         """The entry as an array of the weight's shape."""
         if self.rest is None and len(self.xs) == 1:
