@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -15,7 +16,7 @@ from tinygrad_rnn.cli import explore
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.explore.answer import answer
 from tinygrad_rnn.explore.one_file import HIDDEN, NAMES, SCALES, SEEDS, STEPS, inside, one_file
-from tinygrad_rnn.explore.settings import CHOICES, READ, Settings
+from tinygrad_rnn.explore.settings import CHOICES, READ, Settings, settings_of
 
 FEW = [Settings(steps=4), Settings(steps=4, scale=0.6), Settings("lstm", steps=4, loss="every")]
 
@@ -63,6 +64,18 @@ def test_what_is_inside_can_be_chosen_and_has_the_page_as_it_opens() -> None:
         assert {getattr(one, name) for one in chosen} == set(values)
     for name, values in CHOICES.items():
         assert {getattr(one, name) for one in chosen} == set(values)
+
+
+def test_what_the_course_shows_of_it_is_inside() -> None:
+    """A frame of a chapter opens the page at some settings."""
+    chapters = Path(__file__).parents[2].joinpath("docs", "course").glob("*.md")
+    frames = [
+        query for chapter in chapters for query in re.findall(r"play\.html#([^\s\"]*)", chapter.read_text("utf-8"))
+    ]
+    assert frames
+    for query in frames:
+        asked = "&".join(part for part in query.split("&") if not part.startswith("at="))
+        assert dataclasses.replace(settings_of(asked), k2=64) in list(inside()), query
 
 
 def test_the_command_writes_it(tmp_path: Path, monkeypatch, capsys) -> None:

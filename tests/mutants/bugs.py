@@ -1351,7 +1351,8 @@ BUGS = [
     ),
     *table(
         "explore/answer.py",
-        ("page-bands", "bands[t - k] += entry", "bands[k] += entry", "the page cuts by k and not by t - k", ANSWER),
+        ("page-bands", "kept = kept.cumsum(axis=0)", "kept = kept[::-1].cumsum(axis=0)",
+         "the page cuts what is near and keeps what is far", ANSWER),
         ("page-first", "first = T - len(losses)", "first = 0", "the loss of the last step stands in the first row",
          ANSWER),
         ("page-so-far", "uses[::-1].cumsum(axis=0)[::-1]", "uses.cumsum(axis=0)",

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tinygrad_rnn import explain
 from tinygrad_rnn.explain.layout import in_layers
+from tinygrad_rnn.explain.ledger import angle
 from tinygrad_rnn.explain.svg import svg
 from tinygrad_rnn.explore.network import Floats, HalfSquaredErrors, network_of, sequences
 from tinygrad_rnn.explore.settings import Settings
@@ -69,24 +70,20 @@ def _ledger(losses: Tensor, W: Tensor, T: int) -> tuple[dict[str, Any], Floats]:
     """
     first = T - len(losses)
     table = explain.ledger({first + i: loss for i, loss in enumerate(losses)}, W)
-    bands, uses = np.zeros((2, T, *W.shape))  # entries by their distance t - k, and by k
-    norms = []
-    for t in range(first, T):
-        entries = [table[t, k] for k in range(t + 1)]
-        norms.append([np.linalg.norm(entry) for entry in entries])
-        for k, entry in enumerate(entries):
-            bands[t - k] += entry
-            uses[k] += entry
-    kept = bands.cumsum(axis=0)
+    kept = np.zeros((T, *W.shape))
+    found = table.by_distance()
+    kept[: len(found)] = found
+    kept = kept.cumsum(axis=0)
+    uses = np.stack([table.column(k) for k in range(T)])
     whole = kept[-1]
     shown = {
         "first": first,
-        "rows": [short(row) for row in norms],
+        "rows": [short(row[: first + i + 1]) for i, row in enumerate(table.norms)],
         "total": short(np.linalg.norm(whole)),
         "truncated": {
             "norm": short(_norms(kept)),
             "cut": short(_norms(whole - kept)),
-            "angle": [_angle(part, whole) for part in kept],
+            "angle": short([angle(part, whole) for part in kept]),
         },
     }
     return shown, uses
@@ -96,17 +93,6 @@ def _norms(arrays: Floats) -> Floats:
     """The norm of each array along the first axis."""
     found: Floats = np.linalg.norm(arrays.reshape(len(arrays), -1), axis=-1)
     return found
-
-
-def _angle(a: Floats, b: Floats) -> Any:
-    """The angle between two arrays in degrees; None where one of them is 0. By the tangent of its half: a cosine has no
-    digits for small angles.
-    """
-    long, short_ = np.linalg.norm(a), np.linalg.norm(b)
-    if not long or not short_:
-        return None
-    a, b = a / long, b / short_
-    return short(math.degrees(2 * math.atan2(float(np.linalg.norm(a - b)), float(np.linalg.norm(a + b)))))
 
 
 def _sweep(loss: Tensor, states: Tensor, uses: Floats, flow: explain.LayerFlow) -> dict[str, Any]:

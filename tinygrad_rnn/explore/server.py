@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from urllib.parse import urlsplit
 
+from threadpoolctl import threadpool_limits
+
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.explore.answer import answer
 from tinygrad_rnn.explore.settings import Settings, settings_of
@@ -171,7 +173,7 @@ def _has_browser() -> bool:
 
 def serve(port: int, *, browser: bool) -> int:
     """Serve the page until Ctrl-C; returns the exit status."""
-    with open_server(port) as server:
+    with open_server(port) as server, threadpool_limits(limits=1):  # products so small are slower on several
         print(f"The page is at {server.url}  (Ctrl-C ends)", flush=True)
         if browser and _has_browser():
             threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()

@@ -258,8 +258,8 @@ const Draw = (() => {
   }
 
   /** Columns that get a number: all, or every second, fifth, tenth. */
-  function ticks(count, room) {
-    const step = [1, 2, 5, 10, 20, 50, 100].find((k) => (room / count) * k >= 22) ?? 200;
+  function ticks(count, room, least = 22) {
+    const step = [1, 2, 5, 10, 20, 50, 100].find((k) => (room / count) * k >= least) ?? 200;
     return [...Array(count).keys()].filter((t) => t % step === 0);
   }
 
@@ -282,10 +282,15 @@ const Draw = (() => {
 
   // --- two kinds of pictures ----------------------------------------------------------------------
 
+  const DECADES = 6;
+  /** How dark a number is that is paler by powers of ten, of which six are told apart. */
+  const inDecades = (value, largest) => value ? Math.max(0.04, 1 + Math.log10(Math.abs(value) / largest) / DECADES) : 0;
+
   /** Signed numbers over steps: rows {name, say(t, v), values, largest}, a column for each step. */
-  function states(host, name, { caption, label, rows, largest, cursor: at, unit = 15 }) {
+  function states(host, name, { caption, label, rows, largest, cursor: at, unit = 15, isLog = false }) {
     const T = rows[0].values.length, width = widthOf(host), top = 2, height = top + rows.length * unit + 19;
     const w = Math.min(WIDEST, (width - LEFT - 2) / T);
+    const strength = isLog ? inDecades : (value, most) => Math.abs(value) / most;
     const laid = rows.map((row, r) => ({
       entries: row.values.map((value, c) => ({ c, say: row.say(c, value), x: LEFT + c * w, y: top + r * unit, w, h: unit })),
     }));
@@ -293,7 +298,7 @@ const Draw = (() => {
       rows.forEach((row, r) => {
         text(pen, colours.soft, row.name, LEFT - 7, top + r * unit + unit / 2 + 4, "right");
         row.values.forEach((value, c) =>
-          shape(pen, colours, value, Math.abs(value) / (row.largest ?? largest), laid[r].entries[c]));
+          shape(pen, colours, value, strength(value, row.largest ?? largest), laid[r].entries[c]));
       });
       text(pen, colours.soft, "t", LEFT - 7, height - 4, "right");
       for (const t of ticks(T, w * T)) text(pen, colours.soft, t, LEFT + (t + 0.5) * w, height - 4, "center");
@@ -309,7 +314,7 @@ const Draw = (() => {
     const seen = lines.flatMap((line) => line.values).filter((v) => v !== null && (!log || v > 0));
     const [low, high] = range(seen, log);
     const y = (v) => top + (floor - top) * (high - clamp(log ? Math.log10(v) : v, low, high)) / (high - low);
-    const inner = Math.min(width - LEFT - 2, xs.length * WIDEST);
+    const inner = Math.min(width - LEFT - 12, xs.length * WIDEST);
     const x = (i) => LEFT + inner * (i + 0.5) / xs.length;
     const size = clamp(inner / xs.length / 4, 1.6, 4);
     const points = lines.map((line) => line.values.map((v, i) =>
@@ -326,13 +331,13 @@ const Draw = (() => {
           text(pen, colours.soft, levelName(v, log), LEFT - 7, place + 4, "right");
         }
         text(pen, colours.soft, xlabel, LEFT - 7, height - 4, "right");
-        for (const i of ticks(xs.length, inner)) text(pen, colours.soft, xs[i], x(i), height - 4, "center");
+        for (const i of ticks(xs.length, inner, 8 + 8 * String(xs.at(-1)).length)) text(pen, colours.soft, xs[i], x(i), height - 4, "center");
         if (at !== undefined) cursor(pen, colours, () => { pen.moveTo(x(at), top); pen.lineTo(x(at), floor); });
-        points.forEach((row, l) => curve(pen, colours, row, lines[l].kind, size, log));
+        points.forEach((row, l) => curve(pen, colours, row, lines[l], size, log));
       } });
   }
 
-  function curve(pen, colours, points, kind, size, log) {
+  function curve(pen, colours, points, { kind, isPlain }, size, log) {
     pen.strokeStyle = { a: colours.pos, b: colours.neg, c: colours.soft }[kind];
     pen.lineWidth = 2;
     pen.setLineDash(DASHES[kind]);
@@ -346,6 +351,7 @@ const Draw = (() => {
     }
     pen.stroke();
     pen.setLineDash([]);
+    if (isPlain) return;
     pen.lineWidth = 1.5;
     pen.fillStyle = kind === "a" ? colours.pos : colours.card;
     for (const { px, py } of points) {
@@ -391,7 +397,7 @@ const Draw = (() => {
   }
 
   return {
-    LEFT, WIDEST, number, figure, keepOnly, entries, put, widthOf, forgetColours, shapeOf, shape, text, ticks, key, signs,
+    LEFT, WIDEST, number, figure, keepOnly, entries, put, widthOf, forgetColours, shapeOf, shape, text, ticks, key, signs, inDecades, DECADES,
     states, curves,
   };
 })();

@@ -24,7 +24,8 @@ const Training = (() => {
       xs: points.map(([step]) => step), tall: 170,
       curves: [
         { name: "loss", kind: "a", values: points.map(([, loss]) => loss), say: (i, v) => `after ${points[i][0]} steps: ${number(v)}` },
-        { name: "remembering nothing", kind: "c", values: points.map(() => 1 / 6), say: () => "remembering nothing costs 0.167" },
+        { name: "remembering nothing", kind: "c", isPlain: true, values: points.map(([, , nothing]) => nothing),
+          say: (i, v) => `after ${points[i][0]} steps: remembering nothing costs ${number(v)}` },
       ],
     });
   }
@@ -46,8 +47,8 @@ const Training = (() => {
     $("training-status").textContent = "Training …";
     source = new EventSource(`train?${query}`);
     source.addEventListener("loss", (event) => {
-      const { step, loss } = JSON.parse(event.data);
-      points.push([step, loss]);
+      const { step, loss, nothing } = JSON.parse(event.data);
+      points.push([step, loss, nothing]);
       draw();
     });
     source.addEventListener("end", (event) => end(JSON.parse(event.data).sentence));

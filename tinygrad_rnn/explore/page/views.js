@@ -74,10 +74,7 @@ const Views = (() => {
     Draw.keepOnly($("forward"), ["x", "h", ...(c ? ["c"] : []), "o"]);
   }
 
-  // Six powers of ten below the largest entry are told apart.
-  const DECADES = 6;
   const TALLEST = 440; // of the table
-  const strength = (v, largest) => v > 0 ? Math.max(0.04, Math.min(1, 1 + Math.log10(v / largest) / DECADES)) : 0;
 
   function ledger(answer, k2) {
     const { rows, first, total } = answer.ledger;
@@ -119,7 +116,7 @@ const Views = (() => {
           if (rows.length === 1 || (first + r) % every === 0)
             Draw.text(pen, colours.soft, `L${small(first + r)}`, left - 7, top + (r + 0.5) * h + 4, "right");
           row.forEach((value, k) =>
-            Draw.shape(pen, colours, value, strength(value, largest), laid[r].entries[k], colours.seq));
+            Draw.shape(pen, colours, value, Draw.inDecades(value, largest), laid[r].entries[k], colours.seq));
         });
         Draw.text(pen, colours.soft, "k", left - 7, height - 5, "right");
         for (const k of Draw.ticks(T, w * T)) Draw.text(pen, colours.soft, k, left + (k + 0.5) * w, height - 5, "center");
@@ -128,7 +125,7 @@ const Views = (() => {
         rows.forEach((_, r) => pen.strokeRect(left + (first + r) * w + 0.75, top + r * h + 0.75, w - 1.5, h - 1.5));
         hatch(pen, colours, rows.map((_, r) => ({ x: left, y: top + r * h, w: isCut(r) * w, h })).filter((box) => box.w));
       },
-      legend: Draw.key([["q", `dark: ${number(largest)}, paler by powers of ten, down to ${number(largest / 10 ** DECADES)}`],
+      legend: Draw.key([["q", `dark: ${number(largest)}, paler by powers of ten, down to ${number(largest / 10 ** Draw.DECADES)}`],
         ["frame", "framed: explicit"], ["zero", "dot: exactly 0"], ...(k2 < T ? [["cut", "hatched: cut off"]] : [])]),
     });
   }
