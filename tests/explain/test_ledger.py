@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tests.profiles import examples
-from tinygrad_rnn.errors import InputError, ShapeError
+from tinygrad_rnn.errors import GraphFreedError, InputError, ShapeError
 from tinygrad_rnn.explain import together
 from tinygrad_rnn.nn import recurrent
 from tinygrad_rnn.training import tbptt
@@ -299,7 +299,7 @@ def test_text_html_and_picture(tmp_path: Any) -> None:
     losses, (_, W_h, _) = loop_by_hand(4)
     table = tr.explain.ledger(losses, W_h)
     title, head, *rows = str(table).splitlines()
-    assert title == "|dL_t/dW| by the use k at which W(4, 4) acts: row t, column k"
+    assert title == "|dL_t/dW|, shape (4, 4): row t the loss of step t, column k W at use k"
     assert head.split() == ["t", "\\", "k", "0", "1", "2", "3"]
     assert rows[0].split() == ["0", ".", ".", ".", "."] and float(rows[2].split()[3]) == pytest.approx(
         table.norms[2, 2], rel=1e-2
@@ -342,11 +342,33 @@ def test_what_is_refused() -> None:
         tr.explain.ledger(losses, W_h)
 
 
+def test_losses_are_of_known_steps() -> None:
+    losses, (_, W_h, _) = loop_by_hand(3)
+    with pytest.raises(
+        InputError, match=r"1 loss for 3 uses: of which steps\? Pass a mapping, \{2: loss\} for one of the"
+    ):
+        tr.explain.ledger(losses[-1:], W_h)
+    with pytest.raises(InputError, match=r"2 losses for 3 uses.*with tr.explain.step\(t\):"):
+        tr.explain.ledger(losses[1:], W_h)
+    assert "one by one" in tr.explain.ledger(losses[-1], W_h).note and not tr.explain.ledger({2: losses[-1]}, W_h).note
+    assert "later uses than its own" in str(tr.explain.ledger(losses[::-1], W_h))
+    assert not tr.explain.ledger(losses, W_h).note
+
+
+def test_after_a_backward_it_says_what_to_do() -> None:
+    losses, (_, W_h, _) = loop_by_hand(3)
+    tr.stack(losses).sum().backward()
+    with pytest.raises(
+        GraphFreedError, match="ledger: this graph was freed by a backward: ask for the ledger before it"
+    ):
+        tr.explain.ledger(losses, W_h)
+
+
 def test_a_loss_that_does_not_depend_is_a_row_of_zeros_and_a_mapping_names_steps() -> None:
     losses, (_, W_h, _) = loop_by_hand(3)
     table = tr.explain.ledger({5: losses[1], 9: tr.ones(()), 7: losses[2]}, W_h)
     assert table.rows == [5, 9, 7] and not table.norms[1].any()
-    assert math.isnan(tr.explain.ledger([losses[0]], W_h).truncated(1).angle)
+    assert math.isnan(tr.explain.ledger({0: losses[0]}, W_h).truncated(1).angle)
 
 
 def test_the_graph_is_as_it_was() -> None:

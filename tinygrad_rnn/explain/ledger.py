@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_rnn.errors import InputError, ShapeError
+from tinygrad_rnn.errors import GraphFreedError, InputError, ShapeError
 from tinygrad_rnn.explain import heat
 from tinygrad_rnn.explain.terms import Key, Term, steps_of, terms
 from tinygrad_rnn.tensor.graph import newest_first
@@ -60,9 +60,15 @@ class Ledger:
     """
 
     def __init__(
-        self, entries: Mapping[Key, Term], rows: Sequence[int], columns: Sequence[int | None], counted: str, shape: Any
+        self,
+        entries: Mapping[Key, Term],
+        rows: Sequence[int],
+        columns: Sequence[int | None],
+        counted: str,
+        shape: Any,
+        one: bool = False,
     ) -> None:
-        self._entries = entries
+        self._entries, self._one = entries, one
         self.rows, self.columns, self.counted, self.shape = list(rows), list(columns), counted, tuple(shape)
 
     def __getitem__(self, at: tuple[int, int | None]) -> NDArray[np.float64]:
@@ -134,21 +140,31 @@ class Ledger:
     @property
     def note(self) -> str:
         """What a reader should know of the columns; "" if nothing."""
+        notes = []
         if self.counted == "use" and len(self.columns) == 1 and len(self.rows) > 1:
-            return (
+            notes.append(
                 "The weight is used once, for all steps: to tell them apart, run the forward inside "
                 "`with tr.explain.watch():`."
             )
+        if self._one and len(self.columns) > 1:
+            notes.append(
+                "The loss is taken for that of the last step: of a sum over steps, pass the losses one by one."
+            )
+        if any(k is not None and k > self.rows[i] for i, k in self._entries if self._entries[i, k].norm()):
+            notes.append(
+                f"A loss reaches later {self.counted}s than its own. That is right where something runs backwards; "
+                "else these are not the losses of these steps: pass them in the order of time, or by step, {5: loss}."
+            )
         if None in self.columns:
-            return "The column - is what reaches the weight outside of every step."
-        return ""
+            notes.append("The column - is what reaches the weight outside of every step.")
+        return "\n".join(notes)
 
     def _labels(self) -> tuple[list[str], list[str]]:
         return [str(t) for t in self.rows], ["-" if k is None else str(k) for k in self.columns]
 
     def __str__(self) -> str:
         rows, columns = self._labels()
-        title = f"|dL_t/dW| by the {self.counted} k at which W{self.shape} acts: row t, column k"
+        title = f"|dL_t/dW|, shape {self.shape}: row t the loss of step t, column k W at {self.counted} k"
         body = heat.table(self.norms, rows, columns, corner="t \\ k")
         return "\n".join(filter(None, [title, body, self.note]))
 
@@ -190,8 +206,8 @@ def ledger(losses: Tensor | Sequence[Tensor] | Mapping[int, Tensor], parameter: 
     entries add up to what `backward` gives, to rounding.
 
     `losses` are scalars, one a step, in the order of time; a mapping gives their steps, as one loss of the last step
-    alone needs it: `{T - 1: loss}`. One tensor by itself is the loss of the last step. `parameter` is any tensor with a
-    gradient: a weight, a bias, an embedding, an initial state.
+    alone needs it: `{T - 1: loss}`. One tensor by itself is taken for the loss of the last step. `parameter` is any
+    tensor with a gradient: a weight, a bias, an embedding, an initial state.
 
     Which step a node belongs to is known where the forward ran inside `with tr.explain.watch():`. Else a step is what
     uses the weight once more, as in a loop that is written by hand. Where a batch has `lengths`, or a layer goes
@@ -200,7 +216,8 @@ def ledger(losses: Tensor | Sequence[Tensor] | Mapping[int, Tensor], parameter: 
     The graph is kept, and `.grad` untouched. The cost is that of a backward for each loss through what lies before it;
     fused steps of small layers pull the gradients of all losses at once. Hooks are refused: they would meet the parts.
 
-    Raises InputError if there is no loss, or none depends on `parameter`, ShapeError for one that is no scalar.
+    Raises InputError if there is no loss, none depends on `parameter`, or there are fewer than steps and a mapping does
+    not say of which they are; ShapeError for one that is no scalar; GraphFreedError after a backward.
 
     >>> import tinygrad_rnn as tr
     >>> w = tr.nn.Parameter(0.5)
@@ -221,7 +238,12 @@ def ledger(losses: Tensor | Sequence[Tensor] | Mapping[int, Tensor], parameter: 
     if node is None:
         raise InputError("ledger: the second argument is a tensor that requires a gradient, a weight say")
     nodes = [loss._node for loss in given.values()]
-    order = newest_first([root for root in nodes if root is not None], inputs=[node])
+    try:
+        order = newest_first([root for root in nodes if root is not None], inputs=[node])
+    except GraphFreedError as error:
+        raise GraphFreedError(
+            "ledger: this graph was freed by a backward: ask for the ledger before it, or pass it retain_graph=True"
+        ) from error
     if node not in order:
         raise InputError(f"ledger: no loss depends on this tensor of shape {node.shape}")
     if any(n.watch is not None and n.watch.hooks for n in order):
@@ -230,11 +252,21 @@ def ledger(losses: Tensor | Sequence[Tensor] | Mapping[int, Tensor], parameter: 
     found = terms(nodes, node, step_of)
     used = {k for _, k in found}
     steps = sorted(k for k in used if k is not None)
-    rows = list(given)
-    if isinstance(losses, Tensor) and losses.ndim == 0:
-        rows = steps[-1:] or [0]
     columns: list[int | None] = list(range(steps[0], steps[-1] + 1)) if steps else []
-    return Ledger(found, rows, columns + ([None] if None in used else []), counted, node.shape)
+    one = isinstance(losses, Tensor) and losses.ndim == 0
+    rows = steps[-1:] or [0] if one else list(given)
+    if not one and not isinstance(losses, Mapping) and len(rows) < len(columns):
+        raise InputError(_too_few(len(rows), len(columns), steps[-1], counted))
+    return Ledger(found, rows, columns + ([None] if None in used else []), counted, node.shape, one)
+
+
+def _too_few(losses: int, columns: int, last: int, counted: str) -> str:
+    """The message for losses of which it is not known what steps they are of."""
+    said = f"ledger: {losses} loss{'es' * (losses != 1)} for {columns} {counted}s"
+    mark = (
+        "; where a step uses the weight more than once, mark it: `with tr.explain.step(t):`" if counted == "use" else ""
+    )
+    return f"{said}: of which steps? Pass a mapping, {{{last}: loss}} for one of the last{mark}"
 
 
 def angle(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -261,7 +293,9 @@ def _given(losses: Tensor | Sequence[Tensor] | Mapping[int, Tensor]) -> dict[int
         raise InputError("ledger: there is no loss")
     for t, loss in given.items():
         if not isinstance(loss, Tensor):
-            raise InputError(f"ledger: the loss of step {t} is no tensor but {type(loss).__name__}")
+            raise InputError(
+                f"ledger: the loss of step {t} is no tensor but {type(loss).__name__}: pass it as it is before .item()"
+            )
         if loss.size != 1:
             raise ShapeError(f"ledger: the loss of step {t} has shape {loss.shape}, but a loss is a scalar: add it up")
     return given
