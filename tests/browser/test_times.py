@@ -1,9 +1,10 @@
-"""How soon the page answers: from a change of a control to the new picture."""
+"""How soon the page answers, on a machine that does nothing else: from a change of a control to the new picture."""
 
 from __future__ import annotations
 
-import time
-from statistics import median
+import os
+from pathlib import Path
+from statistics import mean, median
 
 import pytest
 
@@ -36,12 +37,10 @@ DRAG = """async (pause) => {
 TRIES = (1, 101, 201)  # each with seeds of its own, of which no answer is known yet
 
 
-def busy() -> float:
-    """How many times longer than on a quiet machine all takes here and now: what a loop takes, over its own time."""
-    begun, own = time.perf_counter(), time.thread_time()
-    while time.thread_time() - own < 0.05:
-        pass
-    return max(1.0, (time.perf_counter() - begun) / 0.05)
+def load() -> float:
+    """How many programs want a core here and now, for each core there is: so many times longer all takes."""
+    running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
+    return max(1.0, running / os.cpu_count())
 
 
 @pytest.mark.parametrize("loss", ["last", "every"])
@@ -52,13 +51,13 @@ def test_a_change_is_a_picture_at_once(open_page: Open, cell: str, loss: str) ->
         page.evaluate(CHANGE, ["seed", first + 50])
         changes = [("steps", T) for T in (8, 16, 24, 32, 48, 64)] + [("seed", first + k) for k in range(5)]
         changes += [("scale", 0.5), ("k2", 9), ("steps", 63), ("hidden", 15), ("hidden", 16), ("scale", 1.5)]
-        times, load = [], [busy()]
+        times, loads = [], []
         for change in changes:
             times.append(page.evaluate(CHANGE, list(change)))
-            load.append(busy())
-        said = f"{cell}, {loss}: median {median(times):.0f} ms, worst {max(times):.0f} ms, load {median(load):.1f}"
+            loads.append(load())
+        said = f"{cell}, {loss}: median {median(times):.0f} ms, worst {max(times):.0f} ms, load {mean(loads):.1f}"
         print(said)
-        if median(times) < 200 * median(load) and max(times) < 400 * median(load):
+        if median(times) < 200 * mean(loads) and max(times) < 400 * mean(loads):
             return
     raise AssertionError(said)
 
@@ -73,15 +72,14 @@ def test_a_drag_asks_seldom_and_settles_soon(open_page: Open, cell: str, pause: 
         for change in (["steps", 8], ["seed", first]):
             page.evaluate(CHANGE, change)
         asked.clear()
-        load = busy()
+        loads = [load()]
         slow = page.evaluate(DRAG, pause)
-        load = (load + busy()) / 2
+        loads.append(load())
         settled(page)
-        said = (
-            f"{cell}, 30 events {pause} ms apart: {len(asked)} requests, settled after {slow:.0f} ms, load {load:.1f}"
-        )
+        said = f"{cell}, 30 events {pause} ms apart: {len(asked)} requests, settled after {slow:.0f} ms, "
+        said += f"load {mean(loads):.1f}"
         print(said)
         assert 1 <= len(asked) <= 10 and "steps=35" in asked[-1], said
-        if slow < 500 * load:
+        if slow < 500 * mean(loads):
             return
     raise AssertionError(said)
