@@ -136,6 +136,21 @@ def test_things_to_try_and_start_again(open_page: Open) -> None:
     assert page.evaluate("location.hash") == ""
 
 
+def test_a_part_of_the_page_can_be_shown_alone(open_page: Open) -> None:
+    page = open_page("#show=ledger,flow&steps=4", width=736)
+    for part in ("network", "forward", "sweep", "ledger", "flow", "gates", "training"):
+        expect(page.locator(f"[data-part={part}]")).to_be_visible(visible=part in ("ledger", "flow"))
+    page.get_by_role("slider", name="Steps T").press("ArrowRight")
+    assert page.url.endswith("#steps=5&show=ledger%2Cflow")
+    page.get_by_role("button", name="The whole page").click()
+    expect(page.locator("[data-part=gates]")).to_be_visible()
+    assert page.url.endswith("#steps=5") and len(entries(page, "#forward")) == 5 * 8
+    page.go_back()
+    expect(page.locator("[data-part=gates]")).to_be_hidden()
+    open_page("#show=nothing&steps=4")
+    expect(page.locator("[data-part=ledger]")).to_be_visible()
+
+
 def test_a_bad_value_in_the_address_gets_the_sentence(open_page: Open) -> None:
     page = open_page("#steps=99")
     expect(page.get_by_role("alert")).to_have_text("steps must be a whole number from 1 to 64, not '99'")

@@ -105,6 +105,12 @@
     State.keep(true);
     update();
   });
+  $("whole").addEventListener("click", () => {
+    State.change({ show: "" });
+    State.show();
+    State.keep(true);
+    paint();
+  });
   window.addEventListener("popstate", moved);
   Sweep.wire(goTo, () => State.step());
   Training.wire(() => State.query(true), () => `${State.now.cell.toUpperCase()}, T = ${State.now.steps}, scale ${State.now.scale}, k2 = ${State.k2}`);

@@ -11,7 +11,9 @@ const State = (() => {
   for (const { name, value, type, defaultChecked, defaultValue } of form.elements) {
     if (name && (type !== "radio" || defaultChecked)) defaults[name] = type === "radio" ? value : defaultValue;
   }
-  let now = { ...defaults, at: "" };
+  // Where the sweep stands, "" for the last step, and which parts of the page are shown, "" for all of them.
+  const OF_THE_PAGE = { at: "", show: "" };
+  let now = { ...defaults, ...OF_THE_PAGE };
   // Of a page that is one file: the values that it has answers for, by control.
   let only = null;
 
@@ -56,6 +58,14 @@ const State = (() => {
       inputOf(name).setAttribute("aria-valuetext", name === "k2" && !cut ? "whole, nothing is cut" : text);
     }
     document.getElementById("nonlinearities").disabled = now.cell !== "rnn";
+    showParts();
+  }
+
+  function showParts() {
+    const parts = now.show.split(",").filter((name) => document.querySelector(`[data-part="${CSS.escape(name)}"]`));
+    document.body.classList.toggle("part", parts.length > 0);
+    for (const section of document.querySelectorAll("[data-part]"))
+      section.hidden = parts.length > 0 && !parts.includes(section.dataset.part);
   }
 
   /** The step at which the sweep stands. */
@@ -65,13 +75,14 @@ const State = (() => {
   }
 
   function hash() {
-    const kept = Object.entries(now).filter(([name, value]) => value !== (defaults[name] ?? ""));
+    const usual = { ...defaults, ...OF_THE_PAGE };
+    const kept = Object.keys(usual).filter((name) => now[name] !== usual[name]).map((name) => [name, now[name]]);
     return kept.length ? `#${new URLSearchParams(kept)}` : "#";
   }
 
   function fromAddress() {
     const text = location.hash.slice(1);
-    now = { ...defaults, at: "" };
+    now = { ...defaults, ...OF_THE_PAGE };
     for (const [name, value] of new URLSearchParams(text.includes("=") ? text : "")) now[name] = value;
     if (!/^\d{0,2}$/.test(now.at)) now.at = "";
   }
@@ -87,7 +98,7 @@ const State = (() => {
   /** What is asked of the server. The truncation is a part of every answer, the step of the sweep of none. */
   function query(withTruncation) {
     const asked = new URLSearchParams(now);
-    asked.delete("at");
+    for (const name of Object.keys(OF_THE_PAGE)) asked.delete(name);
     if (!withTruncation) asked.delete("k2");
     if (now.cell !== "rnn") asked.delete("nonlinearity");
     return asked.toString();
@@ -98,8 +109,8 @@ const State = (() => {
     get now() { return now; },
     get only() { return only; },
     change(settings) { now = { ...now, ...settings }; },
-    read() { now = { ...now, ...fromControls() }; },
-    reset() { now = { ...defaults, at: "" }; },
+    read() { now = { at: now.at, show: now.show, ...fromControls() }; }, // and nothing else of the address
+    reset() { now = { ...defaults, ...OF_THE_PAGE, show: now.show }; },
     get k2() { return Math.min(Number(now.k2), Number(now.steps)); },
   };
 })();
