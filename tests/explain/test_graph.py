@@ -208,6 +208,8 @@ def test_how_many_boxes_there_are() -> None:
     with pytest.raises(ValueError, match=r"graph: \d+ nodes are \d+ boxes, more than 300: unfold=\d+ draws them all"):
         tr.explain.graph(loss, unfold=True)
     assert len(tr.explain.graph(loss, unfold=9000).boxes) > 6000
+    with pytest.raises(ValueError, match=r"boxes, more than 3: unfold="):
+        tr.explain.graph(loss, unfold=3)
 
 
 def test_it_is_found_while_one_waits() -> None:

@@ -200,7 +200,8 @@ def test_what_it_shows_of_a_loop() -> None:
         "h = tanh  in step 1",
         "→ W: _pull_right(g, a, b_shape) = ",
         "a product of (3, 1)ᵀ and (3, 1), which the engine multiplies later",
-        "so far ",
+        ", 2 of 4 arrived",
+        ", 4 of 4 arrived",
         "(3, 1), summed to (1,), as the operand was used for all of it",
         "the sum of 4 contributions",
     ):

@@ -592,6 +592,8 @@ BUGS = [
          "zip((node.sources or ())[::-1], pulled, strict=True)", "each operand is told the other's part", TRACE),
         ("trace-total", "np.asarray(self.came[i - 1]._total + own)", "own",
          "the sum so far is the last part alone", TRACE),
+        ("trace-all-arrived", "{h.index + 1} of {h.count} arrived", "{h.index + 1} of {h.index + 1} arrived",
+         "each part is said to be the last", TRACE),
         ("trace-spread", "        d = sum_to(d, node.shape)\n", "",
          "a part of a broadcast operand is not summed", TRACE),
         ("trace-part", "scatter_add(zeros_beside(d.g, node.shape, d.g.dtype), d.index, d.g)", "d.g",

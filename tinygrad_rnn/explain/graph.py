@@ -124,8 +124,8 @@ def graph(tensor: Tensor, *, unfold: bool | int = False, names: Mapping[str, Any
     drawing = Drawing(groups, Names(names))
     boxes, arrows = drawing.boxes or [_lonely(node, names)], drawing.arrows
     allowed = MANY if isinstance(unfold, bool) else unfold
-    if len(boxes) > allowed and not _wanted(len(nodes), len(boxes), bool(several)):
-        raise ValueError(_many(len(nodes), len(boxes), bool(several)))
+    if len(boxes) > allowed and not _wanted(message := _many(len(nodes), len(boxes), allowed, bool(several))):
+        raise ValueError(message)
     return Graph(boxes, arrows, len(nodes))
 
 
@@ -134,17 +134,17 @@ def _lonely(node: Node, names: Mapping[str, Any] | None) -> Box:
     return Box("b1", "parameter", f"{Names(names).of(node) or 'leaf'} {tuple(node.shape)}", [], node.shape, nodes=1)
 
 
-def _many(nodes: int, boxes: int, unfolded: bool) -> str:
+def _many(nodes: int, boxes: int, allowed: int, unfolded: bool) -> str:
     """The message for more boxes than anybody reads."""
     cure = "" if unfolded else "; or compute it inside tr.explain.watch(), so that modules and steps are known"
-    return f"graph: {nodes} nodes are {boxes} boxes, more than {MANY}: unfold={boxes} draws them all{cure}"
+    return f"graph: {nodes} nodes are {boxes} boxes, more than {allowed}: unfold={boxes} draws them all{cure}"
 
 
-def _wanted(nodes: int, boxes: int, unfolded: bool) -> bool:
+def _wanted(message: str) -> bool:
     """Whether somebody at a terminal wants so many boxes."""
     if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
         return False
-    return input(f"{_many(nodes, boxes, unfolded)}. Draw them now? [y/N] ").strip().lower().startswith("y")
+    return input(f"{message}. Draw them now? [y/N] ").strip().lower().startswith("y")
 
 
 # --- as text --------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -52,6 +52,7 @@ class Handed:
     node: Node = field(repr=False)
     came: list[Handed] = field(repr=False)  # all that comes to the operand
     index: int = 0  # this one's place among them
+    count: int = 1  # how many will have come in the end
     _total: np.ndarray | None = field(default=None, repr=False)
 
     def array(self) -> np.ndarray:
@@ -118,7 +119,7 @@ class Step:
             if h.how:
                 yield f"       {h.how}"
             if h.index:
-                yield f"       so far {shown(h.total())}, of {h.index + 1}"
+                yield f"       so far {shown(h.total())}, {h.index + 1} of {h.count} arrived"
 
     def _repr_html_(self) -> str:
         head, *lines = self._lines()
@@ -174,6 +175,7 @@ class Trace(Iterator[Step]):
         gradients = Gradients()
         gradients.add([self._root], [self._seed])
         came: dict[Node, list[Handed]] = defaultdict(list)
+        self._to_come = Counter(source for node in self._order for source in node.sources or ())
         number = 0
         with blaming(self._order) as nodes:
             for node in nodes:
@@ -182,6 +184,7 @@ class Trace(Iterator[Step]):
                 with quiet():
                     g = gradients.complete(node)
                     if g is None:
+                        self._to_come.subtract(node.sources)
                         continue
                     pulled = gradients.pull(node, g) if node.sources else ()
                     gradients.add(node.sources, pulled)
@@ -193,8 +196,11 @@ class Trace(Iterator[Step]):
         for i, (source, d) in enumerate(zip(node.sources or (), pulled, strict=True)):
             if source is not None and d is not None:
                 so_far = came[source]
-                so_far.append(Handed(self._value(source), i, rule_of(plan, i), d, source, so_far, len(so_far)))
+                count = self._to_come[source]
+                so_far.append(Handed(self._value(source), i, rule_of(plan, i), d, source, so_far, len(so_far), count))
                 handed.append(so_far[-1])
+            elif source is not None:
+                self._to_come[source] -= 1
         values = {}
         if plan is not None and getattr(plan, "names", None):
             numbers = {"y", *plan.op.arrays}
