@@ -282,15 +282,20 @@ const Draw = (() => {
 
   // --- two kinds of pictures ----------------------------------------------------------------------
 
-  const DECADES = 6;
-  /** How dark a number is that is paler by powers of ten, of which six are told apart. */
-  const inDecades = (value, largest) => value ? Math.max(0.04, 1 + Math.log10(Math.abs(value) / largest) / DECADES) : 0;
+  /** How many powers of ten there are between numbers; six at most are told apart. */
+  function decades(values) {
+    const sizes = values.filter(Number.isFinite).map(Math.abs).filter((size) => size > 0);
+    return sizes.length ? clamp(Math.ceil(Math.log10(Math.max(...sizes) / Math.min(...sizes))), 1, 6) : 1;
+  }
+  /** How dark a number is that is paler by powers of ten. */
+  const inDecades = (value, largest, count) => value ? Math.max(0.08, 1 + 0.92 * Math.log10(Math.abs(value) / largest) / count) : 0;
 
-  /** Signed numbers over steps: rows {name, say(t, v), values, largest}, a column for each step. */
-  function states(host, name, { caption, label, rows, largest, cursor: at, unit = 15, isLog = false }) {
+  /** Signed numbers over steps: rows {name, say(t, v), values, largest}, a column for each step. Paler by so many powers
+      of ten, or in proportion. */
+  function states(host, name, { caption, label, rows, largest, cursor: at, unit = 15, powers = 0 }) {
     const T = rows[0].values.length, width = widthOf(host), top = 2, height = top + rows.length * unit + 19;
     const w = Math.min(WIDEST, (width - LEFT - 2) / T);
-    const strength = isLog ? inDecades : (value, most) => Math.abs(value) / most;
+    const strength = (value, most) => powers ? inDecades(value, most, powers) : Math.abs(value) / most;
     const laid = rows.map((row, r) => ({
       entries: row.values.map((value, c) => ({ c, say: row.say(c, value), x: LEFT + c * w, y: top + r * unit, w, h: unit })),
     }));
@@ -397,7 +402,7 @@ const Draw = (() => {
   }
 
   return {
-    LEFT, WIDEST, number, figure, keepOnly, entries, put, widthOf, forgetColours, shapeOf, shape, text, ticks, key, signs, inDecades, DECADES,
+    LEFT, WIDEST, number, figure, keepOnly, entries, put, widthOf, forgetColours, shapeOf, shape, text, ticks, key, signs, decades, inDecades,
     states, curves,
   };
 })();

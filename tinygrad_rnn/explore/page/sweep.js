@@ -28,7 +28,7 @@ const Sweep = (() => {
     const largest = Views.most(g);
     Draw.states($("sweep"), "g", {
       caption: `dL/dh<sub>t</sub>, unit by unit <small>(${at === 0 ? "the sweep is through" : `the sweep has come to step ${at}`})</small>`,
-      label: "Gradient of each state, by unit and step", cursor: at, isLog: true,
+      label: "Gradient of each state, by unit and step", cursor: at, powers: Draw.decades(g.flat()),
       rows: Views.columns(g).map((values, j) => ({
         name: `unit ${j}`, largest, values: values.map((v, t) => t < at ? undefined : v),
         say: (t, v) => v === undefined ? `dL/dh_${t}, unit ${j}: the sweep has not come here yet` : `dL/dh_${t}, unit ${j}: ${number(v)}`,

@@ -102,7 +102,7 @@ const Views = (() => {
     const w = Math.min(Draw.WIDEST, (width - left - 2) / T);
     const h = rows.length === 1 ? 28 : Math.min(30, Math.max(TALLEST / T, 4));
     const height = top + rows.length * h + 21;
-    const largest = most(rows);
+    const largest = most(rows), count = Draw.decades(rows.flat());
     const laid = rows.map((row, r) => ({ entries: row.map((value, k) => ({
       c: k, say: entry(first + r, k, value, k2), x: left + k * w, y: top + r * h, w, h,
     })) }));
@@ -116,7 +116,7 @@ const Views = (() => {
           if (rows.length === 1 || (first + r) % every === 0)
             Draw.text(pen, colours.soft, `L${small(first + r)}`, left - 7, top + (r + 0.5) * h + 4, "right");
           row.forEach((value, k) =>
-            Draw.shape(pen, colours, value, Draw.inDecades(value, largest), laid[r].entries[k], colours.seq));
+            Draw.shape(pen, colours, value, Draw.inDecades(value, largest, count), laid[r].entries[k], colours.seq));
         });
         Draw.text(pen, colours.soft, "k", left - 7, height - 5, "right");
         for (const k of Draw.ticks(T, w * T)) Draw.text(pen, colours.soft, k, left + (k + 0.5) * w, height - 5, "center");
@@ -125,7 +125,7 @@ const Views = (() => {
         rows.forEach((_, r) => pen.strokeRect(left + (first + r) * w + 0.75, top + r * h + 0.75, w - 1.5, h - 1.5));
         hatch(pen, colours, rows.map((_, r) => ({ x: left, y: top + r * h, w: isCut(r) * w, h })).filter((box) => box.w));
       },
-      legend: Draw.key([["q", `dark: ${number(largest)}, paler by powers of ten, down to ${number(largest / 10 ** Draw.DECADES)}`],
+      legend: Draw.key([["q", `dark: ${number(largest)}, paler by powers of ten, down to ${number(largest / 10 ** count)}`],
         ["frame", "framed: explicit"], ["zero", "dot: exactly 0"], ...(k2 < T ? [["cut", "hatched: cut off"]] : [])]),
     });
   }
