@@ -205,7 +205,6 @@ EQUIVALENT: dict[str, list[str]] = {
         "nn/recurrent.py: return outputs[0] if len(outputs) == 1 else ops.concatenate(outputs), state  ->  return (ops.concatenate(outputs)), state",
         "tensor/sweep.py: return g if node in self.owned else namespace(g).asarray(g, copy=True)  ->  return (namespace(g).asarray(g, copy=True))",
         "tensor/sweep.py: if d.dtype is not node.dtype and d.dtype != node.dtype:  ->  if d.dtype is not node.dtype or d.dtype != node.dtype:",
-        "tensor/sweep.py: if d.shape != node.shape:  ->  if True:",
         "tensor/sweep.py: if d.dtype is not node.dtype and d.dtype != node.dtype:  ->  if (d.dtype != node.dtype):",
         "tensor/sweep.py: if d.dtype is not node.dtype and d.dtype != node.dtype:  ->  if (d.dtype is not node.dtype):",
         "tensor/sweep.py: if d.dtype is not node.dtype and d.dtype != node.dtype:  ->  if True:",
@@ -224,15 +223,23 @@ EQUIVALENT: dict[str, list[str]] = {
         "nn/recurrent.py: piece = x if whole and stop - first == T else x[first:stop, :n]  ->  piece = x if whole and (stop) == T else x[first:stop, :n]",
         "nn/recurrent.py: piece = x if whole and stop - first == T else x[first:stop, :n]  ->  piece = x if whole and first - stop == T else x[first:stop, :n]",
         "nn/recurrent.py: begin = state if whole else tuple(s[:n] for s in state)  ->  begin = (tuple(s[:n] for s in state))",
-        "tensor/functional.py: if d.dtype != node.dtype:  ->  if True:",
-        "tensor/functional.py: if d.shape != node.shape:  ->  if True:",
         "tensor/sweep.py: if fresh:  ->  if False:",
         'nn/recurrent_options.py: if "ih" not in self.norms:  ->  if False:',
         "nn/recurrent_options.py: return NO_OPTIONS if mask is None else RecurrentOptions(mask=mask)  ->  return (RecurrentOptions(mask=mask))",
         "nn/recurrent_options.py: return done[0] if len(done) == 1 else ops.concatenate(done, axis=-1)  ->  return (ops.concatenate(done, axis=-1))",
         "nn/recurrent_options.py: return done[0] if len(done) == 1 else ops.concatenate(done, axis=-1)  ->  return done[0] if len(done) == 0 else ops.concatenate(done, axis=-1)",
+        "tensor/sweep.py: elif d.basic and (place := buffer[index]).ndim:  ->  elif False:",
         "tensor/sweep.py: arrays[0] if len(arrays) == 1 else xp.concat(arrays[::-1])  ->  (xp.concat(arrays[::-1]))",
         "tensor/sweep.py: arrays[0] if len(arrays) == 1 else xp.concat(arrays[::-1])  ->  arrays[0] if len(arrays) == 0 else xp.concat(arrays[::-1])",
+    ],
+    "what a whole row has in common is no part of its distances from their mean, nor of their derivative": [
+        "nn/functional.py: z = x - x[:, :1].detach()  # of large numbers close together this has all digits, but their mean has not  ->  z = x - (x[:, :1])  # of large numbers close together this has all digits, but their mean has not",
+    ],
+    "which of two arrays is compared with the other says little, where they are far apart or the same": [
+        "tensor/checkpoint.py: _check_same(y._array, self.value)  ->  _check_same(self.value, y._array)",
+    ],
+    "a part that takes all leaves no place free, whatever axis it names": [
+        "tensor/sweep.py: return _WHOLE, 0  ->  return _WHOLE, -1",
     ],
     "a floor is a serial that no node has": [
         "tensor/checkpoint.py: if inner._node.serial < floor:  ->  if inner._node.serial <= floor:",

@@ -211,6 +211,28 @@ def test_what_comes_to_a_place_first_is_put_there_and_the_rest_is_added(seed):
         assert np.signbit(x.grad.data[indices[0]]).tolist() == np.signbit(cotangents[0]).tolist()
 
 
+ALL = slice(None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "indices", "free"),
+    [
+        ((4, 2), [slice(0, 2), (slice(2, 3), ...), slice(3, None), (3, 0)], [True, True, True, False]),
+        ((4, 2), [slice(0, 3), slice(2, 3), 3, -1], [True, False, True, False]),
+        ((4, 2), [..., 0], [True, False]),
+        ((300, 2), [(ALL, ...), (0, ...)], [True, False]),
+        ((300,), [(ALL, ...), 0], [True, False]),
+        ((2, 3), [(ALL, 0), (ALL, slice(1, 2)), (ALL, -1), (ALL, 1)], [True, True, True, False]),
+        ((2, 3), [(ALL, 0), (0, ...)], [True, False]),
+        ((2, 3), [(..., 0), (..., 1)], [True, False]),  # that is not looked at so closely
+        ((), [..., ...], [True, False]),
+    ],
+)
+def test_an_index_is_free_where_none_has_been(shape, indices, free):
+    filled = sweep.Filled(shape, indices[0])
+    assert [True, *(filled.free(index) for index in indices[1:])] == free
+
+
 def test_an_ellipsis_tells_no_axis():
     x = leaf(np.ones((2, 4, 3)))
     (x[..., 1].sum() + x[:, 2].sum() + x[..., 1].sum()).backward()

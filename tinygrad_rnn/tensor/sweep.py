@@ -300,7 +300,7 @@ def cut_of(index: Any) -> tuple[Any, int]:
     for axis, key in enumerate(index):
         if key is ...:  # what follows is counted from the last axis
             break
-        if type(key) is int or key != _WHOLE:
+        if key != _WHOLE:
             return key, axis
     return _WHOLE, 0
 
