@@ -261,7 +261,11 @@ def scaled(factor: float, nonlinearity: str = "relu") -> Any:
 
 @pytest.mark.parametrize(
     ("factor", "state", "words"),
-    [(0.5, "vanishes", "orthogonal"), (1.0, "holds", "the gradient holds"), (2.0, "explodes", "clip_grad_norm_")],
+    [
+        (0.5, "vanishes", "orthogonal"),
+        (1.0, "holds", "the gradient at the last step holds"),
+        (2.0, "explodes", "clip_grad_norm_"),
+    ],
 )
 def test_the_verdict(factor: float, state: str, words: str) -> None:
     (flow,) = gradient_flow(scaled(factor), tr.ones(9, 1, 3, dtype="float64"), last)
@@ -272,7 +276,7 @@ def test_the_verdict(factor: float, state: str, words: str) -> None:
 
 def test_a_gradient_that_would_vanish_over_more_steps_fades() -> None:
     (flow,) = gradient_flow(scaled(0.5), tr.ones(4, 1, 3, dtype="float64"), last)
-    assert flow.state == "holds" and "the gradient fades: 12 %" in flow.verdict()
+    assert flow.state == "holds" and "the gradient at the last step fades: 12 %" in flow.verdict()
     assert flow.verdict().endswith("(0.5 a step), so that less than 1 % would be left after 7 steps.")
 
 
@@ -289,11 +293,90 @@ def test_the_verdict_is_not_fooled_by_a_loss_at_every_step() -> None:
     assert flow.states.min() >= 1 and flow.state == "vanishes"
 
 
+def test_a_gradient_of_which_little_is_left_does_not_hold() -> None:
+    (flow,) = gradient_flow(scaled(0.95), tr.ones(60, 1, 3, dtype="float64"), last)
+    assert flow.state == "holds" and "the gradient at the last step fades slowly: 4.8 % of it arrives" in flow.verdict()
+    (flow,) = gradient_flow(scaled(0.95), tr.ones(30, 1, 3, dtype="float64"), last)
+    assert "the gradient at the last step holds: 23 % of it arrives" in flow.verdict()
+
+
+def test_the_table_shows_what_the_verdict_goes_by() -> None:
+    x = tr.ones(9, 1, 3, dtype="float64")
+    (every,) = gradient_flow(scaled(0.5), x, lambda y: y.sum())
+    close(every.columns()["carried"], every.carried)
+    assert "carried: of the gradient at the last step alone, by which the verdict goes" in str(every)
+    (alone,) = gradient_flow(scaled(0.5), x, last)
+    assert "carried" not in alone.columns()
+
+
+def test_of_sequences_of_many_lengths_it_is_said_whose_verdict_it_is() -> None:
+    rnn, x = scaled(0.5), tr.ones(9, 3, 3, dtype="float64")
+    said = [str(gradient_flow(rnn, x, lambda y: y.sum(), lengths=n)[0]) for n in ([9, 2, 4], [9, 9, 4], [9, 9, 9])]
+    assert "8 steps before, in the longest of 3 sequences (0.5" in said[0] and "of the longest" in said[0]
+    assert "8 steps before, in the 2 longest of 3 sequences (0.5" in said[1]
+    assert "8 steps before (0.5" in said[2] and "longest" not in said[2]
+
+
+# --- what helps -------------------------------------------------------------------------------------
+
+
+def turned(factor: float, nonlinearity: str) -> Any:
+    """An RNN with an orthogonal W_hh times a factor."""
+    rnn = made("RNN", nonlinearity=nonlinearity)
+    rnn.weight_hh_l0.assign_(factor * np.linalg.qr(np.random.default_rng(5).normal(size=(4, 4)))[0])
+    return rnn
+
+
+def advice(layer: Any, x: Any) -> str:
+    (flow,) = gradient_flow(layer, x, last)
+    return str(flow.verdict().partition("; ")[2])
+
+
+def test_no_orthogonal_weights_are_advised_where_they_are() -> None:
+    x = series(40, 1, 3) * 4
+    said = advice(turned(1.0, "tanh"), x)
+    assert said.startswith("W_hh is orthogonal, but the slopes f' of tanh are 0.")
+    assert "what helps: smaller inputs or weights of the input, relu, nn.LSTM, nn.GRU or layer_norm=True." in said
+    said = advice(turned(0.5, "tanh"), x * 0.01)
+    assert said.startswith("what helps: a larger W_hh (it is orthogonal but for its norm, 0.5), nn.LSTM")
+    said = advice(turned(0.5, "tanh"), x)
+    assert "norm, 0.5), smaller inputs" in said and said.startswith("the slopes f' of tanh are 0.")
+    said = advice(made("RNN"), x * 0.01)
+    assert said.startswith("what helps: W_hh orthogonal at first (tr.nn.init.orthogonal_), nn.LSTM")
+    assert "tanh (its slope is up to 1)" in advice(turned(1.0, "sigmoid"), x)
+    assert "W_hh the identity at first" in advice(turned(1.0, "relu"), x)
+    assert "a smaller W_hh (its norm is 3)" in advice(scaled(3.0), tr.ones(9, 1, 3, dtype="float64"))
+
+
+@pytest.mark.parametrize(("kind", "gate"), [("LSTM", "f"), ("GRU", "z")])
+def test_a_larger_bias_of_the_gate_is_advised_where_the_gate_is_not_open(kind: str, gate: str) -> None:
+    layer, x = made(kind), series(60, 1, 3)
+    (flow,) = gradient_flow(layer, x, last)
+    kept, needed = gates(layer, x)[0].means()[gate].mean(), 0.01 ** (1 / 59)
+    more = np.log(needed / (1 - needed)) - np.log(kept / (1 - kept))
+    assert f"; {gate} is {kept:.2g} in the mean, and {needed:.2g} would keep 1 %; what helps: " in flow.verdict()
+    assert f" larger by {np.ceil(10 * more) / 10:g} or layer_norm=True" in flow.verdict()
+
+
+def test_no_larger_bias_is_advised_where_the_forget_gate_is_open() -> None:
+    lstm, x = made("LSTM", forget_bias=9.0), tr.ones(60, 1, 3, dtype="float64")
+    weights = np.ones((16, 3))
+    weights[4:8] = 0
+    lstm.weight_ih_l0.assign_(weights)  # c grows at each step, and tanh(c) is flat
+    said = advice(lstm, x)
+    assert said.startswith("f is 1 in the mean, open enough; what helps: smaller inputs or") and "bias" not in said
+
+
 def test_where_there_is_nothing_to_say() -> None:
     (flow,) = gradient_flow(made("RNN"), series(1, 1, 3), last)
     assert flow.state == "none" and "one step only" in flow.verdict()
     (flow,) = gradient_flow(made("RNN"), series(4, 1, 3), lambda y: y[1].sum())
-    assert flow.state == "none" and "no gradient comes to its last step" in str(flow)
+    assert flow.state == "none" and "no gradient comes to its last step, but to t = 1: give it" in str(flow)
+    assert "the steps up to that alone, x[:2]." in str(flow)
+    (_, back) = gradient_flow(made("RNN", bidirectional=True), series(4, 1, 3), lambda y: y[2, 0, 4:].sum())
+    assert "to t = 2: give it the steps up to that alone, x[2:]." in back.verdict()
+    (flow,) = gradient_flow(made("RNN"), series(4, 1, 3), lambda y: (y * 0).sum())
+    assert "to any of its steps; does the loss depend on what it returns?" in flow.verdict()
 
 
 # --- shown ------------------------------------------------------------------------------------------
@@ -317,7 +400,7 @@ def test_it_is_printed_drawn_and_shown_in_a_notebook(tmp_path: Path) -> None:
 def test_jacobians_that_take_long_are_left_out_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tinygrad_rnn.explain.flow.AT_ONCE", 10)
     (flow,) = gradient_flow(made("LSTM"), series(3, 1, 3), last)
-    assert list(flow.columns()) == ["|dL/dh|", "|dL/dc|"]
+    assert list(flow.columns()) == ["|dL/dh|", "|dL/dc|", "carried"]
     (flow,) = gradient_flow(made("RNN"), series(3, 1, 3), last)
     assert list(flow.columns()) == ["|dL/dh|", "bound", "step"]
     assert "norms, radii and jacobians would take a while" in str(flow)
@@ -330,6 +413,11 @@ def test_what_is_refused() -> None:
     layer, x = made("RNN"), series(3, 2, 3)
     with pytest.raises(ShapeError, match=r"must be a scalar tensor, got shape \(3, 2, 4\)"):
         gradient_flow(layer, x, lambda y: y)
+    for wrong in (tr.ones(()), 2.0):
+        with pytest.raises(
+            TypeError, match=r"must be a function of the output, such as lambda output: .*, not a (T|f)"
+        ):
+            gradient_flow(layer, x, wrong)  # type: ignore[arg-type]
     with pytest.raises(KeyError, match=r"no 'l1', but 'RNN\.l0'"):
         gradient_flow(layer, x, last)["l1"]
     with watch() as seen:

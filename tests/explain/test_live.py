@@ -65,7 +65,7 @@ def test_trouble_is_said_once_when_it_stays(factor: float, state: str) -> None:
     for step in range(12):
         task.loss(step)
         said.append(task.news())
-    assert not any(said[:4]) and state in said[4] and "; what helps: " in said[4] and not any(said[5:])
+    assert not any(said[:2]) and state in said[2] and "; what helps: " in said[2] and not any(said[3:])
     own = WatchedTask(Echo(factor), every=1, advice={state: "eat well"})
     for step in range(3):
         own.loss(step)
@@ -76,13 +76,14 @@ def test_a_gradient_that_holds_is_no_news_and_has_a_status() -> None:
     task = WatchedTask(Echo())
     assert task.status() == "" and task.news() == ""
     task.loss(0)
-    assert task.status().startswith("gradient: l0 ") and task.status().endswith(" arrives")
+    line = task.status()
+    assert line.startswith("gradient in step 1: l0 holds, ") and " at t=0 " in line and line.endswith("100 % at t=7")
     first = task.flow
     task.loss(1)
-    assert task.flow is first and task.news() == "" and " holds, " in task.status()
+    assert task.flow is first and task.news() == "" and task.status() == line
     task = WatchedTask(Echo(0.3))
     task.loss(0)
-    assert " vanishes after 4 of 7 steps" in task.status()
+    assert "(1 % over 4 of 7 steps)" in task.status()
 
 
 def test_a_look_is_a_line_and_a_loss_that_is_not_finite_is_none(tmp_path: Path) -> None:
@@ -111,7 +112,27 @@ def test_displays_show_it(live: bool) -> None:
     display = LiveDisplay(console, task) if live else PlainDisplay(stream=stream, aside=task)
     trained(task, task.task.rnn, display=display)
     shown = stream.getvalue()
-    assert shown.count("the gradient vanishes: ") == 1 and "gradient: l0 " in shown
+    assert shown.count("the gradient at the last step vanishes: ") == 1 and "gradient in step 12: l0 " in shown
+
+
+def test_a_line_is_not_printed_again_before_the_next_look() -> None:
+    stream, task = io.StringIO(), WatchedTask(Echo(), every=8)
+    adam = tr.optim.Adam(task.task.rnn.named_parameters(), lr=1e-3)
+    named = list(task.task.rnn.named_parameters())
+    train(task, adam, named, Budget(12), evaluations=6, display=PlainDisplay(stream=stream, aside=task))
+    shown = stream.getvalue()
+    assert shown.count("step ") > 6 and shown.count("gradient in step 1:") == shown.count("gradient in step 9:") == 1
+
+
+@pytest.mark.parametrize("looks", [1, 3])
+def test_the_picture_ends_with_the_last_look(looks: int) -> None:
+    from tinygrad_rnn.explain.pictures import draw_watched, picture
+
+    steps = np.array([1, 51, 60])[:looks]
+    figure = picture(draw_watched, {"RNN.l0": (steps, np.full((looks, 8), 0.5))}, None, (8, 4))
+    left, right = figure.axes[:2]
+    assert [label.get_text() for label in left.get_xticklabels()] == [str(step) for step in steps]
+    assert left.get_xlim() == (-0.5, looks - 0.5) and "part of it" in right.get_ylabel()
 
 
 def bits(run: Path) -> Any:
@@ -137,7 +158,7 @@ def test_the_command_watches_changes_nothing_and_goes_on(
     assert not (plain / "flow.jsonl").exists()
     assert main([*begin, "--watch", "--out", str(watched)]) == 0
     said = capsys.readouterr().out
-    assert "gradient: l0 " in said and "; l1 " in said and "flow.jsonl, flow.png, checkpoints" in said
+    assert "gradient in step 1: l0 " in said and "; l1 " in said and "flow.jsonl, flow.png, checkpoints" in said
     assert bits(watched) == bits(plain)
     assert drawn == [(watched / "flow.jsonl", watched / "flow.png")]
     whole = (watched / "flow.jsonl").read_text()

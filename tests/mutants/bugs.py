@@ -506,6 +506,15 @@ BUGS = [
          "all steps are the last", FLOW),
     ),
     *table(
+        "explain/verdicts.py",
+        ("verdict-any-orthogonal", "if sizes[-1] > 0.9 * sizes[0] else 0.0", "if sizes[0] > 0 else 0.0",
+         "any W_hh is taken for orthogonal", FLOW),
+        ("verdict-half-open", "VANISHES ** (1 / flow.distance)", "0.5",
+         "a gate that keeps half of the state is called open", FLOW),
+        ("verdict-every-sequence", "(steps == steps.max()).sum()), int", "(steps > 0).sum()), int",
+         "the verdict is said to be of all sequences", FLOW),
+    ),
+    *table(
         "explain/gates.py",
         ("gates-in-training", 'vars(still)["training"] = False', "pass",
          "dropout is drawn, from the user's generator", GATES),
@@ -513,6 +522,7 @@ BUGS = [
     *table(
         "explain/live.py",
         ("live-nags", "self._said.add(layer.state)", "pass", "it is said at every step", LIVE),
+        ("live-says-again", "self._looked = {}, step", "self._looked = {}, 1", "every look is said to be the first", LIVE),
         ("live-at-once", "+ 1 if trouble else 0", "+ 3 if trouble else 0", "said at the first look", LIVE),
     ),
     *table(

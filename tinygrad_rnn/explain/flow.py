@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from tinygrad_rnn.errors import ShapeError
-from tinygrad_rnn.explain import pictures, text
+from tinygrad_rnn.explain import pictures, text, verdicts
 from tinygrad_rnn.explain.chains import Chain, Floats, chains, run_layer
+from tinygrad_rnn.explain.verdicts import EXPLODES, VANISHES
 from tinygrad_rnn.explain.watch import Watch, looking
 from tinygrad_rnn.tensor.mode import record
 from tinygrad_rnn.tensor.tensor import Tensor
@@ -20,9 +21,6 @@ from tinygrad_rnn.tensor.tensor import Tensor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VANISHES, EXPLODES = 0.01, 100.0
-"""Of the gradient at the last step so much arrives at the first: less, and it vanishes, more, and it explodes."""
-FADES = 0.9  # of a gradient that a step makes smaller than that, less than 1 % is left after 44 steps
 AT_ONCE = 10**8  # N S³ up to which the step Jacobians are a matter of about two seconds, and shown unasked
 
 
@@ -55,7 +53,7 @@ class LayerFlow:
     """
 
     def __init__(self, chain: Chain, loss: Tensor) -> None:
-        self._chain = chain
+        self.chain = chain
         total, self._apart = chain.gradients(loss)
         self._total, self._carried_rows = total, _lengths(chain.carried(self._apart))
         self.title, self.kind = chain.title, chain.kind
@@ -69,17 +67,17 @@ class LayerFlow:
     @cached_property
     def states(self) -> Floats:
         """|dL/dh_t|."""
-        return self._over_batch(_lengths(self._total[:, : self._chain.H]))
+        return self._over_batch(_lengths(self._total[:, : self.chain.H]))
 
     @cached_property
     def cells(self) -> Floats | None:
         """|dL/dc_t|; None where there is no c."""
-        return None if self.dc is None else self._over_batch(_lengths(self._total[:, self._chain.H :]))
+        return None if self.dc is None else self._over_batch(_lengths(self._total[:, self.chain.H :]))
 
     @cached_property
     def _explicit_rows(self) -> Floats:
         """What reaches the states after each row other than through the next step: (N,)."""
-        chain, g = self._chain, self._apart.copy()
+        chain, g = self.chain, self._apart.copy()
         later = chain.previous >= 0
         g[chain.previous[later]] -= chain.pull(self._apart)[later]
         return _lengths(g)
@@ -96,12 +94,12 @@ class LayerFlow:
 
     @cached_property
     def _jacobian_rows(self) -> Floats:
-        return self._chain.jacobians()
+        return self.chain.jacobians()
 
     @property
     def jacobians(self) -> Floats:
         """d state_t / d state_{t-1}, the first with respect to the initial state."""
-        return self._chain.dense(self._jacobian_rows)
+        return self.chain.dense(self._jacobian_rows)
 
     @cached_property
     def _norm_rows(self) -> Floats:
@@ -111,21 +109,27 @@ class LayerFlow:
     @property
     def norms(self) -> Floats:
         """The largest singular values of the step Jacobians: by how much a step can lengthen a gradient."""
-        return self._chain.dense(self._norm_rows)
+        return self.chain.dense(self._norm_rows)
 
     @cached_property
     def radii(self) -> Floats:
         """The largest moduli of the eigenvalues of the step Jacobians."""
-        return self._chain.dense(np.abs(np.linalg.eigvals(self._jacobian_rows)).max(axis=-1))
+        return self.chain.dense(np.abs(np.linalg.eigvals(self._jacobian_rows)).max(axis=-1))
+
+    @cached_property
+    def slopes(self) -> Floats:
+        """f'(a_t) of the units of a plain RNN, a row for each step of each sequence: (N, H)."""
+        y = self.chain.after
+        found = {"tanh": 1 - y * y, "sigmoid": y * (1 - y), "relu": (y > 0).astype(float)}
+        slopes: Floats = found[self.chain.layer.nonlinearity]
+        return slopes
 
     @cached_property
     def _step_bound_rows(self) -> Floats:
-        chain = self._chain
+        chain = self.chain
         if self.bound_by == "jacobians":
             return self._norm_rows
-        y = chain.after
-        slopes = {"tanh": 1 - y * y, "sigmoid": y * (1 - y), "relu": (y > 0).astype(float)}
-        slope = slopes[chain.layer.nonlinearity].max(axis=-1)
+        slope = self.slopes.max(axis=-1)
         masked = chain.mask.max(axis=-1)  # recurrent dropout scales the columns of W_hh
         found: Floats = np.linalg.norm(chain.W.numpy(), 2) * slope * masked
         return found
@@ -133,12 +137,12 @@ class LayerFlow:
     @property
     def step_bounds(self) -> Floats:
         """What each step can multiply the gradient by at most."""
-        return self._chain.dense(self._step_bound_rows)
+        return self.chain.dense(self._step_bound_rows)
 
     @cached_property
     def bound(self) -> Floats:
         """What |dL/dh_t| can be at most."""
-        chain, factor, bound = self._chain, self._step_bound_rows, self._explicit_rows.copy()
+        chain, factor, bound = self.chain, self._step_bound_rows, self._explicit_rows.copy()
         for rows in reversed(chain.steps):
             before = chain.previous[rows]
             here = before >= 0
@@ -147,7 +151,7 @@ class LayerFlow:
 
     def _over_batch(self, rows: Floats) -> Floats:
         """Norms of each row as those of the batch at each time: NaN where no sequence has a step."""
-        dense = self._chain.dense(rows)
+        dense = self.chain.dense(rows)
         found: Floats = np.sqrt(np.nansum(dense * dense, axis=1))
         found[np.isnan(dense).all(axis=1)] = np.nan
         return found
@@ -159,7 +163,7 @@ class LayerFlow:
         """What is left of the gradient at the last step, as a part of it, 0, 1, 2 ... steps before: (steps,). NaN where
         there is none.
         """
-        chain, rows = self._chain, self._carried_rows
+        chain, rows = self.chain, self._carried_rows
         back, end = np.zeros(len(rows), int), rows.copy()  # of each row: how far its sequence's last is, and that
         for step in reversed(chain.steps):
             before = chain.previous[step]
@@ -197,36 +201,10 @@ class LayerFlow:
 
         It goes by `left`: where less than 1 % of the gradient at the last step arrives at the first one, it vanishes,
         where it has grown to more than 100 times, it explodes. Where a step leaves less than nine tenths of it, it
-        fades: it would vanish over more steps.
+        fades, and where all of them leave less than a tenth, it fades slowly: it would vanish over more steps. What
+        helps goes by the layer: whether W_hh is orthogonal, how steep f is, how open f or z are.
         """
-        if self.state == "none":
-            why = "there is one step only" if not self.distance else "no gradient comes to its last step"
-            return f"{self.title}: nothing can be said: {why}."
-        factor = self.arrives ** (1 / self.distance)
-        over = f"{self.distance} step{'s' * (self.distance > 1)} before"
-        part = f"{self.arrives:.3g} times" if self.arrives >= 1 else f"{100 * self.arrives:.2g} % of"
-        what = f"{part} that at the last step arrives at the first, {over} ({factor:.2g} a step)"
-        if self.state == "vanishes":
-            what += f", and 1 % or more is left for {self.reach} steps"
-        word = self.state
-        if word == "holds" and factor < FADES:
-            word = "fades"
-            what += f", so that less than 1 % would be left after {math.ceil(math.log(VANISHES, factor))} steps"
-        return f"{self.title}: the gradient {word}: {what}{self._advice()}."
-
-    def _advice(self) -> str:
-        layer, kind = self._chain.layer, self._chain.kind
-        if self.state == "holds":
-            return ""
-        if self.state == "explodes":
-            helps = ["tr.optim.clip_grad_norm_", "a smaller or orthogonal W_hh (tr.nn.init.orthogonal_)"]
-            return f"; what helps: {text.listed(helps, 'and')}"
-        helps = {
-            "RNN": ["W_hh orthogonal at first (tr.nn.init.orthogonal_)", "nn.LSTM or nn.GRU"],
-            "LSTM": ["forget_bias=1.0 or more (it forgets less)"],
-            "GRU": ["a larger bias of the update gate z (it keeps more)"],
-        }[kind]
-        return f"; what helps: {text.listed(helps + [] if layer.layer_norm else [*helps, 'layer_norm=True'], 'or')}"
+        return verdicts.sentence(self)
 
     # --- shown -------------------------------------------------------------------------------------
 
@@ -235,7 +213,9 @@ class LayerFlow:
         found = {"|dL/dh|": self.states}
         if self.cells is not None:
             found["|dL/dc|"] = self.cells
-        N, S = self._chain.before.shape
+        if not np.allclose(self.carried, self.states, rtol=1e-3, equal_nan=True):
+            found["carried"] = self.carried
+        N, S = self.chain.before.shape
         at_once = N * S**3 <= AT_ONCE
         if self.bound_by == "weights" or at_once:
             found["bound"] = self.bound
@@ -259,19 +239,23 @@ class LayerFlow:
     @property
     def T(self) -> int:
         """The number of steps."""
-        return self._chain.T
+        return self.chain.T
 
     def legend(self) -> str:
         """What the columns mean, and what is left out."""
         columns = self.columns()
         by = "step" if self.bound_by == "weights" else "|J|"
         says = {
+            "carried": "of the gradient at the last step alone, by which the verdict goes",
             "bound": f"what |dL/dh| can be at most, by {by}",
             "step": "||W_hh|| max|f'|",
             "|J|": "the norm of the step's Jacobian",
             "radius": "its spectral radius",
         }
         found = [f"{name}: {what}" for name, what in says.items() if name in columns] + ["bars: |dL/dh|, logarithmic"]
+        some, count = verdicts.longest(self)
+        if some < count:
+            found.append("norms are of all sequences, the verdict of the longest")
         if "|J|" not in columns:
             found.append("norms, radii and jacobians would take a while: they are computed when asked for")
         return "; ".join(found)
@@ -347,6 +331,12 @@ def gradient_flow(
     >>> bool((flow[0].states <= flow[0].bound).all())
     True
     """
+    if not callable(loss):
+        raise TypeError(
+            "gradient_flow: loss must be a function of the output, such as lambda output: output[-1].sum(), not a "
+            f"{type(loss).__name__}; for a loss that is computed: with tr.explain.watch() as seen: ..., then "
+            "seen.gradient_flow(loss)"
+        )
     with record(), looking() as seen:
         output = run_layer("gradient_flow", layer, x, hx, lengths, embedding)
         value = loss(output)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygrad_rnn.errors import InputError, NonFiniteError
-from tinygrad_rnn.explain import pictures, text
-from tinygrad_rnn.explain.flow import Flow
+from tinygrad_rnn.explain import pictures, text, verdicts
+from tinygrad_rnn.explain.flow import Flow, LayerFlow
 from tinygrad_rnn.explain.watch import looking
 from tinygrad_rnn.scalars import whole
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EVERY = 50  # a look takes about as long as a step: some 2 % of a training
-PATIENCE = 3  # so often in a row the gradient has vanished or exploded before it is said
+PATIENCE = 2  # so often in a row the gradient has vanished or exploded before it is said
 
 
 class WatchedTask:
     """A task of `training.train` whose gradient is looked at in every 50th step, the first among them.
 
     The training is the same to the last bit. `flow` is what was seen last; `status()` is a line on it; `news()` is a
-    sentence once a gradient has vanished, or exploded, three times in a row, and "" ever after. With a `path` every
+    sentence once a gradient has vanished, or exploded, twice in a row, and "" ever after. With a `path` every
     look is a line of JSON there: the step, and for each layer what is `left` of the gradient at the last step, 0, 1, 2
     ... steps before, and `arrives`, `state` and `states` as in `LayerFlow`. `plot_watched` draws them.
 
@@ -60,6 +60,7 @@ class WatchedTask:
         self.unit: str = task.unit
         self.advice = advice
         self.flow: Flow | None = None
+        self._looked = 0  # the step of the training in which it was seen
         self._row: Counter[str] = Counter()  # how often in a row a layer was in trouble
         self._said: set[str] = set()
 
@@ -97,7 +98,7 @@ class WatchedTask:
     # --- what was seen -----------------------------------------------------------------------------
 
     def _take(self, flow: Flow, step: int) -> None:
-        layers = {}
+        layers, self._looked = {}, step
         for layer in flow:
             trouble = layer.state in ("vanishes", "explodes")
             self._row[layer.title] = self._row[layer.title] + 1 if trouble else 0
@@ -114,19 +115,14 @@ class WatchedTask:
                 os.fsync(file.fileno())  # no checkpoint knows of a step that this has lost
 
     def status(self) -> str:
-        """A line on the gradients of all layers: what is left of the gradient at the last step, from the first to it.
+        """A line on the gradients of all layers: how much of the gradient at the last step is left from the first step
+        to it, by logarithms.
 
-        "gradient: l0 ▁▂▄▆█ holds, 3.2 % arrives; l1 ▁▁▂▅█ vanishes after 12 of 31 steps"
+        "gradient in step 51: l0 fades, 3.2 % at t=0 ▁▂▄▆█ 100 % at t=31; l1 holds, 42 % at t=0 ▁▃▅▆█ 100 % at t=31"
         """
         if self.flow is None:
             return ""
-        parts = []
-        for layer in self.flow:
-            line = text.sparkline([float(layer.left[::-1][i]) for i in text.picked(len(layer.left), 16)])
-            says = {"none": "", "vanishes": f"vanishes after {layer.reach} of {layer.distance} steps"}
-            says |= {state: f"{state}, {text.share(layer.arrives)} arrives" for state in ("holds", "explodes")}
-            parts.append(f"{layer.name or layer.title} {line} {says[layer.state]}".rstrip())
-        return "gradient: " + "; ".join(parts)
+        return f"gradient in step {self._looked}: " + "; ".join(map(_told, self.flow))
 
     def news(self) -> str:
         """A sentence, once, where a gradient vanishes or explodes."""
@@ -137,6 +133,17 @@ class WatchedTask:
                     return layer.verdict()
                 return f"{layer.verdict().partition('; ')[0]}; {self.advice[layer.state]}"
         return ""
+
+
+def _told(layer: LayerFlow) -> str:
+    """What there is to say of a layer in a line."""
+    name = layer.name or layer.title
+    if layer.state == "none":
+        return f"{name} has none"
+    line = text.sparkline([float(layer.left[::-1][i]) for i in text.picked(len(layer.left), 16)])
+    reach = f" (1 % over {layer.reach} of {layer.distance} steps)" if layer.state == "vanishes" else ""
+    first, last = f"{text.share(layer.arrives)} at t={layer.order[0]}", f"100 % at t={layer.order[-1]}"
+    return f"{name} {verdicts.word(layer)}, {first} {line} {last}{reach}"
 
 
 def _short(value: float) -> float | None:

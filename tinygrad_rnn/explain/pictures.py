@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_rnn.explain import text
+from tinygrad_rnn.explain import text, verdicts
 from tinygrad_rnn.screen import new_figure, plain_labels, save_picture
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ WORDS = {
     "r": "r, reset gate", "z": "z, update gate", "n": "n, candidate", "h": "h, state",
 }  # fmt: skip
 """What the gates and the states are called."""
-VANISHES = 0.01  # `flow` has the same
+FLOOR = 1e-30  # of a gradient: less is drawn as that
 IN_01 = "iforz"
 """Those that lie between 0 and 1."""
 BLUE, ORANGE, GREEN, GREY, INK = (
@@ -59,11 +59,12 @@ def draw_flow(figure: Figure, flow: Any) -> None:
                 t, positive(columns["|dL/dc|"]), color=ORANGE, marker="s", markersize=3, label="|dL/dc_t|", zorder=3
             )
         left.plot(t, positive(columns["|dL/dh|"]), color=BLUE, marker="o", markersize=4, label="|dL/dh_t|", zorder=4)
-        if not np.allclose(layer.carried, layer.states, rtol=1e-3, equal_nan=True):
-            label = "left of that at the last step"
-            left.plot(t, positive(layer.carried), color=BLUE, linestyle=":", label=label, zorder=2)
+        if "carried" in columns:
+            label = "of the last step's gradient"
+            left.plot(t, positive(columns["carried"]), color=BLUE, linestyle=":", label=label, zorder=2)
         left.set_yscale("log")
-        left.set_title(layer.verdict().partition(":")[0] + ": " + _said(layer), loc="left", fontsize=10, color=INK)
+        left.set_ylabel("norm")
+        left.set_title(f"{layer.title}\n{_said(layer)}", loc="left", fontsize=10, color=INK)
         right.axhline(1.0, color=GREY, linewidth=0.9)
         for name, label, colour, mark in (
             ("step", "||W_hh|| max |f'|", GREY, "x"),
@@ -84,22 +85,26 @@ def draw_watched(figure: Figure, found: Mapping[str, tuple[np.ndarray, np.ndarra
 
     grid = figure.subplots(len(found), 2, squeeze=False, width_ratios=(3, 2))
     for (left, right), (title, (steps, rows)) in zip(grid, found.items(), strict=True):
-        edges = np.append(steps, steps[-1] + (steps[-1] - steps[-2] if len(steps) > 1 else 1))
+        looks = np.arange(len(steps) + 1) - 0.5  # of the same width each, as the training may end right after the last
         shown = np.clip(rows, 1e-6, 1e6)
         drawn = left.pcolormesh(
-            edges, np.arange(rows.shape[1] + 1) - 0.5, shown.T, norm=LogNorm(1e-6, 1e2), cmap="viridis"
+            looks, np.arange(rows.shape[1] + 1) - 0.5, shown.T, norm=LogNorm(1e-6, 1e2), cmap="viridis"
         )
         figure.colorbar(drawn, ax=left, pad=0.01, extend="both")
-        left.set_title(f"{title}: what is left of dL/dh at the last step", loc="left", fontsize=10, color=INK)
-        left.set_ylabel("steps before the last")
-        left.set_xlabel("step of the training")
-        right.axhspan(1e-9, VANISHES, color="#f3f3f3", zorder=0)
+        left.set_title(f"{title}: what is left of the last step's gradient", loc="left", fontsize=10, color=INK)
+        left.set_ylabel("steps of time before the last")
+        left.set_xlabel("looked at in step of the training")
+        ticks = text.picked(len(steps), 9)
+        left.set_xticks(ticks, [str(steps[i]) for i in ticks])
+        arrives = np.maximum(positive(rows[:, -1]), FLOOR)  # what is less stands on the edge
+        right.axhspan(FLOOR / 3, verdicts.VANISHES, color="#f3f3f3", zorder=0)
         right.axhline(1.0, color=GREY, linewidth=0.9)
-        right.plot(steps, positive(rows[:, -1]), color=BLUE, linewidth=1.5, marker="o", markersize=3, zorder=3)
+        right.plot(steps, arrives, color=BLUE, linewidth=1.5, marker="o", markersize=3, zorder=3)
         right.set_yscale("log")
-        low, high = np.nanmin(positive(rows[:, -1]), initial=1.0), np.nanmax(rows[:, -1], initial=1.0)
-        right.set_ylim(max(low / 3, 1e-9), high * 3)
-        right.set_title("at the first (grey: it vanishes)", loc="left", fontsize=10, color=INK)
+        low, high = np.nanmin(arrives, initial=1.0), np.nanmax(arrives, initial=1.0)
+        right.set_ylim(max(low / 3, FLOOR / 3), high * 3)
+        right.set_title("what arrives at the first step", loc="left", fontsize=10, color=INK)
+        right.set_ylabel("part of it (grey: it vanishes)")
         _plain(right, "step of the training")
 
 
@@ -142,7 +147,7 @@ def _said(layer: Any) -> str:
     """The verdict without its reasons."""
     if layer.state == "none":
         return "no gradient"
-    return f"the gradient {layer.state}, {text.share(layer.arrives)} arrives"
+    return f"the last step's gradient {verdicts.word(layer)}, {text.share(layer.arrives)} arrives at the first"
 
 
 def _plain(axes: Any, label: str) -> None:

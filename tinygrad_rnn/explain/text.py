@@ -87,9 +87,9 @@ def listed(parts: Sequence[str], last: str) -> str:
 
 
 def picked(count: int, most: int) -> list[int]:
-    """All of `count` numbers, or about `most` of them, evenly spaced with both ends.
+    """All of `count` numbers, or up to `most` of them and the last, evenly spaced.
 
-    >>> picked(4, 24), picked(100, 4)
-    ([0, 1, 2, 3], [0, 33, 66, 99])
+    >>> picked(4, 24), picked(10, 4)
+    ([0, 1, 2, 3], [0, 3, 6, 9])
     """
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})
+    return sorted({*range(0, count, max(1, -(-count // most))), count - 1})

@@ -107,7 +107,7 @@ class PlainDisplay:
         self.every, self.stream, self.aside = every, stream, aside
 
     def start(self, steps: int | None, unit: str) -> None:
-        self.figures, self.last = _Figures(steps, unit), perf_counter()
+        self.figures, self.last, self.status = _Figures(steps, unit), perf_counter(), ""
 
     def show(
         self, record: Mapping[str, float], measured: Mapping[str, float], used: float, seconds: float, note: str
@@ -124,7 +124,8 @@ class PlainDisplay:
         rate, left = p.pop("rate"), p.pop("left")
         line += "".join(f"  {name} {value:>5}" for name, value in p.items())
         print(f"{line}  {rate:>16}  {left}".rstrip(), file=self.stream or sys.stdout, flush=True)
-        if self.aside and (status := self.aside.status()):
+        if self.aside and (status := self.aside.status()) != self.status:  # else it was said before
+            self.status = status
             print(f"  {status}", file=self.stream or sys.stdout, flush=True)
 
     def stop(self) -> None: ...
