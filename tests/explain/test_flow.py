@@ -337,6 +337,11 @@ def test_no_orthogonal_weights_are_advised_where_they_are() -> None:
     said = advice(turned(1.0, "tanh"), x)
     assert said.startswith("W_hh is orthogonal, but the slopes f' of tanh are 0.")
     assert "what helps: smaller inputs or weights of the input, relu, nn.LSTM, nn.GRU or layer_norm=True." in said
+    steep = turned(1.0, "tanh")
+    for bias in (steep.bias_ih_l0, steep.bias_hh_l0):
+        bias.assign_(np.zeros(4))
+    said = advice(steep, series(300, 1, 3) * 0.3)
+    assert said.startswith("W_hh is orthogonal, but the slopes f' of tanh are 0.9")  # 300 steps are many
     said = advice(turned(0.5, "tanh"), x * 0.01)
     assert said.startswith("what helps: a larger W_hh (it is orthogonal but for its norm, 0.5), nn.LSTM")
     said = advice(turned(0.5, "tanh"), x)

@@ -522,7 +522,8 @@ BUGS = [
     *table(
         "explain/live.py",
         ("live-nags", "self._said.add(layer.state)", "pass", "it is said at every step", LIVE),
-        ("live-says-again", "self._looked = {}, step", "self._looked = {}, 1", "every look is said to be the first", LIVE),
+        ("live-says-again", "self._looked = {}, step", "self._looked = {}, 1",
+         "every look is said to be the first", LIVE),
         ("live-at-once", "+ 1 if trouble else 0", "+ 3 if trouble else 0", "said at the first look", LIVE),
     ),
     *table(
