@@ -15,7 +15,7 @@ const Sweep = (() => {
     const entries = {
       loss: [`from the loss L<sub>${at}</sub>`, direct[at] === 0 ? "0, as it has none" : number(direct[at])],
       later: at < T - 1 ? [`from step ${at + 1}`, number(carried[at])] : ["from the future", "0, as it is the last step"],
-      sum: [`|dL/d${h(at)}|, their sum`, number(norm(g[at])) + (cells ? ` <small>and |dL/dc<sub>${at}</sub>| = ${number(cells[at])}, along the memory</small>` : "")],
+      sum: [`|dL/d${h(at)}|, of their sum`, number(norm(g[at])) + (cells ? ` <small>and |dL/dc<sub>${at}</sub>| = ${number(cells[at])}, along the memory</small>` : "")],
       earlier: at > 0 ? [`on to ${h(at - 1)}`, number(carried[at - 1])] : [`on to ${h(-1)}`, "a constant: the end"],
       use: [`to W<sub>hh</sub>, for step ${at}`, number(uses[at])],
       sofar: ["W<sub>hh</sub> has so far", number(sofar[at])],

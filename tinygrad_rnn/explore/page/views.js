@@ -12,15 +12,16 @@ const Views = (() => {
   const lines = (...equations) => equations.map((e) => `<span>${e}</span>`).join("");
 
   function equations(settings) {
-    const both = (g) => `W<sub>i${g}</sub> x<sub>t</sub> + W<sub>h${g}</sub> h<sub>t−1</sub> + b<sub>${g}</sub>`;
+    const times = (name, index) => `${name} W<sub>${index}</sub><sup>⊤</sup>`;
+    const both = (g) => `${times("x<sub>t</sub>", `i${g}`)} + ${times("h<sub>t−1</sub>", `h${g}`)} + b<sub>${g}</sub>`;
     const start = "h<sub>−1</sub> = 0";
     if (settings.cell === "rnn")
-      return lines(`h<sub>t</sub> = ${FUNCTIONS[settings.nonlinearity]}(W<sub>ih</sub> x<sub>t</sub> + W<sub>hh</sub> h<sub>t−1</sub> + b)`, start);
+      return lines(`h<sub>t</sub> = ${FUNCTIONS[settings.nonlinearity]}(${times("x<sub>t</sub>", "ih")} + ${times("h<sub>t−1</sub>", "hh")} + b)`, start);
     if (settings.cell === "lstm")
       return lines(...["i", "f"].map((g) => `${g} = σ(${both(g)})`), `g = tanh(${both("g")})`, `o = σ(${both("o")})`,
         "c<sub>t</sub> = f ⊙ c<sub>t−1</sub> + i ⊙ g", "h<sub>t</sub> = o ⊙ tanh(c<sub>t</sub>)", `${start}, c<sub>−1</sub> = 0`);
     return lines(...["r", "z"].map((g) => `${g} = σ(${both(g)})`),
-      "n = tanh(W<sub>in</sub> x<sub>t</sub> + b<sub>in</sub> + r ⊙ (W<sub>hn</sub> h<sub>t−1</sub> + b<sub>hn</sub>))",
+      `n = tanh(${times("x<sub>t</sub>", "in")} + b<sub>in</sub> + r ⊙ (${times("h<sub>t−1</sub>", "hn")} + b<sub>hn</sub>))`,
       "h<sub>t</sub> = (1 − z) ⊙ n + z ⊙ h<sub>t−1</sub>", start);
   }
 
@@ -30,8 +31,8 @@ const Views = (() => {
     set("network-text", `${NAMES[settings.cell]} with ${settings.hidden} hidden unit${settings.hidden > 1 ? "s" : ""}, ` +
       `read by a linear layer: ${answer.parameters} parameters, the same at each of the ${T} step${T > 1 ? "s" : ""}. ` +
       `${settings.cell === "lstm" ? "Its forget gates begin open, with a bias of 2. " : ""}x<sub>t</sub> is a number beside a mark, which is 1 at step 0. Asked for: the first number, ` +
-      `${settings.loss === "last" ? "at the last step" : "at every step"}; L<sub>t</sub> = ½ (o<sub>t</sub> − y)².`);
-    set("equation", equations(settings) + lines("o<sub>t</sub> = w · h<sub>t</sub> + b<sub>o</sub>"));
+      `${settings.loss === "last" ? "at the last step" : "at every step"}; L<sub>t</sub> = ½ (ŷ<sub>t</sub> − y)².`);
+    set("equation", equations(settings) + lines("ŷ<sub>t</sub> = h<sub>t</sub> w<sup>⊤</sup> + b<sub>ŷ</sub>"));
     if (answer.graph !== $("graph").dataset.svg) {
       $("graph").dataset.svg = answer.graph ?? "";
       $("graph").innerHTML = answer.graph ?? "";
@@ -61,14 +62,14 @@ const Views = (() => {
       caption: "The cell's memory c<sub>t</sub>", label: "Memory c by unit and step", rows: units("c", c, most(c), "the memory"), cursor: at,
     });
     const outputs = [
-      { name: "o", values: o, largest: most(o, [y]), say: (t, v) => `o_${t}, the output of step ${t}: ${number(v)}; asked for is ${number(y)}` },
+      { name: "ŷ", values: o, largest: most(o, [y]), say: (t, v) => `ŷ_${t}, the output of step ${t}: ${number(v)}; asked for is ${number(y)}` },
       {
         name: "L", values: o.map((_, t) => t < first ? undefined : losses[t - first]), largest: most(losses),
         say: (t, v) => t < first ? `no loss at step ${t}` : `L_${t}, the loss of step ${t}: ${number(v)}`,
       },
     ];
     Draw.states($("forward"), "o", {
-      caption: `What is said <small>(asked for: ${number(y)}; the losses add up to ${number(losses.reduce((a, b) => a + b, 0))})</small>`,
+      caption: `What is said <small>(asked for: ${number(y)}; ${losses.length > 1 ? "the losses add up to" : "the loss is"} ${number(losses.reduce((a, b) => a + b, 0))})</small>`,
       label: "Outputs and losses by step", rows: outputs, cursor: at,
     });
     Draw.keepOnly($("forward"), ["x", "h", ...(c ? ["c"] : []), "o"]);
