@@ -115,6 +115,15 @@ def test_displays_show_it(live: bool) -> None:
     assert shown.count("the gradient at the last step vanishes: ") == 1 and "gradient in step 12: l0 " in shown
 
 
+def test_a_narrow_terminal_shows_all_of_the_line() -> None:
+    from rich.console import Console
+
+    stream, task = io.StringIO(), WatchedTask(Echo(0.3), every=1)
+    display = LiveDisplay(Console(file=stream, force_terminal=True, width=50, legacy_windows=False), task)
+    trained(task, task.task.rnn, display=display)
+    assert "of 7 steps)" in stream.getvalue()
+
+
 def test_a_line_is_not_printed_again_before_the_next_look() -> None:
     stream, task = io.StringIO(), WatchedTask(Echo(), every=8)
     adam = tr.optim.Adam(task.task.rnn.named_parameters(), lr=1e-3)

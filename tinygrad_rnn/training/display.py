@@ -196,7 +196,7 @@ class LiveDisplay:
         for name, value in p.items():
             bottom.append(f"{name} ", "dim").append(f"{value}   ")
         bottom.append(rate)
-        aside = [Text(self.aside.status(), "dim", no_wrap=True, overflow="ellipsis")] if self.aside else []
+        aside = [Text(self.aside.status(), "dim")] if self.aside else []
         return Group(Text(""), top, bottom, *aside)
 
 
