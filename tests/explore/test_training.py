@@ -55,6 +55,12 @@ def test_a_run_ends_by_the_clock() -> None:
     assert len(losses) == 1 and end["sentence"].startswith("After 2 steps")
 
 
+def test_a_run_that_nobody_wants_any_more_ends() -> None:
+    wanted = iter([True] * 15)
+    events = list(run(Settings(steps=2), is_wanted=lambda: next(wanted, False)))
+    assert [(name, told["step"]) for name, told in events] == [("loss", 0), ("loss", 10)]
+
+
 def test_what_diverges_is_said(monkeypatch) -> None:
     monkeypatch.setattr(training, "RATE", 1e200)
     *_, (name, end) = run(Settings(steps=8, nonlinearity="relu"))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import socket
 import sys
 import threading
 import webbrowser
@@ -97,15 +99,20 @@ class Handler(BaseHTTPRequestHandler):
 
     def _train(self, settings: Settings) -> None:
         """A training run as a stream of events, until it ends or the browser has gone."""
-        if not _one_run.acquire(timeout=2):  # the one that was stopped notices within a few steps
+        if not _one_run.acquire(timeout=2):  # the one that was stopped notices at its next step
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "another training run is under way")
         try:
             self._head(HTTPStatus.OK, {"Content-Type": "text/event-stream; charset=utf-8", "Connection": "close"})
-            for name, told in run(settings):
+            for name, told in run(settings, is_wanted=self._is_there):
                 self.wfile.write(event(name, told))
                 self.wfile.flush()
         finally:
             _one_run.release()
+
+    def _is_there(self) -> bool:
+        """Whether the browser still holds the connection open."""
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        return not readable or bool(self.connection.recv(1, socket.MSG_PEEK))
 
     def _check_who_asks(self) -> None:
         """Raise Refused for a name that is not this computer's, and for other sites."""

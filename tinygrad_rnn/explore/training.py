@@ -57,9 +57,12 @@ def _states_before(network: Recall, x: Floats) -> Any:
     return ops.concatenate(states, axis=1)
 
 
-def run(settings: Settings, now: Callable[[], float] = perf_counter) -> Iterator[tuple[str, dict[str, object]]]:
+def run(
+    settings: Settings, now: Callable[[], float] = perf_counter, is_wanted: Callable[[], bool] = lambda: True
+) -> Iterator[tuple[str, dict[str, object]]]:
     """Train for 400 steps of Adam or 20 seconds: ("loss", {"step", "loss", "nothing"}) every 10 steps, of sequences it
-    is not trained on, beside what remembering nothing costs there; at the end ("end", {"sentence"}).
+    is not trained on, beside what remembering nothing costs there; at the end ("end", {"sentence"}). Before each step
+    it is asked whether the run is still wanted; if not, it ends without a word.
 
     >>> events = run(Settings(steps=3))
     >>> name, told = next(events)
@@ -80,6 +83,8 @@ def run(settings: Settings, now: Callable[[], float] = perf_counter) -> Iterator
             yield "loss", {"step": step, "loss": last, "nothing": nothing}
         if step == STEPS or now() - start > SECONDS:
             break
+        if not is_wanted():
+            return
         try:
             _learn(network, optimiser, sequences(settings, BATCH, draw=2 + step), settings)
         except NonFiniteError:
