@@ -227,3 +227,12 @@ def test_html_is_escaped() -> None:
     w = tr.nn.Parameter([2.0])
     (html,) = {step._repr_html_() for step in tr.explain.trace((w * 1.0), names={"<w>": w}) if step.op}
     assert "<w>" not in html and "&lt;w&gt;" in html
+
+
+def test_as_many_parts_arrive_as_are_announced() -> None:
+    tr.manual_seed(0)
+    for layer in (tr.nn.LSTM(2, 3, bidirectional=True), tr.nn.GRU(2, 3, fused=False), tr.nn.RNN(2, 3, layer_norm=True)):
+        output = layer(tr.randn(5, 2, 2), lengths=[5, 3])[0]
+        loss = tr.square(output).sum() + (output * tr.where(output > 0, output, 0.0)).mean()
+        handed = [h for step in tr.explain.trace(loss) for h in step.handed]
+        assert any(h.count > 1 for h in handed) and all(h.count == len(h.came) for h in handed)
