@@ -30,7 +30,8 @@ const Views = (() => {
     const T = settings.steps;
     set("network-text", `${NAMES[settings.cell]} with ${settings.hidden} hidden unit${settings.hidden > 1 ? "s" : ""}, ` +
       `read by a linear layer: ${answer.parameters} parameters, the same at each of the ${T} step${T > 1 ? "s" : ""}. ` +
-      `${settings.cell === "lstm" ? "Its forget gates begin open, with a bias of 2. " : ""}x<sub>t</sub> is a number beside a mark, which is 1 at step 0. Asked for: the first number, ` +
+      `W<sub>hh</sub> is ${settings.cell === "rnn" ? "" : "for each gate "}an orthogonal matrix times ${settings.scale}. ` +
+      `${settings.cell === "lstm" ? "The forget gates begin open, with a bias of 2. " : ""}x<sub>t</sub> is a number beside a mark, which is 1 at step 0. Asked for: the first number, ` +
       `${settings.loss === "last" ? "at the last step" : "at every step"}; L<sub>t</sub> = ½ (ŷ<sub>t</sub> − y)².`);
     set("equation", equations(settings) + lines("ŷ<sub>t</sub> = h<sub>t</sub> w<sup>⊤</sup> + b<sub>ŷ</sub>"));
     if (answer.graph !== $("graph").dataset.svg) {
