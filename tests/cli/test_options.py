@@ -80,7 +80,8 @@ def test_every_advice_is_given_somewhere_and_every_option_is_one() -> None:
     texts = [p.read_text(encoding="utf-8") for p in (ROOT / "tinygrad_rnn").rglob("*.py") if p.parent.name != "cli"]
     for advice in FLAGS:
         assert any(advice in text for text in texts), advice
-    assert set(FLAGS.values()) <= parser().parse_args(["train"]).flags
+    flags = [parser().parse_args([command]).flags for command in ("train", "explore")]
+    assert set(FLAGS.values()) <= frozenset().union(*flags)
 
 
 PATHS = ["runs/a", "two  blanks", "it's", 'say "x"', "$HOME `ls` ~ !1 \\n", "-rf", "--out=x", "a\nb", "\t\r\x1b[0m'\\"]
