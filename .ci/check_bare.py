@@ -34,7 +34,7 @@ for name in tinygrad_rnn.__all__:
 if not importlib.resources.files(tinygrad_rnn).joinpath("py.typed").is_file():
     sys.exit("the wheel has no py.typed")
 from tinygrad_rnn.explore.one_file import one_file  # noqa: E402 (after the modules have been counted)
-from tinygrad_rnn.explore.settings import Settings  # noqa: E402
+from tinygrad_rnn.explore.settings import Settings  # noqa: E402 (as above)
 
 if "<canvas" not in one_file([Settings(steps=2)]):
     sys.exit("the wheel has no page to play with")

@@ -11,7 +11,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]  # `tests.reference_page`, and the 
 os.environ["PYTHONPATH"] = str(HERE.parent)  # of the kernels that run the chapters
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # a word of theirs on stderr would end the build
 
-import tinygrad_rnn as tr  # noqa: E402
+import tinygrad_rnn as tr  # noqa: E402 (what stands above must be set first)
 
 project = "tinygrad_rnn"
 author = "The tinygrad_rnn authors"
