@@ -83,8 +83,12 @@ class _Problem:
     unit: str
     goal: str = ""
 
-    def loss(self, step: int) -> tuple[Tensor, int]:
-        return self.step(step)
+    def batch(self, step: int) -> tuple[tuple[Tensor], int]:
+        loss, counted = self.step(step)
+        return (loss,), counted
+
+    def loss(self, loss: Tensor) -> Tensor:
+        return loss
 
     def describe(self, loss: float) -> dict[str, float]:
         return {}
@@ -234,6 +238,7 @@ class Experiment:
                 display=display_for(self.console) if show else Silent(),
                 metrics=metrics,
                 keep_best=keep,
+                plain=True,
             )
         if best:
             model.load_state_dict(best["weights"])

@@ -30,15 +30,22 @@ class Echo:
         self.rnn = tr.nn.RNN(1, 4, nonlinearity="relu", recurrent_dropout=0.1, **options)
         self.rnn.weight_hh_l0.assign_(factor * np.eye(4))
 
-    def loss(self, step: int) -> tuple[Any, int]:
-        x = tr.rand(8, 4, 1)
-        return tr.square(self.rnn(x)[1][0, :, 0] - x[0, :, 0]).mean(), 4
+    def batch(self, step: int) -> tuple[tuple[Any], int]:
+        return (tr.rand(8, 4, 1),), 4
+
+    def loss(self, x: Any) -> Any:
+        return tr.square(self.rnn(x)[1][0, :, 0] - x[0, :, 0]).mean()
 
     def describe(self, loss: float) -> dict[str, float]:
         return {}
 
     def evaluate(self) -> dict[str, float]:
         return {"error": 1.0}
+
+
+def look(task: WatchedTask, step: int) -> None:
+    arguments, _ = task.batch(step)
+    task.loss(*arguments)
 
 
 def trained(task: Any, rnn: Any, steps: int = 12, **options: Any) -> list[np.ndarray]:
@@ -63,35 +70,35 @@ def test_trouble_is_said_once_when_it_stays(factor: float, state: str) -> None:
     task = WatchedTask(Echo(factor), every=2)
     said = []
     for step in range(12):
-        task.loss(step)
+        look(task, step)
         said.append(task.news())
     assert not any(said[:2]) and state in said[2] and "; what helps: " in said[2] and not any(said[3:])
     own = WatchedTask(Echo(factor), every=1, advice={state: "eat well"})
     for step in range(3):
-        own.loss(step)
+        look(own, step)
     assert own.news().endswith("; eat well")
 
 
 def test_a_gradient_that_holds_is_no_news_and_has_a_status() -> None:
     task = WatchedTask(Echo())
     assert task.status() == "" and task.news() == ""
-    task.loss(0)
+    look(task, 0)
     line = task.status()
     assert line.startswith("gradient in step 1: l0 holds, ") and " at t=0 " in line and line.endswith("100 % at t=7")
     first = task.flow
-    task.loss(1)
+    look(task, 1)
     assert task.flow is first and task.news() == "" and task.status() == line
     task = WatchedTask(Echo(0.3))
-    task.loss(0)
+    look(task, 0)
     assert "(1 % over 4 of 7 steps)" in task.status()
 
 
 def test_a_look_is_a_line_and_a_loss_that_is_not_finite_is_none(tmp_path: Path) -> None:
     inner = Echo()
     task = WatchedTask(inner, tmp_path / "flow.jsonl", every=1)
-    task.loss(4)
+    look(task, 4)
     inner.rnn.weight_ih_l0.assign_(np.full((4, 1), np.nan))
-    task.loss(5)
+    look(task, 5)
     (record,) = read_watched(tmp_path / "flow.jsonl")
     seen = record["layers"]["RNN.l0"]
     assert record["step"] == 5 and seen["state"] == "holds" and len(seen["left"]) == len(seen["states"]) == 8

@@ -67,14 +67,14 @@ def everything(run: Path) -> dict[str, Any]:
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch, number: int = signal.SIGINT) -> None:
     """Let the next training be asked to stop while step number `step` is computed."""
-    real = NextCharacter.loss
+    real = NextCharacter.batch
 
-    def loss(self: NextCharacter, n: int) -> tuple[tr.Tensor, int]:
+    def batch(self: NextCharacter, n: int) -> tuple[Any, int]:
         if n == step:
             os.kill(os.getpid(), number)
         return real(self, n)
 
-    monkeypatch.setattr(NextCharacter, "loss", loss)
+    monkeypatch.setattr(NextCharacter, "batch", batch)
 
 
 @pytest.mark.parametrize(

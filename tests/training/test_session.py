@@ -32,14 +32,17 @@ class Regression:
     def __init__(self, model: nn.Linear) -> None:
         self.model, self.x = model, tr.randn(8, model.in_features)
 
-    def loss(self, step: int) -> tuple[tr.Tensor, int]:
-        return ((self.model(self.x) - 2 * self.x) ** 2).mean(), 8
+    def batch(self, step: int) -> tuple[tuple[()], int]:
+        return (), 8
+
+    def loss(self) -> tr.Tensor:
+        return ((self.model(self.x) - 2 * self.x) ** 2).mean()
 
     def describe(self, loss: float) -> dict[str, float]:
         return {}
 
     def evaluate(self) -> dict[str, float]:
-        return {"error": float(self.loss(0)[0])}
+        return {"error": float(self.loss())}
 
 
 def session(schedule: Any = optim.BudgetLR, size: int = 3) -> Session[nn.Linear]:

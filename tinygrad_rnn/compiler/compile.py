@@ -114,6 +114,8 @@ class Compiled:
         self.found: OrderedDict[Any, list[Recording]] = OrderedDict()
         self.lock = threading.RLock()
         self.misses = 0  # how many calls in a row no recording fitted
+        self.recorded = 0  # how many calls were recorded
+        self.changed = ""  # what was another thing at the last of those misses
 
     @property
     def compiled(self) -> Compiled:
@@ -159,6 +161,7 @@ class Compiled:
         self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Any], first: Recording | None
     ) -> Any:
         """Call the step and write down what it does; the second time, make a program of that."""
+        self.recorded += 1
         self.note_miss(key, first)
         new = Recording(self.step, args, kwargs, given)
         try:
@@ -189,12 +192,12 @@ class Compiled:
     def note_miss(self, key: Any, first: Recording | None) -> None:
         """Warn if it is always recorded anew, since something is another thing at each call."""
         if first is None and (recordings := self.found.get(key)):
-            self.misses += 1
+            self.misses, self.changed = self.misses + 1, recordings[0].changed()
             if self.misses == MISSES:
                 name = getattr(self, "__qualname__", type(self.step).__name__)
                 warnings.warn(
                     f"tr.compile has recorded {name} anew at {MISSES} calls in a row, and so ran it as it is: "
-                    f"{recordings[0].changed()} was another thing each time. Pass it as an argument, or change it "
+                    f"{self.changed} was another thing each time. Pass it as an argument, or change it "
                     f"outside of the function",
                     RuntimeWarning,
                     stacklevel=4,

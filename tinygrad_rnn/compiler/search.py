@@ -361,9 +361,11 @@ class Search:
                     yield from self.place(kind, vars(kind).get, name)
             return
         own = getattr(x, "__dict__", None)
-        # whatever is no number, too: what is asked for by `getattr` is in no code. Of an optimiser replays use what is
-        others = {} if own is None or hasattr(x, "state_dict") else own
-        for name in sorted(self.names | {k for k, v in others.items() if not isinstance(v, PLAIN)}):
+        # whatever is no number, too: what is asked for by `getattr` is in no code. Of an optimiser replays use what is;
+        # of what else has a state, such as a task of this package, whose code is not read, modules are looked at
+        stateful = hasattr(x, "state_dict")
+        others = {k for k, v in (own or {}).items() if isinstance(v, Module) or not (stateful or isinstance(v, PLAIN))}
+        for name in sorted(self.names | others):
             of_class = inspect.getattr_static(type(x), name, MISSING)
             if isinstance(of_class, types.MemberDescriptorType):
                 yield from self.place(x, functools.partial(getattr, x), name)

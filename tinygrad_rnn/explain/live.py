@@ -40,11 +40,14 @@ class WatchedTask:
     >>> class Last:
     ...     goal, unit = "error", "sequences"
     ...     rnn = tr.nn.RNN(2, 3)
-    ...     def loss(self, step):
-    ...         return tr.square(self.rnn(tr.randn(5, 4, 2))[1]).mean(), 4
+    ...     def batch(self, step):
+    ...         return (tr.randn(5, 4, 2),), 4
+    ...     def loss(self, x):
+    ...         return tr.square(self.rnn(x)[1]).mean()
     >>> task = tr.explain.WatchedTask(Last())
-    >>> task.loss(0)[1], len(task.flow)
-    (4, 1)
+    >>> arguments, count = task.batch(0)
+    >>> task.loss(*arguments).shape, len(task.flow)
+    ((), 1)
     """
 
     def __init__(
@@ -60,23 +63,35 @@ class WatchedTask:
         self.unit: str = task.unit
         self.advice = advice
         self.flow: Flow | None = None
-        self._looked = 0  # the step of the training in which it was seen
+        self.looks = False  # whether the step of the last batch is looked at
+        self._step = self._looked = 0  # that step, and the one that was looked at last, from 1 on
         self._row: Counter[str] = Counter()  # how often in a row a layer was in trouble
         self._said: set[str] = set()
 
     # --- the task ----------------------------------------------------------------------------------
 
-    def loss(self, step: int) -> tuple[Any, Any]:
+    def batch(self, step: int) -> tuple[tuple[Any, ...], int]:
+        """The task's."""
+        self.looks, self._step = step % self.every == 0, step + 1
+        return self.task.batch(step)  # type: ignore[no-any-return]
+
+    def loss(self, *arguments: Any) -> Any:
         """The task's, with a look at its gradient where that is due."""
-        if step % self.every:
-            return self.task.loss(step)  # type: ignore[no-any-return]
+        if not self.looks:
+            return self.task.loss(*arguments)
         with looking() as seen:
-            loss, counted = self.task.loss(step)
+            result = self.task.loss(*arguments)
+        loss = result[0] if isinstance(result, tuple) else result
         if math.isfinite(float(loss)):  # else the training says so
             with suppress(NonFiniteError):  # a state that is infinite is for the training to stop at, too
                 self.flow = seen.gradient_flow(loss)
-                self._take(self.flow, step + 1)
-        return loss, counted
+                self._take(self.flow, self._step)
+        return result
+
+    def keep(self, kept: Any) -> None:
+        """The task's, if it carries anything from step to step."""
+        if hasattr(self.task, "keep"):
+            self.task.keep(kept)
 
     def describe(self, loss: float) -> dict[str, float]:
         """The task's."""

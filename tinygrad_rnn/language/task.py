@@ -35,12 +35,19 @@ class NextCharacter:
         self.model, self.streams, self.held_out, self.chunk = model, streams, held_out, chunk
         self.state: Any = None
 
-    def loss(self, step: int) -> tuple[Tensor, int]:
-        """The mean cross-entropy of chunk number `step` in nats, and its number of characters."""
+    def batch(self, step: int) -> tuple[tuple[Ids, Ids, Any], int]:
+        """Chunk number `step` with the state that it begins with, None for zeros, and its number of characters."""
         chunk = self.streams[step]
-        scores, state = self.model(chunk.x, None if chunk.fresh else self.state)
-        self.state = _detached(state)
-        return nn.functional.cross_entropy(scores, chunk.y), chunk.y.size
+        return (chunk.x, chunk.y, None if chunk.fresh else self.state), chunk.y.size
+
+    def loss(self, x: Ids, y: Ids, state: Any) -> tuple[Tensor, Any]:
+        """The mean cross-entropy of a chunk in nats, and the state that it ends in."""
+        scores, state = self.model(x, state)
+        return nn.functional.cross_entropy(scores, y), _detached(state)
+
+    def keep(self, state: Any) -> None:
+        """Take the state that the next chunk begins with."""
+        self.state = state
 
     def state_dict(self) -> dict[str, Tensor]:
         """The state that the next chunk begins with, part by part; empty before the first."""

@@ -30,6 +30,9 @@ class Display(Protocol):
         budget used, the seconds so far, and a line of text or ''.
         """
 
+    def say(self, line: str) -> None:
+        """Something has happened that whoever looks on should know."""
+
     def stop(self) -> None:
         """Training is over, whatever ended it."""
 
@@ -52,6 +55,8 @@ class Silent:
     def show(
         self, record: Mapping[str, float], measured: Mapping[str, float], used: float, seconds: float, note: str
     ) -> None: ...
+
+    def say(self, line: str) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -128,6 +133,9 @@ class PlainDisplay:
             self.status = status
             print(f"  {status}", file=self.stream or sys.stdout, flush=True)
 
+    def say(self, line: str) -> None:
+        print(line, file=self.stream or sys.stdout, flush=True)
+
     def stop(self) -> None: ...
 
 
@@ -171,6 +179,11 @@ class LiveDisplay:
         if self.live and perf_counter() - self.refreshed >= 1 / 8:
             self.refreshed = perf_counter()
             self.live.refresh()
+
+    def say(self, line: str) -> None:
+        from rich.text import Text
+
+        self.console.print(Text(line), highlight=False)
 
     def stop(self) -> None:
         if self.live:

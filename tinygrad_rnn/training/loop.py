@@ -2,10 +2,12 @@
 
 A `Task` says what is trained and how it is measured; `train` repeats:
 
-    loss of the next batch -> backward -> clip -> optimiser step -> now and then: evaluate, keep the best, save
+    the next batch -> its loss -> backward -> clip -> optimiser step -> now and then: evaluate, keep the best, save
 
-Everything the loop itself knows is in `LoopState`, plain numbers; what a batch is follows from the step's
-number. So a run goes on from a saved state as if it had never stopped: see `snapshot`.
+From the loss to the optimiser it is one function, which `tr.compile` records and repeats: see `steps`. So a task tells
+apart what is new at each step, its `batch`, from what is done with it, its `loss`. Everything the loop itself knows is
+in `LoopState`, plain numbers; what a batch is follows from the step's number. So a run goes on from a saved state as if
+it had never stopped: see `snapshot`.
 """
 
 from __future__ import annotations
@@ -15,31 +17,40 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import FrameType
 from typing import Any, Protocol
 
 from tinygrad_rnn.errors import InputError, NonFiniteError
-from tinygrad_rnn.optim import BaseSchedule, BudgetLR, Optimizer, clip_grad_norm_
+from tinygrad_rnn.optim import BaseSchedule, BudgetLR, Optimizer
 from tinygrad_rnn.scalars import number, whole
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.training.display import Display, Silent
 from tinygrad_rnn.training.log import MetricsLog
+from tinygrad_rnn.training.steps import CURE, Steps
 
 
 class Task(Protocol):
-    """What `train` needs to know of a problem. Plain attributes and methods; nothing to inherit from."""
+    """What `train` needs to know of a problem. Plain attributes and methods; nothing to inherit from.
+
+    One that carries something from step to step, such as the state of a recurrent network, has a method `keep`, too:
+    its `loss` returns a pair, the loss and what is to be kept, detached, and `keep` is called with that after the step,
+    for `batch` to hand it to the next one. While a step runs it is kept by nobody: before it, `keep(None)` is called.
+    """
 
     goal: str
     """The entry of `evaluate()` that is to become small."""
     unit: str
-    """What `loss` counts, for the rate: "chars", "sequences"."""
+    """What `batch` counts, for the rate: "chars", "sequences"."""
 
-    def loss(self, step: int) -> tuple[Tensor, int]:
-        """The loss of training step number `step` (from 0), a scalar with its graph, and how many units it is
-        over.
+    def batch(self, step: int) -> tuple[tuple[Any, ...], int]:
+        """The arguments of `loss` in training step number `step` (from 0), and how many units they are."""
+
+    def loss(self, *arguments: Any) -> Any:
+        """The loss, a scalar with its graph, by the arguments and the model alone: `tr.compile` says what else it may
+        look at. Arrays and tensors may have other values at each step; what has other shapes is recorded anew.
         """
 
     def describe(self, loss: float) -> dict[str, float]:
@@ -138,6 +149,7 @@ def train(
     save: Callable[[LoopState], None] | None = None,
     save_every: int | None = None,
     note: Callable[[], str] | None = None,
+    plain: bool = False,
     state: LoopState | None = None,
 ) -> Outcome:
     """Train until the budget is used up, `patience` evaluations in a row brought nothing better, or a signal asks
@@ -150,6 +162,9 @@ def train(
     first evaluation that brings nothing better ends the training. `save` is called before the first step, every
     `save_every` steps and at the end, whatever ends it but an error. `note` gives a line to show at evaluations, such
     as a sample. Goes on from `state`, which it changes, if one is given; without a budget left it makes no step.
+
+    Steps are recorded and replayed by `tr.compile`, which changes no bit. Where one cannot be recorded, or is recorded
+    anew too often, training goes on op by op, and the display says why; `plain` does so from the beginning.
 
     Losses, counts and figures may be of NumPy's types, 0-d arrays or tensors: all that is logged, kept and returned
     are Python's numbers. Raises InputError for an option out of its range, DTypeError for a figure that is no number.
@@ -165,6 +180,7 @@ def train(
     shown = _Shown(display or Silent())
     state = state or LoopState()
     schedule = schedule or BudgetLR(optimizer)
+    steps = Steps(task, optimizer, parameters, clip, plain=plain, say=shown.say)
     clock, saver = _Clock(state.seconds), _Saver(state, save, save_every)
     measured = int(budget.used(state.step, state.seconds) * evaluations)  # how many evaluations there have been
     figures: dict[str, float] = {}
@@ -183,7 +199,8 @@ def train(
             while goes_on():
                 # The rate of a step is that at its middle, so that neither the first nor the last has rate 0.
                 middle = budget.used(state.step + 0.5, state.seconds)
-                value, counted = _step(task, optimizer, parameters, clip, state.step, schedule.at(middle))
+                with schedule.at(middle):
+                    value, counted = steps(state.step)
                 state.step += 1
                 state.seconds = clock.count(counted)
                 used = budget.used(state.step, state.seconds)
@@ -254,31 +271,6 @@ class _Saver:
             self.save_new()
 
 
-def _step(
-    task: Task,
-    optimizer: Optimizer,
-    parameters: Sequence[tuple[str, Tensor]],
-    clip: float | None,
-    step: int,
-    rates: AbstractContextManager[None],
-) -> tuple[float, float]:
-    """One step of training at the given rates; returns its loss and what `Task.loss` counted."""
-    loss, counted = task.loss(step)
-    value = float(loss)
-    if not math.isfinite(value):
-        raise NonFiniteError(f"the loss is {value} at step {step + 1}", hint=_CURE)
-    optimizer.zero_grad()
-    loss.backward()
-    if clip is not None:
-        try:
-            clip_grad_norm_(parameters, clip)
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{error}, at step {step + 1}", hint=_CURE) from None
-    with rates:
-        optimizer.step()
-    return value, number("the count of a loss", counted)
-
-
 def _figures(method: str, figures: Mapping[str, Any]) -> dict[str, float]:
     """What a method of a task has returned, as Python's numbers."""
     return {key: number(f"{key!r} of {method}()", value) for key, value in figures.items()}
@@ -297,14 +289,11 @@ def _evaluate(task: Task, record: Mapping[str, float], state: LoopState) -> dict
         raise ValueError(f"evaluate() returns {taken[0]!r}, which is a figure of the training")
     goal = figures[task.goal]
     if not math.isfinite(goal):
-        raise NonFiniteError(f"{task.goal} is {goal} after step {state.step}", hint=_CURE)
+        raise NonFiniteError(f"{task.goal} is {goal} after step {state.step}", hint=CURE)
     state.unimproved += 1
     if goal < state.best:
         state.best, state.best_step, state.unimproved = goal, state.step, 0
     return figures
-
-
-_CURE = "try a smaller learning rate, or clip harder"
 
 
 @dataclass

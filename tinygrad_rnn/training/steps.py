@@ -1,0 +1,121 @@
+"""A step of training as one function of its batch, which `tr.compile` records and repeats where it can."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from tinygrad_rnn.compiler.compile import Compiled
+from tinygrad_rnn.errors import CompileError, NonFiniteError
+from tinygrad_rnn.optim import Optimizer, clip_grad_norm_
+from tinygrad_rnn.scalars import number
+from tinygrad_rnn.tensor.mode import replayed
+from tinygrad_rnn.tensor.tensor import Tensor
+
+CURE = "try a smaller learning rate, or clip harder"
+MISSES = 12  # steps in a row that no recording fitted, though one was there
+WINDOW, MANY = 64, 16  # so many of so many steps may be recorded: a recording takes as long as several steps
+
+
+class Steps:
+    """The steps of a training, by their numbers. Called with one, it makes the step, and returns its loss and what
+    `Task.batch` counted.
+
+    They are recorded unless `plain`, until that proves of no use; `say` gets the reason, in a line. A task that looks
+    on, such as `explain.WatchedTask`, has another as its `task`, whose loss is recorded, and says by its `looks`, after
+    `batch`, whether that step is to be made op by op, with its own `loss`.
+
+    Raises NonFiniteError, with the step and what helps, for a loss or a gradient that is not finite, before the
+    optimiser has moved anything.
+    """
+
+    def __init__(
+        self,
+        task: Any,
+        optimizer: Optimizer,
+        parameters: Sequence[tuple[str, Tensor]],
+        clip: float | None,
+        *,
+        plain: bool,
+        say: Callable[[str], None],
+    ) -> None:
+        self.task, self.say = task, say
+        others = optimizer, parameters, clip
+        self.plain = partial(make_step, task.loss, *others)
+        self.compiled = None if plain else Compiled(partial(make_step, getattr(task, "task", task).loss, *others))
+        self.calls = self.recorded = 0  # of this window
+
+    def __call__(self, step: int) -> tuple[float, float]:
+        arguments, counted = self.task.batch(step)
+        keep = getattr(self.task, "keep", None)
+        if keep:
+            keep(None)
+        try:
+            value, kept = self.make(arguments, step)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error} at step {step + 1}", hint=CURE) from None
+        if keep:
+            keep(kept)
+        return value, number("the count of a batch", counted)
+
+    def make(self, arguments: tuple[Any, ...], step: int) -> tuple[float, Any]:
+        """A step, by a recording if that is possible."""
+        if self.compiled is None or getattr(self.task, "looks", False):
+            return self.plain(*arguments)
+        before = self.compiled.recorded
+        try:
+            made: tuple[float, Any] = self.compiled(*arguments)
+        except CompileError as error:  # all is as it was before the step
+            self.give_up(step, str(error))
+            return self.plain(*arguments)
+        self.judge(step, self.compiled.recorded - before)
+        return made
+
+    def judge(self, step: int, recorded: int) -> None:
+        """Give up recording if it happens all the time."""
+        assert self.compiled is not None
+        self.calls, self.recorded = self.calls + 1, self.recorded + recorded
+        if self.compiled.misses >= MISSES:
+            self.give_up(
+                step + 1, f"{self.compiled.changed} is another thing at each step, which is recorded anew then"
+            )
+        elif self.recorded > MANY:
+            many = f"{self.recorded} of {self.calls} steps were recorded anew, since their batches have other shapes"
+            self.give_up(step + 1, many)
+        elif self.calls == WINDOW:
+            self.calls = self.recorded = 0
+
+    def give_up(self, step: int, why: str) -> None:
+        """Go on op by op."""
+        self.compiled = None
+        self.say(f"From step {step + 1:,} on op by op, without recording: {why}")
+
+
+def make_step(
+    loss: Callable[..., Any],
+    optimizer: Optimizer,
+    parameters: Sequence[tuple[str, Tensor]],
+    clip: float | None,
+    *arguments: Any,
+) -> tuple[float, Any]:
+    """One step of training; returns its loss, and what the task wants to be kept."""
+    result = loss(*arguments)
+    value, kept = result if isinstance(result, tuple) else (result, None)
+    found = finite(value)
+    optimizer.zero_grad()
+    value.backward()
+    if clip is not None:
+        clip_grad_norm_(parameters, clip)
+    optimizer.step()
+    return found, kept
+
+
+@replayed(changes="nothing")
+def finite(loss: Tensor) -> float:
+    """A loss as Python's number. Raises NonFiniteError for one that is none."""
+    value = float(loss)
+    if not math.isfinite(value):
+        raise NonFiniteError(f"the loss is {value}")
+    return value
