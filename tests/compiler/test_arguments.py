@@ -201,6 +201,19 @@ def test_arrays_are_written_into(step: Callable[..., Any]) -> None:
     alike(run)
 
 
+def test_a_step_that_is_refused_has_not_written_into_its_arguments() -> None:
+    """Nor where NumPy puts an error of its own in the place of what refused it."""
+
+    def step(x: Any) -> Any:
+        x[...] = x * 2
+        return np.fromiter((v for v in x), float)
+
+    x = np.ones(3)
+    with pytest.raises(CompileError, match="float"):
+        tr.compile(step)(x)
+    assert x.tolist() == [1, 1, 1]
+
+
 def test_a_read_only_array_is_not_written_into() -> None:
     def run(C: Any) -> Any:
         f, kinds = C(count), []
@@ -481,6 +494,39 @@ def test_a_tensor_that_is_returned_twice_is_one_object() -> None:
         return y, [y, z], {"z": z}, x + 1
 
     alike(lambda C: [[f(tr.ones(2)) for _ in range(CALLS)] for f in [C(step)]])
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda x: (x * 2, x + 1),
+        lambda x: [(y := x * 2)[:2], y.T, y],
+        lambda x: [(y := (x.T * 2).T)[::-1], y[:1]],
+        lambda x: [(y := x * 2)[:1], y[1:]],
+    ],
+)
+def test_results_share_their_memory_as_in_plain_code(step: Callable[[Any], Any]) -> None:
+    """What is written into one of them is seen in the others, and in no result of another call."""
+
+    def run(C: Any) -> Any:
+        f, out = C(step), []
+        for k in range(5):
+            results = f(np.full((3, 2), float(k)))
+            for r in results:
+                r += 1
+            out.append(results)
+        return out
+
+    alike(run)
+
+
+def test_strides_are_told_by_the_shape_or_refused() -> None:
+    f = tr.compile(lambda x: x * x.strides[0])
+    for k in range(4):
+        assert f(np.full((3, 2), k)).tolist() == (np.full((3, 2), k) * 16).tolist()
+    for x in (np.ones((3, 1)).T, np.ones((4, 4))[:, 1:]):
+        with pytest.raises(CompileError, match=r"\.strides of an array of shape"):
+            f(x)
 
 
 def test_a_number_of_numpy_is_returned_as_one() -> None:

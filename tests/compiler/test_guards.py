@@ -395,6 +395,68 @@ def test_numbers_beside_a_step_may_change(where: str, values: list[Any]) -> None
     alike(run)
 
 
+class Turns(tr.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = 0
+
+
+TURNING: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "attribute": (types.SimpleNamespace, lambda x: x.__dict__.update(n=getattr(x, "n", 0) + 1) or x.n % 3),
+    "module": (Turns, lambda x: setattr(x, "n", (x.n + 1) % 3) or x.n),
+    "list": (lambda: [0, "a"], lambda x: x.__setitem__(0, (x[0] + 1) % 3) or x[0]),
+    "queue": (lambda: [0, 1, 2] * 4, lambda x: x.pop()),
+    "two that change places": (lambda: [0, None], lambda x: x.reverse() or (x[0] is None)),
+    "dictionary": (lambda: {"n": 0}, lambda x: x.update(n=(x["n"] + 1) % 3) or x["n"]),
+    "set": (lambda: {0}, lambda x: (x.discard(0), 1)[1] if 0 in x else (x.add(0), 2)[1]),
+    "array": (lambda: np.zeros(2), lambda x: np.copyto(x, (x + 1) % 3) or float(x[0])),
+}
+
+
+@pytest.mark.filterwarnings("ignore:tr.compile has recorded:RuntimeWarning")
+@pytest.mark.parametrize("name", TURNING)
+def test_a_step_that_turns_what_it_looks_at_does_so_at_each_call(name: str) -> None:
+    """Once it has come round to where it was, too: a replay would leave it there."""
+    make, turn = TURNING[name]
+
+    def run(C: Any) -> Any:
+        held = make()
+
+        def step(x: Any) -> Any:
+            return x * (2.0 + turn(held))
+
+        f = C(step)
+        return [f(tr.ones(2)) for _ in range(12)]
+
+    alike(run)
+
+
+def test_a_step_that_turns_what_it_looks_at_says_so() -> None:
+    turn = [0]
+
+    def step(x: Any) -> Any:
+        turn[0] = 1 - turn[0]
+        return x * 2
+
+    f = tr.compile(step)
+    with pytest.warns(RuntimeWarning, match="what a list holds was another thing"):
+        for _ in range(20):
+            f(tr.ones(2))
+
+
+def test_a_list_that_grows_is_no_reason_to_record_anew() -> None:
+    seen: list[Any] = []
+
+    def body(x: Any) -> Any:
+        seen.append(x)
+        return x * 2
+
+    step, ran = counted(body)
+    for _ in range(CALLS):
+        step(tr.ones(2))
+    assert len(ran) == 2
+
+
 def test_arrays_beside_a_step_are_read_as_they_are() -> None:
     def run(C: Any) -> Any:
         a, b = np.ones(2), np.ones((2, 2), "f")

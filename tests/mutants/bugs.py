@@ -1391,5 +1391,33 @@ BUGS = [
         ("run-kept", "        finally:\n            _one_run.release()", "        finally:\n            pass",
          "a run that was broken off bars all later ones", SERVER),
     ),
+    *table(
+        "compiler/search.py",
+        ("turning-places", "            if kept(value, now, used):\n                return f\"{name!r}\"\n",
+         "            pass\n",
+         "a flag that the step turns is left alone once it is where it was", GUARDS),
+        ("turning-containers", "not unchanged(container, items) and any(", "False and any(",
+         "a counter in a list stands still", GUARDS),
+        ("turning-arrays", "            if array.tobytes() != values:\n                return f\"what an array of "
+         "shape {array.shape} holds\"\n        return \"\"\n", "            pass\n        return \"\"\n",
+         "a counter in an array stands still", GUARDS),
+        ("turning-growth", "zip(items, chain(entries(container), repeat(MISSING)), strict=False)",
+         "zip(items, entries(container), strict=False)", "a step that takes from a queue takes once", GUARDS),
+    ),
+    *table(
+        "compiler/boundary.py",
+        ("results-apart", "        if home is None or", "        if True or",
+         "two results that share their memory in plain code do not", ARGUMENTS),
+    ),
+    *table(
+        "compiler/traced.py",
+        ("strides-of-a-copy", "        if not self.raw.flags.forc or", "        if False and",
+         "the strides of an argument are those of its copy", ARGUMENTS),
+    ),
+    *table(
+        "compiler/compile.py",
+        ("refused-and-written", "tape.refused is None and not isinstance(error, CompileError)", "True",
+         "a step that is refused has written into its arguments", ARGUMENTS),
+    ),
 ]
 # fmt: on

@@ -9,15 +9,17 @@ import enum
 import operator
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.arrays import copied, flat, layout, on_host, rebuilt
+from tinygrad_rnn.compiler.arrays import address, copied, flat, layout, on_host, rebuilt, root_of
 from tinygrad_rnn.compiler.found import slot
 from tinygrad_rnn.compiler.tape import Tape
 from tinygrad_rnn.compiler.traced import Traced, as_given, users_place
 from tinygrad_rnn.errors import CompileError
+from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.tensor import Tensor, twin
 
 NUMBERS = frozenset({bool, int, float, complex, str, bytes, type(None)})
@@ -240,8 +242,25 @@ def held(x: Any) -> list[Any]:
     return found
 
 
-def outside(x: Any, made: frozenset[int], given: Sequence[Any]) -> Any:
-    """A result with copies in the place of its traced arrays, and of the constants that the step has made."""
+def overlapping(x: Any) -> dict[int, HostArray]:
+    """The arrays, by their ids, of which several that a result holds are views that overlap."""
+    arrays = [v.raw for v in held(x) if isinstance(v, Traced)]
+    met = (a for a, b in permutations(arrays, 2) if a is not b and np.may_share_memory(a, b))
+    return {id(root): root for root in map(root_of, met)}
+
+
+def outside(x: Any, made: frozenset[int], given: Sequence[Any], shared: Mapping[int, HostArray]) -> Any:
+    """A result with copies in the place of its traced arrays, and of the constants that the step has made. What is
+    written into one array is seen in those that lie in the same of the `shared` ones.
+    """
+    copies = {i: copied(a) for i, a in shared.items()}
+
+    def copy_of(a: HostArray) -> HostArray:
+        root = root_of(a)
+        home = copies.get(id(root))
+        if home is None or home.strides != root.strides or not root.flags.forc:
+            return copied(a)
+        return np.ndarray(a.shape, a.dtype, home.reshape(-1, order="A"), address(a) - address(root), a.strides)
 
     @once
     def one(v: Any) -> Any:
@@ -250,11 +269,11 @@ def outside(x: Any, made: frozenset[int], given: Sequence[Any]) -> Any:
         if isinstance(v, Tensor):
             array = slot(v)
             if isinstance(array, Traced):
-                return twin(v, copied(array.raw))
+                return twin(v, copy_of(array.raw))
             return twin(v, copied(array)) if id(v) in made else v
         if isinstance(v, Traced):
             value = as_given(v)
-            return copied(value) if isinstance(value, np.ndarray) else value
+            return copy_of(value) if isinstance(value, np.ndarray) else value
         return copied(v) if id(v) in made and isinstance(v, np.ndarray) else v
 
     return mapped(x, one)

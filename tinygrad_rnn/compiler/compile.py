@@ -11,7 +11,7 @@ import threading
 import types
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from tinygrad_rnn.compiler.boundary import (
     made_inside,
     mapped,
     outside,
+    overlapping,
     parts,
     signature_of,
     with_inputs,
@@ -175,6 +176,10 @@ class Compiled:
         if first is not None:
             self.found[key].remove(first)
             first.tape.close()
+        if new.moving:  # it will fit as little as one before it, and says what moves
+            for recording in [r for r in self.found.get(key, ()) if r.moving]:
+                self.found[key].remove(recording)
+                recording.tape.close()
         if not new.tape.spoiled:
             self.keep(key, new)
         return outcome
@@ -218,10 +223,13 @@ class Recording:
         self.program: Program | None = None
         self.made: frozenset[int] = frozenset()  # the ids of constants in the result that each call makes
         self.done = False
+        self.moving = ""  # what the step looks at, and has changed itself: no two calls do the same, in words
         self.settling = False  # whether the step, at its first call, has changed containers that it may look at
 
     def fits(self, given: Sequence[Any]) -> bool:
         """Whether the step would do the same now with these arguments."""
+        if self.moving:
+            return False
         for k, x in enumerate(given):
             if (k in self.pinned or id(x) in self.own) and self.pinned.get(k) is not x:
                 return False
@@ -235,6 +243,8 @@ class Recording:
 
     def changed(self) -> str:
         """What is another thing than when it was recorded, in words."""
+        if self.moving:
+            return self.moving
         return "the dtype, the shape or requires_grad of a tensor" if self.guard.fits() else self.guard.changed()
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any], first: Recording | None) -> Any:
@@ -247,12 +257,9 @@ class Recording:
             before = parts(args, kwargs)
             try:
                 result = self.step(*args, **kwargs)
-            except CompileError:
-                raise
-            except BaseException:  # what it had written into arguments until then is there
-                for x, buffer in zip(given, input_buffers(tape, given), strict=True):
-                    if buffer is not None:
-                        put_back(x, buffer)
+            except BaseException as error:
+                if tape.refused is None and not isinstance(error, CompileError):  # what it had written is there
+                    self.give_back(range(len(given)))
                 raise
             made, tape.found.made = tape.found.made, []
             tape.result = checked(result, tape)
@@ -266,25 +273,33 @@ class Recording:
                 "by tr.rand, tr.randn or dropout, or pass what is drawn as an argument"
             )
         written = written_inputs(tape, given)
-        if first is not None and not tape.spoiled and tape.decisions() == first.tape.decisions():
+        free = {id(x) for k, x in enumerate(given) if k not in self.pinned}
+        leaves = [leaf for i, leaf in tape.found.leaves.items() if i not in free]
+        self.own = {id(leaf.tensor) for leaf in leaves}
+        self.moving = self.guard.moving(self.own)
+        if first is not None and not tape.spoiled and not self.moving and tape.decisions() == first.tape.decisions():
             try:
                 self.program = finished(first, self, written)
             except CompileError:  # but a table that the first call has filled, say, is there from then on
                 if not first.settling:
                     raise
-        free = {id(x) for k, x in enumerate(given) if k not in self.pinned}
-        leaves = [leaf for i, leaf in tape.found.leaves.items() if i not in free]
-        self.own = {id(leaf.tensor) for leaf in leaves}
         self.forms = Forms(leaves)
         self.expected = list(tape.expected)
         self.absent = [(watch, not there) for watch, there in tape.found.before.items() if watch.keeps]
         buffers = input_buffers(tape, given)
-        for k in written:
-            put_back(given[k], buffers[k])
-        outcome = outside(mapped(tape.result, lambda v: placeholder(v, {}, buffers)), self.made, given)
+        self.give_back(written)
+        result = mapped(tape.result, lambda v: placeholder(v, {}, buffers))
+        outcome = outside(result, self.made, given, overlapping(result))
         self.settling = self.guard.after(self.own) and first is None
         self.done = True
         return outcome
+
+    def give_back(self, places: Iterable[int]) -> None:
+        """Write into arguments what the step has written."""
+        buffers = input_buffers(self.tape, self.given)
+        for k in places:
+            if buffers[k] is not None:
+                put_back(self.given[k], buffers[k])
 
 
 def states(generators: Sequence[Any]) -> Any:

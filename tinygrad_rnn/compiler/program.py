@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_rnn.compiler.arrays import copied, flat, rebuilt, root_of
-from tinygrad_rnn.compiler.boundary import Given, held, mapped, outside
+from tinygrad_rnn.compiler.boundary import Given, held, mapped, outside, overlapping
 from tinygrad_rnn.compiler.engine import (
     Deviation,
     expect_grad,
@@ -78,6 +78,7 @@ class Program:
         self.watches = list(tape.found.written)
         self.result = mapped(tape.result, lambda v: placeholder(v, places, arrays))
         self.made_inside = made_inside
+        self.shared = overlapping(self.result)
         self.kept = kept
         self.nbytes = block.nbytes
         self.segments: list[tuple[bool, list[Call]]] = []  # calls with warnings off, or on, in turns
@@ -108,7 +109,7 @@ class Program:
         self.at_risk = True
         try:
             self.run()
-            return outside(self.result, self.made_inside, given)
+            return outside(self.result, self.made_inside, given, self.shared)
         except Exception as error:
             if undo is not None and self.at_risk and (self.risk.caught or isinstance(error, Deviation)):
                 undo.restore()

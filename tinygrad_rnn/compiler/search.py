@@ -11,6 +11,7 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,6 +145,29 @@ class Guard:
         for tensor, node, hooks in self.nodes:
             give_back(tensor, node, hooks)
 
+    def moving(self, used: Any) -> str:
+        """What the step has changed itself that it may look at, in words: what it does hangs on how often it ran."""
+        for _, name, value, now in self.seen_anew():
+            if kept(value, now, used):
+                return f"{name!r}"
+        for container, items in self.containers:
+            if not unchanged(container, items) and any(kept(*pair, used) for pair in replaced(container, items)):
+                return f"what a {type(container).__name__} holds"
+        for array, values in self.arrays:
+            if array.tobytes() != values:
+                return f"what an array of shape {array.shape} holds"
+        return ""
+
+    def seen_anew(self) -> Iterator[tuple[Any, str, Any, Any]]:
+        """The places and the attributes of modules where another thing is now: of whom, its name, what was and is."""
+        for read, name, value in self.places:
+            if (now := read(name, MISSING)) is not value and not same(now, value):
+                yield read, name, value, now
+        for module, _, held in self.modules:
+            for name, value in held.items():
+                if (now := vars(module).get(name, MISSING)) is not value and not same(now, value):
+                    yield module, name, value, now
+
     def after(self, used: Any) -> bool:
         """Forget the places to which the step itself has written something, having used nothing of what was there.
 
@@ -196,10 +220,23 @@ def kept(value: Any, now: Any, used: Any) -> bool:
     """Whether another value than this one, which the step has replaced, might have made a difference."""
     return (
         value is MISSING
+        or now is MISSING
         or isinstance(value, PLAIN)
         or isinstance(now, PLAIN)
         or any(id(v) in used for v in flat(value))
     )
+
+
+def replaced(container: Any, items: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
+    """What a container held and holds no more, each with what is there now. One that has grown is only written to."""
+    if isinstance(container, Mapping):
+        half = len(items) // 2
+        pairs = [(value, container.get(key, MISSING)) for key, value in zip(items[:half], items[half:], strict=True)]
+    elif isinstance(container, set):
+        pairs = [(x, x if x in container else MISSING) for x in items]
+    else:
+        pairs = list(zip(items, chain(entries(container), repeat(MISSING)), strict=False))
+    return ((was, now) for was, now in pairs if was is not now and not same(was, now))
 
 
 def unchanged(container: Any, items: tuple[Any, ...]) -> bool:

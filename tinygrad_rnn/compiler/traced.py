@@ -72,8 +72,19 @@ class Traced(NDArrayOperatorsMixin):
     # --- what does not depend on the values ---------------------------------------------------------------------------
 
     shape, ndim, size, dtype = _fixed("shape"), _fixed("ndim"), _fixed("size"), _fixed("dtype")
-    itemsize, nbytes, strides = _fixed("itemsize"), _fixed("nbytes"), _fixed("strides")
+    itemsize, nbytes = _fixed("itemsize"), _fixed("nbytes")
     device = "cpu"
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Those of an array without gaps and axes of 1: of another they differ from its copy's, or by the call."""
+        if not self.raw.flags.forc or min(self.raw.shape, default=2) < 2:
+            raise self.tape.error(
+                f".strides of an array of shape {self.raw.shape} that has gaps, or an axis of less than 2, "
+                f"in a function that tr.compile records: it may be another at each call"
+            )
+        return self.raw.strides
+
     flags = property(lambda self: Flags(self))
     T = property(lambda self: type(self)(self.raw.T, self.tape))
     mT = property(lambda self: type(self)(self.raw.mT, self.tape))

@@ -297,6 +297,16 @@ def mixed(w: Drawing, pool: list[str]) -> str:
     )
 
 
+# what counts how often the step ran, and begins anew
+TURNING = [
+    ("types.SimpleNamespace(n=0)", "IT.n"),
+    ("[0]", "IT[0]"),
+    ("dict(n=1)", "IT['n']"),
+    ("np.zeros(1)", "IT[0]"),
+    ("collections.deque([1])", "IT[0]"),
+]
+
+
 def own_state(w: Drawing, pool: list[str]) -> str:
     """What no replay could do, or only by great care: right, or refused."""
     d, x = w.d, pick(w, pool)
@@ -308,6 +318,11 @@ def own_state(w: Drawing, pool: list[str]) -> str:
             [f"{x} * {gen}.random()", f"{x} + tr.randn(*{x}.shape, generator={gen})", f"{x} * {gen}.random({x}.shape)"]
         )
     name = w.name("own")
+    if d.chance(0.3):
+        made, place = d.one(TURNING)
+        w.setup(f"{name} = {made}")
+        w.program.body.append(f"{place} = ({place} + 1) % {d.number(2, 4)}".replace("IT", name))
+        return f"{x} * (2 if {place} else 3)".replace("IT", name)
     if d.chance(0.3):
         w.setup(f"{name} = np.zeros({w.value(x).shape})")
         w.program.body.append(d.one([f"{name}[...] += 1", f"{name}[...] = 3", f"np.add({name}, 1, out={name})"]))
