@@ -24,7 +24,7 @@ def test_memory_is_reused_and_given_back() -> None:
         step(ids, targets)
     ((recording,),) = step.compiled.found.values()
     found = recording.program
-    calls = [c for _, segment in found.segments for c in segment]
+    calls = [c for segment in found.segments for c in segment.calls]
     every = {id(arrays.root_of(a)): a for _, args in calls for a in traced.arrays_in(args)}
     assert len(every) < 60  # one block, inputs, leaves, gradients and constants
     gone = [weakref.ref(x) for x in (model, recording, found)]

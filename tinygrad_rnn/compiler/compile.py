@@ -72,7 +72,8 @@ def compile(step: F) -> F:
     at each call, as do clipping, `assign_`, `train()` and `eval()`, `group["lr"] = ...`, the draws of dropout, and the
     functions that `tr.op` was given. What else Python does (print, append) happens while recording only. Not seen are
     what `vars(module)` is written into, containers of more than 10,000 entries, and what NumPy alone, outside of `tr`,
-    makes of an array above 64 KB that is no argument.
+    makes of an array above 64 KB that is no argument. With `enable_numba` most of a replay runs without Python; it then
+    warns of no overflow or division by zero, but where `np.seterr` has errors raised, called or logged, it does that.
 
     Raises `CompileError`, with the line, for what cannot be repeated: a NumPy function on arrays of the step of which
     it is not known what it does, a value of a tensor as a Python number (float, .item(), int, if), a constant that is

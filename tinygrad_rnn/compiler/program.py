@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from tinygrad_rnn.compiler.engine import (
     refresh_leaf,
     returned,
 )
+from tinygrad_rnn.compiler.lower import Calls, lowered, only_warned_of
 from tinygrad_rnn.compiler.memory import Block
 from tinygrad_rnn.compiler.numpy_calls import assign
 from tinygrad_rnn.compiler.passes import simplified
@@ -33,7 +34,6 @@ from tinygrad_rnn.tensor.backend import AnyArray, HostArray
 from tinygrad_rnn.tensor.tensor import Tensor
 
 DEVIATE = (refresh_grad, expect_grad, expect_none, expect_value, call_as_it_is)
-Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def program_of(tape: Tape, given: Sequence[Any], written: Iterable[int], made_inside: frozenset[int]) -> Program:
@@ -81,18 +81,19 @@ class Program:
         self.shared = overlapping(self.result)
         self.kept = kept
         self.nbytes = block.nbytes
-        self.segments: list[tuple[bool, list[Call]]] = []  # calls with warnings off, or on, in turns
+        self.segments: list[Calls] = []
         self.risk = Risk(entries)
         for e in entries:
             args, kwargs = (e.args, e.kwargs) if e.state else rebuilt((e.args, e.kwargs), block.place)
             f = partial(e.f, **kwargs) if kwargs else e.f
             if any(isinstance(v, Tensor) and id(v) in places for v in flat((args, kwargs))):
                 f, args = self.with_given, rebuilt((e.f, args, kwargs), lambda v: placeholder(v, places, ()))
-            if not self.segments or self.segments[-1][0] != e.quiet:
-                self.segments.append((e.quiet, []))
-            self.segments[-1][1].append((f, args))
+            if not self.segments or self.segments[-1].quiet != e.quiet:
+                self.segments.append(Calls(e.quiet, []))
+            self.segments[-1].calls.append((f, args))
             if e is self.risk.last:
-                self.segments[-1][1].append((self.end_of_risk, ()))
+                self.segments[-1].calls.append((self.end_of_risk, ()))
+        self.lowered = lowered(self.segments)
 
     def with_given(self, f: Callable[..., Any], args: Any, kwargs: Any) -> None:
         """Call `f` on the arguments of this call, where the recording was given others."""
@@ -145,14 +146,8 @@ class Program:
 
     def run(self) -> None:
         """Make the calls."""
-        for quiet, calls in self.segments:
-            if quiet:
-                with np.errstate(all="ignore"):
-                    for f, args in calls:
-                        f(*args)
-            else:
-                for f, args in calls:
-                    f(*args)
+        for part in self.lowered if only_warned_of() else self.segments:
+            part()
 
     def settle(self) -> None:
         """Copy the gradients that lie in buffers: what somebody can hold is never written again."""

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, njit, types
 from numba.extending import intrinsic, overload
 
+from tinygrad_rnn.kernels.machine import FLOATS, at, loops
 from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.effects import effects
 
@@ -244,6 +245,72 @@ def adam(p: HostArray, g: HostArray, m: HostArray, v: HostArray, new: HostArray,
         m[i] = keep1 * m[i] + take1 * d
         v[i] = keep2 * v[i] + take2 * (d * d)
         new[i] = decoupled * p[i] + rate * (m[i] / (math.sqrt(v[i]) * root + eps))
+
+
+# --- the stages as loops of the machine -------------------------------------------------------------------------------
+
+
+@loops(FLOATS)
+def add_rows_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`add_rows` of a buffer of dims[2] rows of dims[1], and dims[0] ids and rows."""
+    n, width, count = dims[0], dims[1], dims[2]
+    buffer, g = carray(at(args[0], data), (count, width)), carray(at(args[2], data), (n, width))
+    add_rows(buffer, carray(at(args[1], dims), n), g)
+
+
+# The stages of a recurrent layer: dims are B, H, the B of arrays of several blocks (their distance), and how many
+# blocks of a gradient, or biases, are given. So a part of the rows is other addresses and another B.
+
+
+@loops(FLOATS)
+def rnn_tanh_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`rnn_tanh`."""
+    shape = dims[0], dims[1]
+    rnn_tanh(carray(at(args[0], data), shape), carray(at(args[1], data), shape))
+
+
+@loops(FLOATS)
+def rnn_tanh_slope_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`rnn_tanh_slope`."""
+    shape = dims[0], dims[1]
+    g, y, d = carray(at(args[0], data), shape), carray(at(args[1], data), shape), carray(at(args[2], data), shape)
+    rnn_tanh_slope(g, y, d)
+
+
+@loops(FLOATS)
+def lstm_gates_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`lstm_gates`."""
+    B, H = dims[0], dims[1]
+    z, x = carray(at(args[0], data), (B, 4 * H)), carray(at(args[1], data), (B, 4 * H))
+    lstm_gates(z, x, carray(at(args[2], data), (B, H)), carray(at(args[3], data), (6, dims[2], H)))
+
+
+@loops(FLOATS)
+def lstm_slopes_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`lstm_slopes`."""
+    B, H = dims[0], dims[1]
+    g, y = carray(at(args[0], data), (dims[3], dims[2], H)), carray(at(args[1], data), (6, dims[2], H))
+    c, dc = carray(at(args[2], data), (B, H)), carray(at(args[4], data), (B, H))
+    lstm_slopes(g, y, c, carray(at(args[3], data), (B, 4 * H)), dc)
+
+
+@loops(FLOATS)
+def gru_gates_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`gru_gates`."""
+    B, H = dims[0], dims[1]
+    a, x = carray(at(args[0], data), (B, 3 * H)), carray(at(args[1], data), (B, 3 * H))
+    b, h = carray(at(args[2], data), dims[3]), carray(at(args[3], data), (B, H))
+    gru_gates(a, x, b, h, carray(at(args[4], data), (5, dims[2], H)))
+
+
+@loops(FLOATS)
+def gru_slopes_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`gru_slopes`."""
+    B, H = dims[0], dims[1]
+    g, y = carray(at(args[0], data), (dims[3], dims[2], H)), carray(at(args[1], data), (5, dims[2], H))
+    h, rest = carray(at(args[2], data), (B, H)), carray(at(args[5], data), (B, H))
+    inward, across = carray(at(args[3], data), (B, 3 * H)), carray(at(args[4], data), (B, 3 * H))
+    gru_slopes(g, y, h, inward, across, rest)
 
 
 def warm_up() -> None:

@@ -72,7 +72,7 @@ def take(x: Operand, indices: Operand, axis: int = 0) -> Tensor:
     """
     x = with_shape(x)
     (axis,) = axes_of(axis, x.ndim)
-    ids = _checked_ids(indices, x.shape[axis], axis, _raw(x))
+    ids = checked_ids(_raw(indices), x.shape[axis], axis, _raw(x))
     if ids.shape:
         return _take(x, ids, axis=axis)
     return squeeze(_take(x, namespace(ids).reshape(ids, (1,)), axis=axis), axis=axis)
@@ -98,7 +98,7 @@ def take_along_axis(x: Operand, indices: Operand, axis: int = -1) -> Tensor:
     """
     x = with_shape(x)
     (axis,) = axes_of(axis, x.ndim)
-    return _take_along_axis(x, _checked_ids(indices, x.shape[axis], axis, _raw(x)), axis=axis)
+    return _take_along_axis(x, checked_ids(_raw(indices), x.shape[axis], axis, _raw(x)), axis=axis)
 
 
 @op(lambda g, indices, x_shape, axis: Part(g, _grid(_raw(indices), x_shape, axis)), None)
@@ -152,7 +152,7 @@ def _checked_keys(keys: tuple[Any, ...], x: Array) -> tuple[Any, ...]:
         if _is_mask(key):
             key = key if isinstance(key, bool) else namespace(x).asarray(real(key))
         elif getattr(key, "ndim", 0):
-            key = _checked_ids(key, x.shape[axis], axis, x)
+            key = checked_ids(key, x.shape[axis], axis, x)
         elif hasattr(key, "dtype"):
             key = int(real(key)) if is_integer(key.dtype) else key.__index__()
         checked.append(key)
@@ -172,7 +172,7 @@ def _is_mask(key: Any) -> bool:
 
 
 @replayed(changes="nothing")
-def _checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
+def checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
     """`ids` as new non-negative int64 beside `x`; an `IndexError` for one outside [-size, size)."""
     ids = _raw(ids)
     ids = real(ids) if hasattr(ids, "dtype") else asarray(ids)

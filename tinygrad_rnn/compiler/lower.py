@@ -1,0 +1,421 @@
+"""Lowering: calls of a program on buffers as instructions of `kernels.machine`, which run without Python.
+
+A call is lowered if all of it is known: its function and options, the dtypes, shapes and strides of its arrays, and
+where they overlap. What it does then is what NumPy's own loop or a stage does, in the same order, so the bits are the
+same. Any other call stays as it is, between two runs of the machine. Of an instruction that fails, as of ids out of
+range, the call is made, which raises what it raises without a machine.
+
+What is lowered gives no floating-point warnings. Where more than a warning is asked for, by `np.seterr(all="raise")`,
+say, a program makes its calls instead.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from itertools import groupby
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.lib.array_utils import byte_bounds
+
+from tinygrad_rnn.compiler.arrays import address, same_place
+from tinygrad_rnn.compiler.numpy_calls import NUMBERS, assign, choose
+from tinygrad_rnn.nn.checks import check_range
+from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor.backend import HostArray, scatter_add
+from tinygrad_rnn.tensor.ops.indexing import checked_ids
+
+Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
+Axes: TypeAlias = list[tuple[int, tuple[int, ...]]]  # from outer to inner: a size, and the stride of each array
+Rows: TypeAlias = list[list[int]] | None  # the instructions of a call; None if it is not lowered
+
+ON = True  # whether programs are lowered where numba is enabled
+
+# Ufuncs that compute the same bits for a number wherever it stands, since they round at most once, and those of which
+# NumPy's loops need not: these are taken of one stretch alone, as NumPy takes them.
+ANYWHERE = {
+    np.add,
+    np.subtract,
+    np.multiply,
+    np.divide,
+    np.negative,
+    np.maximum,
+    np.minimum,
+    np.abs,
+    np.square,
+    np.sqrt,
+}
+ANYWHERE |= {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, np.isfinite}
+ANYWHERE |= {np.logical_and, np.logical_or, np.logical_not}
+BY_STRETCHES = {np.exp, np.expm1, np.log, np.log1p, np.tanh, np.sin, np.cos}
+
+
+# --- what is run ------------------------------------------------------------------------------------------------------
+
+
+class Code:
+    """Calls that were lowered. It holds them, and so the memory of their arrays, and `kept`, other memory they need."""
+
+    def __init__(self, machine: Any, calls: Sequence[Call], rows: Sequence[list[list[int]]], kept: Any) -> None:
+        self.run, self.calls, self.kept = machine.run, calls, kept
+        self.owners = [k for k, some in enumerate(rows) for _ in some]  # the call of each instruction
+        self.code = np.array([row for some in rows for row in some], np.int64).reshape(-1, machine.WIDTH)
+
+    def __call__(self) -> None:
+        count = len(self.owners)
+        at = self.run(self.code, 0)
+        while at < count:  # that one has failed
+            owner = self.owners[at]
+            f, args = self.calls[owner]
+            f(*args)
+            while at < count and self.owners[at] == owner:
+                at += 1
+            at = self.run(self.code, at)
+
+
+class Calls:
+    """Calls that stay as they are, with floating-point warnings off (`quiet`) or on."""
+
+    def __init__(self, quiet: bool, calls: list[Call]) -> None:
+        self.quiet, self.calls = quiet, calls
+
+    def __call__(self) -> None:
+        if self.quiet:
+            with np.errstate(all="ignore"):
+                for f, args in self.calls:
+                    f(*args)
+        else:
+            for f, args in self.calls:
+                f(*args)
+
+
+def lowered(segments: Sequence[Calls]) -> list[Code | Calls]:
+    """The same with what can be lowered lowered: nothing where numba is not enabled."""
+    if not ON or backend.stages is None:
+        return list(segments)
+    lowering = Lowering(import_module("tinygrad_rnn.kernels.machine"), backend.stages)
+    marked = [(call, lowering.rows(*call), segment.quiet) for segment in segments for call in segment.calls]
+    found: list[Code | Calls] = []
+    for quiet, some in groupby(marked, lambda x: x[2] if x[1] is None else None):
+        calls, rows, _ = zip(*some, strict=True)
+        if quiet is None:
+            found.append(Code(lowering.machine, calls, rows, lowering.kept))
+        else:
+            found.append(Calls(quiet, list(calls)))
+    return found
+
+
+def only_warned_of() -> bool:
+    """Whether floating-point errors are ignored, or warned of, and not raised or told to a function."""
+    return set(np.geterr().values()) <= {"ignore", "warn"}
+
+
+# --- how a call is lowered --------------------------------------------------------------------------------------------
+
+
+class Lowering:
+    """The instructions that do what calls do. It keeps the numbers that they fill arrays with."""
+
+    def __init__(self, machine: Any, stages: Any) -> None:
+        self.machine, self.stages = machine, stages
+        self.kept: list[HostArray] = []
+        self.known: dict[Any, Callable[..., Rows]] = {
+            np.copyto: self.copyto,
+            np.ndarray.fill: self.fill,
+            np.matmul: self.matmul,
+            np.dot: self.dot,
+            np.concatenate: self.concatenate,
+            np.add.reduce: self.sum,
+            choose: self.choose,
+            inspect.unwrap(check_range): self.check_range,
+            inspect.unwrap(scatter_add): self.scatter_add,
+            assign: self.assign,
+        }
+        for name, how in STAGES.items():
+            self.known[getattr(stages, name)] = partial(self.stage, name, how)
+
+    def rows(self, f: Any, args: tuple[Any, ...]) -> Rows:
+        """The instructions that do what `f(*args)` does; None if it is not lowered."""
+        if isinstance(f, partial):  # as a program has options
+            if f.args or f.keywords.keys() != {"out"} or f.func not in (np.dot, np.concatenate, np.maximum, np.minimum):
+                return None
+            f, args = f.func, (*args, 0, f.keywords["out"]) if f.func is np.concatenate else (*args, f.keywords["out"])
+        try:
+            how = self.known.get(f)
+        except TypeError:  # not hashable
+            return None
+        if how is not None:
+            return how(*args)
+        return self.ufunc(f, args) if f in ANYWHERE or f in BY_STRETCHES else None
+
+    # --- elements
+
+    def ufunc(self, f: np.ufunc, args: tuple[Any, ...]) -> Rows:
+        if len(args) != f.nargs or not all(isinstance(a, np.ndarray) and a.dtype.char in "fdl?" for a in args):
+            return None
+        *xs, y = args
+        loop = self.machine.loop_of(f, "".join(x.dtype.char for x in xs) + "->" + y.dtype.char)
+        if f in BY_STRETCHES and not all(x.flags.c_contiguous and x.shape == y.shape for x in args):
+            return None
+        return self.elements(loop, args)
+
+    def elements(self, loop: tuple[int, int] | None, args: Sequence[HostArray]) -> Rows:
+        """A loop over the elements of arrays, of which the last is written, and the others are broadcast to it."""
+        *xs, y = args
+        axes = axes_of(args)
+        if loop is None or axes is None or not can_write(y) or not all(same_place(x, y) or apart(x, y) for x in xs):
+            return None
+        if not y.size:
+            return []
+        *outer, (n, steps) = [(1, (0,) * len(args))] * (3 - len(axes)) + axes
+        return [self.row(loop, args, (n,), steps, outer)]
+
+    def row(
+        self,
+        loop: tuple[int, int],
+        args: Sequence[HostArray | int],
+        dims: Sequence[int],
+        steps: Sequence[int] = (),
+        outer: Axes | Sequence[tuple[int, tuple[int, ...]]] = (),
+        checks: bool = False,
+    ) -> list[int]:
+        """One instruction; arguments are arrays or addresses."""
+        m = self.machine
+        row = [0] * m.WIDTH
+        row[m.LOOP], row[m.DATA] = loop
+        row[m.CHECKS] = int(checks)
+        row[m.COUNTS : m.COUNTS + 2] = [n for n, _ in outer] or [1, 1]
+        row[m.ARGS : m.ARGS + len(args)] = [a if isinstance(a, int) else address(a) for a in args]
+        for k, (_, moves) in enumerate(outer):
+            row[m.OUTER + k * m.MOST : m.OUTER + k * m.MOST + len(args)] = moves
+        row[m.DIMS : m.DIMS + len(dims)] = dims
+        row[m.STEPS : m.STEPS + len(steps)] = steps
+        return row
+
+    def own(self, loops: dict[Any, Any], kind: Any) -> tuple[int, int]:
+        """A loop that is made for the machine."""
+        return loops[kind].address, 0
+
+    def copyto(self, y: Any, x: Any, casting: str = "same_kind") -> Rows:
+        if not (isinstance(x, np.ndarray) and isinstance(casting, str) and x.dtype == y.dtype and is_plain(y)):
+            return None
+        return self.elements(self.own(self.machine.copy, y.itemsize), (x, y)) if apart(x, y) else None
+
+    def fill(self, y: HostArray, value: Any) -> Rows:
+        return self.copyto(y, self.number(value, y)) if type(value) in NUMBERS and is_plain(y) else None
+
+    def number(self, value: Any, like: HostArray) -> HostArray:
+        """One of Python's numbers as an array, which is kept."""
+        found = np.empty((), like.dtype)
+        found.fill(value)
+        self.kept.append(found)
+        return found
+
+    def choose(self, condition: Any, a: Any, b: Any, y: HostArray) -> Rows:
+        if not is_plain(y) or not isinstance(condition, np.ndarray) or condition.dtype.char != "?":
+            return None
+        a, b = (self.number(x, y) if type(x) is float and y.dtype.kind == "f" else x for x in (a, b))
+        if not all(isinstance(x, np.ndarray) and x.dtype == y.dtype and apart(x, y) for x in (a, b)):
+            return None
+        return self.elements(self.own(self.machine.choose, y.itemsize), (condition, a, b, y))
+
+    def concatenate(self, xs: Any, axis: Any, y: HostArray) -> Rows:
+        if type(axis) is not int or not all(isinstance(x, np.ndarray) and x.ndim == y.ndim for x in xs):
+            return None
+        ends = np.cumsum([x.shape[axis] for x in xs])
+        found = [self.copyto(part, x) for part, x in zip(np.split(y, ends[:-1], axis), xs, strict=True)]
+        return None if any(rows is None for rows in found) else [row for rows in found for row in rows or ()]
+
+    # --- products and sums
+
+    def matmul(self, a: Any, b: Any, y: Any) -> Rows:
+        """Of matrices, by NumPy's own loop, which chooses between gemm, gemv, syrk and a loop of its own."""
+        if not all(isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype == y.dtype for x in (a, b, y)):
+            return None
+        if y.dtype.char not in "fd" or not can_write(y) or not (apart(a, y) and apart(b, y)):
+            return None
+        loop = self.machine.loop_of(np.matmul, f"{y.dtype.char * 2}->{y.dtype.char}")
+        if loop is None or not (a.flags.aligned and b.flags.aligned):
+            return None
+        steps = [s if n > 1 else 0 for x in (a, b, y) for n, s in zip(x.shape, x.strides, strict=True)]
+        return [self.row(loop, (a, b, y), (1, *a.shape, b.shape[1]), (0, 0, 0, *steps))] if y.size else []
+
+    def dot(self, a: Any, b: Any, y: Any) -> Rows:
+        """The same call of BLAS as `matmul`, where the matrices are such that it takes no copies."""
+        if not all(isinstance(x, np.ndarray) and x.ndim == 2 for x in (a, b, y)) or not y.flags.c_contiguous:
+            return None
+        if not all(x.flags.c_contiguous or x.flags.f_contiguous for x in (a, b)):
+            return None
+        return self.matmul(a, b, y) if sorted((*a.shape, b.shape[1]))[1] > 1 and a.shape[1] > 1 else None
+
+    def sum(self, x: Any, axis: Any, dtype: Any, y: Any, keepdims: Any) -> Rows:
+        """Sums in the order in which NumPy takes them: of rows below one another, or of each stretch."""
+        if dtype is not None or not isinstance(x, np.ndarray) or x.dtype != y.dtype or y.dtype.char not in "fd":
+            return None
+        axis = range(x.ndim) if axis is None else (axis,) if type(axis) is int else axis
+        over = {k % x.ndim for k in axis}
+        kept = [k for k in range(x.ndim) if k not in over]
+        y = y.reshape([1 if k in over else x.shape[k] for k in range(x.ndim)])
+        if not (x.size and can_write(y) and x.flags.aligned and apart(x, y) and y.flags.c_contiguous):
+            return None
+        rows, columns = (axes_of([x, y], axes) for axes in (sorted(over), kept))
+        loop = self.machine.loop_of(np.add, f"{y.dtype.char * 2}->{y.dtype.char}")
+        if loop is None or rows is None or columns is None or len(rows) != 1 or len(columns) > 1:
+            return None
+        (m, (down, _)), (n, (across, _)), size = rows[0], columns[0] if columns else (1, (0, 0)), x.itemsize
+        start = self.fill(y, 0) or []
+        if n > 1 and across == size and down >= n * size:
+            return [*start, self.row(loop, (y, x, y), (n,), (size,) * 3, [(1, (0, 0, 0)), (m, (0, down, 0))])]
+        if m > 1 and down == size and (n == 1 or across >= m * size):
+            return [*start, self.row(loop, (y, x, y), (m,), (0, size, 0), [(1, (0, 0, 0)), (n, (size, across, size))])]
+        return None
+
+    # --- ids
+
+    def check_range(self, what: str, ids: Any, count: int) -> Rows:
+        return self.checked(ids, 0, count) if is_ids(ids) else None
+
+    def checked(self, ids: HostArray, low: int, high: int) -> list[list[int]]:
+        """Fail where ids are out of a range."""
+        loop = self.own(self.machine.check_range, "l")
+        return [self.row(loop, (ids,), (ids.size, low, high), (ids.itemsize,), checks=True)] if ids.size else []
+
+    def assign(self, f: Any, y: HostArray, args: Any, kwargs: Any) -> Rows:
+        """What has no `out` of its own."""
+        if f is np.take and len(args) == 2 and kwargs in ({"axis": 0}, {}):
+            return self.take(args[0], args[1], y)
+        if f is inspect.unwrap(checked_ids) and len(args) == 4 and not kwargs:
+            return self.wrapped(args[0], args[1], y)
+        return None
+
+    def take(self, x: Any, ids: Any, y: HostArray) -> Rows:
+        """Rows of a table."""
+        if not (is_ids(ids) and isinstance(x, np.ndarray) and x.ndim == 2 and is_plain(x) and x.flags.c_contiguous):
+            return None
+        if x.dtype != y.dtype or y.shape != (*ids.shape, x.shape[1]) or not y.flags.c_contiguous:
+            return None
+        if not (y.size and can_write(y) and apart(x, y) and apart(ids, y)):
+            return None
+        width = y.strides[-2] if y.ndim > 1 else 0
+        loop = self.own(self.machine.take, y.itemsize)
+        row = self.row(loop, (x, ids, y), (ids.size, x.shape[1], len(x)), (0, ids.itemsize, width))
+        return [*self.checked(ids, -len(x), len(x)), row]
+
+    def wrapped(self, ids: Any, size: int, y: HostArray) -> Rows:
+        """Ids in range, those from the end as those from the front."""
+        if not (is_ids(ids) and is_ids(y) and ids.shape == y.shape and can_write(y) and apart(ids, y)):
+            return None
+        row = self.row(self.own(self.machine.wrapped, "l"), (ids, y), (ids.size, size))
+        return [*self.checked(ids, -size, size), row] if y.size else []
+
+    def scatter_add(self, y: Any, index: Any, g: Any) -> Rows:
+        """Rows added to those of a table, by the stage that does it."""
+        ids = index[0] if type(index) is tuple and len(index) == 1 else index
+        if not (is_ids(ids) and isinstance(g, np.ndarray) and g.dtype == y.dtype and y.dtype.char in "fd"):
+            return None
+        if y.ndim != 2 or g.shape != (*ids.shape, y.shape[1]) or not (y.flags.c_contiguous and g.flags.c_contiguous):
+            return None
+        if not (g.size and can_write(y) and apart(g, y) and apart(ids, y)):
+            return None
+        loop = self.own(self.stages.add_rows_loop, y.dtype.char)
+        return [*self.checked(ids, -len(y), len(y)), self.row(loop, (y, ids, g), (ids.size, y.shape[1], len(y)))]
+
+    # --- stages
+
+    def stage(self, name: str, how: Callable[..., Any], *args: Any) -> Rows:
+        """A stage of numba's, for arrays of one dtype without gaps."""
+        floats = [a for a in args if not is_ids(a)]
+        char = floats[0].dtype.char
+        if char not in "fd" or not all(a.dtype.char == char and a.flags.c_contiguous for a in floats):
+            return None
+        dims = how(*(a.shape for a in args))
+        if dims is None or not (floats[0].size and all(can_write(a) for a in floats)):
+            return None
+        return [self.row(self.own(getattr(self.stages, f"{name}_loop"), char), args, dims)]
+
+
+def _pointwise(*shapes: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The dims of a stage whose arguments are all (B, H)."""
+    return shapes[0] if len(shapes[0]) == 2 and len(set(shapes)) == 1 else None
+
+
+def _lstm_gates(z: Any, x: Any, c: Any, y: Any) -> tuple[int, ...] | None:
+    return (*c, c[0]) if y == (6, *c) and z == x == (c[0], 4 * c[1]) else None
+
+
+def _lstm_slopes(g: Any, y: Any, c: Any, dz: Any, dc: Any) -> tuple[int, ...] | None:
+    fit = g in ((2, *c), (6, *c)) and y == (6, *c) and dz == (c[0], 4 * c[1]) and dc == c
+    return (*c, c[0], g[0]) if fit else None
+
+
+def _gru_gates(a: Any, x: Any, b: Any, h: Any, y: Any) -> tuple[int, ...] | None:
+    return (*h, h[0], *b) if y == (5, *h) and a == x == (h[0], 3 * h[1]) and b in ((0,), (h[1],)) else None
+
+
+def _gru_slopes(g: Any, y: Any, h: Any, inward: Any, across: Any, rest: Any) -> tuple[int, ...] | None:
+    fit = g in ((1, *h), (5, *h)) and y == (5, *h) and inward == across == (h[0], 3 * h[1]) and rest == h
+    return (*h, h[0], g[0]) if fit else None
+
+
+# the stages, and their dims by the shapes of their arguments; None if these do not fit
+STAGES: dict[str, Callable[..., tuple[int, ...] | None]] = {
+    "rnn_tanh": _pointwise,
+    "rnn_tanh_slope": _pointwise,
+    "lstm_gates": _lstm_gates,
+    "lstm_slopes": _lstm_slopes,
+    "gru_gates": _gru_gates,
+    "gru_slopes": _gru_slopes,
+}
+
+
+# --- arrays in memory -------------------------------------------------------------------------------------------------
+
+
+def axes_of(arrays: Sequence[HostArray], which: Sequence[int] | None = None) -> Axes | None:
+    """The axes along which arrays, broadcast to the last of them, are walked through, as few as can be; None if more
+    than three, or if the last is not the largest. `which` are some axes of arrays of one number of axes alone.
+    """
+    shape = arrays[-1].shape if which is None else tuple(max(a.shape[k] for a in arrays) for k in which)
+    try:
+        views = [np.broadcast_to(a, shape) for a in arrays] if which is None else arrays
+    except ValueError:
+        return None
+    axes = range(len(shape)) if which is None else which
+    found: Axes = []
+    for k, n in zip(axes, shape, strict=True):
+        steps = tuple(a.strides[k] if a.shape[k] > 1 else 0 for a in views)
+        if n == 1:
+            continue
+        if found and all(outer == n * inner for outer, inner in zip(found[-1][1], steps, strict=True)):
+            found[-1] = (found[-1][0] * n, steps)
+        else:
+            found.append((n, steps))
+    found = found or [(1, tuple(0 for _ in arrays))]
+    return found if len(found) <= 3 else None
+
+
+def apart(a: HostArray, b: HostArray) -> bool:
+    """Whether two arrays have no byte in common."""
+    if not (a.size and b.size):
+        return True
+    (low, high), (first, end) = byte_bounds(a), byte_bounds(b)
+    return high <= first or end <= low
+
+
+def is_plain(a: HostArray) -> bool:
+    """Whether an array holds numbers or booleans, in the byte order of the machine."""
+    return a.dtype.kind in "fiub" and a.dtype.isnative and a.itemsize <= 8
+
+
+def can_write(a: HostArray) -> bool:
+    """Whether an array may be written to, and no two of its elements lie at one place."""
+    distinct = all(abs(s) >= a.itemsize for s, n in zip(a.strides, a.shape, strict=True) if n > 1)
+    return bool(a.flags.writeable and a.flags.aligned and distinct)
+
+
+def is_ids(a: Any) -> bool:
+    """Whether ids are an array of int64 without gaps."""
+    return isinstance(a, np.ndarray) and a.dtype == np.int64 and a.flags.c_contiguous
