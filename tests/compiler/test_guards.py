@@ -402,7 +402,7 @@ class Turns(tr.nn.Module):
 
 
 TURNING: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    "attribute": (types.SimpleNamespace, lambda x: x.__dict__.update(n=getattr(x, "n", 0) + 1) or x.n % 3),
+    "attribute": (lambda: types.SimpleNamespace(n=0), lambda x: setattr(x, "n", (x.n + 1) % 3) or x.n),
     "module": (Turns, lambda x: setattr(x, "n", (x.n + 1) % 3) or x.n),
     "list": (lambda: [0, "a"], lambda x: x.__setitem__(0, (x[0] + 1) % 3) or x[0]),
     "queue": (lambda: [0, 1, 2] * 4, lambda x: x.pop()),
