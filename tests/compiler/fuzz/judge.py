@@ -191,13 +191,11 @@ class World:
             for n, call in enumerate(self.program.calls, 1):
                 for change in call.changes:
                     self.attempt(lambda change=change: self.do(change))  # type: ignore[misc]
-                self.names["result"] = self.apart(self.called(n, call.text, outcome))
-                self.results.append(self.names["result"])
                 try:
+                    self.names["result"] = self.apart(self.called(n, call.text, outcome))
+                    self.results.append(self.names["result"])
                     outcome.portraits.append(self.portrait())
-                except (
-                    CompileError
-                ) as error:  # a tensor of the recording was put somewhere, and says so when it is used
+                except CompileError as error:  # a tensor of the recording was put somewhere, and says so when used
                     outcome.refused[n] = str(error)
                     break
                 outcome.results.append(self.results[-1])
