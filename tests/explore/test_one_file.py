@@ -7,6 +7,7 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -86,3 +87,20 @@ def test_the_command_writes_it(tmp_path: Path, monkeypatch, capsys) -> None:
     assert main(["explore", "--html", str(tmp_path / "none" / "page.html")]) == 2
     said = capsys.readouterr()
     assert said.err.count("\n") == 1 and "none/page.html" in said.err and not said.out
+
+
+def test_what_is_broken_off_leaves_what_was_there(tmp_path: Path, monkeypatch, capsys) -> None:
+    def broken_off() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(explore, "one_file", broken_off)
+    (tmp_path / "old.html").write_text("<p>old</p>")
+    for name in ("new.html", "old.html"):
+        main(["explore", "--html", str(tmp_path / name)])
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("old.html", "<p>old</p>")]
+
+
+def test_it_is_written_into_a_pipe(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(explore, "one_file", lambda: "<p>the page</p>")
+    assert main(["explore", "--html", os.devnull]) == 0
+    assert not Path(os.devnull + ".tmp").exists() and not Path(os.devnull).is_file()

@@ -9,6 +9,7 @@ from tinygrad_rnn.cli.answers import check_output
 from tinygrad_rnn.cli.options import quoted
 from tinygrad_rnn.explore.one_file import one_file
 from tinygrad_rnn.explore.server import serve
+from tinygrad_rnn.training.checkpoint import write_atomically
 
 
 def run(args: argparse.Namespace) -> int:
@@ -20,11 +21,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(path: Path) -> int:
-    """Write the page as one file. What stands in the way is found out before it is computed."""
+    """Write the page as one file, whole or not at all. What stands in the way is found out before it is computed."""
+    new = not path.exists()
     with path.open("a", encoding="utf-8"):
         pass
     print("Computing the answers that the file holds: about 15 seconds", flush=True)
-    text = one_file()
-    path.write_text(text, encoding="utf-8")
-    print(f"{quoted(path)}: {len(text) / 1e6:.2f} MB")
+    try:
+        page = one_file().encode()
+        if path.is_file():
+            write_atomically(path, page)
+        else:  # a pipe, say
+            path.write_bytes(page)
+    except BaseException:
+        if new:
+            path.unlink(missing_ok=True)
+        raise
+    print(f"{quoted(path)}: {len(page) / 1e6:.2f} MB")
     return 0
