@@ -98,15 +98,19 @@ def main(run: Experiment) -> None:
     )
     model = Captioner().to(run.device)
 
-    def cost(pictures: Pictures) -> tr.Tensor:
-        """Teacher forcing: given the true words so far, how surprising the next one is."""
-        y, _ = pad_sequences([TOKENS.encode(words, begin=True, end=True) for words in pictures.captions], TOKENS[PAD])
-        scores, _ = model.write(y[:-1], None, model.look(run.tensor(pictures.pixels)))
-        return F.cross_entropy(scores, y[1:], ignore_index=TOKENS[PAD])
+    def arrays(pictures: Pictures) -> tuple[tr.Tensor, np.ndarray]:
+        """Pixels (B, rows, columns), and ids to be written, between begin and end, (L, B)."""
+        ids = [TOKENS.encode(words, begin=True, end=True) for words in pictures.captions]
+        return run.tensor(pictures.pixels), pad_sequences(ids, TOKENS[PAD])[0]
 
-    def loss(step: int) -> tuple[tr.Tensor, int]:
-        fresh = compose(digits[train], labels[train], 64, np.random.default_rng((run.seed, 2, step)))
-        return cost(fresh), 64  # no picture is seen twice
+    def batch(step: int) -> tuple[tuple, int]:
+        rng = np.random.default_rng((run.seed, 2, step))
+        return arrays(compose(digits[train], labels[train], 64, rng)), 64  # no picture is seen twice
+
+    def loss(pixels: tr.Tensor, y: np.ndarray) -> tr.Tensor:
+        """Teacher forcing: given the true words so far, how surprising the next one is."""
+        scores, _ = model.write(y[:-1], None, model.look(pixels))
+        return F.cross_entropy(scores, y[1:], ignore_index=TOKENS[PAD])
 
     def describe(pixels: np.ndarray) -> list[list[str]]:
         written = []
@@ -119,9 +123,9 @@ def main(run: Experiment) -> None:
         return [TOKENS.decode(ids) for ids in written]
 
     def evaluate() -> dict[str, float]:
-        return {"held_out_loss": cost(held_out).item(), "exact": exact(describe(held_out.pixels), held_out)["all"]}
+        return {"held_out_loss": loss(*arrays(held_out)).item(), "exact": exact(describe(held_out.pixels), held_out)["all"]}
 
-    fit = run.fit("network", model, loss, evaluate, lr=5e-3, unit="pictures")
+    fit = run.fit("network", model, batch, loss, evaluate, lr=5e-3, unit="pictures")
 
     answers = {
         "network": (fit.parameters, describe(unseen.pixels)),

@@ -53,17 +53,22 @@ def main(run: Experiment) -> None:
     streams, held_out = Streams(train, STREAMS, STEPS, run.seed), passage(train, choose, batch=32)
     carried = None
 
-    def loss(step: int) -> tuple[tr.Tensor, int]:
-        nonlocal carried
+    def batch(step: int) -> tuple[tuple, int]:
         chunk = streams[step]
-        scores, state = model(chunk.x, None if chunk.fresh else carried)
-        carried = tuple(part.detach() for part in state)  # its values go on, its graph does not
-        return F.cross_entropy(scores, chunk.y), chunk.y.size
+        return (chunk.x, chunk.y, None if chunk.fresh else carried), chunk.y.size
+
+    def loss(x: np.ndarray, y: np.ndarray, state: tuple | None) -> tuple[tr.Tensor, tuple]:
+        scores, state = model(x, state)
+        return F.cross_entropy(scores, y), tuple(part.detach() for part in state)  # its values go on, its graph does not
+
+    def keep(state: tuple) -> None:
+        nonlocal carried
+        carried = state
 
     def evaluate() -> dict[str, float]:
         return {"held_out_bits_per_char": bits_per_char(model, held_out)}
 
-    fit = run.fit("LSTM", model, loss, evaluate, lr=8e-3 if run.quick else 4e-3, unit="chars")
+    fit = run.fit("LSTM", model, batch, loss, evaluate, keep=keep, lr=8e-3 if run.quick else 4e-3, unit="chars")
     bits = {f"LSTM, {model.config.hidden} hidden units": bits_per_char(model, passage(before, test, batch=32))}
     network = next(iter(bits))
     bits |= simple

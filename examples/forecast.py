@@ -147,20 +147,22 @@ def networks(run: Experiment, s: Series, count: int) -> np.ndarray:
         tr.manual_seed(run.seed + k)
         model = Forecaster(s.season).to(run.device)
 
-        def loss(step: int, model=model, k=k) -> tuple[tr.Tensor, int]:
+        def batch(step: int, k=k) -> tuple[tuple, int]:
             rng = np.random.default_rng((run.seed, k, step))
             at = rng.integers(len(s.train) - length + 1, size=16) + np.arange(length)[:, None]
             noisy = s.features[at] + 0.2 * rng.standard_normal((*at.shape, 2))  # there is little to learn from
             mask = usable[at] & (np.arange(length) >= s.season)[:, None, None]  # it must have seen something
-            losses = pinball(model(run.tensor(noisy)), run.tensor(goal[at]))
-            return (losses * run.tensor(mask[..., None] * 1.0)).sum() / float(mask.sum()), int(mask.sum())
+            return (run.tensor(noisy), run.tensor(goal[at]), run.tensor(mask[..., None] / mask.sum())), int(mask.sum())
+
+        def loss(x: tr.Tensor, goal: tr.Tensor, weights: tr.Tensor, model=model) -> tr.Tensor:
+            return (pinball(model(x), goal) * weights).sum()
 
         def evaluate(model=model) -> dict[str, float]:
             losses = pinball(model(x)[:, 0], run.tensor(goal)).numpy()
             return {"held_out_loss": float(losses[held_out].mean())}
 
         name = f"{s.name} {k + 1}"
-        run.fit(name, model, loss, evaluate, lr=3e-3, weight_decay=1e-2, evaluations=20, unit="forecasts")
+        run.fit(name, model, batch, loss, evaluate, lr=3e-3, weight_decay=1e-2, evaluations=20, unit="forecasts")
         with tr.no_grad():
             found.append(s.undone(model(x).numpy()[:, 0]))
     return np.mean(found, axis=0)

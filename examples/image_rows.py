@@ -130,15 +130,18 @@ def main(run: Experiment) -> None:
             model = build().to(run.device)
             batches = Batches(len(train), 64, seed=run.seed)
 
-            def loss(step: int, model=model, train=train, batches=batches) -> tuple[tr.Tensor, int]:
-                batch = train[batches[step]]
-                return F.cross_entropy(model(run.tensor(x[batch])), y[batch]), len(batch)
+            def batch(step: int, train=train, batches=batches) -> tuple[tuple, int]:
+                at = train[batches[step]]
+                return (run.tensor(x[at]), y[at]), len(at)
+
+            def loss(x: tr.Tensor, y: np.ndarray, model=model) -> tr.Tensor:
+                return F.cross_entropy(model(x), y)
 
             def evaluate(model=model, test=test) -> dict[str, float]:
                 return {"error": 1 - accuracy(predicted(run, model, x[test]), y[test])}
 
             # Evaluated once, at the end: to keep the best of several would be to choose by the test.
-            fit = run.fit(f"{name} {k + 1}", model, loss, evaluate, lr=4e-3, evaluations=1, show=False)
+            fit = run.fit(f"{name} {k + 1}", model, batch, loss, evaluate, lr=4e-3, evaluations=1, show=False)
             scores.append(1 - fit.best["error"])
             seconds, parameters = seconds + fit.seconds, fit.parameters
             run.say(f"{name}, fold {k + 1} of {len(splits)}: {scores[-1]:.2%} in {fit.seconds:.1f} s")

@@ -118,16 +118,19 @@ def learn(run: Experiment, task: str, distance: int, cell: str, minutes: float) 
     tr.manual_seed(run.seed)
     model = Reader(cell, sizes, distance, last=task == "adding").to(run.device)
 
-    def measure(batch: Batch) -> tr.Tensor:
-        x, target = batch
-        return cost(model(run.tensor(x)), run.tensor(target))
+    def batch(step: int) -> tuple[tuple, int]:
+        return tuple(map(run.tensor, make((run.seed, 3, step), distance, batch_size))), batch_size
+
+    def loss(x: tr.Tensor, target: tr.Tensor) -> tr.Tensor:
+        return cost(model(x), target)
 
     valid, test = (make((run.seed, k), distance, 500) for k in (1, 2))
     fit = run.fit(
         f"{task} {distance} {cell}",
         model,
-        lambda step: (measure(make((run.seed, 3, step), distance, batch_size)), batch_size),
-        lambda: {"validation": measure(valid).item()},
+        batch,
+        loss,
+        lambda: {"validation": loss(*map(run.tensor, valid)).item()},
         steps=run.steps * multiple,
         minutes=minutes,
         lr=RATES.get((task, cell), 1e-2),
@@ -135,13 +138,13 @@ def learn(run: Experiment, task: str, distance: int, cell: str, minutes: float) 
         show=False,
     )
     with tr.no_grad():
-        loss = measure(test).item()
-    run.say(f"{task}, distance {distance}, {cell}: {loss:.4f} after {fit.steps:,} steps, {fit.seconds:.0f} s")
+        tested = loss(*map(run.tensor, test)).item()
+    run.say(f"{task}, distance {distance}, {cell}: {tested:.4f} after {fit.steps:,} steps, {fit.seconds:.0f} s")
     if fit.steps < run.steps * multiple:
         run.note(f"{task}, distance {distance}, {cell}: the cap on time ended it after {fit.steps:,} steps.")
     steps, losses = fit.curve("validation")
     of_valid, of_test = (remembering_nothing(task, answer) for _, answer in (valid, test))
-    return Learned((steps, [value / of_valid for value in losses]), loss, of_test, fit.seconds)
+    return Learned((steps, [value / of_valid for value in losses]), tested, of_test, fit.seconds)
 
 
 def distances(run: Experiment, task: str) -> tuple[int, ...]:

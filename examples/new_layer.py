@@ -168,10 +168,10 @@ def main(run: Experiment) -> None:
     for name, build in builders.items():
         tr.manual_seed(run.seed)
         model = Clock(build(1, HIDDEN)).to(run.device)
-        off = lambda x, ago, model=model: model(run.tensor(x)) - run.tensor(ago / UNIT)
-        loss = lambda step, off=off: (log_cosh(UNIT * off(*pulses((run.seed, 4, step), 32))).mean(), 32)
-        evaluate = lambda off=off: {"error": UNIT * tr.abs(off(x_valid, ago_valid)).mean().item()}
-        fit = run.fit(name, model, loss, evaluate, lr=1e-2)
+        batch = lambda step: (tuple(map(run.tensor, pulses((run.seed, 4, step), 32))), 32)
+        loss = lambda x, ago, model=model: log_cosh(UNIT * model(x) - ago).mean()
+        evaluate = lambda model=model: {"error": np.abs(UNIT * model(run.tensor(x_valid)).numpy() - ago_valid).mean()}
+        fit = run.fit(name, model, batch, loss, evaluate, lr=1e-2)
         with tr.no_grad():
             read[name] = UNIT * model(run.tensor(x_test)).numpy()
         errors[name] = float(np.abs(read[name] - ago_test).mean())

@@ -62,18 +62,20 @@ def learn(run: Experiment, name: str, model: nn.Module, x: np.ndarray, y: np.nda
     """Train on the digits; with `tops`, each time at a random one of these heights of the taller picture."""
     batches = Batches(len(x), 64, seed=run.seed)
 
-    def loss(step: int) -> tuple[tr.Tensor, int]:
-        batch = batches[step]
-        seen = x[batch]
+    def batch(step: int) -> tuple[tuple, int]:
+        at = batches[step]
+        seen = x[at]
         if tops is not None:
-            seen = placed(seen, np.random.default_rng((run.seed, 6, step)).choice(tops, len(batch)))
-        return F.cross_entropy(model(run.tensor(seen)), y[batch]), len(batch)
+            seen = placed(seen, np.random.default_rng((run.seed, 6, step)).choice(tops, len(at)))
+        return (run.tensor(seen), y[at]), len(at)
+
+    def loss(x: tr.Tensor, y: np.ndarray) -> tr.Tensor:
+        return F.cross_entropy(model(x), y)
 
     def evaluate() -> dict[str, float]:
-        scores = model(run.tensor(valid[0]))
-        return {"validation": F.cross_entropy(scores, valid[1]).item()}
+        return {"validation": loss(run.tensor(valid[0]), valid[1]).item()}
 
-    run.fit(name, model, loss, evaluate, lr=5e-3, weight_decay=0.01, show=False)
+    run.fit(name, model, batch, loss, evaluate, lr=5e-3, weight_decay=0.01, show=False)
 
 
 def score(run: Experiment, model: nn.Module, x: np.ndarray, y: np.ndarray) -> float:

@@ -102,10 +102,12 @@ def main(run: Experiment) -> None:
         tr.manual_seed(run.seed)
         model = Reader(len(vocabulary), dropout).to(run.device)
 
-        def loss(step: int, model=model) -> tuple[tr.Tensor, int]:
-            batch = batches[step]
-            scores = model(*pad_sequences([ids[i] for i in batch]))
-            return F.cross_entropy(scores, train.labels[batch]), len(batch)
+        def batch(step: int) -> tuple[tuple, int]:
+            at = batches[step]
+            return (*pad_sequences([ids[i] for i in at]), train.labels[at]), len(at)
+
+        def loss(ids: np.ndarray, lengths: np.ndarray, labels: np.ndarray, model=model) -> tr.Tensor:
+            return F.cross_entropy(model(ids, lengths), labels)
 
         def evaluate(model=model) -> dict[str, float]:
             p, true = favour(model, held_out).astype(float).clip(1e-9, 1 - 1e-9), choose.labels == 1
@@ -113,7 +115,7 @@ def main(run: Experiment) -> None:
             return {"held_out_loss": float(losses.mean()), "accuracy": accuracy(p > 0.5, true)}
 
         schedule = lambda used: min(1.0, 20 * used)
-        fits[name] = run.fit(name, model, loss, evaluate, lr=4e-3, schedule=schedule, evaluations=40, patience=patience)
+        fits[name] = run.fit(name, model, batch, loss, evaluate, lr=4e-3, schedule=schedule, evaluations=40, patience=patience)
         favours[name] = lambda texts, model=model: favour(model, encode(texts))
 
     right = {name: (ask(test.texts) > 0.5) == test.labels for name, ask in favours.items()}

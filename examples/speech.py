@@ -117,16 +117,19 @@ def main(run: Experiment) -> None:
     model = Listener(32, len(names)).to(run.device)
     batches = Batches([len(x) for x in train], 32, seed=run.seed)
 
-    def cost(sounds: list[np.ndarray], said: list[Utterance]) -> tr.Tensor:
+    def arrays(sounds: list[np.ndarray], said: list[Utterance]) -> tuple[tr.Tensor, np.ndarray, np.ndarray, np.ndarray]:
+        """Pieces (T, B, bands), their numbers (B,), the words one after the other, and their numbers (B,)."""
         x, lengths = pad_sequences(sounds)
         counts = np.array([len(one.words) for one in said])
-        targets = np.array([ids[word] for one in said for word in one.words])
-        log_p, steps = model(run.tensor(x), lengths)
-        return F.ctc_loss(log_p, targets, steps, counts, zero_infinity=True)  # some may be too short for their words
+        return run.tensor(x), lengths, np.array([ids[word] for one in said for word in one.words]), counts
 
-    def loss(step: int) -> tuple[tr.Tensor, int]:
-        batch = batches[step]
-        return cost([train[i] for i in batch], [data.train[i] for i in batch]), len(batch)
+    def batch(step: int) -> tuple[tuple, int]:
+        at = batches[step]
+        return arrays([train[i] for i in at], [data.train[i] for i in at]), len(at)
+
+    def loss(x: tr.Tensor, lengths: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> tr.Tensor:
+        log_p, steps = model(x, lengths)
+        return F.ctc_loss(log_p, targets, steps, counts, zero_infinity=True)  # some may be too short for their words
 
     def listen(sounds: list[np.ndarray], width: int = 0) -> list[list[str]]:
         """What the network hears: the best path, or the best labelling of a prefix beam."""
@@ -143,10 +146,10 @@ def main(run: Experiment) -> None:
         return 100 * error_rate(answers, [one.words for one in said])
 
     def evaluate() -> dict[str, float]:
-        loss = cost(validation, data.validation).item()
-        return {"held_out_loss": loss, "token_error": wrong(listen(validation), data.validation)}
+        held_out = loss(*arrays(validation, data.validation)).item()
+        return {"held_out_loss": held_out, "token_error": wrong(listen(validation), data.validation)}
 
-    fit = run.fit("BiLSTM with CTC", model, loss, evaluate, lr=6e-3)
+    fit = run.fit("BiLSTM with CTC", model, batch, loss, evaluate, lr=6e-3)
 
     templates = [(said.words[0], x) for said, x in zip(data.single, single, strict=True)]
     few = data.validation[:40]

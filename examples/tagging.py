@@ -143,15 +143,18 @@ def main(run: Experiment) -> None:
         tr.manual_seed(run.seed)
         model = Tagger(len(vocabulary), hidden, both).to(run.device)
 
-        def loss(step: int, model=model) -> tuple[tr.Tensor, int]:
+        def batch(step: int) -> tuple[tuple, int]:
             starts = np.random.default_rng((run.seed, step)).integers(len(ids[0]) - LENGTH, size=8)
             at = starts + np.arange(LENGTH)[:, None]
-            return F.cross_entropy(model(ids[0][at]), tags[0][at]), at.size
+            return (ids[0][at], tags[0][at]), at.size
+
+        def loss(ids: np.ndarray, tags: np.ndarray, model=model) -> tr.Tensor:
+            return F.cross_entropy(model(ids), tags)
 
         def evaluate(model=model) -> dict[str, float]:
             return {"error": 1 - accuracy(tagged(model, ids[1]), tags[1], shown[1])}
 
-        run.fit(name, model, loss, evaluate, lr=2e-2, evaluations=5, unit="chars")
+        run.fit(name, model, batch, loss, evaluate, lr=2e-2, evaluations=5, unit="chars")
         guesses[name] = tagged(model, ids[2])
 
     right = {name: guess == tags[2] for name, guess in guesses.items()}

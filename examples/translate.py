@@ -125,20 +125,20 @@ def main(run: Experiment) -> None:
         tr.manual_seed(run.seed)
         model = Translator(len(read), len(write), kind, size, dropout).to(run.device)
 
-        def cost(pairs: Pairs, model: Translator = model) -> tr.Tensor:
+        def batch(step: int) -> tuple[tuple, int]:
+            return arrays([train[i] for i in batches[step]]), len(batches[step])
+
+        def loss(x: np.ndarray, lengths: np.ndarray, y: np.ndarray, model=model) -> tr.Tensor:
             """Teacher forcing: at each step the decoder is given the true tokens up to it, and scored on the next."""
-            x, lengths, y = arrays(pairs)
             scores, _, _ = model.decode(y[:-1], *model.encode(x, lengths))
             return F.cross_entropy(scores, y[1:], ignore_index=write[PAD])
 
-        def loss(step: int, cost=cost) -> tuple[tr.Tensor, int]:
-            return cost([train[i] for i in batches[step]]), len(batches[step])
-
-        def evaluate(model=model, cost=cost, some=validation[:500]) -> dict[str, float]:
-            return {"held_out_loss": cost(some).item(), "right": exact(greedy(model, some), some)}
+        def evaluate(model=model, loss=loss, some=validation[:500]) -> dict[str, float]:
+            return {"held_out_loss": loss(*arrays(some)).item(), "right": exact(greedy(model, some), some)}
 
         evaluations = 6 if run.quick else 20
-        models[kind] = model, run.fit(f"{kind} attention", model, loss, evaluate, lr=lr, evaluations=evaluations)
+        fit = run.fit(f"{kind} attention", model, batch, loss, evaluate, lr=lr, evaluations=evaluations)
+        models[kind] = model, fit
 
     few = test[: 50 if run.quick else 500]  # the beam goes sentence by sentence
     score = bleu if run.data else exact

@@ -89,8 +89,8 @@ def remember(run: Experiment, length: int, name: str, layer: nn.Module) -> float
     """Train a cell on the recall task; its accuracy in % on 1000 fresh sequences."""
     model = Recall(layer).to(run.device)
     valid, (x, y) = (recall_batch(run, k, length=length, count=count) for k, count in ((2, 500), (3, 1000)))
-    loss = lambda step: (model.cost(*recall_batch(run, 4, step, length=length)), 32)
-    run.fit(name, model, loss, lambda: {"validation": model.cost(*valid).item()}, lr=3e-3, evaluations=5)
+    batch = lambda step: (recall_batch(run, 4, step, length=length), 32)
+    run.fit(name, model, batch, model.cost, lambda: {"validation": model.cost(*valid).item()}, lr=3e-3, evaluations=5)
     with tr.no_grad():
         return 100 * accuracy(model(x) > 0, y > 0)
 

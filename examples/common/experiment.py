@@ -2,7 +2,7 @@
 
     def main(run: Experiment) -> None:
         model = ...
-        run.fit("LSTM", model, loss, evaluate, steps=run.steps)
+        run.fit("LSTM", model, batch, loss, evaluate)
         run.table("Accuracy", ["model", "accuracy"], [["LSTM", 0.97], ["logistic regression", 0.95]])
         run.expect("the LSTM's accuracy", 0.97, at_least=0.95)
 
@@ -75,20 +75,15 @@ class Fit:
 
 @dataclass
 class _Problem:
-    """A `training.Task` made of two functions."""
+    """A `training.Task` made of functions."""
 
     model: Module
-    step: Callable[[int], tuple[Tensor, int]]
+    batch: Callable[[int], tuple[tuple[Any, ...], int]]
+    loss: Callable[..., Any]
     measure: Callable[[], dict[str, float]]
+    keep: Callable[[Any], None] | None
     unit: str
     goal: str = ""
-
-    def batch(self, step: int) -> tuple[tuple[Tensor], int]:
-        loss, counted = self.step(step)
-        return (loss,), counted
-
-    def loss(self, loss: Tensor) -> Tensor:
-        return loss
 
     def describe(self, loss: float) -> dict[str, float]:
         return {}
@@ -164,9 +159,11 @@ class Experiment:
         self,
         name: str,
         model: Module,
-        loss: Callable[[int], tuple[Tensor, int]],
+        batch: Callable[[int], tuple[tuple[Any, ...], int]],
+        loss: Callable[..., Any],
         evaluate: Callable[[], dict[str, float]],
         *,
+        keep: Callable[[Any], None] | None = None,
         steps: int | None = None,
         minutes: float | None = None,
         lr: float = 1e-3,
@@ -180,7 +177,10 @@ class Experiment:
     ) -> Fit:
         """Train `model` with AdamW; it ends with the weights of its best evaluation, in evaluation mode.
 
-        `loss(step)` returns the loss of training step number `step`, from 0, and of how many `unit`s it is.
+        `batch(step)` returns what training step number `step`, from 0, is made with, a tuple of arrays and tensors, and
+        how many `unit`s that is. `loss`, called with these, returns the loss: from there to the optimiser a step is
+        recorded and repeated by `tr.compile`, which says what it takes. One that carries a state from step to step
+        returns the loss and what to `keep`, which is called with that after the step, and with None before it.
         `evaluate()` returns figures of what is not trained on: the first is to become small and decides which
         evaluation is the best; it is called in evaluation mode and records nothing. The other arguments are those of
         `training.train`; `steps` is the experiment's own unless it or `minutes` is given. A model without an evaluation
@@ -214,7 +214,7 @@ class Experiment:
         log.unlink(missing_ok=True)
         best: dict[str, Any] = {}
 
-        def keep(state: LoopState, figures: dict[str, float]) -> None:
+        def save(state: LoopState, figures: dict[str, float]) -> None:
             best["weights"], best["figures"] = weights(model), figures
             manifest = {"step": state.step, "example": self.name, "model": name, "seed": self.seed, "figures": figures}
             save_checkpoint(self.out / "checkpoints", slug, best["weights"], manifest)
@@ -222,7 +222,7 @@ class Experiment:
         if steps is None and minutes is None:
             steps = self.steps
         budget = Budget(steps, minutes)
-        problem = _Problem(model, loss, evaluate, unit)
+        problem = _Problem(model, batch, loss, evaluate, keep, unit)
         adam = AdamW(parameters, lr=lr, weight_decay=weight_decay)
         with MetricsLog(log) as metrics:
             outcome = train(
@@ -237,15 +237,14 @@ class Experiment:
                 log_every=max(1, (budget.steps or 0) // 1000),
                 display=display_for(self.console) if show else Silent(),
                 metrics=metrics,
-                keep_best=keep,
-                plain=True,
+                keep_best=save,
             )
         if best:
             model.load_state_dict(best["weights"])
         elif outcome.stopped_by is None:
-            keep(outcome.state, {key: number(key, value) for key, value in problem.evaluate().items()})
+            save(outcome.state, {key: number(key, value) for key, value in problem.evaluate().items()})
         elif outcome.state.step:  # stopped before its first evaluation
-            keep(outcome.state, {})
+            save(outcome.state, {})
         model.eval()
         if outcome.stopped_by is not None:
             raise KeyboardInterrupt if outcome.stopped_by == signal.SIGINT else Terminated(outcome.stopped_by)
