@@ -95,20 +95,26 @@ def join_templates(x: npt.ArrayLike, templates: Sequence[tuple[str, npt.ArrayLik
     if sound.ndim != 2 or not examples or {e.shape[1:] for e in examples} != {sound.shape[1:]}:
         shapes = ", ".join(sorted({str(e.shape) for e in examples})) or "none"
         raise ShapeError(f"join_templates: templates (steps, bands) for a sound {sound.shape}, got {shapes}")
-    pieces = np.concatenate(examples)
+    # All pieces stand in a row, with two places before each template where no way leads: its first pieces have the steps
+    # of its other ones, and the row can be taken at once.
+    gap = np.zeros((2, sound.shape[1]))
+    pieces = np.concatenate([part for example in examples for part in (gap, example)])
     lengths = np.array([len(example) for example in examples])
-    ends = lengths.cumsum() - 1
-    place = np.arange(len(pieces)) - np.repeat(ends + 1 - lengths, lengths)
+    ends = (lengths + 2).cumsum() - 1
+    begins = ends + 1 - lengths
+    away = (sound**2).sum(axis=1)[:, None] - 2 * (sound @ pieces.T) + (pieces**2).sum(axis=1)
+    away[:, np.concatenate([begins - 2, begins - 1])] = np.inf
     # Of each piece of each template: the distance of the best way to be there by now, and when its word began.
     cost, since = np.full(len(pieces), np.inf), np.zeros(len(pieces), int)
     before, best_end = penalty, []
-    for t, piece in enumerate(sound):
-        on = [np.where(place >= k, np.roll(cost, k), np.inf) for k in (1, 2)]
-        ways = [cost, *on, np.where(place, np.inf, before)]
-        began = [since, np.roll(since, 1), np.roll(since, 2), np.full_like(since, t)]
-        best = np.argmin(ways, axis=0)
-        cost = np.choose(best, ways) + ((pieces - piece) ** 2).sum(axis=1)
-        since = np.choose(best, began)
+    for t, distance in enumerate(away):
+        best, began = cost[2:], since[2:]
+        for on in (1, 2):
+            closer = cost[2 - on : -on] < best
+            best, began = np.minimum(cost[2 - on : -on], best), np.where(closer, since[2 - on : -on], began)
+        here = begins[best[begins - 2] > before] - 2
+        best[here], began[here] = before, t
+        cost, since = np.concatenate([[0, 0], best]) + distance, np.concatenate([[0, 0], began])
         word = int(cost[ends].argmin())
         before = cost[ends[word]] + penalty
         best_end.append((templates[word][0], int(since[ends[word]])))
