@@ -123,7 +123,8 @@ def main(run: Experiment) -> None:
         return [TOKENS.decode(ids) for ids in written]
 
     def evaluate() -> dict[str, float]:
-        return {"held_out_loss": loss(*arrays(held_out)).item(), "exact": exact(describe(held_out.pixels), held_out)["all"]}
+        right = exact(describe(held_out.pixels), held_out)["all"]
+        return {"held_out_loss": loss(*arrays(held_out)).item(), "exact": right}
 
     fit = run.fit("network", model, batch, loss, evaluate, lr=5e-3, unit="pictures")
 

@@ -59,7 +59,8 @@ def main(run: Experiment) -> None:
 
     def loss(x: np.ndarray, y: np.ndarray, state: tuple | None) -> tuple[tr.Tensor, tuple]:
         scores, state = model(x, state)
-        return F.cross_entropy(scores, y), tuple(part.detach() for part in state)  # its values go on, its graph does not
+        detached = tuple(part.detach() for part in state)  # its values go on, its graph does not
+        return F.cross_entropy(scores, y), detached
 
     def keep(state: tuple) -> None:
         nonlocal carried

@@ -115,7 +115,8 @@ def main(run: Experiment) -> None:
             return {"held_out_loss": float(losses.mean()), "accuracy": accuracy(p > 0.5, true)}
 
         schedule = lambda used: min(1.0, 20 * used)
-        fits[name] = run.fit(name, model, batch, loss, evaluate, lr=4e-3, schedule=schedule, evaluations=40, patience=patience)
+        how = {"lr": 4e-3, "schedule": schedule, "evaluations": 40, "patience": patience}
+        fits[name] = run.fit(name, model, batch, loss, evaluate, **how)
         favours[name] = lambda texts, model=model: favour(model, encode(texts))
 
     right = {name: (ask(test.texts) > 0.5) == test.labels for name, ask in favours.items()}

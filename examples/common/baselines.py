@@ -95,8 +95,8 @@ def join_templates(x: npt.ArrayLike, templates: Sequence[tuple[str, npt.ArrayLik
     if sound.ndim != 2 or not examples or {e.shape[1:] for e in examples} != {sound.shape[1:]}:
         shapes = ", ".join(sorted({str(e.shape) for e in examples})) or "none"
         raise ShapeError(f"join_templates: templates (steps, bands) for a sound {sound.shape}, got {shapes}")
-    # All pieces stand in a row, with two places before each template where no way leads: its first pieces have the steps
-    # of its other ones, and the row can be taken at once.
+    # All pieces stand in a row, with two places before each template that no way leads to: its first pieces are reached
+    # as its others are.
     gap = np.zeros((2, sound.shape[1]))
     pieces = np.concatenate([part for example in examples for part in (gap, example)])
     lengths = np.array([len(example) for example in examples])

@@ -242,6 +242,25 @@ def test_a_norm_is_a_number_of_pythons() -> None:
         assert [bits(v) for v in plain] == [bits(v) for v in found]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_a_choice_among_many(dtype: str) -> None:
+    """`where` takes many by their bits; a replay does as well."""
+    w = tr.nn.Parameter(np.ones(100, dtype))
+
+    def step(x: Any) -> Any:
+        w.grad = None
+        y = tr.where(x > 1, tr.relu(w * x), -0.0) + tr.relu((w * x).T).T
+        y.sum().backward()
+        return y.detach(), w.grad, tr.where(x < 0, x, w.detach() * x)
+
+    compiled = tr.compile(step)
+    for k in range(6):
+        x = np.random.default_rng(k).normal(size=(64, 100)).astype(dtype)
+        x[: len(SPECIAL), 0] = SPECIAL
+        plain, found = step(tr.Tensor(x)), compiled(tr.Tensor(x))
+        assert [bits(v) for v in plain] == [bits(v) for v in found]
+
+
 # --- dtypes, results, outside -----------------------------------------------------------------------------------------
 
 MORE: dict[str, Callable[[Any], Any]] = {

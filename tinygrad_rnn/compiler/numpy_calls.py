@@ -17,6 +17,7 @@ import numpy as np
 
 from tinygrad_rnn.compiler.arrays import rebuilt
 from tinygrad_rnn.errors import CompileError
+from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.effects import effects
 
@@ -276,7 +277,7 @@ def choose(condition: HostArray, a: Any, b: Any, out: HostArray) -> None:
     """Compute `out = where(condition, a, b)` without another array."""
     if condition.all():  # targets that all count
         np.copyto(out, a)
-    else:
+    elif backend.choose(condition, a, b, out) is None:
         np.copyto(out, b)
         np.copyto(out, a, where=condition)
 

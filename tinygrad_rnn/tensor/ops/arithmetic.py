@@ -18,7 +18,7 @@ from typing import Any
 
 from tinygrad_rnn.errors import DTypeError
 from tinygrad_rnn.scalars import real_number
-from tinygrad_rnn.tensor.backend import Array, is_boolean, is_integer, namespace, promote
+from tinygrad_rnn.tensor.backend import Array, choose, is_boolean, is_integer, namespace, promote
 from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -141,7 +141,9 @@ def where(condition: Operand, a: Operand, b: Operand) -> Array:
     xp = namespace(condition, a, b)
     if not hasattr(a, "dtype") and not hasattr(b, "dtype"):
         a = xp.asarray(a, dtype=xp.float32 if isinstance(a + b, float) else xp.int64)
-    return xp.where(condition, *promote(a, b))
+    a, b = promote(a, b)
+    chosen = choose(condition, a, b)
+    return xp.where(condition, a, b) if chosen is None else chosen
 
 
 # Comparisons have no derivative; their results are boolean.
