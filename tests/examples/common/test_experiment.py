@@ -31,15 +31,16 @@ def line(run: Experiment) -> None:
     run.source("generated")
     model = nn.Linear(3, 1).to(run.device)
     x, y = run.tensor(X), run.tensor(Y)
+    loss = lambda x, y: F.mse_loss(model(x), y)
     errors: list[float] = []
 
     def evaluate() -> dict[str, float]:
         assert not model.training and not tr.is_recording()
-        errors.append(float(F.mse_loss(model(x), y)))
+        errors.append(float(loss(x, y)))
         return {"error": errors[-1]}
 
-    fit = run.fit("A line", model, lambda step: (F.mse_loss(model(x), y), len(X)), evaluate, lr=0.1)
-    assert fit.best["error"] == min(errors) == float(F.mse_loss(model(x), y)) and not model.training
+    fit = run.fit("A line", model, lambda step: ((x, y), len(X)), loss, evaluate, lr=0.1)
+    assert fit.best["error"] == min(errors) == float(loss(x, y)) and not model.training
     run.table("Errors", ["model", "error"], [["mean", float(np.var(Y))], ["line", fit.best["error"]]], best=1)
     with run.picture("errors.png", "The error falls.") as figure:
         figure.subplots().plot([r["loss"] for r in fit.records])
@@ -120,7 +121,8 @@ def test_a_budget_means_what_it_says(tmp_path: Path, budget: dict[str, Any], ste
             assert not model.training and not tr.is_recording()
             return {"error": np.float32(F.mse_loss(model(x), y).item())}
 
-        fit = run.fit("A line", model, lambda step: (F.mse_loss(model(x), y), np.int64(64)), evaluate, **budget)
+        batch, loss = lambda step: ((x, y), np.int64(64)), lambda x, y: F.mse_loss(model(x), y)
+        fit = run.fit("A line", model, batch, loss, evaluate, **budget)
         assert fit.steps == steps and fit.best == {"error": float(F.mse_loss(model(x), y))} and not model.training
         assert np.array_equal(model.weight.numpy(), before) == (steps == 0)
         run.table("Errors", ["model", "error"], [["a", np.float32(0.25)], ["b", np.array(0.5)], ["c", tr.Tensor(3)]])
@@ -250,12 +252,13 @@ def test_a_signal_keeps_what_was_trained(
     def main(run: Experiment) -> None:
         model = nn.Linear(3, 1)
 
-        def loss(step: int) -> tuple[tr.Tensor, int]:
+        def batch(step: int) -> tuple[tuple[tr.Tensor, tr.Tensor], int]:
             if step == at:
                 os.kill(os.getpid(), getattr(signal, name))
-            return F.mse_loss(model(run.tensor(X)), run.tensor(Y)), 1
+            return (run.tensor(X), run.tensor(Y)), 1
 
-        run.fit("line", model, loss, lambda: {"error": float(F.mse_loss(model(run.tensor(X)), run.tensor(Y)))})
+        loss = lambda x, y: F.mse_loss(model(x), y)
+        run.fit("line", model, batch, loss, lambda: {"error": float(loss(run.tensor(X), run.tensor(Y)))})
         raise AssertionError("nothing comes after Ctrl-C")
 
     for folder in (tmp_path, tmp_path / "unfinished"):
@@ -284,9 +287,8 @@ def test_a_name_reaches_screen_and_files_as_it_is(
         run.source(name)
         model = nn.Linear(3, 1)
         x, y = run.tensor(X), run.tensor(Y)
-        run.fit(
-            name, model, lambda step: (F.mse_loss(model(x), y), 1), lambda: {"error": float(F.mse_loss(model(x), y))}
-        )
+        loss = lambda: F.mse_loss(model(x), y)
+        run.fit(name, model, lambda step: ((), 1), loss, lambda: {"error": float(loss())})
         run.table(f"title {name}", [name, "error"], [[name, 1.0]])
         with run.picture(f"{name}.png", name) as figure:
             axes = figure.subplots()
@@ -323,7 +325,8 @@ def test_nothing_is_kept_in_the_place_of_another(tmp_path: Path) -> None:
 
         def fit(name: str) -> None:
             x, y = run.tensor(X), run.tensor(Y)
-            run.fit(name, model, lambda step: (F.mse_loss(model(x), y), 1), lambda: {"error": 1.0}, show=False)
+            loss = lambda: F.mse_loss(model(x), y)
+            run.fit(name, model, lambda step: ((), 1), loss, lambda: {"error": 1.0}, show=False)
 
         fit("A line")
         fit("A line")  # again
@@ -344,3 +347,31 @@ def test_names_of_files_are_told_apart() -> None:
     for file in files:
         assert file not in ("", ".", "..") and not set(file) & set("/\\\0") and len(os.fsencode(file)) <= 150
     assert file_name("A line 1") == "A line 1" and file_name("long" * 60 + ".png").endswith(".png")
+
+
+def test_a_state_is_carried_from_step_to_step(tmp_path: Path) -> None:
+    """What the loss gives beside itself is kept for the next batch; from the third step on recordings do it all."""
+    seen: list[float] = []
+    ran: list[int] = []
+
+    def main(run: Experiment) -> None:
+        model = nn.Linear(1, 1, bias=False)
+        carried = run.tensor(np.zeros((1, 1), np.float32))
+
+        def batch(step: int) -> tuple[tuple[tr.Tensor], int]:
+            seen.append(carried.item())
+            return (carried,), 1
+
+        def loss(state: tr.Tensor) -> tuple[tr.Tensor, tr.Tensor]:
+            ran.append(1)
+            return (model(state) ** 2).sum(), state.detach() + 1
+
+        def keep(state: tr.Tensor | None) -> None:
+            nonlocal carried
+            carried = carried if state is None else state
+
+        fit = run.fit("counter", model, batch, loss, lambda: {"steps": 1 / len(seen)}, keep=keep)
+        assert fit.steps == 20
+
+    assert go("--quick", "--out", str(tmp_path), main=main) == 0
+    assert seen == list(range(20)) and len(ran) == 2
