@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from tinygrad_rnn.errors import InputError, TinygradRnnError
 from tinygrad_rnn.kernels.switch import enable_numba
+from tinygrad_rnn.screen import one_line
 from tinygrad_rnn.tensor.creation import zeros
 
 # What the hints of the library's errors advise, and the option that does it.
@@ -134,6 +135,23 @@ def check_device(device: str) -> None:
         if isinstance(error, TinygradRnnError):
             raise
         raise InputError(f"--device {device}: {error}") from None
+
+
+def choose_kernels(numba: bool | None) -> str:
+    """Have numba run the kernels if that is asked for, or, with None, if it can, else NumPy; returns which, in words.
+    Raises InputError where it is asked for and cannot.
+    """
+    why = "as asked for"
+    if numba is not False:
+        try:
+            seconds = enable_numba()
+            return f"with kernels by numba {sys.modules['numba'].__version__}, ready in {seconds:.1f} s"
+        except (ImportError, OSError, RuntimeError) as error:  # it is not there, or does not fit, or cannot write
+            why = one_line(str(error))
+            if numba:
+                raise InputError(f"--numba: {why}") from None
+    enable_numba(False)
+    return f"by NumPy alone: {why}"
 
 
 def use_compiled_kernels() -> str:

@@ -39,13 +39,14 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "device": "cpu",
     "threads": None,
-    "numba": False,
+    "numba": None,
+    "plain": False,
     "watch": False,
 }
 # What may be given with --resume.
 CHANGEABLE = (
     *("text", "encoding", "steps", "minutes", "lr", "clip", "patience", "save_every", "device", "threads", "numba"),
-    "watch",
+    *("plain", "watch"),
 )
 
 TRAIN_HELP = """\
@@ -73,7 +74,8 @@ examples:
   tinygrad-rnn train --resume runs/book --steps 6000
       train a run of 3000 steps 3000 more
 
-With --steps, the same --seed, machine and --threads give the same model; --minutes ends by the clock.
+With --steps, the same --seed, machine and --threads give the same model, whether steps are recorded or
+not, and another in the last digits with numba than without; --minutes ends by the clock.
 Ctrl-C finishes the step and saves. A resumed run goes on as if it had never stopped, bit for bit, even
 after a crash (from the newest checkpoint: --save-every). If it gets another --steps or --minutes, the
 learning rate goes on where the schedule of the new total is at that point."""
@@ -151,7 +153,8 @@ def _add_train(commands: Commands) -> Parser:
         type=path,
         metavar="RUN",
         help="go on with a run; of the other options only --steps, --minutes, --lr, --clip, --patience, "
-        "--save-every, --threads, --numba, --watch, --device and --text (the same text at another place) can be given",
+        "--save-every, --threads, --numba, --no-numba, --plain, --watch, --device and --text (the same text at another "
+        "place) can be given",
     )
     add = train.add_argument_group("the network").add_argument
     add("--model", choices=("rnn", "lstm", "gru"), help="kind of recurrent layer (default: lstm)")
@@ -218,7 +221,17 @@ def _add_train(commands: Commands) -> Parser:
         help="look at every 50th step how the gradient flows back through time, show it, say when it vanishes or "
         "explodes, and write flow.jsonl and flow.png; some 2 %% of the time, and the same training to the last bit",
     )
-    add("--numba", action="store_true", help="compiled kernels on the CPU; needs numba (pip install numba)")
+    add(
+        "--numba",
+        action=argparse.BooleanOptionalAction,
+        help="whether numba runs the kernels on the CPU (default: if it is installed: pip install numba)",
+    )
+    add(
+        "--plain",
+        action="store_true",
+        help="step by step as the code says, op by op and by NumPy alone: no step is recorded and replayed, no kernel "
+        "compiled; slower, for those who look into it",
+    )
     return train
 
 

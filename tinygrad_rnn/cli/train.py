@@ -19,12 +19,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tinygrad_rnn import __version__, data, explain, keep_freed_memory, language, manual_seed, optim, screen
+from tinygrad_rnn import (
+    __version__,
+    data,
+    enable_numba,
+    explain,
+    keep_freed_memory,
+    language,
+    manual_seed,
+    numba_enabled,
+    optim,
+    screen,
+)
 from tinygrad_rnn.cli import report
-from tinygrad_rnn.cli.options import check_device, use_compiled_kernels
+from tinygrad_rnn.cli.options import check_device, choose_kernels
 from tinygrad_rnn.cli.parser import CHANGEABLE, DEFAULTS, PROGRAM, RATES, parser
 from tinygrad_rnn.data.vocabularies import Ids
 from tinygrad_rnn.errors import InputError, NonFiniteError
+from tinygrad_rnn.explain.live import EVERY
 from tinygrad_rnn.language.baselines import Baseline
 from tinygrad_rnn.language.corpus import IN_MEMORY, Corpus
 from tinygrad_rnn.language.model import CharModel, CharModelConfig, describe_model
@@ -67,10 +79,8 @@ def _run(settings: argparse.Namespace) -> int:
     folder = _folder(settings)
     text = _read(settings)
     keep_freed_memory()
-    if settings.numba:
-        print(use_compiled_kernels(), flush=True)
     settings.threads = settings.threads or _threads(settings.batch, settings.hidden)
-    with threadpool_limits(settings.threads):
+    with threadpool_limits(settings.threads), _kernels(settings):
         console = screen.console()
         session = _session(settings, text)
         if settings.watch:
@@ -104,6 +114,7 @@ def _settings(args: argparse.Namespace) -> argparse.Namespace:
     if "resume" in given:
         return _resumed(given)
     settings = argparse.Namespace(**{**DEFAULTS, **given}, config=None, another_lr=False, measured=None)
+    _check_path(given)
     settings.steps = settings.steps or (None if settings.minutes else 3000)
     settings.lr = settings.lr or RATES[settings.model]
     return settings
@@ -113,11 +124,12 @@ def _resumed(given: dict[str, Any]) -> argparse.Namespace:
     """The settings that a run was started with, and those given now in their place."""
     folder = given.pop("resume")
     config = RunFolder(folder).config()
+    _check_path(given)
     if fixed := [_flag(key) for key in given if key not in CHANGEABLE]:
         raise InputError(f"{report.listed(fixed)} cannot be changed when a run is resumed")
     try:
         asked = {**config["text"], **config["model"], **config["training"], "model": config["model"]["cell"]}
-        asked = {k: v for k, v in asked.items() if k in DEFAULTS and v is not None and v is not False}
+        asked = {k: v for k, v in asked.items() if k in DEFAULTS and v is not None and (v is not False or k == "numba")}
         if "steps" in given or "minutes" in given:
             asked = {key: value for key, value in asked.items() if key not in ("steps", "minutes")}
         text = ["--text", *config["text"]["files"]] if config["text"]["files"] else []
@@ -129,8 +141,15 @@ def _resumed(given: dict[str, Any]) -> argparse.Namespace:
     except (KeyError, TypeError, AttributeError, InputError) as error:
         why = f"has no {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
         raise InputError(f"{folder}: its config.json {why}") from None
+    if "numba" in given:
+        given.setdefault("plain", False)
     own = {"resume": folder, "config": config, "another_lr": "lr" in given, "measured": measured}
     return argparse.Namespace(**{**DEFAULTS, **vars(args), **given, **own})
+
+
+def _check_path(given: dict[str, Any]) -> None:
+    if given.get("plain") and given.get("numba"):
+        raise InputError("--plain and --numba exclude each other: choose one")
 
 
 def _flag(key: str) -> str:
@@ -139,7 +158,9 @@ def _flag(key: str) -> str:
 
 def _typed(key: str, value: Any) -> tuple[str, ...]:
     """An option as it is typed."""
-    return (_flag(key),) if value is True else (_flag(key), str(value))
+    if isinstance(value, bool):
+        return (_flag(key) if value else _flag(f"no_{key}"),)
+    return _flag(key), str(value)
 
 
 def _threads(batch: int, hidden: int) -> int | None:
@@ -149,6 +170,34 @@ def _threads(batch: int, hidden: int) -> int | None:
     on an idle machine; beside one busy program two threads took 7 times as long as one (B = 16, H = 256).
     """
     return 1 if batch * hidden * hidden < 2**23 else None
+
+
+@contextmanager
+def _kernels(settings: argparse.Namespace) -> Iterator[None]:
+    """Choose how steps are computed, and say it. What is chosen stays so when the run is resumed."""
+    before = numba_enabled()
+    try:
+        kernels = choose_kernels(False if settings.plain or settings.device != "cpu" else settings.numba)
+    except InputError as error:
+        if settings.config and settings.config["training"].get("numba"):
+            raise InputError(f"{settings.resume}: was begun with {error}; or go on with --no-numba") from None
+        raise
+    try:
+        settings.numba = numba_enabled()
+        print(_path(settings, kernels), flush=True)
+        yield
+    finally:
+        enable_numba(before)
+
+
+def _path(settings: argparse.Namespace, kernels: str) -> str:
+    """How steps are computed, and why, in a line."""
+    if settings.device != "cpu":
+        return "Steps op by op: only those on the CPU are recorded"
+    if settings.plain:
+        return "Steps op by op, by NumPy alone: --plain"
+    watched = f", but every {EVERY}th, whose gradient is watched" if settings.watch else ""
+    return f"Steps recorded once and replayed{watched}, {kernels}"
 
 
 def _kind(settings: argparse.Namespace) -> str:
@@ -331,7 +380,7 @@ def _config(
     settings: argparse.Namespace, text: _Text, session: Session[CharModel], baselines: list[Baseline]
 ) -> dict[str, Any]:
     """What `config.json` says of a run: enough to go on with it."""
-    training = "steps minutes seq_len batch lr schedule clip patience save_every seed device threads numba watch"
+    training = "steps minutes seq_len batch lr schedule clip patience save_every seed device threads numba plain watch"
     return {
         "text": {
             "source": _source(settings),
@@ -386,4 +435,5 @@ def _train(
             save=save,
             save_every=settings.save_every,
             note=note if console.is_terminal else None,
+            plain=settings.plain or settings.device != "cpu",
         )

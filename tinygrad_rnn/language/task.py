@@ -16,6 +16,7 @@ from tinygrad_rnn.data.text import read_blocks
 from tinygrad_rnn.data.vocabularies import Ids, Vocabulary
 from tinygrad_rnn.errors import InputError, ShapeError
 from tinygrad_rnn.tensor.backend import to_host
+from tinygrad_rnn.tensor.creation import zeros_like
 from tinygrad_rnn.tensor.mode import no_grad
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -36,14 +37,14 @@ class NextCharacter:
         self.state: Any = None
 
     def batch(self, step: int) -> tuple[tuple[Ids, Ids, Any], int]:
-        """Chunk number `step` with the state that it begins with, None for zeros, and its number of characters."""
+        """Chunk number `step` with the state that it begins with, and its number of characters."""
         chunk = self.streams[step]
-        return (chunk.x, chunk.y, None if chunk.fresh else self.state), chunk.y.size
+        return (chunk.x, chunk.y, self._zeros() if chunk.fresh else self.state), chunk.y.size
 
     def loss(self, x: Ids, y: Ids, state: Any) -> tuple[Tensor, Any]:
         """The mean cross-entropy of a chunk in nats, and the state that it ends in."""
         scores, state = self.model(x, state)
-        return nn.functional.cross_entropy(scores, y), _detached(state)
+        return nn.functional.cross_entropy(scores, y), _mapped(Tensor.detach, state)
 
     def keep(self, state: Any) -> None:
         """Take the state that the next chunk begins with."""
@@ -64,6 +65,10 @@ class NextCharacter:
         if parts and (given := _shapes(found)) != (here := _shapes(self._new_state())):
             raise ShapeError(f"the carried state has the shapes {given}, that of this model and batch {here}")
         self.state = found
+
+    def _zeros(self) -> Any:
+        """The state before the first character. It is passed as any other, so that one recording fits all chunks."""
+        return _mapped(zeros_like, self._new_state())
 
     @no_grad()
     def _new_state(self) -> Any:
@@ -189,5 +194,5 @@ def _shapes(state: Any) -> list[tuple[int, ...]]:
     return [part.shape for part in (state if isinstance(state, tuple) else (state,))]
 
 
-def _detached(state: Any) -> Any:
-    return tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
+def _mapped(f: Callable[[Tensor], Tensor], state: Any) -> Any:
+    return tuple(map(f, state)) if isinstance(state, tuple) else f(state)
