@@ -12,7 +12,7 @@ from rich.console import Console
 from tinygrad_rnn.cli import report
 from tinygrad_rnn.data.vocabularies import Vocabulary
 from tinygrad_rnn.language.model import CharModel, CharModelConfig
-from tinygrad_rnn.training import LoopState, Outcome, RunFolder
+from tinygrad_rnn.training import LoopState, Outcome, RunFolder, Spent
 
 
 def test_the_command_is_named_as_it_can_be_called(monkeypatch, tmp_path):
@@ -36,7 +36,8 @@ def test_what_is_to_be_copied_is_never_folded(tmp_path, monkeypatch):
     for terminal in (True, False):
         screen = io.StringIO()
         console = Console(file=screen, width=40, force_terminal=terminal)
-        report.results(console, "LSTM", 0, None, folder, Outcome(LoopState(step=3), stopped_by=2), [])
+        said = report.Report(console, folder, "LSTM", 0, None, Spent())
+        said.results(Outcome(LoopState(step=3), stopped_by=2), [], None)
         shown = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue()).splitlines()
         command = f"To go on: tinygrad-rnn train --resume {shlex.quote(str(folder.path))}"
         assert shown == [f"Stopped after step 3 and saved in {folder.path}.", command]

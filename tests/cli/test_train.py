@@ -26,7 +26,7 @@ from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.cli.parser import parser
 from tinygrad_rnn.language.model import load_model
 from tinygrad_rnn.language.task import NextCharacter, measuring_speed
-from tinygrad_rnn.training import read_metrics
+from tinygrad_rnn.training import load_checkpoint, read_metrics
 
 
 def test_train_leaves_a_run(trained: Trained) -> None:
@@ -211,29 +211,38 @@ def at_step(step: int, monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]
 
 
 @pytest.mark.parametrize(
-    ("budget", "count"),
+    ("budget", "measured", "read"),
     [
-        (["--steps", 3000], 92160 - 8192),  # 6 % of the characters to learn from, less what warms 64 streams up
-        (["--steps", 300], 9216 // 2),
-        (["--steps", 1], 256),
-        (["--steps", 10**6], 250_000),
-        (["--minutes", 2], 144_000 - 8192),  # 1.2 % of two minutes, at 100,000 characters a second
-        (["--minutes", 0.1], 7200 // 2),
-        (["--minutes", 1, "--steps", 300], 9216 // 2),
-        (["--minutes", 0.1, "--steps", 3000], 7200 // 2),
+        (["--steps", 3000], 76_800, 15_360),  # 5 and 1 % of the characters to learn from
+        (["--steps", 300], 7680, 1536),
+        (["--steps", 1], 256, 256),
+        (["--steps", 10**6], 10**6, 2_000_000),
+        (["--minutes", 2], 150_000, 30_000),  # of a quarter of two minutes, at 100,000 characters a second
+        (["--minutes", 1, "--steps", 300], 7680, 1536),
+        (["--minutes", 0.02, "--steps", 3000], 1500, 300),
     ],
 )
 def test_evaluations_get_a_share_of_the_training(
-    monkeypatch: pytest.MonkeyPatch, budget: list[object], count: int
+    monkeypatch: pytest.MonkeyPatch, budget: list[object], measured: int, read: int
 ) -> None:
     monkeypatch.setattr(cli_train, "measuring_speed", lambda model, ids: 1e5)
     settings = cli_train._settings(parser().parse_args(["train", *map(str, budget)]))
     ids = np.arange(3 * 10**6, dtype=np.int32) % 7
     text = cli_train._Text(language.Corpus.of("abcdefg"), data.Streams(ids[: 2 * 10**6], 16, 32), ids[2 * 10**6 :])
     session = cli_train._session(settings, text)
-    assert len(text.measured) == count
-    counted = session.task.held_out.counted
-    assert counted.sum() == count and counted.shape[1] == max(1, min(64, count // 128))
+    assert len(text.measured) == text.whole().counted.sum() == measured
+    sample = session.task.held_out
+    streams = max(1, min(64, min(measured, read) // 128))
+    assert sample.x.shape[1] == streams and (0.9 * read < sample.x.size <= read or sample.x.size >= measured)
+    assert sample.counted.sum() == measured if read >= measured + 64 * streams else sample.counted.sum() >= read // 2
+
+
+def test_a_sample_is_spread_over_all_that_is_measured() -> None:
+    ids = np.arange(20_000, dtype=np.int32)
+    text = cli_train._Text(language.Corpus.of("ab"), data.Streams(ids[:2000], 2, 32), ids[2000:], 16_000, 1280)
+    sample = text.sample()
+    assert sample.x.shape == (128, 10) and sample.counted.sum() == 640
+    assert (sample.y[64] == 2000 + 1600 * np.arange(10)).all() and not sample.counted[:64].any()
 
 
 def test_a_resumed_run_measures_on_what_it_did(trained: Trained, tmp_path: Path, capsys) -> None:
@@ -289,24 +298,66 @@ def test_a_run_stopped_before_it_trains_leaves_nothing(
     assert not list(tmp_path.iterdir()) and signal.getsignal(number) is before
 
 
-def test_fast_without_numba_is_one_line(trained: Trained, tmp_path: Path, monkeypatch, capsys) -> None:
+@pytest.fixture
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "tinygrad_rnn.kernels.numba_stages", raising=False)
-    text = str(trained[0] / "text.txt")
-    assert main(["train", "--text", text, "--out", str(tmp_path / "run"), "--steps", "3", "--numba", *SMALL]) == 2
-    assert "--numba: numba is not installed: pip install" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
 
 
-def test_fast_trains_about_the_same_and_resumes(trained: Trained, tmp_path: Path) -> None:
+def trained_on(text: Path, run: Path, *options: object) -> list[str]:
+    return ["train", "--text", str(text), "--out", str(run), "--steps", "3", *map(str, options), *SMALL]
+
+
+@pytest.mark.usefixtures("without_numba")
+def test_numba_is_used_where_it_is_and_asked_for_in_one_line(trained: Trained, tmp_path: Path, capsys) -> None:
+    text, run = trained[0] / "text.txt", tmp_path / "run"
+    assert main(trained_on(text, run, "--numba")) == 2
+    said = capsys.readouterr().err
+    assert "--numba: numba is not installed: pip install numba" in said and said.count("\n") == 1 and not run.exists()
+    assert main(trained_on(text, run, "--numba", "--plain")) == 2
+    assert "--plain and --numba exclude each other" in capsys.readouterr().err
+    assert main(trained_on(text, run)) == 0
+    line = "Steps recorded once and replayed, by NumPy alone: numba is not installed: pip install numba\n"
+    assert capsys.readouterr().out.startswith(line)
+    assert json.loads((run / "config.json").read_text())["training"]["numba"] is False
+
+
+def test_steps_recorded_or_not_are_the_same_to_the_last_bit(trained: Trained, tmp_path: Path, capsys) -> None:
+    """And a run goes on as it was begun."""
+    plain, recorded = tmp_path / "plain", tmp_path / "recorded"
+    assert main(trained_on(trained[0] / "text.txt", plain, "--plain")) == 0
+    assert capsys.readouterr().out.startswith("Steps op by op, by NumPy alone: --plain\n")
+    assert main(trained_on(trained[0] / "text.txt", recorded, "--no-numba")) == 0
+    assert capsys.readouterr().out.startswith("Steps recorded once and replayed, by NumPy alone: as asked for\n")
+    for _ in range(2):
+        first, second = (load_checkpoint(run / "checkpoints", "last").tensors for run in (plain, recorded))
+        assert first.keys() == second.keys()
+        assert all(first[key].tobytes() == second[key].tobytes() for key in first)
+        for run, line in ((plain, "Steps op by op, by "), (recorded, "Steps recorded once and replayed, by ")):
+            assert main(["train", "--resume", str(run), "--steps", "9"]) == 0
+            assert capsys.readouterr().out.startswith(line + "NumPy alone")
+    assert main(["train", "--resume", str(plain), "--no-numba", "--steps", "12"]) == 0
+    assert capsys.readouterr().out.startswith("Steps recorded once and replayed, by NumPy alone")
+
+
+def test_numba_trains_about_the_same_and_resumes(trained: Trained, tmp_path: Path, monkeypatch, capsys) -> None:
     pytest.importorskip("numba")
-    train = "train", "--text", trained[0] / "text.txt", "--out", tmp_path / "run", "--numba", *SMALL
-    done = command(*train, "--steps", 60, cwd=tmp_path)
-    assert done.returncode == 0 and "Compiled kernels, ready in " in done.stdout, done.stderr
-    plain, fast = (
-        [r["loss"] for r in read_metrics(folder / "run" / "metrics.jsonl")] for folder in (trained[0], tmp_path)
-    )
-    assert np.allclose(plain, fast, rtol=1e-3)
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["numba"] is True
-    more = command("train", "--resume", "run", "--steps", 70, cwd=tmp_path)
-    assert more.returncode == 0 and "Compiled kernels" in more.stdout, more.stderr
+    before, run = tr.numba_enabled(), tmp_path / "run"
+    assert main([*trained_on(trained[0] / "text.txt", run), "--steps", "60"]) == 0
+    assert tr.numba_enabled() == before
+    assert capsys.readouterr().out.startswith("Steps recorded once and replayed, with kernels by numba ")
+    losses = [[r["loss"] for r in read_metrics(folder / "metrics.jsonl")] for folder in (trained[0] / "run", run)]
+    assert np.allclose(*losses, rtol=1e-3)
+    assert json.loads((run / "config.json").read_text())["training"]["numba"] is True
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "tinygrad_rnn.kernels.numba_stages", raising=False)
+    assert main(["train", "--resume", str(run), "--steps", "70"]) == 2
+    said = capsys.readouterr().err
+    assert f"{run}: was begun with --numba: numba is not installed: pip install numba; or go on with --no-" in said
+    assert main(["train", "--resume", str(run), "--steps", "70", "--no-numba"]) == 0
+
+
+def test_what_a_run_spent_where_is_in_its_last_lines(trained: Trained) -> None:
+    line = next(line for line in trained[1].stdout.splitlines() if line.startswith("Where the time went: "))
+    for what in ("training", "recording", "checkpoints"):
+        assert re.search(rf"[ ,]{what} \d+\.\d s \(\d+%\)", line), line

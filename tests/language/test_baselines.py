@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,11 +100,14 @@ def test_the_comparison_on_the_default_text() -> None:
     assert bits["lzma + training part"] < bits["lzma"] < 2.3
 
 
-def test_a_huge_or_a_tiny_text_is_not_compared() -> None:
+def test_of_a_huge_text_the_last_part_is_read_and_of_a_tiny_one_nothing() -> None:
     vocabulary = Vocabulary("ab")
-    ids = np.zeros(30, dtype=np.int32)
-    assert measure_baselines(vocabulary, ids, ids, longest=50) == []
-    assert [b.name for b in measure_baselines(vocabulary, ids[:9], ids[:2])] == [
-        "lzma",
-        "lzma + training part",
+    ids = np.arange(300, dtype=np.int32) // 100 % 2
+    of_all, of_last = (measure_baselines(vocabulary, ids, ids[:50], most) for most in (300, 100))
+    assert of_last == [
+        replace(b, how=b.how.replace("the training", "the last 100 characters of the training"))
+        for b in measure_baselines(vocabulary, ids[-100:], ids[:50])
     ]
+    assert [b.bits_per_char for b in of_last] != [b.bits_per_char for b in of_all]
+    assert measure_baselines(vocabulary, ids, ids[:0]) == []
+    assert [b.name for b in measure_baselines(vocabulary, ids[:30], ids[:30])] == ["lzma", "lzma + training part"]

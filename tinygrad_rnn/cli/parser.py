@@ -57,7 +57,8 @@ state of the network is carried from one piece to the next; gradients reach back
 the piece (truncated back-propagation through time). The last tenth of the text is held out: the
 model never learns from it, and the bits per character it needs there are what counts. Fewer is
 better: 7 would be no idea at all, 2 is decent, 1 is very good. They are measured ten times in a run,
-on as much of that tenth as takes at most about a sixth of the time (250,000 characters at most)."""
+on a sample, with the standard error that this brings, and in the end on all of it; of a text that is
+large for the time given, on as much as leaves nine tenths of the time for training."""
 
 TRAIN_EXAMPLES = """\
 examples:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -12,52 +14,67 @@ from rich.table import Table
 
 from tinygrad_rnn.cli.options import quoted
 from tinygrad_rnn.cli.parser import PROGRAM
+from tinygrad_rnn.data.sequences import Passage
 from tinygrad_rnn.data.vocabularies import Vocabulary
 from tinygrad_rnn.decoding import generate
 from tinygrad_rnn.explain import plot_watched
 from tinygrad_rnn.language.baselines import Baseline
 from tinygrad_rnn.language.model import CharModel, load_model
 from tinygrad_rnn.language.picture import plot_loss
+from tinygrad_rnn.language.task import bits_and_error
 from tinygrad_rnn.screen import say, show_table
-from tinygrad_rnn.training import Outcome, RunFolder, read_metrics
+from tinygrad_rnn.training import Outcome, RunFolder, Spent, read_metrics
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def results(
-    console: Console,
-    kind: str,
-    seed: int,
-    vocabulary: Vocabulary,
-    folder: RunFolder,
-    outcome: Outcome,
-    baselines: list[Baseline],
-) -> None:
-    """Draw the learning curve and say how a training ended, and what can be done with it."""
-    state = outcome.state
-    if outcome.stopped_by is not None and not state.step:
-        say(console, "Stopped before the first step: nothing was learnt, nothing kept.")
-        return
-    picture, flow = _picture(folder, kind, outcome, baselines), _flow_picture(folder)
-    kept = f"; the best model is that of step {state.best_step:,}" if state.best_step else ""
-    if outcome.stopped_by is not None:
-        say(console, f"Stopped after step {state.step:,} and saved in {folder.path}{kept}.")
-        say(console, f"To go on: {resume(folder)}")
-        return
-    if outcome.early:
-        say(console, f"Stopped early: {state.unimproved} evaluations in a row brought nothing better.")
-    best, _, _ = load_model(folder.checkpoints)
-    say(console, ("\nA sample", "bold"), (" (temperature 0.7)", "dim"))
-    console.rule(style="dim")
-    written = sample(best, vocabulary, 600, seed, seconds=max(10, state.seconds / 20))
-    say(console, written.removesuffix("\n"))
-    console.rule(style="dim")
-    say(console)
-    _table(console, kind, state.best, baselines)
-    say(console, f"{state.step:,} steps in {state.seconds:.0f} s{kept}.")
-    say(console, f"Written to {folder.path}: config.json, metrics.jsonl, {picture}{flow}checkpoints")
-    say(console, f"More of it: {command()} generate {quoted(folder.path)}")
+@dataclass(frozen=True)
+class Report:
+    """What is said of a run: where it is kept, its network in words, how its samples are drawn, and its time."""
+
+    console: Console
+    folder: RunFolder
+    kind: str
+    seed: int
+    vocabulary: Vocabulary
+    spent: Spent
+
+    def results(self, outcome: Outcome, baselines: list[Baseline], held_out: Passage) -> None:
+        """Draw the learning curve and say how a training ended, measured on all of `held_out`, and what can be done
+        with it.
+        """
+        console, folder, state = self.console, self.folder, outcome.state
+        if outcome.stopped_by is not None and not state.step:
+            say(console, "Stopped before the first step: nothing was learnt, nothing kept.")
+            return
+        with self.spent.on("picture"):
+            picture, flow = _picture(folder, self.kind, outcome, baselines), _flow_picture(folder)
+        kept = f"; the best model is that of step {state.best_step:,}" if state.best_step else ""
+        if outcome.stopped_by is not None:
+            say(console, f"Stopped after step {state.step:,} and saved in {folder.path}{kept}.")
+            say(console, f"To go on: {resume(folder)}")
+            return
+        if outcome.early:
+            say(console, f"Stopped early: {state.unimproved} evaluations in a row brought nothing better.")
+        best, _, _ = load_model(folder.checkpoints)
+        with self.spent.on("evaluation"):
+            bits, error = bits_and_error(best, held_out)
+        say(console, ("\nA sample", "bold"), (" (temperature 0.7)", "dim"))
+        console.rule(style="dim")
+        with self.spent.on("sample"):
+            written = sample(best, self.vocabulary, 600, self.seed, seconds=max(1, state.seconds / 50))
+        say(console, written.removesuffix("\n"))
+        console.rule(style="dim")
+        say(console)
+        count = int(held_out.counted.sum())
+        spread = "" if math.isnan(error) else f", its standard error {error:.3f}"
+        title = f"Bits per character of the held-out text ({count:,} characters{spread})"
+        _table(console, title, self.kind, bits, baselines)
+        say(console, f"{state.step:,} steps in {state.seconds:.0f} s{kept}.")
+        say(console, f"Where the time went: {self.spent.line()}")
+        say(console, f"Written to {folder.path}: config.json, metrics.jsonl, {picture}{flow}checkpoints")
+        say(console, f"More of it: {command()} generate {quoted(folder.path)}")
 
 
 def sample(model: CharModel, vocabulary: Vocabulary, length: int, seed: int = 0, seconds: float = float("inf")) -> str:
@@ -121,7 +138,7 @@ def flow_advice(model: str, clip: float) -> dict[str, str]:
     return {"vanishes": vanishes, "explodes": f"a smaller --lr helps, or a smaller --clip than {clip:g}"}
 
 
-def _table(console: Console, kind: str, bits: float, baselines: list[Baseline]) -> None:
+def _table(console: Console, title: str, kind: str, bits: float, baselines: list[Baseline]) -> None:
     """The comparison on the held-out text, best first, and in words who wins."""
     table = Table()
     table.add_column("model")
@@ -130,7 +147,7 @@ def _table(console: Console, kind: str, bits: float, baselines: list[Baseline]) 
     rows = [(b.bits_per_char, b.name, b.how, "") for b in baselines] + [(bits, kind, "this run", "bold cyan")]
     for value, name, how, style in sorted(rows):
         table.add_row(name, f"{value:.3f}", how, style=style)
-    show_table(console, "Bits per character of the held-out text", table)
+    show_table(console, title, table)
     beaten = [b.name for b in baselines if b.bits_per_char > bits]
     winners = [b.name for b in baselines if b.bits_per_char <= bits]
     if beaten:

@@ -49,6 +49,7 @@ from tinygrad_rnn.training import (
     Outcome,
     RunFolder,
     Session,
+    Spent,
     display_for,
     free_run,
     newest_checkpoint,
@@ -57,10 +58,12 @@ from tinygrad_rnn.training import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-MEASURED = 250_000  # held-out characters that an evaluation reads at most: enough for three digits
-# What ten evaluations may read, warming up included, so that they take at most about a sixth of the time: as part of
-# the characters that are learnt from, of which one takes three times as long or more, and as part of the minutes.
-SHARE_OF_CHARACTERS, SHARE_OF_MINUTES = 0.6, 0.12
+# What is read, as a part of the characters that are learnt from, so that all of it takes less than a tenth of the time:
+# by each of the ten evaluations, by the last one, and by the simple models. Learning from a character takes two to four
+# times as long as reading it.
+SAMPLED, MEASURED, BASELINES = 0.01, 0.05, 0.5
+LEAST, MOST = 256, 2_000_000  # that are read, of what is held out; so many are enough for four digits
+LED = 64  # characters that lead each of the streams in which is measured
 SHAPES = {"cosine": optim.warmup_cosine, "linear": optim.warmup_linear, "constant": optim.warmup_constant}
 
 
@@ -75,12 +78,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(settings: argparse.Namespace) -> int:
     """Check and read everything, then train: until the folder is made nothing is written."""
+    spent = Spent()
     check_device(settings.device)
     folder = _folder(settings)
-    text = _read(settings)
+    with spent.on("reading"):
+        text = _read(settings)
     keep_freed_memory()
     settings.threads = settings.threads or _threads(settings.batch, settings.hidden)
-    with threadpool_limits(settings.threads), _kernels(settings):
+    with threadpool_limits(settings.threads), _kernels(settings, spent):
         console = screen.console()
         session = _session(settings, text)
         if settings.watch:
@@ -89,16 +94,16 @@ def _run(settings: argparse.Namespace) -> int:
         folder.make()
         with _kept(folder, session, settings), folder.occupied():
             damage = _restore(session, folder, settings) if settings.config else ""
-            baselines = _announce(console, settings, text, session)
+            baselines = _announce(console, settings, text, session, spent)
             config = _config(settings, text, session, baselines)
             if settings.config:
                 folder.reopen(config, session.state.step, damaged=bool(damage))
             else:
                 folder.create(config)
-            outcome = _train(console, settings, config, folder, text, session)
-        vocabulary = text.corpus.vocabulary
+            outcome = _train(console, settings, config, folder, text, session, spent)
+        said = report.Report(console, folder, _kind(settings), settings.seed, text.corpus.vocabulary, spent)
         try:
-            report.results(console, _kind(settings), settings.seed, vocabulary, folder, outcome, baselines)
+            said.results(outcome, baselines, text.whole())
         except OSError as error:
             if outcome.stopped_by is None and error.errno != errno.EIO:  # else the terminal has gone
                 raise
@@ -113,7 +118,7 @@ def _settings(args: argparse.Namespace) -> argparse.Namespace:
     given = {key: value for key, value in vars(args).items() if key in DEFAULTS}
     if "resume" in given:
         return _resumed(given)
-    settings = argparse.Namespace(**{**DEFAULTS, **given}, config=None, another_lr=False, measured=None)
+    settings = argparse.Namespace(**{**DEFAULTS, **given}, config=None, another_lr=False, measured=None, sampled=None)
     _check_path(given)
     settings.steps = settings.steps or (None if settings.minutes else 3000)
     settings.lr = settings.lr or RATES[settings.model]
@@ -137,13 +142,14 @@ def _resumed(given: dict[str, Any]) -> argparse.Namespace:
         args = parser().parse_args(["train", *text, *options])  # what was edited by hand is checked as what is typed
         str(config["text"]["sha256"]), list(config["baselines"])
         # As before, whatever the budget is now: figures of another part of the text could not be compared.
-        measured = whole("measured", config["text"].get("measured", MEASURED), 1)
+        measured = whole("measured", config["text"].get("measured", 250_000), 1)
+        sampled = whole("sampled", config["text"].get("sampled", measured), 1)
     except (KeyError, TypeError, AttributeError, InputError) as error:
         why = f"has no {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
         raise InputError(f"{folder}: its config.json {why}") from None
     if "numba" in given:
         given.setdefault("plain", False)
-    own = {"resume": folder, "config": config, "another_lr": "lr" in given, "measured": measured}
+    own = {"resume": folder, "config": config, "another_lr": "lr" in given, "measured": measured, "sampled": sampled}
     return argparse.Namespace(**{**DEFAULTS, **vars(args), **given, **own})
 
 
@@ -173,11 +179,12 @@ def _threads(batch: int, hidden: int) -> int | None:
 
 
 @contextmanager
-def _kernels(settings: argparse.Namespace) -> Iterator[None]:
+def _kernels(settings: argparse.Namespace, spent: Spent) -> Iterator[None]:
     """Choose how steps are computed, and say it. What is chosen stays so when the run is resumed."""
     before = numba_enabled()
     try:
-        kernels = choose_kernels(False if settings.plain or settings.device != "cpu" else settings.numba)
+        with spent.on("numba"):
+            kernels = choose_kernels(False if settings.plain or settings.device != "cpu" else settings.numba)
     except InputError as error:
         if settings.config and settings.config["training"].get("numba"):
             raise InputError(f"{settings.resume}: was begun with {error}; or go on with --no-numba") from None
@@ -227,17 +234,31 @@ def _folder(settings: argparse.Namespace) -> RunFolder:
 
 @dataclass
 class _Text:
-    """The text as it is trained on and measured with: an evaluation reads `count` characters of what is held out."""
+    """The text as it is trained on and measured with: of what is held out the first `count` characters, of which an
+    evaluation reads a sample, `sampled` characters with those that lead them.
+    """
 
     corpus: Corpus
     streams: data.Streams
     held_out: Ids
-    count: int = MEASURED
+    count: int = MOST
+    sampled: int = MOST
 
     @property
     def measured(self) -> Ids:
-        """The part of what is held out that evaluations read."""
+        """The part of what is held out that is measured."""
         return self.held_out[: self.count]
+
+    def whole(self) -> data.Passage:
+        """That part, all of it."""
+        return data.passage(self.streams.ids, self.measured, batch=_streams(len(self.measured)), warm_up=LED)
+
+    def sample(self) -> data.Passage:
+        """What an evaluation reads: streams that begin all over that part, and end early where it is large."""
+        streams = _streams(min(len(self.measured), self.sampled))
+        found = data.passage(self.streams.ids, self.measured, batch=streams, warm_up=LED)
+        steps = max(2 * LED, self.sampled // streams)
+        return data.Passage(found.x[:steps], found.y[:steps], found.counted[:steps])
 
 
 def _read(settings: argparse.Namespace) -> _Text:
@@ -276,31 +297,28 @@ def _session(settings: argparse.Namespace, text: _Text) -> Session[CharModel]:
     if settings.device != "cpu":
         model.to(settings.device)
     adam = optim.Adam(model.named_parameters(), lr=settings.lr)
-    text.count = settings.measured or _affordable(settings, text, model)
-    held_out = data.passage(text.streams.ids, text.measured, batch=_streams(len(text.measured)))
-    task = NextCharacter(model, text.streams, held_out)
+    learnt = _learnt(settings, text, model)
+    text.count = settings.measured or round(max(LEAST, min(MOST, MEASURED * learnt)))
+    text.sampled = settings.sampled or round(max(LEAST, min(MOST, SAMPLED * learnt)))
+    task = NextCharacter(model, text.streams, text.sample())
     return Session(model, adam, task, _schedule(settings, adam))
 
 
 def _streams(count: int) -> int:
-    """The parallel streams in which so many characters are measured. Each is led by the 128 before it, so that fewer
-    characters in as many streams would take no less time.
-    """
-    return max(1, min(64, count // 128))
+    """The parallel streams in which so many characters are measured: each is led by others, which take time, too."""
+    return max(1, min(64, count // (2 * LED)))
 
 
-def _affordable(settings: argparse.Namespace, text: _Text, model: CharModel) -> int:
-    """How many characters of what is held out an evaluation can read within its share of the training. It follows from
-    --steps alone, so that the same seed gives the same model; with --minutes, from the speed of the model, too.
+def _learnt(settings: argparse.Namespace, text: _Text, model: CharModel) -> float:
+    """How many characters a run is going to learn from. With --steps that follows from them alone, so that the same
+    seed gives the same figures; with --minutes, from the speed of the model, too.
     """
-    costs = [float("inf")]
+    counts = [float("inf")]
     if settings.steps:
-        costs.append(SHARE_OF_CHARACTERS / 10 * settings.steps * settings.batch * settings.seq_len)
+        counts.append(settings.steps * settings.batch * settings.seq_len)
     if settings.minutes:
-        seconds = SHARE_OF_MINUTES / 10 * 60 * settings.minutes
-        costs.append(seconds * measuring_speed(model, text.streams.ids))
-    cost = min(costs)
-    return round(max(256, min(MEASURED, max(cost - 64 * 128, cost / 2))))
+        counts.append(15 * settings.minutes * measuring_speed(model, text.streams.ids))  # a quarter of the seconds
+    return min(counts)
 
 
 def _schedule(settings: argparse.Namespace, optimizer: optim.Optimizer) -> optim.BaseSchedule:
@@ -352,7 +370,7 @@ def _kept(folder: RunFolder, session: Session[CharModel], settings: argparse.Nam
 
 
 def _announce(
-    console: Console, settings: argparse.Namespace, text: _Text, session: Session[CharModel]
+    console: Console, settings: argparse.Namespace, text: _Text, session: Session[CharModel], spent: Spent
 ) -> list[Baseline]:
     """Say what is going to be trained, on what; returns what has to be beaten, measured or known from the config."""
     size, ids, measured = _size(session), text.streams.ids, text.measured
@@ -363,7 +381,9 @@ def _announce(
     if settings.config:
         baselines = [Baseline(**entry) for entry in settings.config["baselines"]]
     else:
-        baselines = language.measure_baselines(text.corpus.vocabulary, ids, measured)
+        read = round(BASELINES / MEASURED * text.count)
+        with spent.on("baselines"):
+            baselines = language.measure_baselines(text.corpus.vocabulary, ids, measured, max(50_000, read))
     if baselines:
         named = ", ".join(f"{b.name} {b.bits_per_char:.2f}" for b in baselines)
         screen.say(console, f"bits per character to beat on the held-out text: {named}")
@@ -390,6 +410,7 @@ def _config(
             "train": len(text.streams.ids),
             "held_out": len(text.held_out),
             "measured": len(text.measured),
+            "sampled": text.sampled,
         },
         "model": {**describe_model(session.model, text.corpus.vocabulary)["model"], "parameters": _size(session)},
         "training": {key: getattr(settings, key) for key in training.split()},  # as they were asked for
@@ -405,6 +426,7 @@ def _train(
     folder: RunFolder,
     text: _Text,
     session: Session[CharModel],
+    spent: Spent,
 ) -> Outcome:
     """Train until the end, with a display, a log and checkpoints."""
     vocabulary = text.corpus.vocabulary
@@ -436,4 +458,5 @@ def _train(
             save_every=settings.save_every,
             note=note if console.is_terminal else None,
             plain=settings.plain or settings.device != "cpu",
+            spent=spent,
         )

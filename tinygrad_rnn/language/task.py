@@ -85,18 +85,33 @@ class NextCharacter:
         return {"bits_per_char": loss / math.log(2)}
 
     def evaluate(self) -> dict[str, float]:
-        """Bits per character of the held-out text, all of it, in evaluation mode."""
+        """Bits per character of the held-out text, all of it, in evaluation mode, and their standard error, if it is
+        read in several streams.
+        """
         self.model.eval()
         try:
-            bits = bits_per_char(self.model, self.held_out, self.chunk)
+            bits, error = bits_and_error(self.model, self.held_out, self.chunk)
         finally:
             self.model.train()
-        return {self.goal: bits}
+        return {self.goal: bits} if math.isnan(error) else {self.goal: bits, "held_out_standard_error": error}
 
 
 def bits_per_char(model: Callable[..., tuple[Any, Any]], text: Passage, chunk: int = 256) -> float:
     """The mean of -log2 p over the counted targets of `text`; state is carried through all of it."""
-    return float(character_bits(model, text, chunk)[text.counted].mean())
+    return bits_and_error(model, text, chunk)[0]
+
+
+def bits_and_error(model: Callable[..., tuple[Any, Any]], text: Passage, chunk: int = 256) -> tuple[float, float]:
+    """Bits per character, as `bits_per_char`, and the standard error of that mean, by how far those of the streams are
+    from one another: NaN for less than two.
+    """
+    bits = character_bits(model, text, chunk)
+    mean = float(bits[text.counted].mean())
+    counts = text.counted.sum(axis=0)
+    streams = np.where(text.counted, bits, 0.0).sum(axis=0)[counts > 0] / counts[counts > 0]
+    if len(streams) < 2:
+        return mean, math.nan
+    return mean, float(streams.std(ddof=1) / math.sqrt(len(streams)))
 
 
 @no_grad()

@@ -17,6 +17,7 @@ from tinygrad_rnn.training.metrics import accuracy, edit_distance, error_rate, p
 from tinygrad_rnn.training.resume import Carrying, newest_checkpoint, restore, snapshot
 from tinygrad_rnn.training.run import RunFolder, free_run
 from tinygrad_rnn.training.session import Session
+from tinygrad_rnn.training.spent import Spent
 
 __all__ = [
     "Aside",
@@ -32,6 +33,7 @@ __all__ = [
     "RunFolder",
     "Session",
     "Silent",
+    "Spent",
     "Task",
     "accuracy",
     "clear_stale",

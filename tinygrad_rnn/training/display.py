@@ -72,7 +72,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-SHORT = {"bits_per_char": "bits/char", "held_out_bits_per_char": "held-out"}
+SHORT = {"bits_per_char": "bits/char", "held_out_bits_per_char": "held-out", "held_out_standard_error": "±"}
 """What figures are called where room is scarce; others by their own names, with blanks."""
 
 

@@ -29,6 +29,7 @@ from tinygrad_rnn.scalars import number, whole
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.training.display import Display, Silent
 from tinygrad_rnn.training.log import MetricsLog
+from tinygrad_rnn.training.spent import Spent
 from tinygrad_rnn.training.steps import CURE, Steps
 
 
@@ -150,6 +151,7 @@ def train(
     save_every: int | None = None,
     note: Callable[[], str] | None = None,
     plain: bool = False,
+    spent: Spent | None = None,
     state: LoopState | None = None,
 ) -> Outcome:
     """Train until the budget is used up, `patience` evaluations in a row brought nothing better, or a signal asks
@@ -164,7 +166,8 @@ def train(
     as a sample. Goes on from `state`, which it changes, if one is given; without a budget left it makes no step.
 
     Steps are recorded and replayed by `tr.compile`, which changes no bit. Where one cannot be recorded, or is recorded
-    anew too often, training goes on op by op, and the display says why; `plain` does so from the beginning.
+    anew too often, training goes on op by op, and the display says why; `plain` does so from the beginning. `spent` is
+    told how long the steps took, those that were recorded, evaluations, checkpoints, and log and display.
 
     Losses, counts and figures may be of NumPy's types, 0-d arrays or tensors: all that is logged, kept and returned
     are Python's numbers. Raises InputError for an option out of its range, DTypeError for a figure that is no number.
@@ -180,8 +183,9 @@ def train(
     shown = _Shown(display or Silent())
     state = state or LoopState()
     schedule = schedule or BudgetLR(optimizer)
-    steps = Steps(task, optimizer, parameters, clip, plain=plain, say=shown.say)
-    clock, saver = _Clock(state.seconds), _Saver(state, save, save_every)
+    spent = spent or Spent()
+    steps = Steps(task, optimizer, parameters, clip, plain=plain, say=shown.say, spent=spent)
+    clock, saver = _Clock(state.seconds), _Saver(state, save, save_every, spent)
     measured = int(budget.used(state.step, state.seconds) * evaluations)  # how many evaluations there have been
     figures: dict[str, float] = {}
 
@@ -210,15 +214,19 @@ def train(
                     record[f"{task.unit}_per_second"] = clock.rate()
                     if due:
                         measured = int(used * evaluations)
-                        figures = _evaluate(task, record, state)
+                        with spent.on("evaluation"):
+                            figures = _evaluate(task, record, state)
                         schedule.evaluated(figures[task.goal])
                         record |= figures
                     if metrics:
-                        metrics.write(record)
+                        with spent.on("log and display"):
+                            metrics.write(record)
                     if due and keep_best and state.best_step == state.step:
-                        keep_best(state, figures)
-                    line = note() if due and note else ""
-                    shown.show(record, figures if due else {}, used, state.seconds, line)
+                        with spent.on("checkpoints"):
+                            keep_best(state, figures)
+                    with spent.on("log and display"):
+                        line = note() if due and note else ""
+                        shown.show(record, figures if due else {}, used, state.seconds, line)
                     state.seconds = clock.restart()
                 saver.save_now_and_then()
             saver.save_new()
@@ -255,14 +263,17 @@ class _Clock:
 class _Saver:
     """When a run is saved: before its first step, every so many steps, and at its end."""
 
-    def __init__(self, state: LoopState, save: Callable[[LoopState], None] | None, every: int | None) -> None:
-        self.state, self.save, self.every = state, save, every
+    def __init__(
+        self, state: LoopState, save: Callable[[LoopState], None] | None, every: int | None, spent: Spent
+    ) -> None:
+        self.state, self.save, self.every, self.spent = state, save, every, spent
         self.saved = state.step or None  # the step of the last checkpoint; a run that goes on has one
 
     def save_new(self) -> None:
         """Save, unless this step is saved."""
         if self.save and self.saved != self.state.step:
-            self.save(self.state)
+            with self.spent.on("checkpoints"):
+                self.save(self.state)
             self.saved = self.state.step
 
     def save_now_and_then(self) -> None:

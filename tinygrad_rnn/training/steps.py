@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from tinygrad_rnn.compiler.compile import Compiled
@@ -13,6 +14,7 @@ from tinygrad_rnn.optim import Optimizer, clip_grad_norm_
 from tinygrad_rnn.scalars import number
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
+from tinygrad_rnn.training.spent import Spent
 
 CURE = "try a smaller learning rate, or clip harder"
 MISSES = 12  # steps in a row that no recording fitted, though one was there
@@ -40,14 +42,17 @@ class Steps:
         *,
         plain: bool,
         say: Callable[[str], None],
+        spent: Spent,
     ) -> None:
-        self.task, self.say = task, say
+        self.task, self.say, self.spent = task, say, spent
         others = optimizer, parameters, clip
         self.plain = partial(make_step, task.loss, *others)
         self.compiled = None if plain else Compiled(partial(make_step, getattr(task, "task", task).loss, *others))
         self.calls = self.recorded = 0  # of this window
+        self.records = False  # whether the last step was recorded
 
     def __call__(self, step: int) -> tuple[float, float]:
+        begin = perf_counter()
         arguments, counted = self.task.batch(step)
         keep = getattr(self.task, "keep", None)
         if keep:
@@ -56,31 +61,32 @@ class Steps:
             value, kept = self.make(arguments, step)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error} at step {step + 1}", hint=CURE) from None
+        self.spent.add("recording" if self.records else "training", perf_counter() - begin)
         if keep:
             keep(kept)
         return value, number("the count of a batch", counted)
 
     def make(self, arguments: tuple[Any, ...], step: int) -> tuple[float, Any]:
         """A step, by a recording if that is possible."""
+        self.records = False
         if self.compiled is None or getattr(self.task, "looks", False):
             return self.plain(*arguments)
-        before = self.compiled.recorded
+        before, self.records = self.compiled.recorded, True
         try:
             made: tuple[float, Any] = self.compiled(*arguments)
         except CompileError as error:  # all is as it was before the step
             self.give_up(step, str(error))
             return self.plain(*arguments)
-        self.judge(step, self.compiled.recorded - before)
+        self.records = self.compiled.recorded > before
+        self.judge(step)
         return made
 
-    def judge(self, step: int, recorded: int) -> None:
+    def judge(self, step: int) -> None:
         """Give up recording if it happens all the time."""
         assert self.compiled is not None
-        self.calls, self.recorded = self.calls + 1, self.recorded + recorded
+        self.calls, self.recorded = self.calls + 1, self.recorded + self.records
         if self.compiled.misses >= MISSES:
-            self.give_up(
-                step + 1, f"{self.compiled.changed} is another thing at each step, which is recorded anew then"
-            )
+            self.give_up(step + 1, f"{self.compiled.changed} is another thing at each step")
         elif self.recorded > MANY:
             many = f"{self.recorded} of {self.calls} steps were recorded anew, since their batches have other shapes"
             self.give_up(step + 1, many)
