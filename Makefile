@@ -99,8 +99,8 @@ $(VENV)/.python:
 	echo "      Where it has another name: make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python" >&2; exit 1
 
 $(VENV)/.demo: pyproject.toml $(VENV)/.python
-	@echo "Installing the project with its plots into $(VENV)"
-	@$(PIP) --editable '.[viz]' && touch $@
+	@echo "Installing the project with its plots and numba into $(VENV)"
+	@$(PIP) --editable '.[viz,numba]' && touch $@
 
 $(VENV)/.examples: pyproject.toml $(VENV)/.python
 	@echo "Installing the project with what its examples need into $(VENV)"

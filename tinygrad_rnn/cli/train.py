@@ -180,7 +180,7 @@ def _threads(batch: int, hidden: int) -> int | None:
 
 @contextmanager
 def _kernels(settings: argparse.Namespace, spent: Spent) -> Iterator[None]:
-    """Choose how steps are computed, and say it. What is chosen stays so when the run is resumed."""
+    """Choose how steps are computed, and what to say of it. What is chosen stays so when the run is resumed."""
     before = numba_enabled()
     try:
         with spent.on("numba"):
@@ -191,7 +191,7 @@ def _kernels(settings: argparse.Namespace, spent: Spent) -> Iterator[None]:
         raise
     try:
         settings.numba = numba_enabled()
-        print(_path(settings, kernels), flush=True)
+        settings.path = _path(settings, kernels)
         yield
     finally:
         enable_numba(before)
@@ -375,6 +375,7 @@ def _announce(
     """Say what is going to be trained, on what; returns what has to be beaten, measured or known from the config."""
     size, ids, measured = _size(session), text.streams.ids, text.measured
     screen.say(console, (_kind(settings), "bold"), f", {size:,} parameters")
+    screen.say(console, settings.path)
     part = "" if len(measured) == len(text.held_out) else f" ({len(measured):,} of them measured)"
     counts = f"{len(ids):,} characters to learn from, {len(text.held_out):,} held out{part}"
     screen.say(console, f"{counts}: {_source(settings)}")
