@@ -359,5 +359,5 @@ def test_numba_trains_about_the_same_and_resumes(trained: Trained, tmp_path: Pat
 
 def test_what_a_run_spent_where_is_in_its_last_lines(trained: Trained) -> None:
     line = next(line for line in trained[1].stdout.splitlines() if line.startswith("Where the time went: "))
-    for what in ("training", "recording", "checkpoints"):
+    for what in ("recording", "checkpoints"):
         assert re.search(rf"[ ,]{what} \d+\.\d s \(\d+%\)", line), line

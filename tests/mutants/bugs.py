@@ -799,7 +799,7 @@ BUGS = [
     *table(
         "training/steps.py",
         ("state-kept-while-recording", "            keep(None)\n", "            pass\n",
-         "a state that a task holds is another at each step, and so each step is recorded", "tests/training/test_steps.py"),
+         "a state that a task holds is another at each step, and so each is recorded", "tests/training/test_steps.py"),
         ("recording-for-ever", "        elif self.recorded > MANY:\n", "        elif False:\n",
          "steps of ever new shapes are recorded for nothing", "tests/training/test_steps.py"),
         ("not-finite-moves", "    found = finite(value)\n", "    found = float(value)\n",

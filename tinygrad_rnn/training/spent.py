@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from time import perf_counter
 
 
+LEAST = 0.05  # seconds that are worth a word
+
+
 class Spent:
     """Seconds by what they were spent on, from when it was made.
 
@@ -36,8 +39,8 @@ class Spent:
             self.add(what, perf_counter() - begin)
 
     def line(self) -> str:
-        """All of it in a line, the longest first, with its part of the whole; less than 0.05 s is not worth a word."""
+        """All of it in a line, the longest first, with its part of the whole; what took next to none is left out."""
         whole = perf_counter() - self.begun
         parts = sorted(self.seconds.items(), key=lambda entry: -entry[1])
         parts.append(("the rest", whole - sum(self.seconds.values())))
-        return ", ".join(f"{what} {s:.1f} s ({s / whole:.0%})" for what, s in parts if s >= 0.05)
+        return ", ".join(f"{what} {s:.1f} s ({s / whole:.0%})" for what, s in parts if s >= LEAST)
