@@ -42,9 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--numba", action="store_true", help="run with the kernels that numba compiles (extra `numba`)")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def compiled_kernels(request: pytest.FixtureRequest):
-    """All that holds of the kernels holds of the compiled ones: the same tests, with `--numba`."""
+    """All that holds of the kernels holds of the compiled ones: the same tests, with `--numba`, each of them."""
     if request.config.getoption("--numba"):
         import tinygrad_rnn as tr
 

@@ -15,6 +15,7 @@ import tinygrad_rnn as tr
 from tests.compiler.steps import OPTIMIZERS, Model, V, batches, counted, run, trainer
 from tests.profiles import examples
 from tinygrad_rnn.errors import CompileError
+from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.testing import DOMAINS
 
 CASES = [
@@ -57,11 +58,12 @@ def test_steps_of_any_shape(
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 def test_steps_with_numba_stages(kind: str) -> None:
     pytest.importorskip("numba")
+    before = backend.stages
     tr.enable_numba()
     try:
         assert run(True, kind, 5, 3, 8) == run(False, kind, 5, 3, 8)
     finally:
-        tr.enable_numba(False)
+        backend.use_stages(before)
 
 
 def test_steps_with_all_kernels_off() -> None:

@@ -122,20 +122,21 @@ class Lowering:
     def __init__(self, machine: Any, stages: Any) -> None:
         self.machine, self.stages = machine, stages
         self.kept: list[HostArray] = []
-        self.known: dict[Any, Callable[..., Rows]] = {
-            np.copyto: self.copyto,
-            np.ndarray.fill: self.fill,
-            np.matmul: self.matmul,
-            np.dot: self.dot,
-            np.concatenate: self.concatenate,
-            np.add.reduce: self.sum,
-            choose: self.choose,
-            inspect.unwrap(check_range): self.check_range,
-            inspect.unwrap(scatter_add): self.scatter_add,
-            assign: self.assign,
+        # how functions are lowered, and of how many arguments: others have options
+        self.known: dict[Any, tuple[Callable[..., Rows], Sequence[int]]] = {
+            np.copyto: (self.copyto, (2, 3)),
+            np.ndarray.fill: (self.fill, (2,)),
+            np.matmul: (self.matmul, (3,)),
+            np.dot: (self.dot, (3,)),
+            np.concatenate: (self.concatenate, (3,)),
+            np.add.reduce: (self.sum, (5,)),
+            choose: (self.choose, (4,)),
+            inspect.unwrap(check_range): (self.check_range, (3,)),
+            inspect.unwrap(scatter_add): (self.scatter_add, (3,)),
+            assign: (self.assign, (4,)),
         }
         for name, how in STAGES.items():
-            self.known[getattr(stages, name)] = partial(self.stage, name, how)
+            self.known[getattr(stages, name)] = partial(self.stage, name, how), range(9)
 
     def rows(self, f: Any, args: tuple[Any, ...]) -> Rows:
         """The instructions that do what `f(*args)` does; None if it is not lowered."""
@@ -144,17 +145,18 @@ class Lowering:
                 return None
             f, args = f.func, (*args, 0, f.keywords["out"]) if f.func is np.concatenate else (*args, f.keywords["out"])
         try:
-            how = self.known.get(f)
+            how, counts = self.known.get(f, (None, ()))
         except TypeError:  # not hashable
             return None
         if how is not None:
-            return how(*args)
+            return how(*args) if len(args) in counts else None
         return self.ufunc(f, args) if f in ANYWHERE or f in BY_STRETCHES else None
 
     # --- elements
 
     def ufunc(self, f: np.ufunc, args: tuple[Any, ...]) -> Rows:
-        if len(args) != f.nargs or not all(isinstance(a, np.ndarray) and a.dtype.char in "fdl?" for a in args):
+        args = tuple(self.as_arrays(args))
+        if len(args) != f.nargs or not all(isinstance(a, np.ndarray) and char_of(a) in "fdl?" for a in args):
             return None
         *xs, y = args
         loop = self.machine.loop_of(f, "".join(x.dtype.char for x in xs) + "->" + y.dtype.char)
@@ -207,6 +209,12 @@ class Lowering:
     def fill(self, y: HostArray, value: Any) -> Rows:
         return self.copyto(y, self.number(value, y)) if type(value) in NUMBERS and is_plain(y) else None
 
+    def as_arrays(self, args: Sequence[Any]) -> list[Any]:
+        """Arguments with Python's numbers as arrays of the dtype of the first array, where NumPy takes them so."""
+        like = next((a for a in args if isinstance(a, np.ndarray)), np.empty(0, bool))
+        kinds = {"f": (int, float), "i": (int,)}.get(like.dtype.kind, ())
+        return [self.number(a, like) if type(a) in kinds and abs(a) < 2**31 else a for a in args]
+
     def number(self, value: Any, like: HostArray) -> HostArray:
         """One of Python's numbers as an array, which is kept."""
         found = np.empty((), like.dtype)
@@ -229,13 +237,20 @@ class Lowering:
         found = [self.copyto(part, x) for part, x in zip(np.split(y, ends[:-1], axis), xs, strict=True)]
         return None if any(rows is None for rows in found) else [row for rows in found for row in rows or ()]
 
+    def pad(self, x: HostArray, widths: Any, y: HostArray) -> Rows:
+        """Zeros around a copy."""
+        widths = np.broadcast_to(np.asarray(widths), (x.ndim, 2)).tolist()
+        zeros = self.fill(y, 0)
+        copy = self.copyto(y[tuple(slice(a, a + n) for (a, _), n in zip(widths, x.shape, strict=True))], x)
+        return None if zeros is None or copy is None else zeros + copy
+
     # --- products and sums
 
     def matmul(self, a: Any, b: Any, y: Any) -> Rows:
         """Of matrices, by NumPy's own loop, which chooses between gemm, gemv, syrk and a loop of its own."""
         if not all(isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype == y.dtype for x in (a, b, y)):
             return None
-        if y.dtype.char not in "fd" or not can_write(y) or not (apart(a, y) and apart(b, y)):
+        if char_of(y) not in "fd" or not can_write(y) or not (apart(a, y) and apart(b, y)):
             return None
         loop = self.machine.loop_of(np.matmul, f"{y.dtype.char * 2}->{y.dtype.char}")
         if loop is None or not (a.flags.aligned and b.flags.aligned):
@@ -253,7 +268,7 @@ class Lowering:
 
     def sum(self, x: Any, axis: Any, dtype: Any, y: Any, keepdims: Any) -> Rows:
         """Sums in the order in which NumPy takes them: of rows below one another, or of each stretch."""
-        if dtype is not None or not isinstance(x, np.ndarray) or x.dtype != y.dtype or y.dtype.char not in "fd":
+        if dtype is not None or not isinstance(x, np.ndarray) or x.dtype != y.dtype or char_of(y) not in "fdl":
             return None
         axis = range(x.ndim) if axis is None else (axis,) if type(axis) is int else axis
         over = {k % x.ndim for k in axis}
@@ -267,7 +282,7 @@ class Lowering:
             return None
         (m, (down, _)), (n, (across, _)), size = rows[0], columns[0] if columns else (1, (0, 0)), x.itemsize
         start = self.fill(y, 0) or []
-        if n > 1 and across == size and down >= n * size:
+        if n > 1 and across == size and (m == 1 or down >= n * size):
             return [*start, self.row(loop, (y, x, y), (n,), (size,) * 3, [(1, (0, 0, 0)), (m, (0, down, 0))])]
         if m > 1 and down == size and (n == 1 or across >= m * size):
             return [*start, self.row(loop, (y, x, y), (m,), (0, size, 0), [(1, (0, 0, 0)), (n, (size, across, size))])]
@@ -287,6 +302,8 @@ class Lowering:
         """What has no `out` of its own."""
         if f is np.take and len(args) == 2 and kwargs in ({"axis": 0}, {}):
             return self.take(args[0], args[1], y)
+        if f is np.pad and len(args) == 2 and kwargs == {"constant_values": 0}:
+            return self.pad(args[0], args[1], y)
         if f is inspect.unwrap(checked_ids) and len(args) == 4 and not kwargs:
             return self.wrapped(args[0], args[1], y)
         return None
@@ -314,7 +331,7 @@ class Lowering:
     def scatter_add(self, y: Any, index: Any, g: Any) -> Rows:
         """Rows added to those of a table, by the stage that does it."""
         ids = index[0] if type(index) is tuple and len(index) == 1 else index
-        if not (is_ids(ids) and isinstance(g, np.ndarray) and g.dtype == y.dtype and y.dtype.char in "fd"):
+        if not (is_ids(ids) and isinstance(g, np.ndarray) and g.dtype == y.dtype and char_of(y) in "fd"):
             return None
         if y.ndim != 2 or g.shape != (*ids.shape, y.shape[1]) or not (y.flags.c_contiguous and g.flags.c_contiguous):
             return None
@@ -328,8 +345,8 @@ class Lowering:
     def stage(self, name: str, how: Callable[..., Any], *args: Any) -> Rows:
         """A stage of numba's, for arrays of one dtype without gaps."""
         floats = [a for a in args if not is_ids(a)]
-        char = floats[0].dtype.char
-        if char not in "fd" or not all(a.dtype.char == char and a.flags.c_contiguous for a in floats):
+        char = char_of(floats[0])
+        if char not in "fd" or not all(char_of(a) == char and a.flags.c_contiguous for a in floats):
             return None
         dims = how(*(a.shape for a in args))
         if dims is None or not (floats[0].size and all(can_write(a) for a in floats)):
@@ -403,6 +420,11 @@ def apart(a: HostArray, b: HostArray) -> bool:
         return True
     (low, high), (first, end) = byte_bounds(a), byte_bounds(b)
     return high <= first or end <= low
+
+
+def char_of(a: HostArray) -> str:
+    """The character of a dtype in the byte order of the machine; of any other one that no loop has."""
+    return a.dtype.char if a.dtype.isnative else "-"
 
 
 def is_plain(a: HostArray) -> bool:

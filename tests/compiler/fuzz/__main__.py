@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+import tinygrad_rnn as tr
 from tests.compiler.fuzz.judge import Verdict, judge
 from tests.compiler.fuzz.kinds import KINDS, draw
 from tests.compiler.fuzz.program import NOT_YET, Program
@@ -57,10 +58,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--keep-going", type=int, default=1, metavar="N", help="go on until N differ; each is shown")
     parser.add_argument("--kind", choices=sorted(KINDS), help="programs of one kind alone")
     parser.add_argument("--without", action="append", default=[], metavar="FEATURE", help="draw it in no program")
+    parser.add_argument(
+        "--numba", action="store_true", help="with numba, by which most of a replay runs without Python"
+    )
     parser.add_argument("--print", action="store_true", help="show the program, whatever becomes of it")
     parser.add_argument("--no-shrink", action="store_true")
     given = parser.parse_args(argv)
     KIND[0] = given.kind or ""
+    if given.numba:
+        tr.enable_numba()
     NOT_YET.update(dict.fromkeys(given.without, "--without"))
     if given.seed is not None:
         program = draw(given.seed, KIND[0])

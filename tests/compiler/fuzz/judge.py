@@ -18,6 +18,7 @@ import tinygrad_rnn as tr
 from tests.compiler.fuzz.program import HEAD, Program
 from tinygrad_rnn.compiler.arrays import copied, rebuilt
 from tinygrad_rnn.errors import CompileError
+from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor import random as library_random
 
 # --- portraits --------------------------------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ class World:
 
     def run(self) -> Outcome:
         """All calls, one after the other."""
-        outcome = Outcome()
+        outcome, stages = Outcome(), backend.stages
         try:
             self.do(HEAD.format(seed=self.program.seed))
             self.names["C"] = compiled_unless_refused if self.compiled else (lambda f: f)
@@ -201,7 +202,7 @@ class World:
                 outcome.results.append(self.results[-1])
         finally:
             tr.enable_fused(True)
-            tr.enable_numba(False)
+            backend.use_stages(stages)
         return outcome
 
     def do(self, text: str) -> None:
