@@ -104,7 +104,7 @@ $(VENV)/.demo: pyproject.toml $(VENV)/.python
 
 $(VENV)/.examples: pyproject.toml $(VENV)/.python
 	@echo "Installing the project with what its examples need into $(VENV)"
-	@$(PIP) --editable '.[viz,data]' && touch $@
+	@$(PIP) --editable '.[viz,data,numba]' && touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.python
 	@echo "Installing the project with its tests into $(VENV)"

@@ -26,7 +26,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import process_time
@@ -238,6 +238,7 @@ class Experiment:
                 display=display_for(self.console) if show else Silent(),
                 metrics=metrics,
                 keep_best=save,
+                plain=self.options.plain or self.device != "cpu",
             )
         if best:
             model.load_state_dict(best["weights"])
@@ -410,7 +411,7 @@ def _parser(name: str, about: str, steps: int, quick: int) -> tuple[Parser, argp
     add("--quick", action="store_true", help="a glance: less of everything")
     add("--out", type=path, help=f"the folder for results, pictures and checkpoints (default: runs/{name})")
     add("--threads", type=whole(1, 1024), default=1, help="threads of the matrix products (default: %(default)s)")
-    add("--numba", action="store_true", help="compiled kernels on the CPU; needs numba (pip install numba)")
+    add("--plain", action="store_true", help="op by op and by NumPy alone: no step is recorded, no kernel compiled")
     parser.set_defaults(data=None, encoding=None, fetch="")
     return parser, parser.add_argument_group("your own data")
 
@@ -457,7 +458,8 @@ def _run(main: Callable[[Experiment], None], name: str, about: str, args: argpar
     from threadpoolctl import threadpool_limits
 
     from examples.common.folder import Folder
-    from tinygrad_rnn.cli.options import check_device, use_compiled_kernels
+    from tinygrad_rnn.cli.options import check_device, choose_path
+    from tinygrad_rnn.kernels.switch import enable_numba, numba_enabled
     from tinygrad_rnn.tensor.backend import keep_freed_memory
     from tinygrad_rnn.tensor.random import manual_seed
 
@@ -469,13 +471,13 @@ def _run(main: Callable[[Experiment], None], name: str, about: str, args: argpar
         args.data = _fetched(args.fetch)
     manual_seed(args.seed)
     keep_freed_memory()
-    if args.numba:
-        print(use_compiled_kernels(), flush=True)
     data = Path(args.data) if args.data else None
     encoding = args.encoding or "utf-8"
     run = Experiment(name, about, args.steps, args.quick, args.seed, args.device, data, encoding, folder, args)
-    with threadpool_limits(args.threads), _left(folder):
+    with threadpool_limits(args.threads), _left(folder), ExitStack() as after:
         begun = process_time()  # of this process alone: how busy the machine is does not count
+        after.callback(enable_numba, numba_enabled())
+        run.say(choose_path(args.device, args.plain))
         main(run)
         command = shlex.join(["python", "-m", f"examples.{name}", *given])
         _keep(run, command, round(process_time() - begun, 1))

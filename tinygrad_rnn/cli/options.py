@@ -137,10 +137,20 @@ def check_device(device: str) -> None:
         raise InputError(f"--device {device}: {error}") from None
 
 
-def choose_kernels(numba: bool | None) -> str:
-    """Have numba run the kernels if that is asked for, or, with None, if it can, else NumPy; returns which, in words.
-    Raises InputError where it is asked for and cannot.
+def choose_path(device: str, plain: bool, numba: bool | None = None, but: str = "") -> str:
+    """Choose how steps are computed: `plain`, or recorded; by numba's kernels, with None where it is there. Returns
+    which, and why, in a line, with `but`, which steps are not recorded. Raises InputError for numba that is not there.
     """
+    kernels = _choose_kernels(False if plain or device != "cpu" else numba)
+    if device != "cpu":
+        return "Steps op by op: only those on the CPU are recorded"
+    if plain:
+        return "Steps op by op, by NumPy alone: --plain"
+    return f"Steps recorded once and replayed{but}, {kernels}"
+
+
+def _choose_kernels(numba: bool | None) -> str:
+    """Have numba run the kernels, or NumPy; returns which, in words."""
     why = "as asked for"
     if numba is not False:
         try:
@@ -152,14 +162,6 @@ def choose_kernels(numba: bool | None) -> str:
                 raise InputError(f"--numba: {why}") from None
     enable_numba(False)
     return f"by NumPy alone: {why}"
-
-
-def use_compiled_kernels() -> str:
-    """Enable the kernels that numba compiles; returns what to say. Raises InputError where numba is missing."""
-    try:
-        return f"Compiled kernels, ready in {enable_numba():.1f} s"
-    except ModuleNotFoundError as error:
-        raise InputError(f"--numba: {error}") from None
 
 
 def quoted(path: str | os.PathLike[str]) -> str:

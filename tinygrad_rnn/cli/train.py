@@ -32,7 +32,7 @@ from tinygrad_rnn import (
     screen,
 )
 from tinygrad_rnn.cli import report
-from tinygrad_rnn.cli.options import check_device, choose_kernels
+from tinygrad_rnn.cli.options import check_device, choose_path
 from tinygrad_rnn.cli.parser import CHANGEABLE, DEFAULTS, PROGRAM, RATES, parser
 from tinygrad_rnn.data.vocabularies import Ids
 from tinygrad_rnn.errors import InputError, NonFiniteError
@@ -182,29 +182,20 @@ def _threads(batch: int, hidden: int) -> int | None:
 def _kernels(settings: argparse.Namespace, spent: Spent) -> Iterator[None]:
     """Choose how steps are computed, and what to say of it. What is chosen stays so when the run is resumed."""
     before = numba_enabled()
+    watched = f", but every {EVERY}th, whose gradient is watched" if settings.watch else ""
     try:
         with spent.on("numba"):
-            kernels = choose_kernels(False if settings.plain or settings.device != "cpu" else settings.numba)
+            path = choose_path(settings.device, settings.plain, settings.numba, watched)
     except InputError as error:
         if settings.config and settings.config["training"].get("numba"):
             raise InputError(f"{settings.resume}: was begun with {error}; or go on with --no-numba") from None
         raise
     try:
         settings.numba = numba_enabled()
-        settings.path = _path(settings, kernels)
+        settings.path = path
         yield
     finally:
         enable_numba(before)
-
-
-def _path(settings: argparse.Namespace, kernels: str) -> str:
-    """How steps are computed, and why, in a line."""
-    if settings.device != "cpu":
-        return "Steps op by op: only those on the CPU are recorded"
-    if settings.plain:
-        return "Steps op by op, by NumPy alone: --plain"
-    watched = f", but every {EVERY}th, whose gradient is watched" if settings.watch else ""
-    return f"Steps recorded once and replayed{watched}, {kernels}"
 
 
 def _kind(settings: argparse.Namespace) -> str:

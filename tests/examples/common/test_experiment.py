@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,29 @@ def line(run: Experiment) -> None:
         figure.subplots().plot([r["loss"] for r in fit.records])
     run.expect("the line's error", fit.best["error"], at_most=0.01)
     run.note("It is a line.")
+
+
+def test_steps_recorded_or_not_are_the_same_to_the_last_bit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By NumPy; and where numba is, it is used without being asked for."""
+    assert go("--quick", "--out", str(tmp_path / "plain"), "--plain") == 1
+    assert capsys.readouterr().out.startswith("Steps op by op, by NumPy alone: --plain\n")
+    before = tr.numba_enabled()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "numba", None)
+        patch.delitem(sys.modules, "tinygrad_rnn.kernels.numba_stages", raising=False)
+        assert go("--quick", "--out", str(tmp_path / "recorded")) == 1
+    said = "Steps recorded once and replayed, by NumPy alone: numba is not installed: pip install numba\n"
+    assert capsys.readouterr().out.startswith(said) and tr.numba_enabled() == before
+    plain, recorded = (
+        load_checkpoint(tmp_path / run / "checkpoints", "a-line").tensors for run in ("plain", "recorded")
+    )
+    assert all(plain[key].tobytes() == recorded[key].tobytes() for key in plain)
+    pytest.importorskip("numba")
+    assert go("--quick", "--out", str(tmp_path / "numba")) == 1
+    assert capsys.readouterr().out.startswith("Steps recorded once and replayed, with kernels by numba ")
+    assert tr.numba_enabled() == before
 
 
 def test_a_curve_has_the_records_with_its_figure() -> None:
