@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
-
 LEAST = 0.05  # seconds that are worth a word
 
 
