@@ -1,7 +1,8 @@
 """All that docs/performance.md shows, measured in one go: `make bench` runs this.
 
 The main job, the grid of training steps, the plain loops, the first use of the extra `numba`, and long sequences, one
-after the other. Each leaves its figures in `runs/bench` as it goes; the page and its pictures are made from these files alone.
+after the other. Each leaves its figures in `runs/bench` as it goes; the page and its pictures are made from these files
+alone.
 """
 
 from __future__ import annotations

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -210,7 +212,7 @@ def test_the_page_is_made_from_files(tmp_path, capsys):
     assert "| plain loop: faster than PyTorch eager at every size | 12 of 15 | **not reached** |" in text
     assert "| empty: the first time on a machine | 20.0 |" in text
     assert "0.8 MB: every time after that, the median of 3 | 0.60 |" in text
-    assert "Not measured in this run: long sequences." in text
+    assert "Not measured in this run: the main job, long sequences." in text
     pictures = {path.name for path in (tmp_path / "docs" / "performance").iterdir()}
     assert pictures == {"grid.png", "loops.png"}
     assert all(f"](performance/{name})" in text for name in pictures)
