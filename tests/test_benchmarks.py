@@ -241,7 +241,7 @@ def test_the_main_job_is_judged_beside_pytorch(tmp_path, monkeypatch):
     monkeypatch.setattr(main_job, "process", process)
     monkeypatch.setattr(main_job, "find_spec", lambda name: True)
     rows = main_job.measure(rounds=1)
-    assert [line.row()[1:] for line in main_job.requirements(rows)] == [
+    assert [tuple(line.row()[1:]) for line in main_job.requirements(rows)] == [
         ("1.50", "reached"),
         ("0.62", "**not reached**"),
         ("0.97", "**not reached**"),

@@ -31,6 +31,13 @@ def test_one_contiguous_copy_for_as_long_as_the_array_lives() -> None:
     assert len(module._copies) == before
 
 
+@pytest.mark.parametrize("shape", [(400, 130), (401, 130), (60_001, 1), (1, 60_001), (0, 3), (3, 0)])
+def test_a_large_array_is_copied_block_by_block(shape: tuple[int, int]) -> None:
+    W = np.random.default_rng(0).random(shape)
+    V = transposed(W)
+    assert V.flags.c_contiguous and V.shape == shape[::-1] and (V == W.T).all()
+
+
 def test_an_id_that_is_used_again_is_another_array() -> None:
     ids = set()
     for n in range(50):
