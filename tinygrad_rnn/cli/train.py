@@ -308,7 +308,7 @@ def _learnt(settings: argparse.Namespace, text: _Text, model: CharModel) -> floa
     if settings.steps:
         counts.append(settings.steps * settings.batch * settings.seq_len)
     if settings.minutes:
-        counts.append(15 * settings.minutes * measuring_speed(model, text.streams.ids))  # a quarter of the seconds
+        counts.append(10 * settings.minutes * measuring_speed(model, text.streams.ids))  # a sixth of the seconds
     return min(counts)
 
 
