@@ -392,17 +392,23 @@ STAGES: dict[str, Callable[..., tuple[int, ...] | None]] = {
 
 
 def axes_of(arrays: Sequence[HostArray], which: Sequence[int] | None = None) -> Axes | None:
-    """The axes along which arrays, broadcast to the last of them, are walked through, as few as can be; None if more
-    than three, or if the last is not the largest. `which` are some axes of arrays of one number of axes alone.
+    """The axes along which arrays, broadcast to the last of them, are walked through, as few as can be, in the order in
+    which that one lies in memory; None if more than three, or if the last is not the largest. `which` are some axes of
+    arrays of one number of axes alone, in their order.
+
+    >>> turned = np.zeros((2, 3)).T
+    >>> axes_of([turned, turned])
+    [(6, (8, 8))]
     """
     shape = arrays[-1].shape if which is None else tuple(max(a.shape[k] for a in arrays) for k in which)
     try:
         views = [np.broadcast_to(a, shape) for a in arrays] if which is None else arrays
     except ValueError:
         return None
-    axes = range(len(shape)) if which is None else which
+    axes = sorted(range(len(shape)), key=lambda k: -abs(views[-1].strides[k])) if which is None else which
     found: Axes = []
-    for k, n in zip(axes, shape, strict=True):
+    for k in axes:
+        n = max(a.shape[k] for a in views)
         steps = tuple(a.strides[k] if a.shape[k] > 1 else 0 for a in views)
         if n == 1:
             continue
