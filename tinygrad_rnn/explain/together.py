@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.nn import cells
-from tinygrad_rnn.tensor.graph import Node, Part, Product
+from tinygrad_rnn.tensor.graph import Node, Part, Product, looked_at
 
 SMALL = 128  # numbers in a state: of larger ones a call for each is as fast
 
@@ -25,7 +25,7 @@ def pull_together(node: Node, gs: Sequence[Any]) -> list[Sequence[Any]]:
     """`node.plan.pull(g, node.kept)` for each of `gs`."""
     n = len(gs)
     if n < 2 or not _is_small_step(node, gs[0]):
-        return [node.plan.pull(g, node.kept) for g in gs]
+        return [looked_at(node.plan.pull(g, node.kept)) for g in gs]
     y, arrays, metadata = node.kept
     x, state, W, *b = arrays
     axis = y.ndim - 2

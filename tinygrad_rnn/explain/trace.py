@@ -15,7 +15,7 @@ from tinygrad_rnn.explain.names import Names, node_of
 from tinygrad_rnn.explain.rules import rule_of, words_for
 from tinygrad_rnn.explain.watch import Place, place_of
 from tinygrad_rnn.tensor.backend import dot, namespace, quiet, scatter_add, sum_to, to_host, zeros_beside
-from tinygrad_rnn.tensor.graph import Node, Part, Product, newest_first
+from tinygrad_rnn.tensor.graph import Node, Part, Product, looked_at, newest_first
 from tinygrad_rnn.tensor.sweep import Gradients, blaming
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -186,7 +186,7 @@ class Trace(Iterator[Step]):
                     if g is None:
                         self._to_come.subtract(node.sources)
                         continue
-                    pulled = gradients.pull(node, g) if node.sources else ()
+                    pulled = looked_at(gradients.pull(node, g)) if node.sources else ()
                     gradients.add(node.sources, pulled)
                 number += 1
                 yield self._told(number, node, g, pulled, came)

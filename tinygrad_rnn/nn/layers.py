@@ -18,6 +18,7 @@ from tinygrad_rnn.nn.checks import (
     check_sizes,
     integer_ids,
 )
+from tinygrad_rnn.nn.looked_up import look_up
 from tinygrad_rnn.nn.module import Module, Parameter
 from tinygrad_rnn.tensor import backend, creation, ops
 from tinygrad_rnn.tensor.tensor import Tensor, box
@@ -112,6 +113,8 @@ class Embedding(Module):
     def forward(self, ids: Any) -> Tensor:
         """The rows; see the class."""
         found = self.checked(ids)
+        if found.size >= self.num_embeddings:
+            return look_up(self.table(), found)
         rows = ops.take(self.weight, found, axis=0)
         if self.padding_idx is None:
             return rows

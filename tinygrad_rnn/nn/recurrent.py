@@ -41,6 +41,7 @@ from tinygrad_rnn.nn.checks import (
 )
 from tinygrad_rnn.nn.functional import dropout
 from tinygrad_rnn.nn.layers import Embedding
+from tinygrad_rnn.nn.looked_up import moved
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recurrent_options import RecurrentOptions, make_norms, options_of
 from tinygrad_rnn.nn.watching import Steps
@@ -181,8 +182,8 @@ class _Recurrent(Module):
     def _time_first(self, x: Tensor, single: bool) -> Tensor:
         """The input with its axes T, B, or an output with those of the input."""
         if single:
-            return ops.expand_dims(x, 1)
-        return ops.swapaxes(x, 0, 1) if self.batch_first else x
+            return moved(x, lambda v: ops.expand_dims(v, 1))
+        return moved(x, lambda v: ops.swapaxes(v, 0, 1)) if self.batch_first else x
 
     def _initial(self, states: tuple[Any, ...] | None, names: tuple[str, ...], B: int, single: bool) -> States:
         """The states to begin with, each (layers * directions, B, H): zeros, or those given."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinygrad_rnn.nn.functional import layer_norm
+from tinygrad_rnn.nn.looked_up import project
 from tinygrad_rnn.nn.module import Module, Parameter
 from tinygrad_rnn.tensor import creation, ops
 from tinygrad_rnn.tensor.tensor import Tensor
@@ -47,8 +48,8 @@ class RecurrentOptions:
     def project(self, x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
         """What the input gives to the steps: x Wᵀ, normalised, + b."""
         if "ih" not in self.norms:
-            return ops.linear(x, W, b)
-        x = self.norm("ih", ops.linear(x, W))
+            return project(x, W, b)
+        x = self.norm("ih", project(x, W))
         return x if b is None else x + b
 
     def product(self, h: Tensor, W: Tensor) -> Tensor:

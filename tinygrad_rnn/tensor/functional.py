@@ -14,7 +14,7 @@ from tinygrad_rnn.scalars import as_integer
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import namespace
 from tinygrad_rnn.tensor.creation import zeros_like
-from tinygrad_rnn.tensor.graph import Node, Part, Product, newest_first, next_serial
+from tinygrad_rnn.tensor.graph import Node, Part, Product, Shortcut, newest_first, next_serial
 from tinygrad_rnn.tensor.mode import is_recording, record
 from tinygrad_rnn.tensor.ops.shape import integers
 from tinygrad_rnn.tensor.sweep import Gradients, check_finite, sweep
@@ -44,7 +44,8 @@ class RecordedGradients(Gradients):
             held = self.dense.get(node)
             self.dense[node] = d if held is None else held + d
 
-    def add_lazy(self, node: Node, d: Part | Product) -> None:
+    def add_lazy(self, node: Node, d: Part | Product | Shortcut) -> None:
+        assert not isinstance(d, Shortcut)  # a kernel's: here the plain definitions are pulled
         self.lazy.add(node)
         self.notes.setdefault(node, []).append(d)
 

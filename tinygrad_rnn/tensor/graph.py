@@ -149,6 +149,35 @@ class Product:
         self.x, self.g = x, g
 
 
+class Shortcut:
+    """What a use pulls back to a node that it knows a shorter way past, down to `origin`.
+
+    It is lazy: `array()` is the gradient itself, for whoever looks at it. If nobody does, the first
+    source of `origin` gets `beyond()`, which is what `array()` would come to there. The nodes on
+    the way, of one source each, are passed by.
+    """
+
+    __slots__ = ("array", "beyond", "origin")
+    shape = None
+
+    def __init__(
+        self, array: Callable[[], Array], beyond: Callable[[], Array], origin: Node
+    ) -> None:
+        self.array, self.beyond, self.origin = array, beyond, origin
+
+    def past(self, node: Node) -> Any:
+        """What comes to the first source of `node`, at which nobody looks."""
+        if node is self.origin:
+            return self.beyond()
+        pull, kept = node.plan.pull, node.kept
+        return Shortcut(lambda: pull(self.array(), kept)[0], self.beyond, self.origin)
+
+
+def looked_at(pulled: Sequence[Any]) -> Sequence[Any]:
+    """What a rule pulls back, for somebody who looks at it: nothing is passed by."""
+    return [d.array() if isinstance(d, Shortcut) else d for d in pulled]
+
+
 # --- messages -------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,9 @@ from tinygrad_rnn.tensor.graph import (
     Node,
     Part,
     Product,
+    Shortcut,
     leading_to,
+    looked_at,
     newest_first,
     not_older,
 )
@@ -56,7 +58,7 @@ def sweep(
 
     With `retain` the graph stays whole, for another sweep through it.
     """
-    wanted = frozenset(inputs or ())
+    gradients.wanted = wanted = frozenset(inputs or ())
     order = newest_first(roots, floor, wanted)
     ends: set[Node] = set()
     if inputs is not None:
@@ -131,6 +133,8 @@ class Gradients:
         self.parts: dict[Node, Any] = {}
         self.filled: dict[Node, Filled] = {}  # where parts have come to
         self.pairs: dict[Node, Pairs] = {}
+        self.shortcuts: dict[Node, list[Shortcut]] = {}
+        self.wanted: frozenset[Node] | None = None  # whose gradients are asked for; None: of all
         self.limit: frozenset[Node] | None = None
         self.checks = grad_mode.get() == ANOMALY
 
@@ -164,11 +168,14 @@ class Gradients:
                 if total.ndim:  # a 0-d sum may be an immutable scalar
                     self.owned.add(node)
 
-    def add_lazy(self, node: Node, d: Part | Product) -> None:
+    def add_lazy(self, node: Node, d: Part | Product | Shortcut) -> None:
         """Add a part to the node's one buffer of parts, or a product to its pairs."""
         self.lazy.add(node)
         if isinstance(d, Part):
             self.add_part(node, d)
+            return
+        if isinstance(d, Shortcut):
+            self.shortcuts.setdefault(node, []).append(d)
             return
         pairs = self.pairs.get(node)
         if pairs is None:
@@ -211,6 +218,8 @@ class Gradients:
 
     def settle(self, node: Node) -> None:
         """Make the lazy contributions to a node a part of its dense sum."""
+        for shortcut in self.shortcuts.pop(node, ()):
+            self.add((node,), (shortcut.array(),))
         if node in self.pairs:
             self.flush(node)
         if node in self.parts:
@@ -224,14 +233,24 @@ class Gradients:
     def complete(self, node: Node) -> Any:
         """The gradient of a node, now that its uses have reported; None if none of them did.
 
-        A lazy sum becomes an array, and the node's hooks have seen and perhaps replaced it.
+        A lazy sum becomes an array, and the node's hooks have seen and perhaps replaced it. Where
+        shortcuts alone have come to a node at which nobody looks, they are what is returned.
         """
         if node in self.lazy:
+            if self.is_passed_by(node):
+                return self.shortcuts.pop(node)
             self.settle(node)
         g = self.dense.pop(node, None)
         if g is not None and node.watch is not None:
             g = self.hooked(node, g)
         return g
+
+    def is_passed_by(self, node: Node) -> bool:
+        """Whether nobody looks at the gradient of a node, and all that has come goes past it."""
+        if self.wanted is None or node in self.wanted or node.watch is not None:
+            return False
+        others = (self.dense, self.parts, self.pairs)
+        return node in self.shortcuts and not any(node in found for found in others)
 
     def left_over(self) -> dict[Node, Any]:
         """What has come to nodes that were not visited: those below the floor."""
@@ -242,6 +261,10 @@ class Gradients:
 
     def pull(self, node: Node, g: Any) -> Sequence[Any]:
         """What a node pulls back to its sources."""
+        if type(g) is list:  # of shortcuts
+            assert node.sources is not None
+            self.add((node.sources[0],) * len(g), [d.past(node) for d in g])
+            return ()
         pulled: Sequence[Any] = node.plan.pull(g, node.kept)
         if self.checks:
             check_finite(node, g, pulled)
@@ -324,7 +347,7 @@ def check_finite(node: Node, g: Array, contributions: Sequence[Any]) -> None:
     xp = namespace(g)
     if xp.any(xp.isnan(g)):
         return
-    for d in contributions:
+    for d in looked_at(contributions):
         arrays: tuple[Any, ...] = (d,)
         if isinstance(d, Part):
             arrays = (d.g,)
