@@ -33,6 +33,7 @@ SERVER = "tests/explore/test_server.py"
 ANSWER = "tests/explore/test_answer.py"
 RUNS = "tests/explore/test_training.py"
 LENGTHS = "tests/nn/test_lengths.py"
+LOOKED_UP = "tests/nn/test_looked_up.py"
 LOSSES = "tests/nn/test_functional.py tests/nn/test_digits.py"
 DIGITS = "tests/tensor/test_digits.py -k"
 LAYERS = "tests/nn/test_layers.py tests/nn/test_digits.py"
@@ -242,6 +243,8 @@ BUGS = [
     ),
     *table(
         "tensor/graph.py",
+        ("shortcut-from-anywhere", "        if node is self.origin:\n", "        if True:\n",
+         "a transpose that is passed by gets what belongs to the table", LOOKED_UP),
         ("order-of-discovery", "return sorted(seen, key=_serial, reverse=True)", "return list(seen)",
          "a node hands on its gradient before all of its uses have reported", GRAPH),
         ("cut-at-inputs", "            ends.discard(node)\n", "            pass\n",
@@ -249,6 +252,16 @@ BUGS = [
     ),
     *table(
         "tensor/sweep.py",
+        ("watched-passed-by", " or node in self.wanted or node.watch is not None:", " or node in self.wanted:",
+         "who keeps or hooks the gradient of what was looked up gets none", LOOKED_UP),
+        ("wanted-passed-by", " or node in self.wanted or node.watch is not None:", " or node.watch is not None:",
+         "who asks for the gradient of what was looked up gets none", LOOKED_UP),
+        ("dense-passed-by", "return node in self.shortcuts and not any(node in found for found in others)",
+         "return node in self.shortcuts", "what else comes to looked-up rows is lost", LOOKED_UP),
+        ("shortcut-dropped", "            self.add((node,), (shortcut.array(),))\n", "            shortcut.array()\n",
+         "looked-up rows at which somebody looks have no gradient", LOOKED_UP),
+        ("one-shortcut", "[d.past(node) for d in g])", "[g[0].past(node)])",
+         "of two layers that read what was looked up one trains the table", LOOKED_UP),
         ("ellipsis-takes-an-axis", "            break\n        if key != _WHOLE",
          "            continue\n        if key != _WHOLE",
          "parts of two axes are thought apart, and one is lost", SWEEP),
@@ -418,6 +431,20 @@ BUGS = [
         ("gru-bias-first-row", "sum_to(across[:, 2 * H :], (H,)) if needs[3]", "across[0, 2 * H :] if needs[3]",
          "missing sum over the batch", CELLS),
         ("gru-update-slope", "    d[1] *= rest\n", "", "σ' without its 1 - σ", CELLS),
+    ),
+    *table(
+        "kernels/looked_up.py",
+        ("looked-up-unread", "xp.where(read, table, 0)", "table",
+         "a NaN in a row that is not looked up spoils the weight", LOOKED_UP),
+        ("looked-up-bias-once", "(to_x, to_W, sums)", "(to_x, to_W, sums[:1])",
+         "the gradient of the bias is not the sum over all ids", LOOKED_UP),
+    ),
+    *table(
+        "nn/looked_up.py",
+        ("looked-up-unmoved", "replace(x.rows, ids=move(x.rows.ids))", "x.rows",
+         "batch_first: the rows of another sequence are read", LOOKED_UP),
+        ("looked-up-half", " or table.dtype.itemsize < 4:", ":",
+         "float16 adds up the gradients of an id in float16", LOOKED_UP),
     ),
     *table(
         "kernels/normalisation.py",
@@ -700,14 +727,14 @@ BUGS = [
     *table(
         "nn/layers.py",
         ("embedding-subclass", "return own and not any(name in vars(self) for name in methods)", "return True",
-         "embedding= reads the table, whatever forward says", "tests/nn/test_looked_up.py"),
+         "embedding= reads the table, whatever forward says", LOOKED_UP),
         ("padding-row-trained", "self.padding_idx, -1), rows.detach(), rows)",
          "self.padding_idx, -1), rows, rows)", "the padding row gets a gradient", LAYERS),
         ("embedding-unpadded-detached", "self.padding_idx, -1), rows.detach(), rows)",
          "self.padding_idx, -1), rows, rows.detach())", "only the padding row gets a gradient", LAYERS),
         ("table-padding-trained", "self.padding_idx, -1), self.weight.detach(), self.weight)",
          "self.padding_idx, -1), self.weight, self.weight)", "a layer that looks up trains the padding row",
-         "tests/nn/test_looked_up.py"),
+         LAYERS),
     ),
     *table(
         "kernels/numba_stages.py",

@@ -73,6 +73,8 @@ TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the 
     "nn/layers.py": "nn/test_layers.py",
     "nn/recurrent.py": "nn/test_recurrent.py nn/test_lengths.py nn/test_recurrent_options.py nn/test_looked_up.py "
     "nn/test_watching.py explain/test_flow.py",
+    "nn/looked_up.py": "nn/test_looked_up.py",
+    "kernels/looked_up.py": "nn/test_looked_up.py",
     "nn/watching.py": "nn/test_watching.py nn/test_lengths.py explain/test_flow.py",
     "tensor/graph.py": "tensor/test_graph.py tensor/test_sweep.py tensor/test_functional.py tensor/test_checkpoint.py "
     "tensor/test_indexing.py tensor/test_pitfalls.py",

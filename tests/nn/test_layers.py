@@ -80,13 +80,14 @@ def test_embedding_takes_integers_only() -> None:
         tr.nn.Embedding(6, 3)([True])
 
 
+@pytest.mark.parametrize("V", [4, 9])  # of as many rows as ids, and of more
 @pytest.mark.parametrize("padding", [0, 2, -1])
-def test_embedding_with_a_padding_row(padding: int) -> None:
+def test_embedding_with_a_padding_row(padding: int, V: int) -> None:
     """As PyTorch has it: zeros at the start, no gradient by lookup, and values that were loaded are looked up."""
-    layer = tr.nn.Embedding(4, 3, padding_idx=padding, dtype="float64", generator=np.random.default_rng(0))
-    same = tr.nn.Embedding(4, 3, dtype="float64", generator=np.random.default_rng(0))
-    row = padding % 4
-    others = [i for i in range(4) if i != row]
+    layer = tr.nn.Embedding(V, 3, padding_idx=padding, dtype="float64", generator=np.random.default_rng(0))
+    same = tr.nn.Embedding(V, 3, dtype="float64", generator=np.random.default_rng(0))
+    row = padding % V
+    others = [i for i in range(V) if i != row]
     assert layer.padding_idx == row and f"padding_idx={row}" in repr(layer)
     assert (layer.weight.numpy()[row] == 0).all()
     assert (layer.weight.numpy()[others] == same.weight.numpy()[others]).all()
@@ -94,16 +95,16 @@ def test_embedding_with_a_padding_row(padding: int) -> None:
     y = layer(ids)
     g = np.random.default_rng(1).standard_normal(y.shape)
     y.backward(g)
-    expected = np.zeros((4, 3))
+    expected = np.zeros((V, 3))
     np.add.at(expected, ids, g)
     expected[row] = 0
     assert layer.weight.grad is not None
     assert_close(layer.weight.grad.numpy(), expected, 1e-14)
-    layer.weight.assign_(np.ones((4, 3)))
+    layer.weight.assign_(np.ones((V, 3)))
     assert (layer(ids).numpy() == 1).all()
     (first,) = tr.grad(tr.square(layer(ids)).sum(), [layer.weight], create_graph=True)
     (second,) = tr.grad(first.sum(), [layer.weight])
-    counts = np.bincount(ids.ravel(), minlength=4) * (np.arange(4) != row)
+    counts = np.bincount(ids.ravel(), minlength=V) * (np.arange(V) != row)
     assert_close(second.numpy(), 2 * np.repeat(counts[:, None], 3, 1).astype(float), 1e-14)
 
 

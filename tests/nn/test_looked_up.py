@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tests.profiles import examples
-from tinygrad_rnn.errors import DTypeError, ShapeError
+from tinygrad_rnn.errors import CompileError, DTypeError, GraphFreedError, NonFiniteError, ShapeError
+from tinygrad_rnn.nn.looked_up import LookedUp
+from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor.graph import Shortcut
 
 LAYERS = {"RNN": tr.nn.RNN, "LSTM": tr.nn.LSTM, "GRU": tr.nn.GRU}
 
@@ -181,3 +184,287 @@ def test_what_is_read_is_what_the_embedding_gives(make: Any, T: int) -> None:
 def test_an_embedding_of_another_width_says_so() -> None:
     with pytest.raises(ShapeError, match="embedding=: input_size is 2"):
         tr.nn.GRU(2, 3)([0, 1], embedding=Scaled(4, 5))
+
+
+# --- as people write it: layer(embedding(ids)) ------------------------------------------------------------------------
+
+
+def tripled(g: tr.Tensor) -> tr.Tensor:
+    return g * 3
+
+
+def run(layer: Any, embedding: Any, ids: Any, look: str, plain: bool = False) -> dict[str, Any]:
+    """Output and gradients; with `plain` x is what the embedding gives, but no longer known to be looked up. `look` is
+    how somebody looks at x.
+    """
+    for p in (*embedding.parameters(), *layer.parameters()):
+        p.grad = None
+    x = embedding(ids)
+    if plain:
+        x = x * 1.0
+    assert isinstance(x, LookedUp) is not plain
+    seen = []
+    if look == "keep":
+        x.retain_grad()
+    if look == "hook":
+        x.register_hook(lambda g: seen.append(g.numpy()))
+    if look == "replace":
+        x.register_hook(tripled)
+    output = layer(x)[0]
+    if look == "twice":
+        output = output + layer(x)[0]
+    loss = (output * np.random.default_rng(0).standard_normal(output.shape)).sum()
+    if look == "elsewhere":
+        loss = loss + tr.sin(x).sum()
+    found = {"output": output.numpy()}
+    if look == "asked":
+        weight = layer.weight_ih_l0
+        dx, dW, dT = tr.grad(loss, (x, weight, embedding.weight), retain_graph=True)
+        found |= {"dx": dx.numpy(), "dW": dW.numpy(), "dT": dT.numpy(), "x alone": tr.grad(loss, x).numpy()}
+        return found
+    if look == "late":
+        x.retain_grad()
+    if look == "during":
+        output.register_hook(lambda g: x.retain_grad())
+    loss.backward()
+    if look in ("keep", "late", "during"):
+        found["dx"] = x.grad.numpy()
+    if look == "hook":
+        found["dx"] = seen[0]
+    return found | {str(k): p.grad.numpy() for k, p in enumerate((*embedding.parameters(), *layer.parameters()))}
+
+
+LOOKS = ("no", "keep", "late", "during", "hook", "replace", "twice", "elsewhere", "asked")
+
+
+@examples(dev=60, ci=120, thorough=800)
+@given(
+    kind=st.sampled_from(list(LAYERS)),
+    look=st.sampled_from(LOOKS),
+    T=st.integers(1, 6),
+    B=st.integers(1, 3),
+    V=st.integers(1, 6),
+    padding=st.booleans(),
+    single=st.booleans(),
+    options=st.fixed_dictionaries(
+        {
+            "batch_first": st.booleans(),
+            "bidirectional": st.booleans(),
+            "num_layers": st.integers(1, 2),
+            "bias": st.booleans(),
+            "fused": st.booleans(),
+            "layer_norm": st.booleans(),
+        }
+    ),
+    seed=st.integers(0, 2**16),
+)
+def test_whoever_looks_at_x_sees_what_there_was(kind, look, T, B, V, padding, single, options, seed) -> None:
+    rng = np.random.default_rng(seed)
+    embedding = tr.nn.Embedding(V, 3, padding_idx=0 if padding else None, dtype="float64", generator=rng)
+    layer = LAYERS[kind](3, 4, dtype="float64", generator=rng, **options)
+    shape = (max(T, V),) if single else (B, max(T, V)) if options["batch_first"] else (max(T, V), B)
+    ids = rng.integers(0, V, shape)
+    found, expected = run(layer, embedding, ids, look), run(layer, embedding, ids, look, plain=True)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+def small(kind: str = "GRU", V: int = 4, **options: Any) -> tuple[Any, Any, Any]:
+    rng = np.random.default_rng(5)
+    embedding = tr.nn.Embedding(V, 2, dtype="float64", generator=rng)
+    return embedding, LAYERS[kind](2, 3, dtype="float64", generator=rng, **options), rng.integers(0, V, (5, 2))
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_first": True}, {"bidirectional": True}, {"num_layers": 2}])
+def test_the_gradient_of_x_is_formed_for_those_alone_who_look_at_it(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formed = []
+    plain = Shortcut.__init__
+
+    def noted(self: Shortcut, array: Any, beyond: Any, origin: Any) -> None:
+        plain(self, lambda: formed.append(1) or array(), beyond, origin)
+
+    monkeypatch.setattr(Shortcut, "__init__", noted)
+    embedding, layer, ids = small(**options)
+    for look in LOOKS:
+        formed.clear()
+        run(layer, embedding, ids, look)
+        assert bool(formed) is (look not in ("no", "twice")), look
+    formed.clear()
+    tr.grad(layer(embedding(ids))[0].sum(), embedding.weight)
+    assert not formed
+
+
+def test_each_row_is_multiplied_once_as_people_write_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = []
+    dot, linear = backend.dot, tr.linear
+    monkeypatch.setattr("tinygrad_rnn.kernels.looked_up.dot", lambda a, b: rows.append(len(a)) or dot(a, b))
+    monkeypatch.setattr("tinygrad_rnn.tensor.sweep.dot", lambda a, b: rows.append(a.shape[1]) or dot(a, b))
+    monkeypatch.setattr("tinygrad_rnn.tensor.ops.linear", lambda x, *rest: rows.append(x.shape) or linear(x, *rest))
+    embedding, layer, ids = small("RNN")
+    layer(embedding(ids))[0].sum().backward()
+    assert sorted(map(str, rows)) == sorted(map(str, [(4, 2), 4, 4, 10]))  # forwards, to both, and W_hh over all steps
+
+
+def test_few_ids_are_looked_up_one_by_one() -> None:
+    for V, kind in ((10, LookedUp), (11, tr.Tensor)):
+        embedding, _, ids = small(V=V)
+        assert type(embedding(ids)) is kind
+
+
+def test_what_is_known_of_x_is_lost_where_it_is_changed() -> None:
+    embedding, _, ids = small()
+    x = embedding(ids)
+    for y in (
+        x + 0,
+        x.detach(),
+        tr.nn.functional.dropout(x, 0.5),
+        x[1:],
+        x.astype("float32"),
+        tr.checkpoint(embedding, ids),
+    ):
+        assert type(y) is tr.Tensor
+    with tr.no_grad():
+        assert type(embedding(ids)) is tr.Tensor
+    embedding.weight.requires_grad = False
+    assert type(embedding(ids)) is tr.Tensor
+    assert type(tr.nn.Embedding(4, 2, dtype="float16")(ids)) is tr.Tensor
+
+
+def test_second_order_flows_through_what_was_looked_up() -> None:
+    embedding, layer, ids = small(bidirectional=True)
+    second = []
+    for plain in (False, True):
+        x = embedding(ids)
+        loss = tr.sin(layer(x * 1.0 if plain else x)[0]).sum()
+        wanted = (x, embedding.weight, layer.weight_ih_l0)
+        slopes = tr.grad(loss, wanted, create_graph=True)
+        second.append(tr.grad(sum((tr.square(s)).sum() for s in slopes), (*wanted, layer.weight_hh_l0)))
+    for found, expected in zip(*second, strict=True):
+        assert np.any(expected.numpy())
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_a_checkpoint_between_or_around() -> None:
+    embedding, layer, ids = small()
+    gradients = []
+    for way in ("plain", "around", "between", "looked at"):
+        embedding.weight.grad = layer.weight_ih_l0.grad = None
+        x = embedding(ids)
+        if way == "looked at":
+            x.retain_grad()
+        if way == "around":
+            y = tr.checkpoint(lambda: layer(embedding(ids))[0])
+        elif way == "between" or way == "looked at":
+            y = tr.checkpoint(lambda x=x: layer(x)[0])
+        else:
+            y = layer(x * 1.0)[0]
+        tr.sin(y).sum().backward()
+        gradients.append((embedding.weight.grad.numpy(), layer.weight_ih_l0.grad.numpy()))
+        if way == "looked at":
+            assert np.any(x.grad.numpy())
+    for found in gradients[1:]:
+        for a, b in zip(found, gradients[0], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_anomalies_are_found_at_the_product() -> None:
+    embedding, layer, ids = small()
+    layer.weight_ih_l0.assign_(np.full((9, 2), np.nan))
+    with tr.detect_anomaly():
+        output = layer(embedding(ids))[0]
+        with pytest.raises(NonFiniteError):
+            output.backward(np.ones(output.shape))
+    embedding, layer, ids = small()
+    plain = run(layer, embedding, ids, "no")
+    with tr.detect_anomaly():
+        found = run(layer, embedding, ids, "no")
+    for name, value in plain.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-9, err_msg=name)
+
+
+def test_a_row_that_is_not_looked_up_may_hold_anything() -> None:
+    embedding, layer, _ = small()
+    table = embedding.weight.numpy().copy()
+    table[2] = np.nan
+    embedding.weight.assign_(table)
+    layer(embedding([[0, 1], [3, 0], [1, 1]]))[0].sum().backward()
+    for p in (*layer.parameters(), embedding.weight):
+        assert np.isfinite(p.grad.numpy()).all()
+    assert not embedding.weight.grad.numpy()[2].any()
+
+
+def test_x_keeps_the_values_that_it_was_looked_up_with() -> None:
+    embedding, layer, ids = small()
+    before = layer(embedding(ids))[0].numpy()
+    x = embedding(ids)
+    embedding.weight.assign_(np.ones((4, 2)))
+    np.testing.assert_array_equal(layer(x)[0].numpy(), before)
+
+
+def test_a_graph_is_freed_with_the_rows_that_are_passed_by() -> None:
+    embedding, layer, ids = small()
+    x = embedding(ids)
+    layer(x)[0].sum().backward()
+    with pytest.raises(GraphFreedError):
+        x.sum().backward()
+    x = embedding(ids)
+    loss = layer(x)[0].sum()
+    embedding.weight.grad = None
+    loss.backward(retain_graph=True)
+    once = embedding.weight.grad.numpy()
+    loss.backward()
+    np.testing.assert_allclose(embedding.weight.grad.numpy(), 2 * once)
+
+
+def test_without_kernels_it_is_the_plain_product() -> None:
+    embedding, layer, ids = small()
+    expected = run(layer, embedding, ids, "no")
+    tr.enable_fused(False)
+    try:
+        found = run(layer, embedding, ids, "no")
+    finally:
+        tr.enable_fused(True)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("look", ["no", "keep", "late", "replace", "twice", "elsewhere"])
+@pytest.mark.parametrize("options", [{}, {"batch_first": True, "bidirectional": True}])
+def test_it_compiles_to_the_same_bits(look: str, options: dict[str, Any]) -> None:
+    results = []
+    for compiled in (False, True):
+        embedding, layer, _ = small(**options)
+        optimizer = tr.optim.SGD([*embedding.parameters(), *layer.parameters()], lr=0.1)
+
+        def step(ids: Any, embedding: Any = embedding, layer: Any = layer, optimizer: Any = optimizer) -> Any:
+            x = embedding(ids)
+            if look == "keep":
+                x.retain_grad()
+            if look == "replace":
+                x.register_hook(tripled)
+            loss = tr.square(layer(x)[0]).mean()
+            if look == "twice":
+                loss = loss + layer(x)[0].sum()
+            if look == "elsewhere":
+                loss = loss + tr.sin(x).sum()
+            if look == "late":
+                x.retain_grad()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss, (x.grad if look in ("keep", "late") else None)
+
+        run_step = tr.compile(step) if compiled else step
+        rng = np.random.default_rng(0)
+        outcomes = [run_step(tr.Tensor(rng.integers(0, 4, (5, 2)))) for _ in range(5)]
+        values = [loss.item() for loss, _ in outcomes] + [g.tolist() for _, g in outcomes if g is not None]
+        results.append((values, [p.numpy().tobytes() for p in (*embedding.parameters(), *layer.parameters())]))
+    assert results[0] == results[1]
+
+
+def test_what_was_looked_up_outside_is_no_argument_of_a_compiled_step() -> None:
+    embedding, layer, ids = small()
+    with pytest.raises(CompileError, match=r"pass it as \.detach"):
+        tr.compile(lambda x: layer(x)[0].sum().detach())(embedding(ids))
