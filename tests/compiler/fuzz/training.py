@@ -16,6 +16,8 @@ ACTIVATIONS = [
     "tr.nn.LeakyReLU()",
     "tr.nn.Softplus()",
 ]
+# How somebody looks at what was looked up, if anybody does.
+LOOKS = ["pass", "pass", "x.requires_grad and x.retain_grad()", "x.requires_grad and x.register_hook(lambda g: g * 2)"]
 RATES = ["0.1", "0.05", "0.01", "0.5"]
 
 
@@ -72,8 +74,8 @@ def tokens(w: Drawing) -> tuple[State, str, int]:
     """Embedding, dropout, a recurrent layer, linear."""
     d = w.d
     h, k, layers = d.number(1, 5), d.number(2, 5), d.one([1, 1, 1, 2])
-    both = d.chance(0.2)
-    options = [f"num_layers={layers}", f"bidirectional={both}"]
+    both, batch_first = d.chance(0.2), d.chance(0.2)
+    options = [f"num_layers={layers}", f"bidirectional={both}", f"batch_first={batch_first}"]
     options += [f"fused={d.chance(0.6)}", f"bias={d.chance(0.8)}"]
     options += ["dropout=0.4"] if layers > 1 and d.chance(0.5) else []
     options += [o for o in ("layer_norm=True", "recurrent_dropout=0.3") if d.chance(0.15)]
@@ -88,7 +90,10 @@ def tokens(w: Drawing) -> tuple[State, str, int]:
         f"        self.head = tr.nn.Linear({h * (1 + both)}, {k})\n"
         + ("        self.head.weight = self.embed.weight\n" if tied else "")
         + "    def forward(self, ids, lengths=None):\n"
-        "        y, state = self.rnn(self.drop(self.embed(ids)), lengths=lengths)\n"
+        "        x = self.drop(self.embed(ids))\n"
+        f"        {d.one(LOOKS)}\n"
+        "        y, state = self.rnn(x, lengths=lengths)\n"
+        f"        {d.one([*LOOKS, 'y = y + self.rnn(x, lengths=lengths)[0]'])}\n"
         "        return self.head(y)"
     )
     T, B = d.number(1, 4), d.number(1, 3)
@@ -97,7 +102,8 @@ def tokens(w: Drawing) -> tuple[State, str, int]:
     if d.may("ids out of range", 0.1):
         w.args[-1].fresh = lambda: f"ids({k}, {T}, {B}) + rng.integers(0, 2)"  # type: ignore[attr-defined]
     model = w.state("module", lambda: "Model()", "model")
-    lengths = d.one(["", "", f", {[d.number(1, T) for _ in range(B)]}"])
+    steps, batch = (B, T) if batch_first else (T, B)
+    lengths = d.one(["", "", f", {[d.number(1, steps) for _ in range(batch)]}"])
     return model, f"y = {model.text}({a}{lengths})", k
 
 
