@@ -205,7 +205,6 @@ ACROSS = {
     "nn/test_configurations.py": "random recurrent layers beside a reference of each",
     "nn/test_digits.py": "the digits of losses, normalisers and gates: offsets, tails, float16",
     "nn/test_lengths.py": "ragged batches through all recurrent layers",
-    "nn/test_looked_up.py": "recurrent layers that are given ids and an embedding",
     "nn/test_proof.py": "layers and losses, by the laws of the kit",
     "nn/test_torch.py": "layers beside PyTorch's",
     "nn/test_torch_page.py": "docs/pytorch.md",

@@ -336,9 +336,10 @@ class RNN(_Recurrent):
     `output` is 0 past the end of a sequence, and h_n holds each sequence's own last state. What the input
     holds past an end is never read, NaN included, and its gradient is exactly 0.
 
-    With `embedding`, an `Embedding`, x are ids (T, B), and what is read is `embedding(x)`, without being formed: each
-    row of its table is multiplied by W_ihᵀ once, and then looked up as often as its id occurs. Of characters, or of any
-    vocabulary smaller than T B, that saves nearly half of all products.
+    Of `x = embedding(ids)`, an `Embedding` in training with no more rows than x, each row of the table is multiplied
+    by W_ihᵀ once, and then looked up as often as its id occurs. Of characters, or of any vocabulary smaller than T B,
+    that saves nearly half of all products. With `embedding=`, x are ids (T, B), and what is read is `embedding(x)`,
+    without being formed: that saves as much where nothing is trained, or the table is not, or where `lengths` differ.
 
     How the gradient reaches the states: `output.retain_grad()` shows what comes through `output` alone, 0 at every step
     that the loss does not read. dL/dh_t has the way through the later states, too:
