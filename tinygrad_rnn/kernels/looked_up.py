@@ -12,7 +12,7 @@ from typing import Any
 
 from tinygrad_rnn.kernels.recurrent import Needs
 from tinygrad_rnn.tensor import ops
-from tinygrad_rnn.tensor.backend import Array, dot, namespace, scatter_add, take, zeros_beside
+from tinygrad_rnn.tensor.backend import Array, dot, namespace, scatter_add, zeros_beside
 from tinygrad_rnn.tensor.graph import Node, Product, Shortcut
 from tinygrad_rnn.tensor.ops.linalg import fold
 
@@ -29,7 +29,8 @@ class Lookup:
 def looked_up_forward(x: Array, W: Array, b: Array | None = None, *, rows: Lookup) -> Array:
     """x Wᵀ + b for x = table[ids], without reading x."""
     projected: Any = ops.linear(rows.table, W, b)
-    return take(projected, rows.ids.reshape(-1), 0).reshape(*rows.ids.shape, W.shape[0])
+    taken: Array = namespace(projected).take(projected, rows.ids.reshape(-1), axis=0)
+    return taken.reshape(*rows.ids.shape, W.shape[0])
 
 
 def looked_up_vjp(
@@ -38,8 +39,8 @@ def looked_up_vjp(
     """Gradients of x, W and b. The rows of g that belong to one id are first added up, and then multiplied."""
     xp, table = namespace(g), rows.table
     sums = scatter_add(zeros_beside(g, (table.shape[0], W.shape[0]), g.dtype), rows.ids, g)
-    read = zeros_beside(g, (table.shape[0], 1), bool)  # of what was not looked up nothing is known: 0 NaN is NaN
-    read[rows.ids.reshape(-1)] = True
+    moved = xp.sum(abs(sums), axis=1, keepdims=True) != 0
     to_x = Shortcut(lambda: dot(fold(g), W).reshape(x.shape), lambda: dot(sums, W), rows.origin)
-    to_W = Product(sums, xp.where(read, table, 0)) if needs[1] else None
+    # a row to which no gradient comes may hold what it likes: 0 times NaN is NaN
+    to_W = Product(sums, ops.where(moved, table, 0.0)) if needs[1] else None
     return (to_x, to_W) if b is None else (to_x, to_W, sums)

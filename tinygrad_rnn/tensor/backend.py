@@ -623,20 +623,6 @@ def gather(x: Array, index: Any) -> Array:
     return xp.asarray(np.asarray(to_host(x)[_host_index(index)]))
 
 
-def take(x: Array, ids: Array, axis: int) -> Array:
-    """`x` at `ids`, one axis of integers in range, along `axis`.
-
-    Told to clip, NumPy needs no copy of what it is to fill lest an index be out of range.
-    """
-    xp: Any = namespace(x)
-    taken: Array
-    if isinstance(x, np.ndarray):
-        taken = xp.take(x, ids, axis=axis, mode="clip")
-    else:
-        taken = xp.take(x, ids, axis=axis)
-    return taken
-
-
 @replayed(changes="nothing")
 @effects(updates=["buffer"])
 def scatter_add(buffer: AnyArray, index: Any, g: Any) -> AnyArray:

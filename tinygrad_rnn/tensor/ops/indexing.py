@@ -12,7 +12,6 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import (
     Array,
     asarray,
@@ -82,7 +81,7 @@ def take(x: Operand, indices: Operand, axis: int = 0) -> Tensor:
 @op(lambda g, indices, axis: Part(g, (slice(None),) * axis + (_raw(indices),)), None)
 def _take(x: Operand, indices: Operand, *, axis: int) -> Array:
     xp = namespace(x, indices)
-    y = backend.take(x, xp.reshape(indices, (-1,)), axis)
+    y = xp.take(x, xp.reshape(indices, (-1,)), axis=axis)
     return xp.reshape(y, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
