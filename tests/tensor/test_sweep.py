@@ -224,13 +224,14 @@ ALL = slice(None)
         ((300,), [(ALL, ...), 0], [True, False]),
         ((2, 3), [(ALL, 0), (ALL, slice(1, 2)), (ALL, -1), (ALL, 1)], [True, True, True, False]),
         ((2, 3), [(ALL, 0), (0, ...)], [True, False]),
-        ((2, 3), [(..., 0), (..., 1)], [True, False]),  # that is not looked at so closely
+        ((2, 3), [(..., 0), (..., slice(1, 3)), (..., 2), (0, ...)], [True, True, False, False]),
+        ((2, 3), [(..., 0, 1), (..., 0, 2)], [True, False]),  # that is not looked at so closely
         ((), [..., ...], [True, False]),
     ],
 )
 def test_an_index_is_free_where_none_has_been(shape, indices, free):
-    filled = sweep.Filled(shape, indices[0])
-    assert [True, *(filled.free(index) for index in indices[1:])] == free
+    parts = sweep.Parts(leaf(np.zeros(shape))._node, Part(np.zeros(()), indices[0], basic=True))
+    assert [parts.is_first(index) for index in indices] == free
 
 
 def test_an_ellipsis_tells_no_axis():

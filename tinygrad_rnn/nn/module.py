@@ -21,6 +21,8 @@ from tinygrad_rnn.tensor.mode import Changes, active_tape, replayed
 from tinygrad_rnn.tensor.places import BUFFER
 from tinygrad_rnn.tensor.tensor import Tensor, box, snapshot
 
+_LISTS = (list, tuple)  # `list | tuple` is built anew at each look, and `zero_grad` looks at every attribute
+
 
 class Parameter(Tensor):
     """A leaf that a `Module` lists among its parameters; it requires a gradient unless told otherwise (frozen).
@@ -163,7 +165,7 @@ class Module:
         for name, value in vars(self).items():
             if isinstance(value, Parameter) or (name in self._buffer_names and isinstance(value, Tensor)):
                 yield name, value
-            elif isinstance(value, list | tuple):
+            elif isinstance(value, _LISTS):
                 yield from ((f"{name}.{i}", p) for i, p in enumerate(value) if isinstance(p, Parameter))
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
@@ -171,7 +173,7 @@ class Module:
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield name, value
-            elif isinstance(value, list | tuple):
+            elif isinstance(value, _LISTS):
                 yield from ((f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module))
 
     def _all(self, prefix: str = "", above: tuple[Module, ...] = ()) -> Iterator[tuple[str, Module]]:

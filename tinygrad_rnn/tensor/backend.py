@@ -556,10 +556,11 @@ def sum_to(g: Array, shape: tuple[int, ...]) -> Array:
 
 def zeros_beside(like: Array, shape: tuple[int, ...], dtype: DType) -> Array:
     """Zeros on the device of `like`."""
-    if isinstance(like, np.ndarray | np.generic) and _NAMESPACES.get(type(like), np) is np:
+    xp: Any = namespace(like)
+    if xp is np:
         return np.zeros(shape, dtype)
     with _on_device_of(like):
-        return namespace(like).zeros(shape, dtype=dtype)
+        return xp.zeros(shape, dtype=dtype)  # type: ignore[no-any-return]
 
 
 def beside(like: Array, drawn: Any, dtype: DType) -> Array:

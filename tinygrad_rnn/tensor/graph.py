@@ -85,17 +85,17 @@ def newest_first(roots: Iterable[Node], floor: int = 0, inputs: Iterable[Node] =
     """
     oldest = max(floor, min((node.serial + 1 for node in inputs), default=0))
     seen = set(roots)
-    stack = list(seen)
-    while stack:
-        node = stack.pop()
+    order = list(seen)
+    for node in order:  # which grows meanwhile
         if node.serial >= oldest:
             if node.sources is None:
                 raise GraphFreedError(_freed(node, seen))
             for source in node.sources:
                 if source is not None and source not in seen:
                     seen.add(source)
-                    stack.append(source)
-    return sorted(seen, key=_serial, reverse=True)
+                    order.append(source)
+    order.sort(key=_serial, reverse=True)
+    return order
 
 
 def leading_to(inputs: Iterable[Node], order: Sequence[Node]) -> tuple[list[Node], set[Node]]:

@@ -34,6 +34,9 @@ Vjp: TypeAlias = Callable[..., Any]
 Operand: TypeAlias = Any  # a Tensor, an array, a number or a nested list of numbers
 
 
+_BY_POSITION = inspect.Parameter.POSITIONAL_ONLY
+
+
 class Op:
     """A forward, its vjps, and the plans made of them."""
 
@@ -47,6 +50,7 @@ class Op:
         "variadic",
         "arrays",
         "metadata",
+        "by_position",
         "_plans",
     )
 
@@ -59,7 +63,8 @@ class Op:
         wide: bool = False,
     ) -> None:
         self.name = forward.__name__.strip("_")
-        if not (forward.__module__ or "").startswith("tinygrad_rnn."):  # a user has written them
+        own = (forward.__module__ or "").startswith("tinygrad_rnn.")
+        if not own:  # a user has written them
             forward = as_it_is(forward)
             vjps = [vjp and as_it_is(vjp) for vjp in vjps]
             joint = joint and as_it_is(joint)
@@ -79,6 +84,7 @@ class Op:
             raise TypeError(f"op {self.name}: wide=True is for ops of one array")
         self.arrays = [p.name for p in parameters[:n]]
         self.metadata = {p.name: p.default for p in parameters[n:]}
+        self.by_position = own and [p.kind for p in parameters[n:]] == [_BY_POSITION]
         self._plans: dict[tuple[bool, ...], Plan | None] = {}
         self._check_names()
 
@@ -322,6 +328,8 @@ def op(
 def _path_for(op: Op) -> Callable[..., Any]:
     """The function that users call."""
     if len(op.arrays) == 1 and not op.variadic:
+        if op.by_position:
+            return _one_with_option(op)
         return _one_with_metadata(op) if op.metadata else _one(op)
     if len(op.arrays) == 2 and not op.metadata:
         return _two(op)
@@ -359,6 +367,32 @@ def _one(op: Op) -> Callable[..., Any]:
             t._node = None
         else:
             t._node = node = Node(plan, (source,), plan.keep(y, x), y.shape, y.dtype)
+            if mode == ANOMALY:
+                trace(node)
+        return t
+
+    return call
+
+
+def _one_with_option(op: Op) -> Callable[..., Any]:
+    forward, plan, mode_of = op.forward, op.plan((True,)), grad_mode.get
+
+    def call(x: Any, option: Any, /) -> Any:
+        if not isinstance(x, Tensor):
+            return forward(raw_array(x), option)
+        source, x = x._node, x._array
+        try:
+            y = forward(x, option)
+        except Exception as error:
+            raise explained(op.name, (x,), error) from None
+        t = _new(Tensor)
+        if type(y) is not type(x):
+            y = as_array(y, x)
+        t._array = y
+        if source is None or plan is None or not (mode := mode_of()):
+            t._node = None
+        else:
+            t._node = node = Node(plan, (source,), plan.keep(y, x, option), y.shape, y.dtype)
             if mode == ANOMALY:
                 trace(node)
         return t

@@ -130,8 +130,7 @@ class Gradients:
         self.dense: dict[Node, Any] = {}
         self.owned: set[Node] = set()
         self.lazy: set[Node] = set()  # the nodes with parts or pairs
-        self.parts: dict[Node, Any] = {}
-        self.filled: dict[Node, Filled] = {}  # where parts have come to
+        self.parts: dict[Node, Parts] = {}
         self.pairs: dict[Node, Pairs] = {}
         self.shortcuts: dict[Node, list[Shortcut]] = {}
         self.wanted: frozenset[Node] | None = None  # whose gradients are asked for; None: of all
@@ -170,38 +169,25 @@ class Gradients:
 
     def add_lazy(self, node: Node, d: Part | Product | Shortcut) -> None:
         """Add a part to the node's one buffer of parts, or a product to its pairs."""
-        self.lazy.add(node)
         if isinstance(d, Part):
-            self.add_part(node, d)
+            parts = self.parts.get(node)
+            if parts is None:
+                self.lazy.add(node)
+                self.parts[node] = parts = Parts(node, d)
+            parts.add(d)
             return
         if isinstance(d, Shortcut):
             self.shortcuts.setdefault(node, []).append(d)
             return
         pairs = self.pairs.get(node)
         if pairs is None:
+            self.lazy.add(node)
             self.pairs[node] = pairs = Pairs()
         pairs.xs.append(d.x)
         pairs.gs.append(d.g)
         pairs.rows += d.x.shape[0]
         if pairs.rows >= PRODUCT_ROWS:
             self.flush(node)
-
-    def add_part(self, node: Node, d: Part) -> None:
-        """Put a part into the node's one buffer of parts, or add it to what is there."""
-        buffer = self.parts.get(node)
-        index = d.index if d.basic else ...
-        if buffer is None:
-            self.parts[node] = buffer = zeros_beside(d.g, node.shape, node.dtype)
-            self.filled[node] = Filled(node.shape, index)
-            free = True
-        else:
-            free = self.filled[node].free(index)
-        if free and d.basic:  # put there: 0 + g would have no -0.0
-            buffer[index] = d.g
-        elif d.basic and (place := buffer[index]).ndim:
-            place += d.g  # `buffer[...] += g` would copy the sum back
-        else:
-            self.parts[node] = scatter_add(buffer, d.index, d.g)
 
     def flush(self, node: Node) -> None:
         """Turn the pairs that a node has collected into one matrix product."""
@@ -223,8 +209,7 @@ class Gradients:
         if node in self.pairs:
             self.flush(node)
         if node in self.parts:
-            part = self.parts.pop(node)
-            del self.filled[node]
+            part = self.parts.pop(node).total
             if node in self.dense:
                 part += self.dense[node]
             self.dense[node] = part
@@ -287,41 +272,69 @@ class Gradients:
 _WHOLE = slice(None)
 
 
-class Filled:
-    """Which rows of an array basic indices have met, along the axis that the first of them cuts.
+class Parts:
+    """The parts that have come to a node: their total, and which of its rows they have met.
 
-    >>> filled = Filled((4, 2), (slice(0, 2), ...))
-    >>> [filled.free(index) for index in (1, -1, (slice(None), 0))]
-    [False, True, False]
+    Rows are those of the axis that the first part cuts. Where nothing was before, a part is put:
+    that is faster than a sum, and 0 + g would have no -0.0.
+
+    >>> import numpy as np
+    >>> from tinygrad_rnn.tensor.graph import leaf
+    >>> first, again = Part(np.array([1.0, 2.0]), 1, True), Part(np.array(3.0), (..., 0), True)
+    >>> parts = Parts(leaf((3, 2), np.float64), first)
+    >>> parts.add(first)
+    >>> parts.add(again)
+    >>> parts.total.tolist()
+    [[3.0, 0.0], [4.0, 2.0], [3.0, 0.0]]
     """
 
-    __slots__ = ("axis", "rows")
+    __slots__ = ("total", "axis", "met")
 
-    def __init__(self, shape: tuple[int, ...], index: Any) -> None:
-        _, self.axis = cut_of(index)
-        self.rows = bytearray(shape[self.axis] if shape else 1)
-        self.free(index)
+    def __init__(self, node: Node, first: Part) -> None:
+        self.total = zeros_beside(first.g, node.shape, node.dtype)
+        _, self.axis = cut_of(first.index, self.total.ndim) if first.basic else (_WHOLE, 0)
+        self.met = bytearray(node.shape[self.axis] if node.shape else 1)
 
-    def free(self, index: Any) -> bool:
-        """Whether an index meets nothing that another has met before."""
-        cut, axis = cut_of(index)
+    def add(self, d: Part) -> None:
+        """Put a part where it belongs, or add it to what is there."""
+        index = d.index
+        if not d.basic:
+            self.is_first(...)
+            self.total = scatter_add(self.total, index, d.g)
+        elif self.is_first(index):
+            self.total[index] = d.g
+        elif (place := self.total[index]).ndim:
+            place += d.g  # `total[index] += g` would copy the sum back
+        else:
+            self.total = scatter_add(self.total, index, d.g)
+
+    def is_first(self, index: Any) -> bool:
+        """Whether a basic index meets nothing that another has met before; from now on it has."""
+        cut, axis = cut_of(index, self.total.ndim)
         if axis != self.axis:
             cut = _WHOLE
-        rows = self.rows
-        met = rows[cut]
+        met = self.met[cut]
         if type(cut) is int:
-            rows[cut] = 1
+            self.met[cut] = 1
             return not met
-        rows[cut] = b"\1" * len(met)
+        self.met[cut] = b"\1" * len(met)
         return 1 not in met
 
 
-def cut_of(index: Any) -> tuple[Any, int]:
-    """The first key of a basic index that takes less than all of its axis, and that axis."""
+def cut_of(index: Any, ndim: int) -> tuple[Any, int]:
+    """The first key of a basic index that takes less than all of its axis, and that axis.
+
+    >>> cut_of((slice(None), 3, ...), 3), cut_of((..., 3), 3)
+    ((3, 1), (3, 2))
+    """
     if type(index) is not tuple:
         return (_WHOLE if index is ... else index), 0
+    if type(index[0]) is int:  # nearly always: this or a piece of the last axis
+        return index[0], 0
+    if index[0] is ... and len(index) == 2:
+        return index[1], ndim - 1
     for axis, key in enumerate(index):
-        if key is ...:  # what follows is counted from the last axis
+        if key is ...:
             break
         if key != _WHOLE:
             return key, axis

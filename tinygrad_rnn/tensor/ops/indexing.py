@@ -45,11 +45,11 @@ def getitem(x: Operand, index: Any) -> Tensor:
     array([3., 3., 4.], dtype=float32)
     """
     if type(index) is int:  # `for x_t in x`
-        return slice_(x, index=(index, ...))
+        return slice_(x, (index, ...))
     keys = index if type(index) is tuple else (index,)
     keys = tuple(_plain_slice(k) if type(k) is slice else k for k in keys)
     if _BASIC.issuperset(map(type, keys)):  # with `...` NumPy never answers with a scalar
-        return slice_(x, index=keys if Ellipsis in keys else (*keys, ...))
+        return slice_(x, keys if Ellipsis in keys else (*keys, ...))
     x = with_shape(x)
     return _gather(x, index=_checked_keys(keys, _raw(x)))
 

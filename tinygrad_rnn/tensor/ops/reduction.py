@@ -324,7 +324,7 @@ def keep(g: Operand, shape: tuple[int, ...], axis: Axes) -> Tensor:
 
 def spread(g: Operand, shape: tuple[int, ...], axis: Axes) -> Tensor:
     """The reduction `g` repeated along `axis` to the `shape` that was reduced: `sum` transposed."""
-    return broadcast_to(keep(g, shape, axis), shape)
+    return broadcast_to(g if axis is None else keep(g, shape, axis), shape)
 
 
 def sum_to(g: Operand, shape: tuple[int, ...]) -> Tensor:

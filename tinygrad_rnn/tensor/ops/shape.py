@@ -226,7 +226,7 @@ def stack(arrays: Sequence[Operand], axis: int = 0) -> Tensor:
     return _stack(*arrays, axis=_one_axis("stack", arrays, axis))
 
 
-@op(joint=lambda g, axis: _unstacked(moveaxis(g, axis, 0)), promote=True)
+@op(joint=lambda g, axis: _unstacked(moveaxis(g, axis, 0) if axis else g), promote=True)
 def _stack(*xs: Operand, axis: int) -> Array:
     return namespace(*xs).stack(xs, axis=axis)
 
@@ -249,7 +249,7 @@ def split(x: Operand, indices_or_sections: int | Sequence[int], axis: int = 0) -
     (axis,) = axes_of(axis, x.ndim)
     count = as_integer(indices_or_sections)
     cuts = integers("indices_or_sections", indices_or_sections) if count is None else count
-    return [slice_(x, index=index) for index in _pieces(x.shape, cuts, axis)]
+    return [slice_(x, index) for index in _pieces(x.shape, cuts, axis)]
 
 
 @lru_cache(maxsize=256)
@@ -264,12 +264,14 @@ def _pieces(
                 f"split: axis {axis} of shape {shape} does not divide into {cuts} equal pieces"
             )
         cuts = tuple(range(n // cuts, n, n // cuts)) if n else (0,) * (cuts - 1)
-    before = (slice(None),) * axis
-    return [(*before, slice(*bounds), ...) for bounds in pairwise((0, *cuts, None))]
+    pieces = [slice(*bounds) for bounds in pairwise((0, *cuts, None))]
+    if axis == len(shape) - 1:
+        return [(..., piece) for piece in pieces]
+    return [(*(slice(None),) * axis, piece, ...) for piece in pieces]
 
 
 @op(lambda g, index: Part(g, index, basic=True))
-def slice_(x: Array, index: tuple[Any, ...]) -> Array:
+def slice_(x: Array, index: tuple[Any, ...], /) -> Array:
     """`x[index]` for integers and slices, `...` among them, so that NumPy answers no scalar."""
     return x[index]
 
@@ -285,7 +287,9 @@ def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
     """`axis` as a tuple of non-negative axes: all for `None`; `ShapeError` for one out of range."""
     if axis is None:
         return tuple(range(ndim))
-    axes = (axis,) if type(axis) is int else integers("axis", axis)
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
+    axes = integers("axis", axis)
     if any(not -ndim <= i < ndim for i in axes):
         raise ShapeError(f"axis {axis} is out of range for {ndim} dimensions")
     return tuple(i % ndim for i in axes)
