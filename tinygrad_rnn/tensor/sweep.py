@@ -169,10 +169,10 @@ class Gradients:
 
     def add_lazy(self, node: Node, d: Part | Product | Shortcut) -> None:
         """Add a part to the node's one buffer of parts, or a product to its pairs."""
+        self.lazy.add(node)
         if isinstance(d, Part):
             parts = self.parts.get(node)
             if parts is None:
-                self.lazy.add(node)
                 self.parts[node] = parts = Parts(node, d)
             parts.add(d)
             return
@@ -181,7 +181,6 @@ class Gradients:
             return
         pairs = self.pairs.get(node)
         if pairs is None:
-            self.lazy.add(node)
             self.pairs[node] = pairs = Pairs()
         pairs.xs.append(d.x)
         pairs.gs.append(d.g)
