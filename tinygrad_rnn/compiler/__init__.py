@@ -13,6 +13,8 @@ step(inputs, targets)                                    compile.py
    └─ it is the second: compare the two                  compare.py
       │  passes: leave out what need not be repeated     passes.py, uses.py
       │  memory: give each buffer its place              memory.py
+      │  instructions, which run without Python          lower.py
+      │  and which threads share                         share.py, cut.py, products.py
       └─ keep a Program, for the calls to come           program.py
 """
 

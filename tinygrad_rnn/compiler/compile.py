@@ -35,6 +35,7 @@ from tinygrad_rnn.compiler.program import Program, input_buffers, placeholder, p
 from tinygrad_rnn.compiler.search import Guard, same
 from tinygrad_rnn.compiler.tape import Tape
 from tinygrad_rnn.errors import CompileError
+from tinygrad_rnn.kernels import threads
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.fused import fused_enabled
 from tinygrad_rnn.tensor.mode import ANOMALY, active_tape, grad_mode
@@ -74,6 +75,9 @@ def compile(step: F) -> F:
     what `vars(module)` is written into, containers of more than 10,000 entries, and what NumPy alone, outside of `tr`,
     makes of an array above 64 KB that is no argument. With `enable_numba` most of a replay runs without Python; it then
     warns of no overflow or division by zero, but where `np.seterr` has errors raised, called or logged, it does that.
+    It is shared among as many threads as NumPy's BLAS, if that is OpenBLAS, may use (`OPENBLAS_NUM_THREADS`,
+    threadpoolctl), and BLAS uses one meanwhile. With more than one, large products are made in parts, at all calls,
+    which may round their last digits otherwise than the step by itself: the bits depend on how many threads there are.
 
     Raises `CompileError`, with the line, for what cannot be repeated: a NumPy function on arrays of the step of which
     it is not known what it does, a value of a tensor as a Python number (float, .item(), int, if), a constant that is
@@ -140,10 +144,11 @@ class Compiled:
         mode = grad_mode.get()
         if active_tape.get() is not None or mode == ANOMALY:
             return self.step(*args, **kwargs)
-        with self.lock:
+        n = threads.allowed() if backend.stages is not None else 1
+        with self.lock, threads.one_each(n):
             given: list[Any] = []
             signature = signature_of(args, given), signature_of(kwargs, given) if kwargs else None
-            key = (signature, mode, fused_enabled(), backend.stages)
+            key = (signature, mode, fused_enabled(), backend.stages, n)
             recordings = self.found.get(key)
             for k, recording in enumerate(recordings or ()):
                 if recording.fits(given):
@@ -165,7 +170,7 @@ class Compiled:
         """Call the step and write down what it does; the second time, make a program of that."""
         self.recorded += 1
         self.note_miss(key, first)
-        new = Recording(self.step, args, kwargs, given)
+        new = Recording(self.step, args, kwargs, given, key[-1])
         try:
             outcome = new.run(args, kwargs, first)
         except CompileError:
@@ -213,12 +218,12 @@ class Compiled:
 class Recording:
     """One recording of a step, and what must be as it was for it to hold."""
 
-    def __init__(self, step: Callable[..., Any], args: Any, kwargs: Any, given: list[Any]) -> None:
+    def __init__(self, step: Callable[..., Any], args: Any, kwargs: Any, given: list[Any], threads: int) -> None:
         self.step, self.given = step, given
         self.guard = Guard(step, (args, kwargs))
         # an argument that the step finds elsewhere, too, is one of its own tensors: no other can take its place
         self.pinned = {k: x for k, x in enumerate(given) if id(x) in self.guard.tensors}
-        self.tape = Tape(given)
+        self.tape = Tape(given, threads)
         watches = [x._node.watch for x in self.guard.tensors.values() if x._node is not None]
         self.tape.found.start = {watch: watch.grad for watch in watches if watch is not None}
         self.program: Program | None = None

@@ -12,6 +12,7 @@ say, a program makes its calls instead.
 from __future__ import annotations
 
 import inspect
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -23,6 +24,8 @@ from numpy.lib.array_utils import byte_bounds
 
 from tinygrad_rnn.compiler.arrays import address, same_place
 from tinygrad_rnn.compiler.numpy_calls import NUMBERS, assign, choose
+from tinygrad_rnn.compiler.products import multiply, parts_of
+from tinygrad_rnn.compiler.share import Sharing, shared
 from tinygrad_rnn.nn.checks import check_range
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import HostArray, scatter_add
@@ -57,23 +60,31 @@ BY_STRETCHES = {np.exp, np.expm1, np.log, np.log1p, np.tanh, np.sin, np.cos}
 
 
 class Code:
-    """Calls that were lowered. It holds them, and so the memory of their arrays, and `kept`, other memory they need."""
+    """Calls that were lowered, and so the memory of their arrays, which it holds."""
 
-    def __init__(self, machine: Any, calls: Sequence[Call], rows: Sequence[list[list[int]]], kept: Any) -> None:
-        self.run, self.calls, self.kept = machine.run, calls, kept
+    def __init__(self, lowering: Lowering, calls: Sequence[Call], rows: Sequence[list[list[int]]], n: int) -> None:
+        self.lowering, self.calls = lowering, calls
         self.owners = [k for k, some in enumerate(rows) for _ in some]  # the call of each instruction
-        self.code = np.array([row for some in rows for row in some], np.int64).reshape(-1, machine.WIDTH)
+        self.code = np.array([row for some in rows for row in some], np.int64).reshape(-1, lowering.machine.WIDTH)
+        self.shared = shared(calls, rows, Sharing(n, lowering)) if n > 1 else None
 
     def __call__(self) -> None:
-        count = len(self.owners)
-        at = self.run(self.code, 0)
-        while at < count:  # that one has failed
-            owner = self.owners[at]
-            f, args = self.calls[owner]
-            f(*args)
-            while at < count and self.owners[at] == owner:
-                at += 1
-            at = self.run(self.code, at)
+        at = 0
+        if self.shared is not None:
+            owner = self.shared.run()
+            at = len(self.owners) if owner is None else self.call(owner)
+        self.follow(at)
+
+    def follow(self, at: int) -> None:
+        """Run the instructions from one on."""
+        while (at := self.lowering.machine.run(self.code, at)) < len(self.owners):  # that one has failed
+            at = self.call(self.owners[at])
+
+    def call(self, owner: int) -> int:
+        """Make a call; the number of the instruction after it."""
+        f, args = self.calls[owner]
+        f(*args)
+        return bisect_right(self.owners, owner)
 
 
 class Calls:
@@ -92,8 +103,8 @@ class Calls:
                 f(*args)
 
 
-def lowered(segments: Sequence[Calls]) -> list[Code | Calls]:
-    """The same with what can be lowered lowered: nothing where numba is not enabled."""
+def lowered(segments: Sequence[Calls], n: int = 1) -> list[Code | Calls]:
+    """The same with what can be lowered lowered, and shared by `n` threads: nothing where numba is not enabled."""
     if not ON or backend.stages is None:
         return list(segments)
     lowering = Lowering(import_module("tinygrad_rnn.kernels.machine"), backend.stages)
@@ -102,7 +113,7 @@ def lowered(segments: Sequence[Calls]) -> list[Code | Calls]:
     for quiet, some in groupby(marked, lambda x: x[2] if x[1] is None else None):
         calls, rows, _ = zip(*some, strict=True)
         if quiet is None:
-            found.append(Code(lowering.machine, calls, rows, lowering.kept))
+            found.append(Code(lowering, calls, rows, n))
         else:
             found.append(Calls(quiet, list(calls)))
     return found
@@ -128,6 +139,7 @@ class Lowering:
             np.ndarray.fill: (self.fill, (2,)),
             np.matmul: (self.matmul, (3,)),
             np.dot: (self.dot, (3,)),
+            multiply: (self.multiply, (4,)),
             np.concatenate: (self.concatenate, (3,)),
             np.add.reduce: (self.sum, (5,)),
             choose: (self.choose, (4,)),
@@ -266,6 +278,11 @@ class Lowering:
             return None
         return self.matmul(a, b, y) if sorted((*a.shape, b.shape[1]))[1] > 1 and a.shape[1] > 1 else None
 
+    def multiply(self, *args: Any) -> Rows:
+        """The parts of a product."""
+        found = [self.matmul(*some) for some in parts_of(*args)]
+        return None if any(rows is None for rows in found) else [row for rows in found for row in rows or ()]
+
     def sum(self, x: Any, axis: Any, dtype: Any, y: Any, keepdims: Any) -> Rows:
         """Sums in the order in which NumPy takes them: of rows below one another, or of each stretch."""
         if dtype is not None or not isinstance(x, np.ndarray) or x.dtype != y.dtype or char_of(y) not in "fdl":
@@ -333,12 +350,15 @@ class Lowering:
         ids = index[0] if type(index) is tuple and len(index) == 1 else index
         if not (is_ids(ids) and isinstance(g, np.ndarray) and g.dtype == y.dtype and char_of(y) in "fd"):
             return None
-        if y.ndim != 2 or g.shape != (*ids.shape, y.shape[1]) or not (y.flags.c_contiguous and g.flags.c_contiguous):
+        if y.ndim != 2 or g.shape != (*ids.shape, y.shape[1]) or not (g.flags.c_contiguous or g.ndim == 2):
             return None
         if not (g.size and can_write(y) and apart(g, y) and apart(ids, y)):
             return None
+        if y.strides[1] != y.itemsize or g.strides[-1] != y.itemsize:
+            return None
         loop = self.own(self.stages.add_rows_loop, y.dtype.char)
-        return [*self.checked(ids, -len(y), len(y)), self.row(loop, (y, ids, g), (ids.size, y.shape[1], len(y)))]
+        steps = (y.strides[0], 0, g.strides[-2] if ids.ndim else 0)
+        return [*self.checked(ids, -len(y), len(y)), self.row(loop, (y, ids, g), (ids.size, y.shape[1], len(y)), steps)]
 
     # --- stages
 
@@ -346,12 +366,13 @@ class Lowering:
         """A stage of numba's, for arrays of one dtype without gaps."""
         floats = [a for a in args if not is_ids(a)]
         char = char_of(floats[0])
-        if char not in "fd" or not all(char_of(a) == char and a.flags.c_contiguous for a in floats):
+        if char not in "fd" or not all(char_of(a) == char and blocks_apart(a) for a in floats):
             return None
         dims = how(*(a.shape for a in args))
-        if dims is None or not (floats[0].size and all(can_write(a) for a in floats)):
+        far = {blocks_apart(a) for a in floats if a.ndim == 3 and len(a) > 1} or {0}
+        if dims is None or len(far) > 1 or not (floats[0].size and all(can_write(a) for a in floats)):
             return None
-        return [self.row(self.own(getattr(self.stages, f"{name}_loop"), char), args, dims)]
+        return [self.row(self.own(getattr(self.stages, f"{name}_loop"), char), args, (*dims[:2], *far, *dims[3:]))]
 
 
 def _pointwise(*shapes: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -436,6 +457,14 @@ def char_of(a: HostArray) -> str:
 def is_plain(a: HostArray) -> bool:
     """Whether an array holds numbers or booleans, in the byte order of the machine."""
     return a.dtype.kind in "fiub" and a.dtype.isnative and a.itemsize <= 8
+
+
+def blocks_apart(a: HostArray) -> int:
+    """How many rows lie between the beginnings of an array's blocks, (k, B, H) without gaps in each; 0 if otherwise."""
+    if a.flags.c_contiguous:
+        return a.shape[1] if a.ndim == 3 else 1
+    dense = a.ndim == 3 and a[0].flags.c_contiguous and a.strides[0] % (width := a.shape[2] * a.itemsize) == 0
+    return max(a.strides[0] // width, 0) if dense else 0
 
 
 def can_write(a: HostArray) -> bool:

@@ -93,7 +93,7 @@ class Program:
             self.segments[-1].calls.append((f, args))
             if e is self.risk.last:
                 self.segments[-1].calls.append((self.end_of_risk, ()))
-        self.lowered = lowered(self.segments)
+        self.lowered = lowered(self.segments, tape.threads)
 
     def with_given(self, f: Callable[..., Any], args: Any, kwargs: Any) -> None:
         """Call `f` on the arguments of this call, where the recording was given others."""

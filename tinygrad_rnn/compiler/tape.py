@@ -39,6 +39,7 @@ from tinygrad_rnn.compiler.numpy_calls import (
     takes_numbers,
     ufunc_into,
 )
+from tinygrad_rnn.compiler.products import is_large, multiply
 from tinygrad_rnn.compiler.traced import (
     NAMESPACE,
     STALE,
@@ -92,7 +93,8 @@ class Entry:
 class Tape:
     """A recording in the making: its entries, and its buffers, the arrays whose values differ at each replay."""
 
-    def __init__(self, given: Sequence[Any] = ()) -> None:
+    def __init__(self, given: Sequence[Any] = (), threads: int = 1) -> None:
+        self.threads = threads  # how many share a replay
         self.given = {id(x): k for k, x in enumerate(given)}
         self.entries: list[Entry] = []
         self.numbers: dict[int, int] = {}  # of the buffers, by their ids
@@ -203,6 +205,10 @@ class Tape:
         kwargs = {k: v for k, v in kwargs.items() if k != "out" and v is not np._NoValue}
         self._check_given(name_of(f), (args, kwargs))
         self._watch((args, kwargs))
+        if self.threads > 1 and f in (np.matmul, np.dot) and len(args) == 2 and not kwargs:
+            a, b = untraced(args)
+            if is_large(a, b, untraced(out)):
+                return self._product(a, b, out, args)
         if kind == IN_PLACE:
             self.writable(args[0] if args else None)
             self.run(*self._on_buffers(f, args, kwargs))
@@ -219,6 +225,17 @@ class Tape:
         if kind == LIKE and (value is None or type(value) in NUMBERS):
             return self.fresh(y, value)
         return self._result(y, f, kind, args, kwargs)
+
+    def _product(self, a: HostArray, b: HostArray, out: Any, given: Any) -> Any:
+        """Compute a large product in as many parts as there are threads."""
+        y = out
+        if out is None or shares_memory(self.writable(out), (a, b)):
+            y = traced(np.empty((len(a), b.shape[1]), a.dtype), self)
+            y.read = read_of([v for v in given if isinstance(v, Traced)])
+        self.run(multiply, (self.threads, a, b, y.raw), {})
+        if out is not None and y is not out:
+            self.run(np.copyto, (out.raw, y.raw), {})
+        return y if out is None else out
 
     def _known(self, f: Any) -> str:
         """What `f` does. `CompileError` if a recording does not know."""

@@ -74,6 +74,28 @@ def _byte(context: Any, address: Any) -> Any:
     return types.CPointer(types.int8)(types.intp), build
 
 
+@intrinsic
+def _count(context: Any, address: Any) -> Any:
+    """Add 1 to the number at an address, as other threads do, too."""
+
+    def build(context: Any, builder: Any, _: Any, given: Any) -> Any:
+        one = ir.Constant(given[0].type, 1)
+        return builder.atomic_rmw("add", builder.inttoptr(given[0], one.type.as_pointer()), one, "seq_cst")
+
+    return types.intp(types.intp), build
+
+
+@intrinsic
+def _seen(context: Any, address: Any) -> Any:
+    """The number at an address, into which another thread may write."""
+
+    def build(context: Any, builder: Any, _: Any, given: Any) -> Any:
+        kind = given[0].type
+        return builder.load_atomic(builder.inttoptr(given[0], kind.as_pointer()), "seq_cst", kind.width // 8)
+
+    return types.intp(types.intp), build
+
+
 @njit("intp(intp[:, ::1], intp)", cache=True, nogil=True)
 def run(code: Any, first: int) -> Any:
     """Run the instructions from number `first` on: the number of the one that failed, or how many there are."""
@@ -91,6 +113,27 @@ def run(code: Any, first: int) -> Any:
             code[k, CHECKS] = 1
             return k
     return code.shape[0]
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+SPINS = 2000  # looks at whether the others have come, before a thread lets others run in between
+
+
+@cfunc(types.void(*[types.CPointer(types.intp)] * 4), nopython=True, cache=True)
+def meet(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """Count one more thread in the first argument, and wait until there are dims[0]; fail if the second is not 0.
+
+    The third is the address of a function that lets other threads run.
+    """
+    _count(args[0])
+    spins = 0
+    while _seen(args[0]) < dims[0] and not _seen(args[1]):
+        spins += 1
+        if spins > SPINS:
+            _call(args[2], 0, 0, 0, 0)
+    if _seen(args[1]):
+        data[0] = FAILED
 
 
 # --- loops of NumPy ---------------------------------------------------------------------------------------------------

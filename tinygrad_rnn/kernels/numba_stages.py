@@ -252,10 +252,14 @@ def adam(p: HostArray, g: HostArray, m: HostArray, v: HostArray, new: HostArray,
 
 @loops(FLOATS)
 def add_rows_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
-    """`add_rows` of a buffer of dims[2] rows of dims[1], and dims[0] ids and rows."""
-    n, width, count = dims[0], dims[1], dims[2]
-    buffer, g = carray(at(args[0], data), (count, width)), carray(at(args[2], data), (n, width))
-    add_rows(buffer, carray(at(args[1], dims), n), g)
+    """`add_rows` of dims[0] rows of dims[1] numbers to a buffer of dims[2]; both may have gaps between their rows."""
+    n, width = dims[0], dims[1]
+    ids = carray(at(args[1], dims), n)
+    for i in range(n):
+        place = args[0] + (ids[i] + (dims[2] if ids[i] < 0 else 0)) * steps[0]
+        row, g = carray(at(place, data), width), carray(at(args[2] + i * steps[2], data), width)
+        for k in range(width):
+            row[k] += g[k]
 
 
 # The stages of a recurrent layer: dims are B, H, the B of arrays of several blocks (their distance), and how many
