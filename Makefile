@@ -33,7 +33,7 @@ demo: $(VENV)/.demo ## train a character LSTM for a minute into runs/demo/
 examples: $(VENV)/.examples ## every example for seconds, beside its baseline
 	@$(BIN)/python -m examples --quick
 
-gallery: $(VENV)/.examples ## every example in full, half an hour; docs/gallery.md
+gallery: $(VENV)/.examples ## every example in full, a quarter of an hour; docs/gallery.md
 	@$(BIN)/python -m examples --page docs/gallery.md
 
 test: $(VENV)/.test ## all tests and doctests; under four minutes
