@@ -74,8 +74,8 @@ def compose(digits: np.ndarray, labels: np.ndarray, count: int, rng: np.random.G
         chosen = rng.integers(len(digits), size=rng.integers(2, 4))
         gaps = rng.integers(-2, 4, len(chosen))  # to the next: neighbours may share two of their eight columns
         left = rng.integers(0, WIDTH - 8 * len(chosen) - gaps[:-1].sum() + 1)
-        for k, gap in zip(chosen, gaps, strict=True):
-            top = rng.integers(0, HEIGHT - 7)
+        tops = rng.integers(0, HEIGHT - 7, len(chosen))
+        for k, gap, top in zip(chosen, gaps, tops, strict=True):
             place = picture[top : top + 8, left : left + 8]
             np.maximum(place, digits[k], out=place)
             left += 8 + gap

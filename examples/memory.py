@@ -5,7 +5,7 @@ step, what is their sum? Always answering the mean, 1, costs 0.167. The copy tas
 the ten letters again, in order. Remembering that they come after the signal but not which costs 10 ln 8 / (wait + 20).
 Both need something kept unchanged over the distance, and that is what gates are for.
 
-What remembering nothing costs is measured on the 500 sequences that the cell is measured on. Their sums may lie nearer
+What remembering nothing costs is measured on the very sequences that the cell is measured on. Their sums may lie nearer
 to 1 than usual, or farther: beside 0.167 a cell that has learned nothing would look better, or worse, than it is.
 
 Every curve is one run. All have the same number of steps, and a cap on their time as a safety net. What a cell has not
@@ -124,7 +124,7 @@ def learn(run: Experiment, task: str, distance: int, cell: str, minutes: float) 
     def loss(x: tr.Tensor, target: tr.Tensor) -> tr.Tensor:
         return cost(model(x), target)
 
-    valid, test = (make((run.seed, k), distance, 500) for k in (1, 2))
+    valid, test = (make((run.seed, k), distance, count) for k, count in ((1, 250), (2, 500)))
     fit = run.fit(
         f"{task} {distance} {cell}",
         model,

@@ -138,7 +138,7 @@ def main(run: Experiment) -> None:
             scores, _, _ = model.decode(y[:-1], *model.encode(x, mask))
             return F.cross_entropy(scores, y[1:], ignore_index=write[PAD])
 
-        def evaluate(model=model, loss=loss, some=validation[:500]) -> dict[str, float]:
+        def evaluate(model=model, loss=loss, some=validation[:250]) -> dict[str, float]:
             return {"held_out_loss": loss(*arrays(some)).item(), "right": exact(greedy(model, some), some)}
 
         evaluations = 6 if run.quick else 20
