@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
-class Effects:
+class Effects(NamedTuple):
     """Which arguments a function touches, by their positions. It touches nothing else.
 
     `writes` are overwritten as a whole and not read, `updates` are read and written, all others are
@@ -21,7 +20,7 @@ class Effects:
 
     writes: tuple[int, ...] = ()
     updates: tuple[int, ...] = ()
-    last_rows: Mapping[int, int] = field(default_factory=dict)
+    last_rows: Mapping[int, int] = MappingProxyType({})
 
 
 def effects(

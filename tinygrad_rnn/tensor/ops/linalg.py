@@ -8,7 +8,6 @@ which is how back-propagation through time sums over time.
 from __future__ import annotations
 
 import math
-from string import ascii_letters
 from typing import Any
 
 from tinygrad_rnn.errors import ShapeError
@@ -20,6 +19,9 @@ from tinygrad_rnn.tensor.ops.indexing import getitem
 from tinygrad_rnn.tensor.ops.reduction import sum
 from tinygrad_rnn.tensor.ops.shape import broadcast_to, expand_dims, reshape, with_shape
 from tinygrad_rnn.tensor.tensor import Tensor
+
+LETTERS = "".join(map(chr, range(ord("a"), ord("z") + 1)))
+LETTERS += LETTERS.upper()
 
 
 def linear(x: Operand, weight: Operand, bias: Operand | None = None) -> Tensor:
@@ -189,7 +191,7 @@ def _letters(subscripts: str, shapes: list[tuple[int, ...]]) -> tuple[list[str],
         raise ShapeError(
             f"einsum: {subscripts!r} has {len(terms)} operands, but {len(shapes)} were given"
         )
-    free = [c for c in ascii_letters if c not in subscripts]
+    free = [c for c in LETTERS if c not in subscripts]
     spare = [len(shape) - len(t.replace("...", "")) for t, shape in zip(terms, shapes, strict=True)]
     most = max((n for t, n in zip(terms, spare, strict=True) if "..." in t), default=0)
     dots = "".join(free[:most])
