@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.processes import prepare
 
-NAMES = ["main_job", "imports", "graph", "slices", "leaks", "rnn_step", "train_step", "looking"]
+NAMES = ["main_job", "imports", "graph", "slices", "leaks", "rnn_step", "train_step", "threads", "looking"]
 
 
 def show(rows: list[dict[str, Any]]) -> None:
