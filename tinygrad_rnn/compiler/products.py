@@ -38,7 +38,7 @@ def cuts(size: int, n: int, least: int) -> list[slice]:
 def is_large(a: Any, b: Any, y: Any = None) -> bool:
     """Whether a product of these arrays, into `y` if it is there, is made in parts."""
     some = [x for x in (a, b, y) if x is not None]
-    if not all(isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype == b.dtype for x in some):
+    if not all(isinstance(x, np.ndarray) and x.ndim == 2 for x in some) or len({x.dtype for x in some}) > 1:
         return False
     fit = a.shape[1] == len(b) and (y is None or y.shape == (len(a), b.shape[1]))
     return fit and b.dtype.char in "fd" and len(a) > 1 and a.size * b.shape[1] >= LARGE

@@ -15,7 +15,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import product
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -57,13 +56,14 @@ def stretches(a: HostArray) -> Stretches:
     """
     if not a.size:
         return []
-    start, size, outer = byte_bounds(a)[0], a.itemsize, list[list[int]]()
-    for stride, n in sorted((abs(s), n) for s, n in zip(a.strides, a.shape, strict=True) if n > 1 and s):
-        if stride == size and not outer:
+    axes = [(s, n) for s, n in zip(a.strides, a.shape, strict=True) if n > 1 and s]
+    starts, size = [address(a) + sum(s * (n - 1) for s, n in axes if s < 0)], a.itemsize
+    for stride, n in sorted((abs(s), n) for s, n in axes):
+        if stride == size and len(starts) == 1:
             size *= n
         else:
-            outer.append([stride * k for k in range(n)])
-    return [(start + sum(steps), start + sum(steps) + size) for steps in product(*reversed(outer))]
+            starts = [start + stride * k for k in range(n) for start in starts]
+    return [(start, start + size) for start in starts]
 
 
 def bytes_of(call: Call) -> tuple[Stretches, Stretches]:
@@ -143,9 +143,8 @@ class Claims:
 class Task:
     """A call, or the checks before it, a fence, and its parts if it is cut: of each its instructions and bytes."""
 
-    def __init__(self, call: Call, number: int, rows: list[Row], cost: float, fence: bool = False) -> None:
-        self.number, self.rows, self.cost, self.fence = number, rows, cost, fence
-        self.touched = bytes_of(call)
+    def __init__(self, call: Call, number: int, rows: list[Row], fence: bool = False) -> None:
+        self.number, self.rows, self.fence, self.touched, self.cost = number, rows, fence, bytes_of(call), 0.0
         self.parts: list[tuple[list[Row], tuple[Stretches, Stretches]]] | None = None
 
 
@@ -161,10 +160,10 @@ class Sharing:
         for number, (call, some) in enumerate(zip(calls, rows, strict=True)):
             checks, rest = ([row for row in some if bool(row[self.machine.CHECKS]) is fails] for fails in (True, False))
             if checks:
-                yield Task(call, number, checks, 0, fence=True)
+                yield Task(call, number, checks, fence=True)
             if rest:
-                task = Task(call, number, rest, self.cost(call))
-                task.parts = self.parts(call)
+                task = Task(call, number, rest)
+                task.cost, task.parts = self.cost(call, task.touched), self.parts(call)
                 yield task
 
     def parts(self, call: Call) -> list[tuple[list[Row], tuple[Stretches, Stretches]]] | None:
@@ -179,14 +178,14 @@ class Sharing:
             found.append(([row for row in rows if not row[self.machine.CHECKS]], touched))
         return found or None
 
-    def cost(self, call: Call) -> float:
-        """What a call takes."""
+    def cost(self, call: Call, touched: tuple[Stretches, Stretches]) -> float:
+        """What a call takes that touches so many bytes."""
         f, args = call
         f = f.func if isinstance(f, partial) else f
         if f in (np.dot, np.matmul, multiply):
             a, b = args[-3:-1] if f is multiply else args[:2]
             return CALL + MULTIPLY * float(a.size * b.shape[-1])
-        size = sum(high - low for some in bytes_of(call) for low, high in some)
+        size = sum(high - low for some in touched for low, high in some)
         return CALL + size * (STAGE_BYTE if f in self.stages else BYTE)
 
 
