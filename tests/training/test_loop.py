@@ -109,6 +109,34 @@ def test_an_option_out_of_its_range_is_refused_before_the_first_step(option: dic
     assert task.at == []
 
 
+def test_slow_evaluations_are_left_out_of_a_budget_of_minutes_but_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def passes(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    for module in ("loop", "spent", "steps"):
+        monkeypatch.setattr(f"tinygrad_rnn.training.{module}.perf_counter", lambda: now)
+
+    def evaluated(budget: Budget, seconds: float) -> list[int]:
+        task, at = Line(), []
+        task.before = lambda step: passes(1)
+
+        def evaluate() -> dict[str, float]:
+            passes(seconds)
+            at.append(len(task.at))
+            return {"far": 1.0}
+
+        task.evaluate = evaluate  # type: ignore[method-assign]
+        run(task, budget)
+        return at
+
+    assert evaluated(Budget(minutes=1), 20) == [6, 40]
+    assert len(evaluated(Budget(minutes=1), 0.1)) == 10
+    assert len(evaluated(Budget(steps=10), 20)) == len(evaluated(Budget(steps=10, minutes=9), 20)) == 10
+
+
 def test_no_evaluations_are_none() -> None:
     kept: list[int] = []
     task = Line(held_out=[])

@@ -32,6 +32,8 @@ from tinygrad_rnn.training.log import MetricsLog
 from tinygrad_rnn.training.spent import Spent
 from tinygrad_rnn.training.steps import CURE, Steps
 
+MOST = 0.08  # the part of a budget of minutes that evaluations may have taken before another one
+
 
 class Task(Protocol):
     """What `train` needs to know of a problem. Plain attributes and methods; nothing to inherit from.
@@ -160,7 +162,8 @@ def train(
     `parameters` are the (name, parameter) pairs that `optimizer` moves. The learning rate is that of `schedule`,
     `BudgetLR(optimizer)` unless given: a warm-up, then half a cosine down to 0. Gradients are clipped to the norm
     `clip`. `evaluations` times (0: never), evenly spread over the budget and the last at its end, the task is
-    evaluated; `keep_best` is called when its goal is better than ever before. With a `patience` of 0, as with 1, the
+    evaluated; with minutes alone, those are left out before which evaluations took too much of the time, but not the
+    last. `keep_best` is called when its goal is better than ever before. With a `patience` of 0, as with 1, the
     first evaluation that brings nothing better ends the training. `save` is called before the first step, every
     `save_every` steps and at the end, whatever ends it but an error. `note` gives a line to show at evaluations, such
     as a sample. Goes on from `state`, which it changes, if one is given; without a budget left it makes no step.
@@ -184,6 +187,7 @@ def train(
     state = state or LoopState()
     schedule = schedule or BudgetLR(optimizer)
     spent = spent or Spent()
+    before, started = spent.seconds.get("evaluation", 0.0), state.seconds
     steps = Steps(task, optimizer, parameters, clip, plain=plain, say=shown.say, spent=spent)
     clock, saver = _Clock(state.seconds), _Saver(state, save, save_every, spent)
     measured = int(budget.used(state.step, state.seconds) * evaluations)  # how many evaluations there have been
@@ -191,6 +195,11 @@ def train(
 
     def out_of_patience() -> bool:
         return patience is not None and state.unimproved >= max(patience, 1)
+
+    def affordable() -> bool:
+        """Whether an evaluation is made that is due: by the clock alone, only if those so far took little of it."""
+        taken = spent.seconds.get("evaluation", 0.0) - before
+        return budget.steps is not None or taken <= MOST * (state.seconds - started)
 
     def goes_on() -> bool:
         stopped = interruption.signal is not None or shown.lost is not None or out_of_patience()
@@ -208,7 +217,7 @@ def train(
                 state.step += 1
                 state.seconds = clock.count(counted)
                 used = budget.used(state.step, state.seconds)
-                due = int(used * evaluations) > measured
+                due = int(used * evaluations) > measured and (used == 1 or affordable())
                 if due or not state.step % log_every:
                     record = {"step": state.step, "loss": value, **_figures("describe", task.describe(value))}
                     record[f"{task.unit}_per_second"] = clock.rate()
