@@ -61,8 +61,9 @@ if TYPE_CHECKING:
 # What is read, as a part of the characters that are learnt from, so that all of it takes less than a tenth of the time:
 # by each of the ten evaluations, by the last one, and by the simple models. Learning from a character takes two to four
 # times as long as reading it.
-SAMPLED, MEASURED, BASELINES = 0.01, 0.05, 0.5
+SAMPLED, MEASURED, BASELINES = 0.01, 0.05, 0.1
 LEAST, MOST = 256, 2_000_000  # that are read, of what is held out; so many are enough for four digits
+ALWAYS = 500_000  # that simple models read, if there are so many: half a second
 LED = 64  # characters that lead each of the streams in which is measured
 SHAPES = {"cosine": optim.warmup_cosine, "linear": optim.warmup_linear, "constant": optim.warmup_constant}
 
@@ -373,9 +374,9 @@ def _announce(
     if settings.config:
         baselines = [Baseline(**entry) for entry in settings.config["baselines"]]
     else:
-        read = round(BASELINES / MEASURED * text.count)
+        read = max(ALWAYS, round(BASELINES / MEASURED * text.count))
         with spent.on("baselines"):
-            baselines = language.measure_baselines(text.corpus.vocabulary, ids, measured, max(50_000, read))
+            baselines = language.measure_baselines(text.corpus.vocabulary, ids, measured, read)
     if baselines:
         named = ", ".join(f"{b.name} {b.bits_per_char:.2f}" for b in baselines)
         screen.say(console, f"bits per character to beat on the held-out text: {named}")
