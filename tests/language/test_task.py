@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import data, nn
+from tinygrad_rnn.compiler.compile import Compiled
 from tinygrad_rnn.language.model import CharModel, CharModelConfig
 from tinygrad_rnn.language.task import NextCharacter, bits_per_char
+from tinygrad_rnn.training.steps import make_step
 
 
 def loss_of(task: NextCharacter, step: int) -> tr.Tensor:
@@ -82,3 +86,33 @@ def test_dropout_acts_in_training_only() -> None:
     assert model.training
     first, second = (loss_of(NextCharacter(model, task.streams, task.held_out), 0).item() for _ in range(2))
     assert first != second
+
+
+def test_a_recorded_step_sees_what_becomes_of_the_model_of_a_task() -> None:
+    """Its mode, and another parameter or layer in the place of one."""
+
+    def losses(record: bool) -> list[float]:
+        tr.manual_seed(0)
+        ids = np.random.default_rng(2).integers(5, size=400).astype(np.int32)
+        model = CharModel(CharModelConfig(5, "gru", embedding=4, hidden=6, dropout=0.5))
+        task = NextCharacter(model, data.Streams(ids, 2, 5), data.passage(ids[:80], ids[80:], 2))
+        sgd = tr.optim.SGD(model.named_parameters(), lr=0.1)
+        step = partial(make_step, task.loss, sgd, list(model.named_parameters()), 1.0)
+        step = Compiled(step) if record else step
+
+        def made(n: int) -> float:
+            arguments, _ = task.batch(n)
+            task.keep(None)
+            loss, state = step(*arguments)
+            task.keep(state)
+            return float(loss)
+
+        found = [made(n) for n in range(5)]
+        model.eval()
+        found += [made(n) for n in range(5, 10)]
+        model.dropout = nn.Dropout(0.9)
+        found += [made(n) for n in range(10, 15)]
+        model.output.bias = None
+        return [*found, *map(made, range(15, 20))]
+
+    assert losses(True) == losses(False)
