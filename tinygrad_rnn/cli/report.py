@@ -48,10 +48,9 @@ class Report:
         if outcome.stopped_by is not None and not state.step:
             say(console, "Stopped before the first step: nothing was learnt, nothing kept.")
             return
-        with self.spent.on("picture"):
-            picture, flow = _picture(folder, self.kind, outcome, baselines), _flow_picture(folder)
         kept = f"; the best model is that of step {state.best_step:,}" if state.best_step else ""
         if outcome.stopped_by is not None:
+            self.pictures(state.best, baselines)
             say(console, f"Stopped after step {state.step:,} and saved in {folder.path}{kept}.")
             say(console, f"To go on: {resume(folder)}")
             return
@@ -60,6 +59,7 @@ class Report:
         best, _, _ = load_model(folder.checkpoints)
         with self.spent.on("evaluation"):
             bits, error = bits_and_error(best, held_out)
+        pictures = self.pictures(bits, baselines)
         say(console, ("\nA sample", "bold"), (" (temperature 0.7)", "dim"))
         console.rule(style="dim")
         with self.spent.on("sample"):
@@ -73,8 +73,13 @@ class Report:
         _table(console, title, self.kind, bits, baselines)
         say(console, f"{state.step:,} steps in {state.seconds:.0f} s{kept}.")
         say(console, f"Where the time went: {self.spent.line()}")
-        say(console, f"Written to {folder.path}: config.json, metrics.jsonl, {picture}{flow}checkpoints")
+        say(console, f"Written to {folder.path}: config.json, metrics.jsonl, {pictures}checkpoints")
         say(console, f"More of it: {command()} generate {quoted(folder.path)}")
+
+    def pictures(self, bits: float, baselines: list[Baseline]) -> str:
+        """Draw the learning curve and the flow of the gradient; returns what to say of them in a list of files."""
+        with self.spent.on("picture"):
+            return _picture(self.folder, self.kind, bits, baselines) + _flow_picture(self.folder)
 
 
 def sample(model: CharModel, vocabulary: Vocabulary, length: int, seed: int = 0, seconds: float = float("inf")) -> str:
@@ -106,9 +111,9 @@ def command() -> str:
     return path if started == sys.argv[0] else f"{path} -m tinygrad_rnn"
 
 
-def _picture(folder: RunFolder, kind: str, outcome: Outcome, baselines: list[Baseline]) -> str:
+def _picture(folder: RunFolder, kind: str, bits: float, baselines: list[Baseline]) -> str:
     """Draw the learning curve if that is possible; returns what to say of it in a list of files."""
-    best = f": {outcome.state.best:.3f} bits per held-out character" if outcome.state.best_step else ""
+    best = f": {bits:.3f} bits per held-out character" if math.isfinite(bits) else ""
     lines = {b.name: b.bits_per_char for b in baselines}
     try:
         plot_loss(folder.picture, read_metrics(folder.metrics), title=f"{kind}{best}", lines=lines)

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 # What is read, as a part of the characters that are learnt from, so that all of it takes less than a tenth of the time:
 # by each of the ten evaluations, by the last one, and by the simple models. Learning from a character takes two to four
 # times as long as reading it.
-SAMPLED, MEASURED, BASELINES = 0.01, 0.05, 0.1
+SAMPLED, MEASURED, BASELINES = 0.008, 0.05, 0.1
 LEAST, MOST = 256, 2_000_000  # that are read, of what is held out; so many are enough for four digits
 ALWAYS = 500_000  # that simple models read, if there are so many: half a second
 LED = 64  # characters that lead each of the streams in which is measured
