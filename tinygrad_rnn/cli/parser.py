@@ -220,8 +220,8 @@ def _add_train(commands: Commands) -> Parser:
         "--watch",
         action="store_true",
         help="look at every 50th step how the gradient flows back through time, show it, say when it vanishes or "
-        "explodes, and write flow.jsonl and flow.png; some 2 %% of the time, and the same training, to the last bit with "
-        "--threads 1",
+        "explodes, and write flow.jsonl and flow.png; some 2 %% of the time, and the same training, to the last bit "
+        "with --threads 1",
     )
     add(
         "--numba",

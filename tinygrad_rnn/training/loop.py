@@ -168,9 +168,10 @@ def train(
     `save_every` steps and at the end, whatever ends it but an error. `note` gives a line to show at evaluations, such
     as a sample. Goes on from `state`, which it changes, if one is given; without a budget left it makes no step.
 
-    Steps are recorded and replayed by `tr.compile`, which on one thread changes no bit. Where one cannot be recorded, or
-    is recorded anew too often, training goes on op by op, and the display says why; `plain` does so from the beginning.
-    `spent` is told how long the steps took, those that were recorded, evaluations, checkpoints, and log and display.
+    Steps are recorded and replayed by `tr.compile`, which on one thread changes no bit. Where one cannot be recorded,
+    or is recorded anew too often, training goes on op by op, and the display says why; `plain` does so from the
+    beginning. `spent` is told how long the steps took, those that were recorded, evaluations, checkpoints, and log and
+    display.
 
     Losses, counts and figures may be of NumPy's types, 0-d arrays or tensors: all that is logged, kept and returned
     are Python's numbers. Raises InputError for an option out of its range, DTypeError for a figure that is no number.
