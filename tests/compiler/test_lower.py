@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -188,6 +189,31 @@ def test_copies_and_fills(data: Any, dtype: str, shape: list[int]) -> None:
         check(choose, condition[:1] if shape else condition, 0.0, x, np.array(y), must=few)
 
 
+@given(data=st.data(), dtype=DTYPES, N=SIZES, C=SIZES, far=st.sampled_from([0, 0, 1]))
+def test_rows_of_logits(data: Any, dtype: str, N: int, C: int, far: int) -> None:
+    """What a cross-entropy does: a choice by rows, the largest of each, and one place of each."""
+    x, z = (np.ascontiguousarray(drawn(data, N, C, dtype=dtype)) for _ in range(2))
+    keep, y = drawn(data, N, dtype="?"), fresh(N, dtype=dtype)
+    check(choose, keep[:, None], x, 0.0, z)
+    check(choose, keep[:, None], 0.0, x, z)
+    check(np.maximum.reduce, x, 1, None, y.reshape(N, 1), True)
+    check(np.multiply, y, keep, fresh(N, dtype=dtype))
+    check(np.multiply, keep[:, None], x, z)
+    columns = np.array(data.draw(st.lists(st.integers(-C - far, C - 1 + far), min_size=N, max_size=N)), np.int64)
+    place = np.arange(N)[::-1].copy(), columns
+    check(assign, operator.getitem, y, (x, place), {})
+    check(operator.setitem, x, place, y)
+    check(operator.setitem, x, (place[0] // 2, place[1]), y)  # the last one counts
+    check(operator.setitem, x, place, 0)
+
+
+@given(data=st.data(), shape=SHAPES, kinds=st.sampled_from(["?f", "?d", "?l", "lf", "ld"]))
+def test_casts(data: Any, shape: list[int], kinds: str) -> None:
+    x = drawn(data, *shape, dtype=kinds[0])
+    x = np.asarray(x * 2**53 + x) if kinds[0] == "l" else x  # of more digits than a float has
+    check(np.copyto, drawn(data, *shape, dtype=kinds[1]), x, must=len(shape) < 4)
+
+
 @given(data=st.data(), dtype=DTYPES, shape=SHAPES.map(lambda shape: shape or [3]), count=st.integers(1, 3))
 def test_joins(data: Any, dtype: str, shape: list[int], count: int) -> None:
     few, axis = len(shape) < 4, data.draw(st.integers(0, len(shape) - 1))
@@ -234,6 +260,10 @@ def test_stages(data: Any, B: int, H: int, dtype: str, last: bool, biased: bool)
         (np.add, np.ones(3, ">f4"), np.ones(3, ">f4"), np.ones(3, ">f4")),
         (np.add.reduce, np.ones((3, 2, 3)), 1, None, np.ones((3, 3)), False),
         (np.add.reduce, np.ones((3, 2), "f"), 1, np.float64, np.ones(3), False),
+        (np.maximum.reduce, np.ones((3, 2)), 0, None, np.ones(2), False),
+        (operator.setitem, np.ones((3, 2)), (np.arange(3), np.arange(2)), 0),  # which raises
+        (operator.setitem, np.ones((3, 2)), np.arange(3), 0),
+        (np.copyto, np.ones(3), np.ones(3), "same_kind", np.ones(3, bool)),
         (np.cumsum, np.ones(3), 0, None, np.ones(3)),
         (np.matmul, np.ones((2, 3, 3)), np.ones((3, 3)), np.ones((2, 3, 3))),
         (np.copyto, np.ones(3, "f"), np.ones(3, "d"), "unsafe"),
@@ -277,8 +307,8 @@ def test_most_of_a_step_is_lowered(kind: str, monkeypatch: pytest.MonkeyPatch) -
     for ids, targets in batches(12, 4, count=3):
         step(ids, targets)
     left = [f for part in program_of(step).lowered if isinstance(part, Calls) for f, _ in part.calls]
-    assert len(left) <= 20
-    assert not {np.matmul, np.add, np.ndarray.fill, *map(vars(backend.stages).get, lower.STAGES)} & set(left)
+    assert {getattr(f, "__name__", "") for f in left} <= {"zero_grad", "write_gradients", "assign", "step"}
+    assert len(left) <= 5
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])

@@ -12,11 +12,12 @@ say, a program makes its calls instead.
 from __future__ import annotations
 
 import inspect
+import operator
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
-from itertools import groupby
+from itertools import combinations, groupby
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -142,6 +143,8 @@ class Lowering:
             multiply: (self.multiply, (4,)),
             np.concatenate: (self.concatenate, (3,)),
             np.add.reduce: (self.sum, (5,)),
+            np.maximum.reduce: (self.maximum, (5,)),
+            operator.setitem: (self.put, (3,)),
             choose: (self.choose, (4,)),
             inspect.unwrap(check_range): (self.check_range, (3,)),
             inspect.unwrap(scatter_add): (self.scatter_add, (3,)),
@@ -171,6 +174,10 @@ class Lowering:
         if len(args) != f.nargs or not all(isinstance(a, np.ndarray) and char_of(a) in "fdl?" for a in args):
             return None
         *xs, y = args
+        if f is np.multiply and sorted(map(char_of, xs)) == sorted("?" + char_of(y)):  # a mask, as NumPy casts it
+            before = [self.numbers(x, y.dtype) if char_of(x) == "?" else (x, []) for x in xs]
+            after = self.ufunc(f, (*(x for x, _ in before), y))
+            return None if after is None else [*(row for _, rows in before for row in rows), *after]
         loop = self.machine.loop_of(f, "".join(x.dtype.char for x in xs) + "->" + y.dtype.char)
         if f in BY_STRETCHES and not all(x.flags.c_contiguous and x.shape == y.shape for x in args):
             return None
@@ -214,12 +221,24 @@ class Lowering:
         return loops[kind].address, 0
 
     def copyto(self, y: Any, x: Any, casting: str = "same_kind") -> Rows:
-        if not (isinstance(x, np.ndarray) and isinstance(casting, str) and x.dtype == y.dtype and is_plain(y)):
+        if not (isinstance(x, np.ndarray) and isinstance(casting, str) and is_plain(y) and apart(x, y)):
             return None
-        return self.elements(self.own(self.machine.copy, y.itemsize), (x, y)) if apart(x, y) else None
+        if x.dtype == y.dtype:
+            return self.elements(self.own(self.machine.copy, y.itemsize), (x, y))
+        kind = char_of(x) + char_of(y)
+        if kind in ("?f", "?d", "?l") or (kind in ("lf", "ld") and casting in ("same_kind", "unsafe")):
+            cast = self.machine.cast_booleans if kind[0] == "?" else self.machine.cast_integers
+            return self.elements(self.own(cast, kind[1]), (x, y))
+        return None
 
     def fill(self, y: HostArray, value: Any) -> Rows:
         return self.copyto(y, self.number(value, y)) if type(value) in NUMBERS and is_plain(y) else None
+
+    def numbers(self, x: HostArray, dtype: Any) -> tuple[HostArray, list[list[int]]]:
+        """Booleans as an array of numbers, which is kept, and what fills it."""
+        found = np.empty(x.shape, dtype)
+        self.kept.append(found)
+        return found, self.copyto(found, x) or []
 
     def as_arrays(self, args: Sequence[Any]) -> list[Any]:
         """Arguments with Python's numbers as arrays of the dtype of the first array, where NumPy takes them so."""
@@ -305,6 +324,21 @@ class Lowering:
             return [*start, self.row(loop, (y, x, y), (m,), (0, size, 0), [(1, (0, 0, 0)), (n, (size, across, size))])]
         return None
 
+    def maximum(self, x: Any, axis: Any, dtype: Any, y: Any, keepdims: Any) -> Rows:
+        """The largest of each row, which begins as the first number of the row."""
+        if dtype is not None or not isinstance(x, np.ndarray) or x.dtype != y.dtype or char_of(y) not in "fd":
+            return None
+        if x.ndim != 2 or axis != 1 or not (x.size and x.flags.c_contiguous and y.flags.c_contiguous and apart(x, y)):
+            return None
+        loop = self.machine.loop_of(np.maximum, f"{y.dtype.char * 2}->{y.dtype.char}")
+        (m, n), size = x.shape, x.itemsize
+        first = self.copyto(y.reshape(m), x[:, 0])
+        if loop is None or first is None or not can_write(y):
+            return None
+        moves: Axes = [(1, (0, 0, 0)), (m, (size, n * size, size))]
+        rest = [self.row(loop, (y, address(x) + size, y), (n - 1,), (0, size, 0), moves)] if n > 1 else []
+        return first + rest
+
     # --- ids
 
     def check_range(self, what: str, ids: Any, count: int) -> Rows:
@@ -319,6 +353,8 @@ class Lowering:
         """What has no `out` of its own."""
         if f is np.take and len(args) == 2 and kwargs in ({"axis": 0}, {}):
             return self.take(args[0], args[1], y)
+        if f is operator.getitem and len(args) == 2 and not kwargs:
+            return self.pick(args[0], args[1], y)
         if f is np.pad and len(args) == 2 and kwargs == {"constant_values": 0}:
             return self.pad(args[0], args[1], y)
         if f is inspect.unwrap(checked_ids) and len(args) == 4 and not kwargs:
@@ -337,6 +373,35 @@ class Lowering:
         loop = self.own(self.machine.take, y.itemsize)
         row = self.row(loop, (x, ids, y), (ids.size, x.shape[1], len(x)), (0, ids.itemsize, width))
         return [*self.checked(ids, -len(x), len(x)), row]
+
+    def pick(self, x: Any, index: Any, y: HostArray) -> Rows:
+        """Some places of a matrix."""
+        checks = self.places(x, index, y)
+        return None if checks is None or not can_write(y) else [*checks, self.placed(self.machine.pick, x, index, y)]
+
+    def put(self, y: Any, index: Any, x: Any) -> Rows:
+        """Numbers put at some places of a matrix."""
+        x = self.number(x, y) if type(x) in NUMBERS and is_plain(y) else x
+        checks = self.places(y, index, x)
+        return None if checks is None or not can_write(y) else [*checks, self.placed(self.machine.put, y, index, x)]
+
+    def places(self, x: Any, index: Any, beside: Any) -> Rows:
+        """Fail where an index by rows and columns is out of range of a matrix; `beside` is what is put or picked."""
+        if not (isinstance(x, np.ndarray) and x.ndim == 2 and is_plain(x) and x.flags.c_contiguous and x.size):
+            return None
+        if type(index) is not tuple or len(index) != 2 or not all(is_ids(k) and k.ndim == 1 for k in index):
+            return None
+        rows, columns = index
+        if not isinstance(beside, np.ndarray) or beside.dtype != x.dtype or beside.shape not in ((), rows.shape):
+            return None
+        if len(rows) != len(columns) or not all(apart(a, b) for a, b in combinations((*index, x, beside), 2)):
+            return None
+        return self.checked(rows, -len(x), len(x)) + self.checked(columns, -x.shape[1], x.shape[1])
+
+    def placed(self, loops: Any, x: HostArray, index: Any, beside: HostArray) -> list[int]:
+        """`pick` or `put`."""
+        steps = (0, *(k.itemsize for k in index), *(beside.strides or (0,)))
+        return self.row(self.own(loops, x.itemsize), (x, *index, beside), (len(index[0]), x.shape[1], len(x)), steps)
 
     def wrapped(self, ids: Any, size: int, y: HostArray) -> Rows:
         """Ids in range, those from the end as those from the front."""

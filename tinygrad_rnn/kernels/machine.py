@@ -209,9 +209,54 @@ def check_range(args: Any, dims: Any, steps: Any, data: Any) -> None:
 @loops(WORDS)
 def choose(args: Any, dims: Any, steps: Any, data: Any) -> None:
     """By booleans in the first argument, the words of the second or of the third become those of the fourth."""
+    n, size = dims[0], carray(data, 0).itemsize
+    if steps[0] == 0 and steps[3] == size:  # one boolean for all of a row
+        k = 1 if _byte(args[0])[0] else 2
+        x, y = carray(at(args[k], data), n), carray(at(args[3], data), n)
+        if steps[k] == size:
+            for i in range(n):
+                y[i] = x[i]
+        else:
+            for i in range(n):
+                y[i] = at(args[k] + i * steps[k], data)[0]
+    else:
+        for i in range(n):
+            k = 1 if _byte(args[0] + i * steps[0])[0] else 2
+            at(args[3] + i * steps[3], data)[0] = at(args[k] + i * steps[k], data)[0]
+
+
+@loops({**FLOATS, "l": types.int64})
+def cast_booleans(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """Booleans as numbers."""
     for i in range(dims[0]):
-        k = 1 if _byte(args[0] + i * steps[0])[0] else 2
-        at(args[3] + i * steps[3], data)[0] = at(args[k] + i * steps[k], data)[0]
+        at(args[1] + i * steps[1], data)[0] = 1 if _byte(args[0] + i * steps[0])[0] else 0
+
+
+@loops(FLOATS)
+def cast_integers(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """Numbers of int64 as floating ones."""
+    for i in range(dims[0]):
+        at(args[1] + i * steps[1], data)[0] = at(args[0] + i * steps[0], dims)[0]
+
+
+@loops(WORDS)
+def pick(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """Of rows of dims[1] words, dims[2] rows: those at the rows and columns in the second and third argument."""
+    width, size = dims[1], carray(data, 0).itemsize
+    for i in range(dims[0]):
+        row, column = at(args[1] + i * steps[1], dims)[0], at(args[2] + i * steps[2], dims)[0]
+        row, column = row + (dims[2] if row < 0 else 0), column + (width if column < 0 else 0)
+        at(args[3] + i * steps[3], data)[0] = at(args[0] + (row * width + column) * size, data)[0]
+
+
+@loops(WORDS)
+def put(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """The words in the fourth argument become those which `pick` would take, one after the other."""
+    width, size = dims[1], carray(data, 0).itemsize
+    for i in range(dims[0]):
+        row, column = at(args[1] + i * steps[1], dims)[0], at(args[2] + i * steps[2], dims)[0]
+        row, column = row + (dims[2] if row < 0 else 0), column + (width if column < 0 else 0)
+        at(args[0] + (row * width + column) * size, data)[0] = at(args[3] + i * steps[3], data)[0]
 
 
 @loops({"l": types.int64})
