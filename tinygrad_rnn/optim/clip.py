@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tinygrad_rnn.errors import NonFiniteError
-from tinygrad_rnn.tensor.backend import Array, namespace, quiet, widened
+from tinygrad_rnn.tensor.backend import Array, dot, flattened, namespace, quiet, widened
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -36,7 +36,7 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm_: max_norm must be above 0, got {max_norm!r}")
     max_norm = float(max_norm)
-    named = [(name, p, p.grad._array) for name, p in _named(parameters) if p.grad is not None]
+    named = [(name, p, g._array) for name, p in _named(parameters) if (g := p.grad) is not None]
     with quiet():
         norm = math.sqrt(sum(_square(g) for _, _, g in named))
     if not TINY < norm < math.inf:  # too large or too small to be squared
@@ -82,8 +82,8 @@ def _named(parameters: Any) -> Iterable[tuple[Any, Tensor]]:
 
 def _square(g: Array) -> float:
     """The sum of the squares."""
-    flat = namespace(g).reshape(widened(g), (-1,))
-    return float(flat @ flat)
+    flat = flattened(widened(g))
+    return float(dot(flat, flat))
 
 
 def _scaled(g: Array, factor: float) -> Array:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy as copying
 import math
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
@@ -39,6 +40,12 @@ def _shape(kind: str, name: str, moment: str, entry: Mapping[str, Any]) -> tuple
         raise DTypeError(f"{kind}: {name}.{moment}: {error}") from None
 
 
+def _gradient(p: Tensor) -> Any:
+    """The array of the gradient of a parameter, without a tensor around it; None if there is none."""
+    watch = None if p._node is None else p._node.watch
+    return None if watch is None else watch.grad
+
+
 class _Flat:
     """Parameters side by side: their values and their moments, each as one array."""
 
@@ -56,7 +63,7 @@ class _Flat:
     def join(self, arrays: list[Array]) -> Array:
         """Arrays of the parameters' shapes as one new flat array."""
         xp = namespace(*arrays)
-        return xp.concat([xp.reshape(a, (-1,)) for a in arrays])
+        return xp.concat([backend.flattened(a) for a in arrays])
 
     def piece(self, flat: Array, k: int) -> Array:
         """The part of a flat array that belongs to parameter k, in its shape."""
@@ -219,32 +226,35 @@ class Optimizer:
         for group in self.param_groups:
             together: dict[Any, list[int]] = {}
             for i in range(first, first + len(group["params"])):
-                p = self._parameters[i]
-                if p.grad is not None:
-                    together.setdefault((p.dtype, p.device, self._steps[i]), []).append(i)
+                if _gradient(self._parameters[i]) is not None:
+                    a = self._parameters[i]._array
+                    together.setdefault((a.dtype, backend.device_of(a), self._steps[i]), []).append(i)
             for indices in together.values():
                 self._step(tuple(indices), group)
             first += len(group["params"])
 
     def _step(self, indices: tuple[int, ...], group: ParamGroup) -> None:
         parameters = [self._parameters[i] for i in indices]
-        flat = self._flats.get(indices)
-        if flat is None or flat.shapes != [p.shape for p in parameters]:
-            flat = _Flat(indices, [p.shape for p in parameters])
         arrays = [p._array for p in parameters]
-        if len(flat.bound) != len(arrays) or any(a is not b for a, b in zip(arrays, flat.bound, strict=True)):
+        shapes = [a.shape for a in arrays]
+        flat = self._flats.get(indices)
+        if flat is None or flat.shapes != shapes:
+            flat = _Flat(indices, shapes)
+        if len(flat.bound) != len(arrays) or not all(map(operator.is_, arrays, flat.bound)):
             flat.values = flat.join(arrays)
+        owned = all(self._owner[i] is flat for i in indices)
         for name in self.moments:
-            if name not in flat.moments or any(self._owner[i] is not flat for i in indices):
+            if not owned or name not in flat.moments:
                 flat.moments[name] = flat.join([self._moment(i, name) for i in indices])
-        g = flat.join([p.grad._array for p in parameters if p.grad is not None])
+        g = flat.join([_gradient(p) for p in parameters])
         step = self._steps[indices[0]] + 1
         # a NumPy or Tensor scalar, as a schedule of one's own may set, would make float64 of float32 parameters
         options = {k: plain(v) for k, v in dict.items(group)}
         new = self.update(widened(flat.values), widened(g), flat.moments, step, options)
         flat.values = new if new.dtype == flat.values.dtype else namespace(new).astype(new, flat.values.dtype)
         flat.bound = [flat.piece(flat.values, k) for k in range(len(indices))]
-        self._flats = {key: f for key, f in self._flats.items() if not set(key) & set(indices)} | {indices: flat}
+        if self._flats.get(indices) is not flat:
+            self._flats = {key: f for key, f in self._flats.items() if not set(key) & set(indices)} | {indices: flat}
         for k, i in enumerate(indices):
             self._parameters[i]._array = flat.bound[k]
             self._steps[i] = step

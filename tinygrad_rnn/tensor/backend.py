@@ -264,6 +264,15 @@ def widened(x: Array) -> Array:
     return namespace(x).astype(x, namespace(x).float32) if is_half(x) else x
 
 
+def flattened(x: Array) -> Array:
+    """`x` with one axis.
+
+    >>> flattened(np.zeros((2, 3))).shape
+    (6,)
+    """
+    return x.reshape(-1) if type(x) is np.ndarray else namespace(x).reshape(x, (-1,))
+
+
 def is_integer(dtype: DType) -> bool:
     """Whether `dtype` is an integer type, of any byte order."""
     kind = getattr(dtype, "kind", "")
@@ -675,7 +684,7 @@ def _host_index(keys: Any) -> tuple[Any, ...]:
 
 
 def dot(a: A, b: A) -> A:
-    """`a @ b` of two matrices, arrays or Tensors.
+    """`a @ b` of two matrices, or of two vectors, arrays or Tensors.
 
     On small ones `ndarray.dot` takes a third of the time of `@`.
     """
