@@ -118,7 +118,7 @@ def ufunc_into(f: np.ufunc, xs: Any, y: np.ndarray) -> Any:
 UFUNCS = sorted(lower.ANYWHERE | lower.BY_STRETCHES, key=lambda f: f.__name__)
 
 
-@given(data=st.data(), f=st.sampled_from(UFUNCS), dtype=st.sampled_from("fdl?"), shape=SHAPES)
+@given(data=st.data(), f=st.sampled_from(UFUNCS), dtype=st.sampled_from("fdli?"), shape=SHAPES)
 def test_ufuncs(data: Any, f: np.ufunc, dtype: str, shape: list[int]) -> None:
     kind = next((kind for kind in f.types if kind[: f.nin] == f.nin * dtype), None)
     if kind is None:
@@ -199,7 +199,10 @@ def test_rows_of_logits(data: Any, dtype: str, N: int, C: int, far: int) -> None
     check(np.maximum.reduce, x, 1, None, y.reshape(N, 1), True)
     check(np.multiply, y, keep, fresh(N, dtype=dtype))
     check(np.multiply, keep[:, None], x, z)
-    columns = np.array(data.draw(st.lists(st.integers(-C - far, C - 1 + far), min_size=N, max_size=N)), np.int64)
+    columns = np.array(
+        data.draw(st.lists(st.integers(-C - far, C - 1 + far), min_size=N, max_size=N)),
+        data.draw(st.sampled_from([np.int64, np.int32])),
+    )
     place = np.arange(N)[::-1].copy(), columns
     check(assign, operator.getitem, y, (x, place), {})
     check(operator.setitem, x, place, y)
@@ -231,13 +234,13 @@ def test_ids(data: Any, V: int, H: int, shape: list[int], dtype: str) -> None:
     """In range or not: the error is that of the call."""
     far = data.draw(st.sampled_from([0, 0, 1]))
     ids = data.draw(st.lists(st.integers(-V - far, V - 1 + far), min_size=prod(shape), max_size=prod(shape)))
-    ids = np.array(ids, np.int64).reshape(shape)
+    ids = np.array(ids, data.draw(st.sampled_from([np.int64, np.int32]))).reshape(shape)
     table = np.ascontiguousarray(drawn(data, V, H, dtype=dtype))
     check(assign, np.take, fresh(*shape, H, dtype=dtype), (table, ids), {"axis": 0}, must=ids.size > 0)
     check(inspect.unwrap(check_range), "an id", ids, V)
     check(assign, inspect.unwrap(checked_ids), np.zeros(shape, np.int64), (ids, V, 0, table), {}, must=ids.size > 0)
     if ids.size and ids.min() >= -V and ids.max() < V:
-        g = np.ascontiguousarray(drawn(data, *shape, H, dtype=dtype, edges=False))
+        g, ids = np.ascontiguousarray(drawn(data, *shape, H, dtype=dtype, edges=False)), ids.astype(np.int64)
         check(inspect.unwrap(scatter_add), table, (ids,), g)
 
 

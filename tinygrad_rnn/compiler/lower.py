@@ -150,6 +150,13 @@ class Lowering:
             inspect.unwrap(scatter_add): (self.scatter_add, (3,)),
             assign: (self.assign, (4,)),
         }
+        # what has no `out` of its own: of how many arguments, and with which options
+        self.assigned: dict[Any, tuple[Callable[..., Rows], int, Sequence[dict[str, Any]]]] = {
+            np.take: (self.take, 2, ({"axis": 0},)),
+            np.pad: (self.pad, 2, ({"constant_values": 0},)),
+            operator.getitem: (self.pick, 2, ({},)),
+            inspect.unwrap(checked_ids): (self.wrapped, 4, ({},)),
+        }
         for name, how in STAGES.items():
             self.known[getattr(stages, name)] = partial(self.stage, name, how), range(9)
 
@@ -171,7 +178,7 @@ class Lowering:
 
     def ufunc(self, f: np.ufunc, args: tuple[Any, ...]) -> Rows:
         args = tuple(self.as_arrays(args))
-        if len(args) != f.nargs or not all(isinstance(a, np.ndarray) and char_of(a) in "fdl?" for a in args):
+        if len(args) != f.nargs or not all(isinstance(a, np.ndarray) and char_of(a) in "fdli?" for a in args):
             return None
         *xs, y = args
         if f is np.multiply and sorted(map(char_of, xs)) == sorted("?" + char_of(y)):  # a mask, as NumPy casts it
@@ -341,8 +348,17 @@ class Lowering:
 
     # --- ids
 
+    def wide(self, ids: Any) -> tuple[Any, list[list[int]]]:
+        """Ids as int64, in an array that is kept if they are of int32, and what fills it."""
+        if not (isinstance(ids, np.ndarray) and ids.dtype == np.int32):
+            return ids, []
+        found = np.empty(ids.shape, np.int64)
+        self.kept.append(found)
+        return found, self.elements(self.own(self.machine.widen, "i"), (ids, found)) or []
+
     def check_range(self, what: str, ids: Any, count: int) -> Rows:
-        return self.checked(ids, 0, count) if is_ids(ids) else None
+        ids, before = self.wide(ids)
+        return before + self.checked(ids, 0, count) if is_ids(ids) else None
 
     def checked(self, ids: HostArray, low: int, high: int) -> list[list[int]]:
         """Fail where ids are out of a range."""
@@ -351,64 +367,57 @@ class Lowering:
 
     def assign(self, f: Any, y: HostArray, args: Any, kwargs: Any) -> Rows:
         """What has no `out` of its own."""
-        if f is np.take and len(args) == 2 and kwargs in ({"axis": 0}, {}):
-            return self.take(args[0], args[1], y)
-        if f is operator.getitem and len(args) == 2 and not kwargs:
-            return self.pick(args[0], args[1], y)
-        if f is np.pad and len(args) == 2 and kwargs == {"constant_values": 0}:
-            return self.pad(args[0], args[1], y)
-        if f is inspect.unwrap(checked_ids) and len(args) == 4 and not kwargs:
-            return self.wrapped(args[0], args[1], y)
-        return None
+        how, count, options = self.assigned.get(f, (None, 0, ()))
+        return how(*args, y) if how is not None and len(args) == count and kwargs in options else None
 
     def take(self, x: Any, ids: Any, y: HostArray) -> Rows:
         """Rows of a table."""
+        ids, before = self.wide(ids)
         if not (is_ids(ids) and isinstance(x, np.ndarray) and x.ndim == 2 and is_plain(x) and x.flags.c_contiguous):
             return None
         if x.dtype != y.dtype or y.shape != (*ids.shape, x.shape[1]) or not y.flags.c_contiguous:
             return None
         if not (y.size and can_write(y) and apart(x, y) and apart(ids, y)):
             return None
-        width = y.strides[-2] if y.ndim > 1 else 0
         loop = self.own(self.machine.take, y.itemsize)
-        row = self.row(loop, (x, ids, y), (ids.size, x.shape[1], len(x)), (0, ids.itemsize, width))
-        return [*self.checked(ids, -len(x), len(x)), row]
+        row = self.row(loop, (x, ids, y), (ids.size, *x.shape[::-1]), (0, ids.itemsize, x.shape[1] * y.itemsize))
+        return [*before, *self.checked(ids, -len(x), len(x)), row]
 
     def pick(self, x: Any, index: Any, y: HostArray) -> Rows:
         """Some places of a matrix."""
-        checks = self.places(x, index, y)
-        return None if checks is None or not can_write(y) else [*checks, self.placed(self.machine.pick, x, index, y)]
+        return self.placed(self.machine.pick, x, index, y, y)
 
     def put(self, y: Any, index: Any, x: Any) -> Rows:
         """Numbers put at some places of a matrix."""
-        x = self.number(x, y) if type(x) in NUMBERS and is_plain(y) else x
-        checks = self.places(y, index, x)
-        return None if checks is None or not can_write(y) else [*checks, self.placed(self.machine.put, y, index, x)]
+        return self.placed(
+            self.machine.put, y, index, self.number(x, y) if type(x) in NUMBERS and is_plain(y) else x, y
+        )
 
-    def places(self, x: Any, index: Any, beside: Any) -> Rows:
-        """Fail where an index by rows and columns is out of range of a matrix; `beside` is what is put or picked."""
+    def placed(self, loops: Any, x: Any, index: Any, beside: Any, written: HostArray) -> Rows:
+        """`pick` or `put` at an index by rows and columns of a matrix; `beside` it is what is picked or put."""
         if not (isinstance(x, np.ndarray) and x.ndim == 2 and is_plain(x) and x.flags.c_contiguous and x.size):
             return None
-        if type(index) is not tuple or len(index) != 2 or not all(is_ids(k) and k.ndim == 1 for k in index):
+        if type(index) is not tuple or len(index) != 2:
             return None
-        rows, columns = index
+        (rows, before), (columns, more) = map(self.wide, index)
+        if not (is_ids(rows) and is_ids(columns) and rows.ndim == 1 and rows.shape == columns.shape):
+            return None
         if not isinstance(beside, np.ndarray) or beside.dtype != x.dtype or beside.shape not in ((), rows.shape):
             return None
-        if len(rows) != len(columns) or not all(apart(a, b) for a, b in combinations((*index, x, beside), 2)):
+        if not can_write(written) or not all(apart(a, b) for a, b in combinations((rows, columns, x, beside), 2)):
             return None
-        return self.checked(rows, -len(x), len(x)) + self.checked(columns, -x.shape[1], x.shape[1])
+        steps = (0, rows.itemsize, columns.itemsize, *(beside.strides or (0,)))
+        dims = (len(rows), *x.shape[::-1])
+        checks = self.checked(rows, -len(x), len(x)) + self.checked(columns, -x.shape[1], x.shape[1])
+        return [*before, *more, *checks, self.row(self.own(loops, x.itemsize), (x, rows, columns, beside), dims, steps)]
 
-    def placed(self, loops: Any, x: HostArray, index: Any, beside: HostArray) -> list[int]:
-        """`pick` or `put`."""
-        steps = (0, *(k.itemsize for k in index), *(beside.strides or (0,)))
-        return self.row(self.own(loops, x.itemsize), (x, *index, beside), (len(index[0]), x.shape[1], len(x)), steps)
-
-    def wrapped(self, ids: Any, size: int, y: HostArray) -> Rows:
+    def wrapped(self, ids: Any, size: int, axis: int, x: Any, y: HostArray) -> Rows:
         """Ids in range, those from the end as those from the front."""
+        ids, before = self.wide(ids)
         if not (is_ids(ids) and is_ids(y) and ids.shape == y.shape and can_write(y) and apart(ids, y)):
             return None
         row = self.row(self.own(self.machine.wrapped, "l"), (ids, y), (ids.size, size))
-        return [*self.checked(ids, -size, size), row] if y.size else []
+        return [*before, *self.checked(ids, -size, size), row] if y.size else []
 
     def scatter_add(self, y: Any, index: Any, g: Any) -> Rows:
         """Rows added to those of a table, by the stage that does it."""

@@ -198,6 +198,13 @@ def copy(args: Any, dims: Any, steps: Any, data: Any) -> None:
             at(args[1] + i * steps[1], data)[0] = at(args[0] + i * steps[0], data)[0]
 
 
+@loops({"i": types.int32})
+def widen(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """Numbers of int32 as such of int64."""
+    for i in range(dims[0]):
+        at(args[1] + i * steps[1], dims)[0] = at(args[0] + i * steps[0], data)[0]
+
+
 @loops({"l": types.int64})
 def check_range(args: Any, dims: Any, steps: Any, data: Any) -> None:
     """Fail where not all ids are from dims[1] to dims[2] - 1."""
