@@ -13,6 +13,7 @@ KINKS = "tests/tensor/test_subgradients.py"
 GRAPH = "tests/tensor/test_graph.py tests/tensor/test_sweep.py tests/tensor/test_pitfalls.py"
 NUMPY = "tests/compiler/test_numpy_calls.py"
 PASSES = "tests/compiler/test_passes.py"
+LOWER = "tests/compiler/test_lower.py"
 SWEEP = "tests/tensor/test_sweep.py tests/tensor/test_graph.py tests/tensor/test_pitfalls.py"
 TENSOR = "tests/tensor/test_tensor.py"
 WAYS_IN = "tests/test_ways_in.py"
@@ -1453,6 +1454,27 @@ BUGS = [
         "compiler/compile.py",
         ("refused-and-written", "tape.refused is None and not isinstance(error, CompileError)", "True",
          "a step that is refused has written into its arguments", ARGUMENTS),
+    ),
+    *table(
+        "compiler/lower.py",
+        ("lowered-overlap", "all(same_place(x, y) or apart(x, y) for x in xs)", "all(True for x in xs)",
+         "what is read is overwritten before, where arrays overlap", LOWER),
+        ("lowered-byte-order", 'return a.dtype.char if a.dtype.isnative else "-"', "return a.dtype.char",
+         "numbers of the other byte order are added as if they were of this one", LOWER),
+        ("lowered-raise", 'return set(np.geterr().values()) <= {"ignore", "warn"}', "return True",
+         "an overflow is not raised where that was asked for", LOWER),
+        ("lowered-rows", "(m == 1 or down >= n * size)", "True",
+         "the rows of a transposed array are summed in another order than NumPy's", LOWER),
+        ("lowered-options", "return how(*args) if len(args) in counts else None", "return how(*args)",
+         "a copy with a mask is made without it, or fails", f"{LOWER} {NUMPY}"),
+    ),
+    *table(
+        "kernels/machine.py",
+        ("machine-one-row", " + j * code[k, OUTER + MOST + n]", "",
+         "of an array with gaps the first row alone is walked through", LOWER),
+        ("machine-range", "dims)[0] < dims[2]:", "dims)[0] <= dims[2]:", "an id may be the number of rows", LOWER),
+        ("machine-goes-on", "            code[k, CHECKS] = 1\n            return k\n",
+         "            code[k, CHECKS] = 1\n", "ids out of range are used all the same", LOWER),
     ),
 ]
 # fmt: on

@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import operator
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from importlib import import_module
 from itertools import combinations, groupby
@@ -166,10 +166,9 @@ class Lowering:
             if f.args or f.keywords.keys() != {"out"} or f.func not in (np.dot, np.concatenate, np.maximum, np.minimum):
                 return None
             f, args = f.func, (*args, 0, f.keywords["out"]) if f.func is np.concatenate else (*args, f.keywords["out"])
-        try:
-            how, counts = self.known.get(f, (None, ()))
-        except TypeError:  # not hashable
+        if not isinstance(f, Hashable):
             return None
+        how, counts = self.known.get(f, (None, ()))
         if how is not None:
             return how(*args) if len(args) in counts else None
         return self.ufunc(f, args) if f in ANYWHERE or f in BY_STRETCHES else None
@@ -181,7 +180,7 @@ class Lowering:
         if len(args) != f.nargs or not all(isinstance(a, np.ndarray) and char_of(a) in "fdli?" for a in args):
             return None
         *xs, y = args
-        if f is np.multiply and sorted(map(char_of, xs)) == sorted("?" + char_of(y)):  # a mask, as NumPy casts it
+        if f is np.multiply and char_of(y) in "fd" and {char_of(x) for x in xs} == {"?", char_of(y)}:  # cast, as a mask
             before = [self.numbers(x, y.dtype) if char_of(x) == "?" else (x, []) for x in xs]
             after = self.ufunc(f, (*(x for x, _ in before), y))
             return None if after is None else [*(row for _, rows in before for row in rows), *after]
@@ -350,29 +349,28 @@ class Lowering:
 
     def wide(self, ids: Any) -> tuple[Any, list[list[int]]]:
         """Ids as int64, in an array that is kept if they are of int32, and what fills it."""
-        if not (isinstance(ids, np.ndarray) and ids.dtype == np.int32):
+        if not is_ids(ids, "i"):
             return ids, []
         found = np.empty(ids.shape, np.int64)
         self.kept.append(found)
         return found, self.elements(self.own(self.machine.widen, "i"), (ids, found)) or []
 
     def check_range(self, what: str, ids: Any, count: int) -> Rows:
-        ids, before = self.wide(ids)
-        return before + self.checked(ids, 0, count) if is_ids(ids) else None
+        return self.checked(ids, 0, count) if is_ids(ids, "li") else None
 
     def checked(self, ids: HostArray, low: int, high: int) -> list[list[int]]:
         """Fail where ids are out of a range."""
-        loop = self.own(self.machine.check_range, "l")
+        loop = self.own(self.machine.check_range, char_of(ids))
         return [self.row(loop, (ids,), (ids.size, low, high), (ids.itemsize,), checks=True)] if ids.size else []
 
     def assign(self, f: Any, y: HostArray, args: Any, kwargs: Any) -> Rows:
         """What has no `out` of its own."""
-        how, count, options = self.assigned.get(f, (None, 0, ()))
+        how, count, options = self.assigned.get(f, (None, 0, ())) if isinstance(f, Hashable) else (None, 0, ())
         return how(*args, y) if how is not None and len(args) == count and kwargs in options else None
 
     def take(self, x: Any, ids: Any, y: HostArray) -> Rows:
         """Rows of a table."""
-        ids, before = self.wide(ids)
+        given, (ids, before) = ids, self.wide(ids)
         if not (is_ids(ids) and isinstance(x, np.ndarray) and x.ndim == 2 and is_plain(x) and x.flags.c_contiguous):
             return None
         if x.dtype != y.dtype or y.shape != (*ids.shape, x.shape[1]) or not y.flags.c_contiguous:
@@ -381,7 +379,7 @@ class Lowering:
             return None
         loop = self.own(self.machine.take, y.itemsize)
         row = self.row(loop, (x, ids, y), (ids.size, *x.shape[::-1]), (0, ids.itemsize, x.shape[1] * y.itemsize))
-        return [*before, *self.checked(ids, -len(x), len(x)), row]
+        return [*self.checked(given, -len(x), len(x)), *before, row]
 
     def pick(self, x: Any, index: Any, y: HostArray) -> Rows:
         """Some places of a matrix."""
@@ -408,16 +406,16 @@ class Lowering:
             return None
         steps = (0, rows.itemsize, columns.itemsize, *(beside.strides or (0,)))
         dims = (len(rows), *x.shape[::-1])
-        checks = self.checked(rows, -len(x), len(x)) + self.checked(columns, -x.shape[1], x.shape[1])
-        return [*before, *more, *checks, self.row(self.own(loops, x.itemsize), (x, rows, columns, beside), dims, steps)]
+        checks = self.checked(index[0], -len(x), len(x)) + self.checked(index[1], -x.shape[1], x.shape[1])
+        return [*checks, *before, *more, self.row(self.own(loops, x.itemsize), (x, rows, columns, beside), dims, steps)]
 
     def wrapped(self, ids: Any, size: int, axis: int, x: Any, y: HostArray) -> Rows:
         """Ids in range, those from the end as those from the front."""
-        ids, before = self.wide(ids)
+        given, (ids, before) = ids, self.wide(ids)
         if not (is_ids(ids) and is_ids(y) and ids.shape == y.shape and can_write(y) and apart(ids, y)):
             return None
         row = self.row(self.own(self.machine.wrapped, "l"), (ids, y), (ids.size, size))
-        return [*before, *self.checked(ids, -size, size), row] if y.size else []
+        return [*self.checked(given, -size, size), *before, row] if y.size else []
 
     def scatter_add(self, y: Any, index: Any, g: Any) -> Rows:
         """Rows added to those of a table, by the stage that does it."""
@@ -547,6 +545,6 @@ def can_write(a: HostArray) -> bool:
     return bool(a.flags.writeable and a.flags.aligned and distinct)
 
 
-def is_ids(a: Any) -> bool:
-    """Whether ids are an array of int64 without gaps."""
-    return isinstance(a, np.ndarray) and a.dtype == np.int64 and a.flags.c_contiguous
+def is_ids(a: Any, kinds: str = "l") -> bool:
+    """Whether ids are an array of int64, or of other kinds of integers, without gaps."""
+    return isinstance(a, np.ndarray) and char_of(a) in kinds and a.flags.c_contiguous

@@ -205,12 +205,12 @@ def widen(args: Any, dims: Any, steps: Any, data: Any) -> None:
         at(args[1] + i * steps[1], dims)[0] = at(args[0] + i * steps[0], data)[0]
 
 
-@loops({"l": types.int64})
+@loops({"l": types.int64, "i": types.int32})
 def check_range(args: Any, dims: Any, steps: Any, data: Any) -> None:
     """Fail where not all ids are from dims[1] to dims[2] - 1."""
     for i in range(dims[0]):
-        if not dims[1] <= at(args[0] + i * steps[0], dims)[0] < dims[2]:
-            data[0] = FAILED
+        if not dims[1] <= at(args[0] + i * steps[0], data)[0] < dims[2]:
+            dims[CHECKS - DIMS] = FAILED  # what `data` is the address of, which has the type of the ids here
 
 
 @loops(WORDS)

@@ -13,9 +13,9 @@ def enable_numba(on: bool = True) -> float:
 
     It is a switch for the whole process, for recurrent layers, the gradient of an embedding, and Adam. A step of an
     LSTM is then its matrix product and one pass over memory, where NumPy takes a dozen: small layers gain most. In
-    float32 tanh is within 6 units in the last place. What `tr.compile` has recorded then runs without Python, and on
-    as many threads as NumPy's BLAS may use. The first time on a machine numba compiles for some seconds; what it made
-    is kept on disk.
+    float32 tanh is within 6 units in the last place. Most of what `tr.compile` has recorded then runs without Python,
+    and on as many threads as NumPy's BLAS may use. The first time on a machine numba compiles for some seconds; what it
+    made is kept on disk.
 
     Raises `ModuleNotFoundError` where numba is not installed, saying what to install.
 
