@@ -242,6 +242,8 @@ def test_ids(data: Any, V: int, H: int, shape: list[int], dtype: str) -> None:
     if ids.size and ids.min() >= -V and ids.max() < V:
         g, ids = np.ascontiguousarray(drawn(data, *shape, H, dtype=dtype, edges=False)), ids.astype(np.int64)
         check(inspect.unwrap(scatter_add), table, (ids,), g)
+        turned = g.reshape(1, -1, H).swapaxes(0, 1)  # without gaps, but with other strides
+        check(inspect.unwrap(scatter_add), table, (ids.reshape(-1, 1),), turned)
 
 
 @given(data=st.data(), B=SIZES, H=SIZES, dtype=DTYPES, last=st.booleans(), biased=st.booleans())

@@ -426,10 +426,10 @@ class Lowering:
             return None
         if not (g.size and can_write(y) and apart(g, y) and apart(ids, y)):
             return None
-        if y.strides[1] != y.itemsize or g.strides[-1] != y.itemsize:
+        if y.shape[1] > 1 and not y.strides[1] == g.strides[-1] == y.itemsize:
             return None
         loop = self.own(self.stages.add_rows_loop, y.dtype.char)
-        steps = (y.strides[0], 0, g.strides[-2] if ids.ndim else 0)
+        steps = (y.strides[0], 0, g.strides[0] if g.ndim == 2 else y.shape[1] * y.itemsize)
         return [*self.checked(ids, -len(y), len(y)), self.row(loop, (y, ids, g), (ids.size, y.shape[1], len(y)), steps)]
 
     # --- stages
