@@ -1472,7 +1472,7 @@ BUGS = [
         "kernels/machine.py",
         ("machine-one-row", " + j * code[k, OUTER + MOST + n]", "",
          "of an array with gaps the first row alone is walked through", LOWER),
-        ("machine-range", "dims)[0] < dims[2]:", "dims)[0] <= dims[2]:", "an id may be the number of rows", LOWER),
+        ("machine-range", "data)[0] < dims[2]:", "data)[0] <= dims[2]:", "an id may be the number of rows", LOWER),
         ("machine-goes-on", "            code[k, CHECKS] = 1\n            return k\n",
          "            code[k, CHECKS] = 1\n", "ids out of range are used all the same", LOWER),
     ),
