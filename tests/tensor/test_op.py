@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,8 @@ def test_a_metadata_tensor_is_refused():
     [
         ((lambda g, z: g,), "asks for 'z'"),
         ((lambda y, g: g,), "asks for 'y'"),
+        ((lambda g, *xs: g,), "asks for 'xs'"),
+        ((lambda g, *, z: g,), "asks for 'z'"),
         ((), "0 vjps for 1 arguments"),
         ((lambda g: g, lambda g: g), "2 vjps for 1 arguments"),
     ],
@@ -83,6 +87,24 @@ def test_none_is_no_operand():
     for operate in (lambda x: x + None, lambda x: x @ None, lambda x: x == None):  # noqa: E711
         with pytest.raises(TypeError, match="None is no operand"):
             operate(leaf([[1.0]]))
+
+
+class Doubling:
+    def pull(self, g, x):
+        return 2 * g * x
+
+    __call__ = pull
+
+
+@pytest.mark.parametrize("vjp", [Doubling().pull, Doubling(), partial(lambda k, g, x: k * g * x, 2)])
+def test_a_derivative_need_not_be_a_plain_function(vjp):
+    @tr.op(vjp)
+    def my_square(x):
+        return x * x
+
+    x = leaf([3.0])
+    my_square(x).backward()
+    assert x.grad.tolist() == [6.0]
 
 
 def test_reserved_names_are_refused():

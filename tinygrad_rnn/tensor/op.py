@@ -217,8 +217,11 @@ def _asked(vjp: Vjp) -> list[str]:
 
 
 def _parameters(vjp: Vjp) -> list[str]:
-    """The names of its parameters, read off its code: a `signature` takes ten times as long."""
-    code = inspect.unwrap(vjp).__code__
+    """The names of its parameters; of a plain function read off its code, ten times as fast."""
+    function = inspect.unwrap(vjp)
+    if not inspect.isfunction(function):  # a method, a `partial`
+        return list(inspect.signature(vjp).parameters)
+    code = function.__code__
     more = sum(bool(code.co_flags & flag) for flag in (inspect.CO_VARARGS, inspect.CO_VARKEYWORDS))
     return list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + more])
 
