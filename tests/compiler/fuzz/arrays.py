@@ -67,7 +67,7 @@ LINES = {
 {o}; np.copyto({new}[..., :1], 2.0)
 {o}; np.sum({x}, axis=0, out={new}[0])
 {o}; np.clip({x}, -1, 1, out={new})
-{o}; np.cumsum({x}, axis=-1, out={new})
+{o}; {new}.ndim and np.cumsum({x}, axis=-1, out={new})
 {o}; np.matmul({x}, {x}.T @ {x}, out={new})
 {o}; np.concatenate([{x}[1:], {x}[:1]], out={new})
 {o}; np.take({x}, np.arange({x}.shape[0])[::-1], axis=0, out={new}, mode='{mode}')
