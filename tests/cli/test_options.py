@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.cli.command import SMALL, TEXT, Trained
+from tinygrad_rnn.cli import options
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.cli.options import FLAGS, quoted, with_flags
 from tinygrad_rnn.cli.parser import parser
@@ -99,3 +100,20 @@ def test_a_path_that_is_shown_can_be_copied(monkeypatch: pytest.MonkeyPatch, enc
     done = subprocess.run(["bash", "-c", program], capture_output=True, check=True)
     read = [os.fsdecode(path) for path in done.stdout.split(b"\0")[:-1]]
     assert read == [f"./{path}" if path.startswith("-") else path for path in PATHS]
+
+
+def test_numba_that_does_not_fit_is_said_and_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    on = []
+
+    def broken(wanted: bool = True) -> float:
+        on.append(wanted)
+        if wanted:
+            raise ImportError("Numba needs NumPy 2.9 or less.\nGot NumPy 3.0.")
+        return 0.0
+
+    monkeypatch.setattr(options, "enable_numba", broken)
+    begin, why = "Steps recorded once and replayed, by NumPy alone: ", "Numba needs NumPy 2.9 or less. Got NumPy 3.0."
+    assert options.choose_path("cpu", plain=False) == begin + why
+    assert options.choose_path("cpu", plain=False, numba=False) == begin + "as asked for" and on == [True, False, False]
+    with pytest.raises(InputError, match=f"^--numba: {why}$"):
+        options.choose_path("cpu", plain=False, numba=True)

@@ -1,9 +1,8 @@
 """Threads that run lists of instructions of `machine` side by side.
 
-There are as many as NumPy's BLAS may use at the moment (`OPENBLAS_NUM_THREADS`, threadpoolctl, the command's
-`--threads`), and while they run BLAS uses one in each of them. They wait for one another at instructions, without
-Python: `meet` of `machine`. Workers begin when there is something to do for the first time, sleep in between, and end
-with the process; a fork has its own.
+There are as many as NumPy's BLAS may use at the moment (`OPENBLAS_NUM_THREADS`, threadpoolctl), and while they run
+BLAS uses one in each of them. They wait for one another at instructions, without Python: `meet` of `machine`. Workers
+begin when there is something to do for the first time, sleep in between, and end with the process; a fork has its own.
 """
 
 from __future__ import annotations
