@@ -13,7 +13,8 @@ from typing import Any
 
 from benchmarks.processes import prepare
 
-NAMES = ["main_job", "imports", "graph", "slices", "leaks", "rnn_step", "train_step", "threads", "looking"]
+NAMES = ["main_job", "imports", "graph", "slices", "leaks", "rnn_step"]
+NAMES += ["train_step", "step_memory", "threads", "looking"]
 
 
 def show(rows: list[dict[str, Any]]) -> None:

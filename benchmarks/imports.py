@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
+from benchmarks.cells import Requirement, markdown
 from benchmarks.processes import ROOT
 
 PROGRAM = "import time; begin = time.perf_counter(); import {0}; print(time.perf_counter() - begin)"
@@ -27,4 +28,28 @@ def measure(full: bool) -> list[dict[str, Any]]:
     return [
         {"import": module, "ms": 1e3 * median, "of NumPy": median / medians["numpy"]}
         for module, median in medians.items()
+    ]
+
+
+def requirements(found: list[dict[str, Any]]) -> list[Requirement]:
+    """What was asked of the import."""
+    times = found[-1]["of NumPy"]
+    return [Requirement("import: at most 1.2 times NumPy's", f"{times:.2f}", times <= 1.2)]
+
+
+def not_reached(found: list[dict[str, Any]]) -> list[str]:
+    """Nothing but the requirement itself."""
+    return []
+
+
+def section(found: list[dict[str, Any]]) -> list[str]:
+    """What the page says of it."""
+    rows = [[f"`{row['import']}`", f"{row['ms']:.0f}", f"{row['of NumPy']:.2f}"] for row in found]
+    return [
+        "## Import",
+        "",
+        "Each time in a process of its own, files cached by the system; medians.",
+        "",
+        *markdown(["import", "ms", "of NumPy"], rows),
+        "",
     ]

@@ -1,8 +1,8 @@
 """All that docs/performance.md shows, measured in one go: `make bench` runs this.
 
-The main job, the grid of training steps, the plain loops, the first use of the extra `numba`, and long sequences, one
-after the other. Each leaves its figures in `runs/bench` as it goes; the page and its pictures are made from these files
-alone.
+The main job, the grid of training steps, the plain loops, the memory of a step, the import, the first use of the extra
+`numba`, and long sequences, one after the other. Each leaves its figures in `runs/bench` as it goes; the page and its
+pictures are made from these files alone.
 """
 
 from __future__ import annotations
@@ -22,25 +22,29 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from benchmarks import first_use, grid, loops, main_job, scale
+from benchmarks import first_use, grid, imports, loops, main_job, scale, step_memory
 from benchmarks.cells import Requirement, markdown
 from benchmarks.processes import call, prepare
 from tinygrad_rnn.screen import console as console_of
 from tinygrad_rnn.screen import say
 
-# Seconds: `grid` and `loops` take what they are given, the others about as long on two cores. 13 minutes in all.
-PLAN = {"main_job": 130, "grid": 380, "loops": 110, "first_use": 60, "scale": 110}
-QUICK_PLAN = {"main_job": 50, "grid": 40, "loops": 12, "first_use": 40, "scale": 40}
-JUDGED: dict[str, Any] = {
+# Seconds: `grid` and `loops` take what they are given, the others about as long on two cores. 14 minutes in all.
+PLAN = {"main_job": 130, "grid": 380, "loops": 100, "step_memory": 40, "imports": 10, "first_use": 60, "scale": 110}
+QUICK_PLAN = {"main_job": 50, "grid": 40, "loops": 12, "step_memory": 40, "imports": 10, "first_use": 40, "scale": 40}
+DRAWN: dict[str, Any] = {"grid": grid, "loops": loops, "scale": scale}  # the parts that have a picture
+JUDGED: dict[str, Any] = {  # the parts of which something was asked
     "main_job": main_job,
-    "grid": grid,
-    "loops": loops,
-    "scale": scale,
-}  # the parts of which something was asked
+    **DRAWN,
+    "step_memory": step_memory,
+    "imports": imports,
+}
+PARTS: dict[str, Any] = {**JUDGED, "first_use": first_use}
 TITLES = {
     "main_job": "the main job",
     "grid": "training steps",
     "loops": "plain unrolled loops",
+    "step_memory": "memory of a step",
+    "imports": "the import",
     "first_use": "first use of numba",
     "scale": "long sequences",
 }
@@ -163,10 +167,10 @@ def run(name: str, options: argparse.Namespace, allowed: float, show: Any) -> No
 
     if name == "main_job":
         save(options.out, name, main_job.measure(rounds=1 if options.quick else 3))
-    elif name == "grid":
-        grid.measure(options.quick, allowed, keep)
-    elif name == "loops":
-        loops.measure(options.quick, allowed, keep)
+    elif name in ("grid", "loops"):
+        PARTS[name].measure(options.quick, allowed, keep)
+    elif name in ("step_memory", "imports"):
+        save(options.out, name, PARTS[name].measure(full=False))
     elif name == "first_use":
         save(options.out, name, first_use.measure(options.quick))
     else:
@@ -225,20 +229,9 @@ def page(found: dict[str, Any], folder: str) -> str:
         behind = [line for name, part in JUDGED.items() if found.get(name) for line in part.not_reached(found[name])]
         lines += [*markdown(["requirement", "found", ""], [r.row() for r in rows]), ""]
         lines += [*behind, "", WHY, ""] if behind else []
-    if found.get("main_job"):
-        lines += main_job.section(found["main_job"])
-    if found.get("grid"):
-        lines += grid.section(found["grid"], f"{folder}/grid.png")
-    if found.get("loops"):
-        lines += loops.section(found["loops"], f"{folder}/loops.png")
-    if found.get("first_use"):
-        lines += first_use.section(found["first_use"])
-    if found.get("scale"):
-        lines += [
-            *scale.section(found["scale"], f"{folder}/scale.png"),
-            "This part ran on one core, with one thread.",
-            "",
-        ]
+    for name in filter(found.get, PLAN):
+        lines += PARTS[name].section(found[name], *([f"{folder}/{name}.png"] if name in DRAWN else []))
+        lines += ["This part ran on one core, with one thread.", ""] if name == "scale" else []
     absent = [TITLES[name] for name in PLAN if not found.get(name)]
     if absent:
         lines += [f"Not measured in this run: {', '.join(absent)}.", ""]
@@ -251,7 +244,7 @@ def write(found: dict[str, Any], path: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
-    for name, module in {"grid": grid, "loops": loops, "scale": scale}.items():
+    for name, module in DRAWN.items():
         if found.get(name):
             module.draw(found[name], folder / f"{name}.png")
     path.write_text(page(found, folder.name), encoding="utf-8")
