@@ -25,7 +25,8 @@ Parts: TypeAlias = list[Call] | None  # one a thread, some of which may be empty
 
 LONG = 4096  # what has one axis only is cut if it is as long
 
-SCATTER_ADD = inspect.unwrap(backend.scatter_add)
+SCATTER_ADD, TAKE_ROWS = inspect.unwrap(backend.scatter_add), inspect.unwrap(backend.take_rows)
+BY_IDS = (TAKE_ROWS, backend.take_rows, SCATTER_ADD, backend.scatter_add)
 
 
 def parts_of(n: int, call: Call, stages: Collection[Any]) -> Parts:
@@ -42,8 +43,8 @@ def parts_of(n: int, call: Call, stages: Collection[Any]) -> Parts:
         return summed(n, *args)
     if f is assign and args[0] is np.take:
         return taken(n, args[1], args[3], *args[2])
-    if f is SCATTER_ADD or f is backend.scatter_add:
-        return added(n, *args)
+    if f in BY_IDS:
+        return (taken_rows if f in BY_IDS[:2] else added)(n, *args)
     if f in stages:
         return by_rows(n, f, args, next(a for a in args if a.ndim == 2))
     if f is np.copyto or f is np.ndarray.fill:
@@ -100,6 +101,11 @@ def taken(n: int, y: HostArray, options: Any, table: HostArray, ids: HostArray) 
         return None
     ids, y = ids.reshape(-1), y.reshape(ids.size, -1)
     return [(assign, (np.take, y[part], (table, ids[part]), options)) for part in cuts(ids.size, n, LEAST)]
+
+
+def taken_rows(n: int, y: HostArray, table: HostArray, ids: HostArray) -> Parts:
+    """The same, of ids that were checked."""
+    return None if ids.size < 2 * LEAST else [(TAKE_ROWS, (y[p], table, ids[p])) for p in cuts(ids.size, n, LEAST)]
 
 
 def added(n: int, table: HostArray, index: Any, g: HostArray) -> Parts:

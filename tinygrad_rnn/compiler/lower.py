@@ -29,7 +29,7 @@ from tinygrad_rnn.compiler.products import multiply, parts_of
 from tinygrad_rnn.compiler.share import Sharing, shared
 from tinygrad_rnn.nn.checks import check_range
 from tinygrad_rnn.tensor import backend
-from tinygrad_rnn.tensor.backend import HostArray, scatter_add
+from tinygrad_rnn.tensor.backend import HostArray, scatter_add, take_rows
 from tinygrad_rnn.tensor.ops.indexing import checked_ids
 
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -148,6 +148,7 @@ class Lowering:
             choose: (self.choose, (4,)),
             inspect.unwrap(check_range): (self.check_range, (3,)),
             inspect.unwrap(scatter_add): (self.scatter_add, (3,)),
+            inspect.unwrap(take_rows): (self.take_rows, (3,)),
             assign: (self.assign, (4,)),
         }
         # what has no `out` of its own: of how many arguments, and with which options
@@ -380,6 +381,10 @@ class Lowering:
         loop = self.own(self.machine.take, y.itemsize)
         row = self.row(loop, (x, ids, y), (ids.size, *x.shape[::-1]), (0, ids.itemsize, x.shape[1] * y.itemsize))
         return [*self.checked(given, -len(x), len(x)), *before, row]
+
+    def take_rows(self, y: HostArray, x: Any, ids: Any) -> Rows:
+        """`take`, of ids that were checked."""
+        return self.take(x, ids, y)
 
     def pick(self, x: Any, index: Any, y: HostArray) -> Rows:
         """Some places of a matrix."""

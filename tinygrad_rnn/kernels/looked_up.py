@@ -12,7 +12,7 @@ from typing import Any
 
 from tinygrad_rnn.kernels.recurrent import Needs
 from tinygrad_rnn.tensor import ops
-from tinygrad_rnn.tensor.backend import Array, dot, namespace, scatter_add, zeros_beside
+from tinygrad_rnn.tensor.backend import Array, dot, namespace, scatter_add, take, zeros_beside
 from tinygrad_rnn.tensor.graph import Node, Product, Shortcut
 from tinygrad_rnn.tensor.ops.linalg import fold
 
@@ -29,12 +29,11 @@ class Lookup:
 def looked_up_forward(x: Array, W: Array, b: Array | None = None, *, rows: Lookup) -> Array:
     """x Wᵀ + b for x = table[ids], without reading x."""
     projected: Any = ops.linear(rows.table, W, b)
-    taken: Array = namespace(projected).take(projected, rows.ids.reshape(-1), axis=0)
-    return taken.reshape(*rows.ids.shape, W.shape[0])
+    return take(projected, rows.ids.reshape(-1), 0).reshape(*rows.ids.shape, W.shape[0])
 
 
 def looked_up_vjp(
-    g: Array, y: Array, needs: Needs, x: Array, W: Array, b: Array | None = None, *, rows: Lookup
+    g: Array, _: None, needs: Needs, x: Array, W: Array, b: Array | None = None, *, rows: Lookup
 ) -> Sequence[Any]:
     """Gradients of x, W and b. The rows of g that belong to one id are first added up, and then multiplied."""
     xp, table = namespace(g), rows.table

@@ -633,6 +633,28 @@ def gather(x: Array, index: Any) -> Array:
     return xp.asarray(np.asarray(to_host(x)[_host_index(index)]))
 
 
+def take(x: Array, ids: Array, axis: int) -> Array:
+    """`x` at `ids`, one axis of them, in range, along `axis`."""
+    xp: Any = namespace(x)
+    taken: Array
+    if isinstance(x, np.ndarray) and x.ndim == 2 and axis == 0:
+        taken = take_rows(xp.empty((ids.shape[0], x.shape[1]), dtype=x.dtype), x, ids)
+    else:
+        taken = xp.take(x, ids, axis=axis)
+    return taken
+
+
+@replayed(changes="nothing")
+@effects(writes=["out"])
+def take_rows(out: AnyArray, x: AnyArray, ids: AnyArray) -> AnyArray:
+    """Write the rows `ids`, in range, of a matrix into `out`.
+
+    Told to clip, NumPy does that without a copy, which it makes lest one were out of range.
+    """
+    np.take(x, ids, axis=0, out=out, mode="clip")
+    return out
+
+
 @replayed(changes="nothing")
 @effects(updates=["buffer"])
 def scatter_add(buffer: AnyArray, index: Any, g: Any) -> AnyArray:
@@ -661,6 +683,9 @@ def scatter_add(buffer: AnyArray, index: Any, g: Any) -> AnyArray:
     return buffer
 
 
+SORTED = 2**18  # numbers that are sorted at a time
+
+
 def _scatter_rows(buffer: HostArray, ids: HostArray, g: HostArray) -> None:
     """Add `g[i]` to the row `ids[i]` of `buffer`, in place."""
     ids = ids.reshape(-1)
@@ -669,9 +694,14 @@ def _scatter_rows(buffer: HostArray, ids: HostArray, g: HostArray) -> None:
         stages.add_rows(buffer, ids, np.ascontiguousarray(g))
         return
     order = np.argsort(ids, kind="stable")
-    ids, starts = np.unique(ids[order], return_index=True)
-    sums: Any = widened(g[order])
-    buffer[ids] += np.add.reduceat(sums, starts, axis=0)
+    rows, starts = np.unique(ids[order], return_index=True)
+    pieces: list[Any] = [...]
+    if buffer.ndim == 2:  # columns that stay in a cache
+        step = max(16, SORTED // max(1, ids.size))
+        pieces = [np.s_[:, k : k + step] for k in range(0, buffer.shape[1], step)]
+    for piece in pieces:
+        sums: Any = widened(g[piece][order])
+        buffer[piece][rows] += np.add.reduceat(sums, starts, axis=0)
 
 
 def _is_integer_array(key: Any) -> bool:

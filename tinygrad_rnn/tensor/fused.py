@@ -25,12 +25,13 @@ P = ParamSpec("P")
 class FusedOp:
     """An op whose `forward` is the plain definition; the kernel and its vjp compute the same."""
 
-    __slots__ = ("name", "forward", "kernel", "vjp", "arrays", "metadata", "_plans")
+    __slots__ = ("name", "forward", "kernel", "vjp", "keeps_y", "arrays", "metadata", "_plans")
 
     def __init__(
         self, name: str, plain: Callable[..., Tensor], kernel: Callable[..., Array], vjp: Vjp
     ) -> None:
         self.name, self.forward, self.kernel, self.vjp = name, plain, kernel, vjp
+        self.keeps_y = list(inspect.signature(vjp).parameters)[1] != "_"
         parameters = inspect.signature(plain).parameters.values()
         self.arrays = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self.metadata = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
@@ -72,8 +73,9 @@ def fused(
 
     `forward(*arrays, **metadata)` returns the output and `vjp(g, y, needs, *arrays, **metadata)`
     one gradient or None per array argument, on real NumPy or CuPy arrays; `needs` tells which are
-    wanted. Complex arrays, other libraries and derivatives that are themselves differentiated take
-    `plain`. The two must agree; a property test says so.
+    wanted. The output is not kept for a vjp that calls it `_`. Complex arrays, other libraries and
+    derivatives that are themselves differentiated take `plain`. The two must agree; a property test
+    says so.
     """
     if not (forward.__module__ or "").startswith("tinygrad_rnn."):  # a user has written them
         forward, vjp = as_it_is(forward), as_it_is(vjp)
@@ -95,7 +97,8 @@ def fused(
         needs = tuple([s is not None for s in sources])
         if True not in needs or not (mode := grad_mode.get()):
             return box(y, None)
-        node = Node(op.plan(needs), sources, (y, arrays, metadata), y.shape, y.dtype)
+        kept = (y if op.keeps_y else None, arrays, metadata)
+        node = Node(op.plan(needs), sources, kept, y.shape, y.dtype)
         if mode == ANOMALY:
             trace(node)
         return box(y, node)

@@ -12,6 +12,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import (
     Array,
     asarray,
@@ -81,7 +82,7 @@ def take(x: Operand, indices: Operand, axis: int = 0) -> Tensor:
 @op(lambda g, indices, axis: Part(g, (slice(None),) * axis + (_raw(indices),)), None)
 def _take(x: Operand, indices: Operand, *, axis: int) -> Array:
     xp = namespace(x, indices)
-    y = xp.take(x, xp.reshape(indices, (-1,)), axis=axis)
+    y = backend.take(x, xp.reshape(indices, (-1,)), axis)
     return xp.reshape(y, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
