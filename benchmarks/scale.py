@@ -11,7 +11,7 @@ should not depend on T, and the peak of memory, which should be linear in T.
     R   their gradients: what goes to the output is handed to all steps at once (an RNN's are one array of all steps)
     G   blocks of the projected input, x W_ihᵀ + b of all steps (LSTM 4, GRU 3, RNN 1)
     G   their gradient
-    1   the input, the rows that were looked up: W_ih needs them
+    1   the input, the rows that were looked up: a second derivative would need them
 
 The output and its square are gone by then. To this come Python objects, nodes, tensors and the heads of arrays, whose
 number has nothing to do with B and H: they are measured apart, by a layer with B = H = 1. Constant, and so not in the
