@@ -47,14 +47,11 @@ class Translator(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(size, targets)
 
-    def encode(self, ids: np.ndarray, mask: tr.Tensor) -> tuple[tr.Tensor, tr.Tensor, tr.Tensor]:
-        """Ids (S, B), their mask (S, B) -> states (S, B, 2H) to look at, the mask, the decoder's first state (1, B, H).
-
-        The encoder reads padding, too, a token like others; the mask is for attention, which does not look there.
-        """
-        states, last = self.encoder(self.dropout(self.source(ids)))
+    def encode(self, ids: np.ndarray, lengths: np.ndarray) -> tuple[tr.Tensor, tr.Tensor, tr.Tensor]:
+        """Ids (S, B) -> states (S, B, 2H) to look at, their mask (S, B), and the decoder's first state (1, B, H)."""
+        states, last = self.encoder(self.dropout(self.source(ids)), lengths=lengths)
         first = tr.tanh(self.bridge(tr.concatenate([last[0], last[1]], axis=-1)))
-        return states, mask, tr.expand_dims(first, 0)
+        return states, F.sequence_mask(lengths, len(ids), device=states.device), tr.expand_dims(first, 0)
 
     def decode(self, ids: np.ndarray, states: tr.Tensor, mask: tr.Tensor, h: tr.Tensor) -> tuple:
         """What was written so far, ids (L, B) -> scores of what comes next (L, B, V), the state, the weights (B, L, S).
@@ -68,9 +65,9 @@ class Translator(nn.Module):
             y = tr.concatenate([y, context], axis=-1)
         return self.output(self.dropout(tr.tanh(self.combine(y)))), h, weights
 
-    def reader(self, ids: np.ndarray, mask: tr.Tensor) -> tuple[Callable, tr.Tensor]:
+    def reader(self, ids: np.ndarray, lengths: np.ndarray) -> tuple[Callable, tr.Tensor]:
         """What the searches take: a step of the decoder, the state before the first."""
-        states, mask, first = self.encode(ids, mask)
+        states, mask, first = self.encode(ids, lengths)
 
         def write(last: np.ndarray, h: tr.Tensor) -> tuple[tr.Tensor, tr.Tensor]:
             rows = np.arange(last.shape[1]) % ids.shape[1]  # in a beam, all beginnings see the one sentence
@@ -106,12 +103,10 @@ def main(run: Experiment) -> None:
     ends = {"begin": write[BEGIN], "end": write[END], "length": 2 + max(len(target) for _, target in train)}
     batches = Batches([len(source) for source, _ in train], 64, seed=run.seed)
 
-    def arrays(pairs: Pairs) -> tuple[np.ndarray, tr.Tensor, np.ndarray]:
-        """Ids to be read (S, B), which of them are no padding, and ids to be written, between begin and end, (L, B)."""
-        x, _ = pad_sequences([read.encode(source) for source, _ in pairs], read[PAD])
-        x = np.pad(x, ((0, -len(x) % 6), (0, 0)), constant_values=read[PAD])  # few shapes: a step is recorded for each
+    def arrays(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids to be read (S, B), their lengths (B,), and ids to be written, between begin and end, (L, B)."""
         y, _ = pad_sequences([write.encode(target, begin=True, end=True) for _, target in pairs], write[PAD])
-        return x, run.tensor(x != read[PAD]), y
+        return *pad_sequences([read.encode(source) for source, _ in pairs]), y
 
     def greedy(model: Translator, pairs: Pairs) -> list[list[str]]:
         found: dict[int, list[str]] = {}
@@ -133,9 +128,9 @@ def main(run: Experiment) -> None:
         def batch(step: int) -> tuple[tuple, int]:
             return arrays([train[i] for i in batches[step]]), len(batches[step])
 
-        def loss(x: np.ndarray, mask: tr.Tensor, y: np.ndarray, model=model) -> tr.Tensor:
+        def loss(x: np.ndarray, lengths: np.ndarray, y: np.ndarray, model=model) -> tr.Tensor:
             """Teacher forcing: at each step the decoder is given the true tokens up to it, and scored on the next."""
-            scores, _, _ = model.decode(y[:-1], *model.encode(x, mask))
+            scores, _, _ = model.decode(y[:-1], *model.encode(x, lengths))
             return F.cross_entropy(scores, y[1:], ignore_index=write[PAD])
 
         def evaluate(model=model, loss=loss, some=validation[:250]) -> dict[str, float]:
@@ -194,11 +189,10 @@ def draw_attention(run: Experiment, model: Translator, pairs: Pairs, arrays: Cal
         chosen = [sorted(pairs, key=lambda pair: len(pair[0]))[k * len(pairs) // 4] for k in (1, 2, 3)]
     with run.picture("attention.png", "Where additive attention looks for each token that it writes.", (9, 8.2)) as fig:
         for axes, pair in zip(fig.subplots(3), chosen, strict=True):
-            x, mask, y = arrays([pair])
+            x, lengths, y = arrays([pair])
             with tr.no_grad():
-                _, _, weights = model.decode(y[:-1], *model.encode(x, mask))
-            shown = weights.numpy()[0, :-1, : len(pair[0])]
-            image = draw_weights(axes, shown, *pair, rotation=40 if run.data else 0)
+                _, _, weights = model.decode(y[:-1], *model.encode(x, lengths))
+            image = draw_weights(axes, weights.numpy()[0, :-1], *pair, rotation=40 if run.data else 0)
         axes.set_xlabel("read")
         fig.colorbar(image, ax=fig.axes, label="weight", shrink=0.4, pad=0.01)
 
