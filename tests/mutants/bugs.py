@@ -1463,8 +1463,6 @@ BUGS = [
          "numbers of the other byte order are added as if they were of this one", LOWER),
         ("lowered-raise", 'return set(np.geterr().values()) <= {"ignore", "warn"}', "return True",
          "an overflow is not raised where that was asked for", LOWER),
-        ("lowered-rows", "(m == 1 or down >= n * size)", "True",
-         "the rows of a transposed array are summed in another order than NumPy's", LOWER),
         ("lowered-options", "return how(*args) if len(args) in counts else None", "return how(*args)",
          "a copy with a mask is made without it, or fails", f"{LOWER} {NUMPY}"),
     ),
