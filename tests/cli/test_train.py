@@ -359,5 +359,7 @@ def test_numba_trains_about_the_same_and_resumes(trained: Trained, tmp_path: Pat
 
 def test_what_a_run_spent_where_is_in_its_last_lines(trained: Trained) -> None:
     line = next(line for line in trained[1].stdout.splitlines() if line.startswith("Where the time went: "))
-    for what in ("recording", "checkpoints"):
-        assert re.search(rf"[ ,]{what} \d+\.\d s \(\d+%\)", line), line
+    parts = dict(re.findall(r"([a-z][a-z ]*) \d+\.\d s \((\d+)%\)", line))
+    known = "recording training evaluation checkpoints picture sample baselines reading numba log and display the rest"
+    assert "picture" in parts and all(name in known for name in parts), line  # others may take next to no time
+    assert sum(map(int, parts.values())) <= 100 + len(parts)
