@@ -28,9 +28,10 @@ def enable_numba(on: bool = True) -> float:
         backend.use_stages(None)
         return 0.0
     try:
-        stages = import_module("tinygrad_rnn.kernels.numba_stages")
+        import_module("numba")
     except ModuleNotFoundError:
         raise ModuleNotFoundError("numba is not installed: pip install numba") from None
+    stages = import_module("tinygrad_rnn.kernels.numba_stages")
     stages.warm_up()
     backend.use_stages(stages)
     return time.perf_counter() - begin
