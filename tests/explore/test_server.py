@@ -20,7 +20,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.explore import server as module
-from tinygrad_rnn.explore.server import HOST, Server, open_server
+from tinygrad_rnn.explore.server import HOST, Server, _one_run, open_server
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -164,12 +164,14 @@ def test_a_training_run_is_a_stream_of_events(server: Server) -> None:
 
 
 def test_one_run_at_a_time_and_a_browser_that_goes_ends_it(server: Server) -> None:
+    with _one_run:  # as a run has it that takes longer than another one waits
+        status, _, body = ask(server, "/train?steps=2")
+        assert (status, body) == (503, b"another training run is under way\n")
     connection = http.client.HTTPConnection(HOST, server.server_address[1], timeout=30)
     connection.request("GET", "/train?cell=lstm&steps=32")
     answer = connection.getresponse()
     assert answer.readline() == b"event: loss\n"
-    status, _, body = ask(server, "/train?steps=2")
-    assert (status, body) == (503, b"another training run is under way\n")
+    assert _one_run.locked()
     answer.close()
     connection.close()
     assert ask(server, "/train?steps=2")[0] == 200

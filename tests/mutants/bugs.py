@@ -200,10 +200,10 @@ BUGS = [
     ),
     *table(
         "tensor/backend.py",
-        ("scatter-last-write-wins", "buffer[ids] += np.add.reduceat(sums, starts, axis=0)",
-         "buffer[ids] += g[order[starts]]", "a row that is taken twice gets the last gradient only",
+        ("scatter-last-write-wins", "buffer[piece][rows] += np.add.reduceat(sums, starts, axis=0)",
+         "buffer[piece][rows] += g[piece][order[starts]]", "a row that is taken twice gets the last gradient only",
          "tests/tensor/test_indexing.py"),
-        ("scatter-unsorted", "sums: Any = widened(g[order])", "sums: Any = widened(g)",
+        ("scatter-unsorted", "sums: Any = widened(g[piece][order])", "sums: Any = widened(g[piece])",
          "the ids are sorted and the gradients are not", "tests/tensor/test_indexing.py"),
         ("half-bias-stalls", "return namespace(g).astype(sum_to(widened(g), shape), g.dtype)",
          "return namespace(g).sum(g, axis=tuple(range(g.ndim - len(shape)))).reshape(shape)",
