@@ -33,6 +33,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     tr.enable_numba()
     monkeypatch.setattr(share, "WAKING", 0)
     monkeypatch.setattr(share, "MEETING", 0)
+    monkeypatch.setattr(share.Pace, "FIRST", 0)
     with threadpool_limits(2):
         if threads.allowed() == 1:
             pytest.skip("NumPy has no OpenBLAS whose threads are its own")
@@ -240,6 +241,21 @@ def test_what_takes_less_than_to_wake_a_thread_is_not_shared(monkeypatch: pytest
     with threadpool_limits(2):
         assert not meetings(step_of("LSTM", 6, 8, 16))
         assert meetings(step_of("LSTM", 6, 32, 128))
+
+
+def test_threads_are_let_be_until_what_they_lost_is_paid_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    pace, spent = share.Pace(), 0.0
+    shared = []
+    for k in range(2000):
+        together = pace.together
+        seconds = (0.05 if 400 <= k < 1200 else 0.0005) if together else 0.001  # others run from 400 to 1200
+        pace.note(together, seconds)
+        shared.append(together)
+        spent += seconds if 400 <= k < 1200 else 0
+    assert not any(shared[:2]) and all(shared[2:400])
+    assert 0 < sum(shared[400:1200]) < 10 and spent < 800 * 0.001 * 1.2
+    assert all(shared[1800:])
 
 
 def test_ids_out_of_range_are_told_by_the_call_and_nothing_later_has_been_done() -> None:

@@ -67,6 +67,15 @@ def test_each_list_is_run_once_by_a_thread_of_its_own_and_blas_uses_one(n: int) 
     assert threads.allowed() == blas_threads() == 2
 
 
+def test_others_may_be_asked_for_than_blas_uses() -> None:
+    with threads.asked_for(3):
+        assert threads.allowed() == 3 and blas_threads() == 2
+        with threads.asked_for(1):
+            assert threads.allowed() == 1
+        assert threads.allowed() == 3
+    assert threads.allowed() == 2
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_error_calls_it_off_and_the_next_run_is_as_ever(error: type[BaseException]) -> None:
     lists = Lists(3)

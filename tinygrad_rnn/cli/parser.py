@@ -214,7 +214,7 @@ def _add_train(commands: Commands) -> Parser:
         "--threads",
         type=whole(1, 1024),
         metavar="N",
-        help="threads of the matrix products (default: 1 for small networks, else all cores)",
+        help="threads that share a step, or its matrix products (default: 1 for small networks, else up to all cores)",
     )
     add(
         "--watch",

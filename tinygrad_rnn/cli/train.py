@@ -37,6 +37,7 @@ from tinygrad_rnn.cli.parser import CHANGEABLE, DEFAULTS, PROGRAM, RATES, parser
 from tinygrad_rnn.data.vocabularies import Ids
 from tinygrad_rnn.errors import InputError, NonFiniteError
 from tinygrad_rnn.explain.live import EVERY
+from tinygrad_rnn.kernels.threads import asked_for
 from tinygrad_rnn.language.baselines import Baseline
 from tinygrad_rnn.language.corpus import IN_MEMORY, Corpus
 from tinygrad_rnn.language.model import CharModel, CharModelConfig, describe_model
@@ -85,8 +86,7 @@ def _run(settings: argparse.Namespace) -> int:
     with spent.on("reading"):
         text = _read(settings)
     keep_freed_memory()
-    settings.threads = settings.threads or _threads(settings.batch, settings.hidden)
-    with threadpool_limits(settings.threads), _kernels(settings, spent):
+    with _kernels(settings, spent), _on_threads(settings):
         console = screen.console()
         session = _session(settings, text)
         if settings.watch:
@@ -170,13 +170,29 @@ def _typed(key: str, value: Any) -> tuple[str, ...]:
     return _flag(key), str(value)
 
 
-def _threads(batch: int, hidden: int) -> int | None:
-    """Threads for the matrix products where none are asked for: 1 for small ones, else None, all cores.
+def _threads(settings: argparse.Namespace) -> int | None:
+    """Threads where none are asked for: as many as share a recorded step with numba, else 1 for small products, and
+    None, all cores, for large ones.
 
     The threads of a BLAS wait for each other by spinning. For the small products of a time step they gain little
-    on an idle machine; beside one busy program two threads took 7 times as long as one (B = 16, H = 256).
+    on an idle machine; beside one busy program two threads took 7 times as long as one (B = 16, H = 256). Those that
+    share a step gain half, and are let be where others run, too.
     """
-    return 1 if batch * hidden * hidden < 2**23 else None
+    size: int = settings.batch * settings.hidden**2
+    if settings.numba and not settings.plain:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, min(cores, size // 2**19))
+    return 1 if size < 2**23 else None
+
+
+@contextmanager
+def _on_threads(settings: argparse.Namespace) -> Iterator[None]:
+    """Have so many threads share a recorded step; BLAS is on one then, since its own would spin on after an evaluation
+    and stand in their way. Or have BLAS use as many.
+    """
+    recorded = settings.numba and not settings.plain
+    with threadpool_limits(1 if recorded else settings.threads), asked_for(settings.threads if recorded else None):
+        yield
 
 
 @contextmanager
@@ -194,6 +210,7 @@ def _kernels(settings: argparse.Namespace, spent: Spent) -> Iterator[None]:
     try:
         settings.numba = numba_enabled()
         settings.path = path
+        settings.threads = settings.threads or _threads(settings)
         yield
     finally:
         enable_numba(before)

@@ -12,9 +12,11 @@ no more. What is not cut is done by one thread. All of that depends on the numbe
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import partial
+from time import perf_counter
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -254,11 +256,38 @@ class Failed(Exception):
         self.number = number
 
 
+class Pace:
+    """Whether threads share a replay, or one does all of it: the bits are the same.
+
+    Where others run, too, a thread that is put aside keeps all from meeting, and a replay may take fifty times as long.
+    What is lost so is a debt, which a tenth of the time alone pays off: until then the threads are let be.
+    """
+
+    PAID = 0.1
+    FIRST = 2  # replays by one thread, to know what that takes
+
+    def __init__(self) -> None:
+        self.begun, self.alone, self.debt = 0, math.inf, 0.0
+
+    @property
+    def together(self) -> bool:
+        return self.begun >= self.FIRST and self.debt <= 0
+
+    def note(self, together: bool, seconds: float) -> None:
+        """Take what a replay has taken."""
+        self.begun += 1
+        if together:
+            self.debt = max(0.0, self.debt + seconds - self.alone)
+        else:
+            self.alone = seconds if self.begun <= self.FIRST else self.alone + 0.2 * (seconds - self.alone)
+            self.debt -= self.PAID * seconds
+
+
 class Shared:
     """The lists of instructions of some threads, which meet after each region."""
 
     def __init__(self, machine: Any, regions: Sequence[Region]) -> None:
-        self.machine, self.count = machine, 0
+        self.machine, self.count, self.pace = machine, 0, Pace()
         self.meeting = np.zeros(16, np.int64)  # how many have come, and at its end whether it is called off
         n = len(regions[0].rows)
         lists: list[list[tuple[int, Row]]] = [[] for _ in range(n)]
@@ -282,10 +311,15 @@ class Shared:
 
     def run(self) -> int | None:
         """Run them. The number of the call of an instruction that has failed: what comes after it has not been run."""
+        begin, together = perf_counter(), self.pace.together
         try:
-            threads.together(self.machine.run, self.codes, self.meeting, self.here, self.alone)
+            if together:
+                threads.together(self.machine.run, self.codes, self.meeting, self.here, self.alone)
+            else:
+                self.alone()
         except Failed as failed:
             return failed.number
+        self.pace.note(together, perf_counter() - begin)
         return None
 
     def here(self) -> None:

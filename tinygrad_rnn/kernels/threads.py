@@ -56,12 +56,15 @@ class _Limit:
         self.lock = threading.Lock()
         self.users: set[object] = set()
         self.before = 1
+        self.asked: int | None = None
 
     def allowed(self) -> int:
-        """How many threads BLAS may use when nobody needs it so."""
+        """How many threads were asked for, or else BLAS may use when nobody needs it so."""
         blas = _blas()
         if blas is None:
             return 1
+        if self.asked is not None:
+            return self.asked
         with self.lock:
             return self.before if self.users else blas.threads()
 
@@ -140,6 +143,16 @@ if hasattr(os, "register_at_fork"):
 def allowed() -> int:
     """How many threads may run instructions: as many as NumPy's BLAS may use. 1 where that is not known."""
     return _limit.allowed()
+
+
+@contextmanager
+def asked_for(n: int | None) -> Iterator[None]:
+    """Inside, `n` threads run instructions, whatever BLAS may use for other things; None: as many as BLAS may use."""
+    before, _limit.asked = _limit.asked, n
+    try:
+        yield
+    finally:
+        _limit.asked = before
 
 
 def one_each(n: int) -> AbstractContextManager[None]:
