@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 import tinygrad_rnn as tr
 from tests.cli.command import SMALL, TEXT, Trained, command
@@ -24,6 +26,7 @@ from tinygrad_rnn import data, language
 from tinygrad_rnn.cli import train as cli_train
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.cli.parser import parser
+from tinygrad_rnn.kernels.threads import allowed
 from tinygrad_rnn.language.model import load_model
 from tinygrad_rnn.language.task import NextCharacter, measuring_speed
 from tinygrad_rnn.training import load_checkpoint, read_metrics
@@ -320,6 +323,32 @@ def test_numba_is_used_where_it_is_and_asked_for_in_one_line(trained: Trained, t
     line = "\nSteps recorded once and replayed, by NumPy alone: numba is not installed: pip install numba\n"
     assert line in capsys.readouterr().out
     assert json.loads((run / "config.json").read_text())["training"]["numba"] is False
+
+
+@pytest.mark.parametrize(
+    ("numba", "threads", "blas", "shares"),
+    [(True, 2, 1, 2), (True, 1, 1, 1), (False, 2, 2, 2), (True, 2, 2, None)],
+)
+def test_threads_share_a_step_or_are_those_of_blas(
+    numba: bool, threads: int, blas: int, shares: int | None, monkeypatch
+) -> None:
+    """Not both at once. None: of a BLAS whose threads cannot be told, which shares nothing."""
+    pools = threadpool_info()
+    if len(pools) != 1 or (pools[0]["internal_api"], pools[0].get("threading_layer")) != ("openblas", "pthreads"):
+        pytest.skip("NumPy has no OpenBLAS whose threads are its own")
+    if shares is None:
+        monkeypatch.setattr(cli_train, "allowed", lambda: 1)
+    with cli_train._on_threads(argparse.Namespace(numba=numba, threads=threads)):
+        assert threadpool_info()[0]["num_threads"] == blas
+        assert shares is None or allowed() == shares
+
+
+def test_small_networks_get_one_thread_and_large_ones_no_more_than_there_are_cores(monkeypatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    sizes = [(16, 64), (16, 256), (64, 256), (64, 1024)]
+    for numba, expected in ((True, [1, 2, 6, 6]), (False, [1, 1, 1, None])):
+        found = [cli_train._threads(argparse.Namespace(numba=numba, batch=b, hidden=h)) for b, h in sizes]
+        assert found == expected
 
 
 def test_steps_recorded_or_not_are_the_same_to_the_last_bit(trained: Trained, tmp_path: Path, capsys) -> None:

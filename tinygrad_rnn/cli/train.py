@@ -37,7 +37,7 @@ from tinygrad_rnn.cli.parser import CHANGEABLE, DEFAULTS, PROGRAM, RATES, parser
 from tinygrad_rnn.data.vocabularies import Ids
 from tinygrad_rnn.errors import InputError, NonFiniteError
 from tinygrad_rnn.explain.live import EVERY
-from tinygrad_rnn.kernels.threads import asked_for
+from tinygrad_rnn.kernels.threads import allowed, asked_for
 from tinygrad_rnn.language.baselines import Baseline
 from tinygrad_rnn.language.corpus import IN_MEMORY, Corpus
 from tinygrad_rnn.language.model import CharModel, CharModelConfig, describe_model
@@ -179,7 +179,7 @@ def _threads(settings: argparse.Namespace) -> int | None:
     share a step gain half, and are let be where others run, too.
     """
     size: int = settings.batch * settings.hidden**2
-    if settings.numba and not settings.plain:
+    if settings.numba:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return max(1, min(cores, size // 2**19))
     return 1 if size < 2**23 else None
@@ -188,10 +188,12 @@ def _threads(settings: argparse.Namespace) -> int | None:
 @contextmanager
 def _on_threads(settings: argparse.Namespace) -> Iterator[None]:
     """Have so many threads share a recorded step; BLAS is on one then, since its own would spin on after an evaluation
-    and stand in their way. Or have BLAS use as many.
+    and stand in their way. Where none can share one, have BLAS use as many.
     """
-    recorded = settings.numba and not settings.plain
-    with threadpool_limits(1 if recorded else settings.threads), asked_for(settings.threads if recorded else None):
+    with (
+        asked_for(settings.threads if settings.numba else None),
+        threadpool_limits(1 if settings.numba and allowed() > 1 else settings.threads),
+    ):
         yield
 
 
