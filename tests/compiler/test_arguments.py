@@ -16,6 +16,7 @@ import pytest
 
 import tinygrad_rnn as tr
 from tests.compiler.alike import alike
+from tinygrad_rnn.compiler.arrays import layout
 from tinygrad_rnn.errors import CompileError
 
 CALLS = 6
@@ -462,6 +463,46 @@ def test_parameters_gradients_and_results_keep_their_layout() -> None:
         for x in rows(CALLS, 53, 37):
             y = t(tr.Tensor(x))
             out.append((h(), s(tr.Tensor(x)), v.grad.sum(), y, [z.sum() for z in y]))
+        return out
+
+    alike(run)
+
+
+def test_a_number_that_is_repeated_leaves_the_layout_to_others() -> None:
+    a = np.asfortranarray(np.random.default_rng(0).standard_normal((3, 9)).astype("f"))
+
+    def run(C: Any) -> Any:
+        w, out = tr.nn.Parameter(a), []
+
+        def step() -> None:
+            y = w * 2
+            (y.mean() + tr.norm(y, axis=-1).sum()).backward()
+
+        f = C(step)
+        for _ in range(CALLS):
+            w.grad = None
+            f()
+            out.append((w.grad, layout(w.grad.data)))
+        return out
+
+    alike(run)
+
+
+def test_a_gradient_that_is_added_to_may_lie_in_another_way_at_the_next_call() -> None:
+    a = np.random.default_rng(0).standard_normal((3, 3)).astype("f")
+
+    def run(C: Any) -> Any:
+        w, out = tr.nn.Parameter(a), []
+
+        def step(x: Any) -> Any:
+            (x @ w.T).sum().backward()
+            return w.grad
+
+        f = C(step)
+        for order in "CCCFFCCF":
+            w.grad = tr.Tensor(np.ones((3, 3), "f", order=order))
+            y = f(tr.Tensor(a))
+            out.append((y, layout(y.data), layout(w.grad.data)))
         return out
 
     alike(run)

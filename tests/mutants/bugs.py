@@ -1384,9 +1384,17 @@ BUGS = [
          ARGUMENTS),
     ),
     *table(
+        "compiler/engine.py",
+        ("gradient-of-any-layout",
+         " or (watch.grad.strides != buffer.strides and layout(watch.grad) != layout(buffer)):", ":",
+         "what is added to a gradient in F order is in C order", f"{ARGUMENTS} -k gradient"),
+    ),
+    *table(
         "compiler/tape.py",
         ("copies-written", "raw[key] if is_basic(untraced(key)) else None", "raw[key]",
          "v[True] *= 2, v[(0, 1),] = 5 and v[range(2)] = 5 are written into a copy", NUMPY),
+        ("number-copied-out", "        if f in (np.broadcast_to, np.broadcast_arrays):", "        if False:",
+         "the gradient of a mean, which is a number repeated, makes a sum lie in C order", f"{ARGUMENTS} -k layout"),
         ("tape-in-a-cycle", "        vars(self.found).clear()\n", "        self.found = Found(self)\n",
          "a recording that was dropped waits for the cyclic collector", ERRORS),
     ),

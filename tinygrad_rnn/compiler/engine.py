@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygrad_rnn.compiler.arrays import layout
 from tinygrad_rnn.compiler.traced import untraced
 from tinygrad_rnn.tensor import random
 from tinygrad_rnn.tensor.backend import AnyArray, HostArray
@@ -80,8 +81,8 @@ def refresh_leaf(leaf: Tensor, buffer: HostArray) -> None:
 
 @effects(writes=["buffer"])
 def refresh_grad(watch: Watch, buffer: HostArray) -> None:
-    """Copy a gradient into the buffer that stands for it."""
-    if watch.grad is None:
+    """Copy a gradient into the buffer that stands for it; sums go by how it lies in memory."""
+    if watch.grad is None or (watch.grad.strides != buffer.strides and layout(watch.grad) != layout(buffer)):
         raise Deviation
     np.copyto(buffer, watch.grad)
 

@@ -218,6 +218,8 @@ class Tape:
             return out
         if (wrong := misused(f, args, kwargs)) is not None:
             raise self.error(f"{name_of(f)} in a way that cannot be repeated: {wrong}")
+        if f in (np.broadcast_to, np.broadcast_arrays):  # a number's buffer, repeated, not a copy for each place
+            args = rebuilt(args, lambda v: Traced(v.raw, self) if isinstance(v, TracedScalar) else v)
         y = f(*as_given(args), **as_given(kwargs))
         if kind == STATIC:
             return y
