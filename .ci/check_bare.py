@@ -10,6 +10,7 @@ import sys
 # The modules that need an extra, and what they miss without it.
 NEEDS_EXTRA = {
     "tinygrad_rnn.kernels.machine": ("numba", "llvmlite"),
+    "tinygrad_rnn.kernels.numba_products": ("numba", "llvmlite"),
     "tinygrad_rnn.kernels.numba_stages": ("numba", "llvmlite"),
     "tinygrad_rnn.testing.strategies": ("hypothesis",),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def memory(call: Any) -> list[np.ndarray]:
     return list({id(root_of(x)): root_of(x) for x in arrays_in((args, getattr(f, "keywords", {})))}.values())
 
 
-def check(n: int, f: Any, *args: Any, stages: Any = (), must: bool = False) -> None:
+def check(n: int, f: Any, *args: Any, stages: Any = MappingProxyType({}), must: bool = False) -> None:
     """Make the parts, last ones first, and the call, and compare what they leave."""
     call = f, args
     parts = cut.parts_of(n, call, stages)
@@ -132,7 +133,7 @@ def test_stages(n: int, B: int, H: int) -> None:
     from tinygrad_rnn.kernels import numba_stages as s
 
     def stage(f: Any, *shapes: tuple[int, ...]) -> None:
-        check(n, f, *(a(*shape) for shape in shapes), stages={f}, must=B >= 8)
+        check(n, f, *(a(*shape) for shape in shapes), stages={f: cut.staged}, must=B >= 8)
 
     stage(s.rnn_tanh, (B, H), (B, H))
     stage(s.rnn_tanh_slope, (B, H), (B, H), (B, H))
@@ -142,8 +143,20 @@ def test_stages(n: int, B: int, H: int) -> None:
     stage(s.gru_slopes, (5, B, H), (5, B, H), (B, H), (B, 3 * H), (B, 3 * H), (B, H))
 
 
+@given(n=THREADS, B=ROWS, K=COLUMNS, N=COLUMNS, turned=st.booleans())
+def test_products_with_a_weight_in_panels(n: int, B: int, K: int, N: int, turned: bool) -> None:
+    pytest.importorskip("numba")
+    from tinygrad_rnn.kernels import numba_stages as s
+
+    width = s.width_of("f")
+    W, panels = a(N, K).T if turned else a(K, N), a(-(-N // width), K, width)
+    check(n, s.pack, W, panels, stages={s.pack: cut.packed}, must=True)
+    s.pack(W, panels)
+    check(n, s.product, a(B, K), panels, a(B, N), stages={s.product: cut.multiplied}, must=True)
+
+
 def test_what_is_not_known_is_not_cut() -> None:
-    assert cut.parts_of(2, (print, (a(20, 20),)), ()) is None
-    assert cut.parts_of(2, (np.matmul, (a(20, 20), a(20, 20), a(20, 20))), ()) is None
-    assert cut.parts_of(2, (partial(np.dot, out=a(20, 20)), (a(20, 20), a(20, 20))), ()) is None
-    assert cut.parts_of(2, (np.add.reduce, (a(20, 3, 20), 1, None, a(20, 20), False)), ()) is None
+    assert cut.parts_of(2, (print, (a(20, 20),)), {}) is None
+    assert cut.parts_of(2, (np.matmul, (a(20, 20), a(20, 20), a(20, 20))), {}) is None
+    assert cut.parts_of(2, (partial(np.dot, out=a(20, 20)), (a(20, 20), a(20, 20))), {}) is None
+    assert cut.parts_of(2, (np.add.reduce, (a(20, 3, 20), 1, None, a(20, 20), False)), {}) is None

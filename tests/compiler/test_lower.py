@@ -257,6 +257,22 @@ def test_stages(data: Any, B: int, H: int, dtype: str, last: bool, biased: bool)
     check(s.gru_slopes, a(1 if last else 5, B, H), a(5, B, H), a(B, H), a(B, 3 * H), a(B, 3 * H), a(B, H))
 
 
+@given(data=st.data(), B=SIZES, K=SIZES, N=st.integers(1, 70), dtype=DTYPES, turned=st.booleans(), rows=st.booleans())
+def test_products_with_a_weight_in_panels(
+    data: Any, B: int, K: int, N: int, dtype: str, turned: bool, rows: bool
+) -> None:
+    s, a = backend.stages, partial(fresh, dtype=dtype)
+    width = s.width_of(dtype)
+    W, panels = a(N, K).T if turned else a(K, N), np.zeros((-(-N // width), K, width), dtype)
+    W[...] = drawn(data, K, N, dtype=dtype, edges=False)
+    check(s.pack, W, panels, must=True)
+    x, y = (np.zeros((B, n + 3 * rows), dtype)[:, :n] for n in (K, N))  # with gaps between rows, or none
+    x[...] = drawn(data, B, K, dtype=dtype, edges=False)
+    check(s.product, x, panels, y, must=True)
+    check(s.product, x.repeat(2, 1)[:, ::2], panels, y, must=False)
+    assert not check(s.product, x, panels[:, :, :-1], y, must=False)
+
+
 @pytest.mark.parametrize(
     "call",
     [

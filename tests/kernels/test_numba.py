@@ -134,6 +134,19 @@ def test_the_fraction_for_tanh(stages):
     assert np.isnan(y[0, 4])
 
 
+def test_the_sigmoid(stages):
+    """Within 4 units in the last place, however small it is, never above 1, NaN for NaN."""
+    x = np.concatenate([np.linspace(-103, 40, 200_001), [0, np.inf, -np.inf, np.nan, 1e30, -1e30]]).astype("float32")
+    H = x.size
+    z, y = np.zeros((1, 4 * H), "float32"), np.empty((6, 1, H), "float32")
+    z[0, :H] = x
+    stages.lstm_gates(z, np.zeros_like(z), np.zeros((1, H), "float32"), y)
+    found, exact = y[0, 0], 1 / (1 + np.exp(-x[:-6].astype("float64")))
+    assert np.all(abs(found[:-6] - exact) <= 4 * np.spacing(exact.astype("float32")))
+    assert np.all(found[:-6] <= 1) and found[0] > 0
+    np.testing.assert_array_equal(found[-6:], np.array([0.5, 1, 0, np.nan, 1, 0], "float32"))
+
+
 def test_enable_numba_is_a_switch(stages):
     assert tr.numba_enabled()
     assert tr.enable_numba(False) == 0
@@ -155,8 +168,8 @@ def test_numba_is_not_imported_unless_asked_for():
 # --- what the passes of `tr.compile` read -------------------------------------------------------------------------
 
 
-def arguments(dtype):
-    """Arguments of every stage, by its name."""
+def arguments(dtype, width=16):
+    """Arguments of every stage, by its name; panels have so many columns."""
     B, H = 3, 5
     x, x3, x4 = (normal(dtype, B, n * H) for n in (1, 3, 4))
     y5, y6 = normal(dtype, 5, B, H), normal(dtype, 6, B, H)
@@ -171,6 +184,8 @@ def arguments(dtype):
         "gru_slopes": [y5, y5[::-1].copy(), x, x3, x3[::-1].copy(), x4[:, :H].copy()],
         "add_rows": [normal(dtype, 2, H), ids, x],
         "adam": [p, g, m, abs(m), p + 1, numbers],
+        "pack": [x3, normal(dtype, -(-3 * H // width), B, width)],
+        "product": [x, normal(dtype, 1, H, width), x4[:, :7].copy()],
     }
 
 
@@ -178,7 +193,7 @@ NAMES = pytest.mark.parametrize("name", arguments("float32"))
 
 
 def test_every_stage_declares_its_effects(stages):
-    found = {name for name, f in vars(stages).items() if hasattr(f, "py_func")}
+    found = {name for name, f in vars(stages).items() if hasattr(f, "effects")}
     assert found == set(arguments("float32"))
     assert all(hasattr(getattr(stages, name), "effects") for name in found)
     assert {name for name in found if getattr(stages, name).effects.last_rows} == {"lstm_slopes", "gru_slopes"}
@@ -187,7 +202,7 @@ def test_every_stage_declares_its_effects(stages):
 @DTYPES
 @NAMES
 def test_a_stage_writes_what_it_declares_and_reads_the_rest(stages, name, dtype):
-    stage, given = getattr(stages, name), arguments(dtype)[name]
+    stage, given = getattr(stages, name), arguments(dtype, stages.width_of(dtype))[name]
     once, again = [a.copy() for a in given], [a.copy() for a in given]
     for k in stage.effects.writes:
         again[k][...] = np.nan  # what is there does not matter
@@ -202,7 +217,7 @@ def test_a_stage_writes_what_it_declares_and_reads_the_rest(stages, name, dtype)
 @DTYPES
 @pytest.mark.parametrize("name", ["lstm_slopes", "gru_slopes"])
 def test_last_rows_stand_for_zeros_before_them(stages, name, dtype):
-    stage, whole = getattr(stages, name), arguments(dtype)[name]
+    stage, whole = getattr(stages, name), arguments(dtype, stages.width_of(dtype))[name]
     for k, count in stage.effects.last_rows.items():
         whole[k][:-count] = 0
         last = [a.copy() for a in whole]

@@ -739,9 +739,21 @@ BUGS = [
     ),
     *table(
         "kernels/numba_stages.py",
-        ("stage-gates-by-tanh", "        return e / (one + e)\n",
+        ("stage-gates-by-tanh", "        return e / (up + e)\n",
          "        return (tanh(x * np.float32(0.5)) + one) * np.float32(0.5)\n",
          "the tails of the gates are 0 from -17 on", "tests/nn/test_digits.py -k gates"),
+    ),
+    *table(
+        "kernels/numba_products.py",
+        ("product-begins-anew", 'builder.cbranch(builder.icmp_signed("!=", more', 'builder.cbranch(builder.icmp_signed("<", more',
+         "of a sum of more than 512 terms the last ones are left", "tests/kernels/test_numba_products.py -k product"),
+        ("product-beyond-the-last-column", "        if rest >= g * apart:\n", "        if True:\n",
+         "the zeros beyond the last column are written into the next row", "tests/kernels/test_numba_products.py"),
+    ),
+    *table(
+        "kernels/copies.py",
+        ("packed-for-both-ways", 'kind = "turned" if turned else "packed"', 'kind = "packed"',
+         "the way back multiplies by the weight of the way forth", "tests/kernels/test_numba_products.py -k copy"),
     ),
     *table(
         "nn/normalisation.py",

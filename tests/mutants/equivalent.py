@@ -27,7 +27,7 @@ EQUIVALENT: dict[str, list[str]] = {
         "tensor/ops/elementwise.py: @op(lambda g, x: g * _gelu_slope(clip(x, -30.0, 30.0)), wide=True)  ->  @op(lambda g, x: g * _gelu_slope(clip(x, -30.0, 29.0)), wide=True)",
     ],
     "a basic index scattered as any other: the same sum, more slowly": [
-        "kernels/recurrent.py: d if t is None else Part(d, t, basic=True),  ->  d if t is None else Part(d, t, basic=False),",
+        "kernels/recurrent.py: return d if t is None else Part(d, t, basic=True), dh, Product(d, h) if needs[2] else None  ->  return d if t is None else Part(d, t, basic=False), dh, Product(d, h) if needs[2] else None",
         "kernels/recurrent.py: dstate = Part(both, slice(-2, None), basic=True)  ->  dstate = Part(both, slice(-2, None), basic=False)",
         "kernels/recurrent.py: return dz if t is None else Part(dz, t, basic=True), dstate, Product(dz, state[-2]) if needs[2] else None  ->  return dz if t is None else Part(dz, t, basic=False), dstate, Product(dz, state[-2]) if needs[2] else None",
         "kernels/recurrent.py: dstate = Part(back, -1, basic=True)  ->  dstate = Part(back, -1, basic=False)",
@@ -97,13 +97,12 @@ EQUIVALENT: dict[str, list[str]] = {
         "tensor/ops/reduction.py: return where(zero, 0.0, x) / where(zero, 1.0, y)  ->  return where(zero, 0.0, x) / where(zero, 2.0, y)",
     ],
     "without t it is None, and x[None] is all of x": [
-        "kernels/recurrent.py: d if t is None else Part(d, t, basic=True),  ->  (Part(d, t, basic=True)),",
+        "kernels/recurrent.py: return d if t is None else Part(d, t, basic=True), dh, Product(d, h) if needs[2] else None  ->  return (Part(d, t, basic=True)), dh, Product(d, h) if needs[2] else None",
         "kernels/recurrent.py: return dz if t is None else Part(dz, t, basic=True), dstate, Product(dz, state[-2]) if needs[2] else None  ->  return (Part(dz, t, basic=True)), dstate, Product(dz, state[-2]) if needs[2] else None",
         "kernels/recurrent.py: inward if t is None else Part(inward, t, basic=True),  ->  (Part(inward, t, basic=True)),",
     ],
     "what nobody wants is computed, and dropped; or what is 0 is subtracted": [
-        "kernels/recurrent.py: xp.matmul(d, W) if needs[1] else None,  ->  (xp.matmul(d, W)),",
-        "kernels/recurrent.py: Product(d, h) if needs[2] else None,  ->  (Product(d, h)),",
+        "kernels/recurrent.py: return d if t is None else Part(d, t, basic=True), dh, Product(d, h) if needs[2] else None  ->  return d if t is None else Part(d, t, basic=True), dh, (Product(d, h))",
         "kernels/recurrent.py: if needs[1]:  ->  if True:",
         "kernels/recurrent.py: return dz if t is None else Part(dz, t, basic=True), dstate, Product(dz, state[-2]) if needs[2] else None  ->  return dz if t is None else Part(dz, t, basic=True), dstate, (Product(dz, state[-2]))",
         "kernels/normalisation.py: dw = xp.sum(g * z, axis=0) if needs[1] else None  ->  dw = (xp.sum(g * z, axis=0))",

@@ -7,7 +7,7 @@ so the bits are the same. Of a product that is not so: `products` says which par
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -23,14 +23,15 @@ from tinygrad_rnn.tensor.backend import HostArray
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
 Parts: TypeAlias = list[Call] | None  # one a thread, some of which may be empty; None if a call is not cut
 
+FEW = 8  # rows for a thread, below which it takes columns of a product
 LONG = 4096  # what has one axis only is cut if it is as long
 
 SCATTER_ADD, TAKE_ROWS = inspect.unwrap(backend.scatter_add), inspect.unwrap(backend.take_rows)
 BY_IDS = (TAKE_ROWS, backend.take_rows, SCATTER_ADD, backend.scatter_add)
 
 
-def parts_of(n: int, call: Call, stages: Collection[Any]) -> Parts:
-    """A call that was lowered, cut for `n` threads; `stages` are those of recurrent layers."""
+def parts_of(n: int, call: Call, stages: Mapping[Any, Callable[..., Parts]]) -> Parts:
+    """A call that was lowered, cut for `n` threads; `stages` are those of numba that are cut, and how."""
     f: Any = call[0]
     args = call[1]
     if isinstance(f, partial):  # as a program has options: what is lowered has no other
@@ -46,7 +47,7 @@ def parts_of(n: int, call: Call, stages: Collection[Any]) -> Parts:
     if f in BY_IDS:
         return (taken_rows if f in BY_IDS[:2] else added)(n, *args)
     if f in stages:
-        return by_rows(n, f, args, next(a for a in args if a.ndim == 2))
+        return stages[f](n, f, *args)
     if f is np.copyto or f is np.ndarray.fill:
         return by_rows(n, f, args, args[0])
     if f in (np.maximum, np.minimum):  # which take `out` by its name
@@ -69,6 +70,25 @@ def by_rows(n: int, f: Any, args: Sequence[Any], y: HostArray) -> Parts:
     if count < 2 * least:
         return None
     return [(f, tuple(rows(a, part) for a in args)) for part in cuts(count, n, min(least, LEAST))]
+
+
+def staged(n: int, f: Any, *args: HostArray) -> Parts:
+    """The rows of a batch, of a stage of a recurrent layer."""
+    return by_rows(n, f, args, next(a for a in args if a.ndim == 2))
+
+
+def multiplied(n: int, f: Any, x: HostArray, w: HostArray, y: HostArray) -> Parts:
+    """The columns of a product by the panels of a weight, or its rows if they are many."""
+    if len(y) >= n * FEW:
+        return [(f, (x[part], w, y[part])) for part in cuts(len(y), n, LEAST)]
+    width = w.shape[2]
+    return [(f, (x, w[p], y[:, p.start * width : p.stop * width])) for p in cuts(len(w), n, 1)]
+
+
+def packed(n: int, f: Any, W: HostArray, w: HostArray) -> Parts:
+    """Some of the panels of a weight."""
+    width = w.shape[2]
+    return [(f, (W[:, p.start * width : p.stop * width], w[p])) for p in cuts(len(w), n, 1)]
 
 
 def joined(n: int, xs: Sequence[HostArray], axis: int, y: HostArray) -> Parts:

@@ -158,6 +158,7 @@ class Lowering:
             operator.getitem: (self.pick, 2, ({},)),
             inspect.unwrap(checked_ids): (self.wrapped, 4, ({},)),
         }
+        self.known[stages.pack], self.known[stages.product] = (self.pack, (2,)), (self.product, (3,))
         for name, how in STAGES.items():
             self.known[getattr(stages, name)] = partial(self.stage, name, how), range(9)
 
@@ -308,6 +309,31 @@ class Lowering:
         """The parts of a product."""
         found = [self.matmul(*some) for some in parts_of(*args)]
         return None if any(rows is None for rows in found) else [row for rows in found for row in rows or ()]
+
+    def pack(self, W: Any, packed: HostArray) -> Rows:
+        """A weight in panels."""
+        char = char_of(packed)
+        if char not in "fd" or char_of(W) != char or W.ndim != 2 or not packed.flags.c_contiguous:
+            return None
+        width = self.stages.width_of(char)
+        fit = packed.shape == (-(-W.shape[1] // width), len(W), width) and W.flags.aligned and apart(W, packed)
+        if not (fit and can_write(packed) and W.size):
+            return None
+        return [self.row(self.own(self.stages.pack_loop, char), (W, packed), W.shape, W.strides)]
+
+    def product(self, x: Any, w: Any, y: HostArray) -> Rows:
+        """A product with a weight in panels, of which some columns may be there."""
+        char = char_of(y)
+        if char not in "fd" or {char_of(x), char_of(w)} != {char} or not x.ndim == y.ndim == 2:
+            return None
+        width = self.stages.width_of(char)
+        if w.shape != (-(-y.shape[1] // width), x.shape[1], width) or len(x) != len(y) or not (x.size and y.size):
+            return None
+        dense = all(a.flags.aligned and (a.shape[1] == 1 or a.strides[1] == a.itemsize) for a in (x, y))
+        if not (dense and w.flags.c_contiguous and can_write(y) and apart(x, y) and apart(w, y)):
+            return None
+        steps = (x.strides[0], 0, y.strides[0])
+        return [self.row(self.own(self.stages.product_loop, char), (x, w, y), (*x.shape, y.shape[1]), steps)]
 
     def sum(self, x: Any, axis: Any, dtype: Any, y: Any, keepdims: Any) -> Rows:
         """Sums in the order in which NumPy takes them: of rows below one another, or of each stretch."""

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from tinygrad_rnn.compiler.arrays import address
-from tinygrad_rnn.compiler.cut import Call, parts_of
+from tinygrad_rnn.compiler.cut import Call, multiplied, packed, parts_of, staged
 from tinygrad_rnn.compiler.products import multiply
 from tinygrad_rnn.compiler.uses import touched
 from tinygrad_rnn.kernels import threads
@@ -155,7 +155,12 @@ class Sharing:
 
     def __init__(self, n: int, lowering: Any) -> None:
         self.n, self.machine, self.lower = n, lowering.machine, lowering.rows
-        self.stages = {getattr(lowering.stages, name) for name in STAGES}
+        self.stages, self.product = {getattr(lowering.stages, name) for name in STAGES}, lowering.stages.product
+        self.cuts: dict[Any, Any] = {
+            **dict.fromkeys(self.stages, staged),
+            self.product: multiplied,
+            lowering.stages.pack: packed,
+        }
 
     def tasks(self, calls: Sequence[Call], rows: Sequence[list[Row]]) -> Iterator[Task]:
         """The tasks that calls, whose instructions are given, consist of."""
@@ -171,7 +176,7 @@ class Sharing:
     def parts(self, call: Call) -> list[tuple[list[Row], tuple[Stretches, Stretches]]] | None:
         """The instructions of each thread, without the checks, which have been made by then."""
         found, claims = [], Claims()
-        for who, part in enumerate(parts_of(self.n, call, self.stages) or ()):
+        for who, part in enumerate(parts_of(self.n, call, self.cuts) or ()):
             touched = bytes_of(part)
             rows = self.lower(*part) if touched[1] else []
             if rows is None or not claims.allow(touched, who):
@@ -184,9 +189,9 @@ class Sharing:
         """What a call takes that touches so many bytes."""
         f, args = call
         f = f.func if isinstance(f, partial) else f
-        if f in (np.dot, np.matmul, multiply):
-            a, b = args[-3:-1] if f is multiply else args[:2]
-            return CALL + MULTIPLY * float(a.size * b.shape[-1])
+        if f in (np.dot, np.matmul, multiply, self.product):
+            a, y = args[-3] if f is multiply else args[0], args[-1]
+            return CALL + MULTIPLY * float(a.size * y.shape[-1])
         size = sum(high - low for some in touched for low, high in some)
         return CALL + size * (STAGE_BYTE if f in self.stages else BYTE)
 

@@ -26,7 +26,7 @@ Imported by `enable_numba` only, as `numba_stages` is.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,13 +36,15 @@ from numba import carray, cfunc, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from tinygrad_rnn.tensor.effects import effects
+
 LOOP, DATA, CHECKS, COUNTS, ARGS, OUTER, DIMS, STEPS, WIDTH = 0, 1, 2, 3, 5, 11, 23, 27, 36
 FAILED = 2
 MOST = OUTER - ARGS  # arguments of a loop
 
 
 @intrinsic
-def _call(context: Any, loop: Any, args: Any, dims: Any, steps: Any, data: Any) -> Any:
+def call(context: Any, loop: Any, args: Any, dims: Any, steps: Any, data: Any) -> Any:
     """Call the loop at an address; all are addresses."""
 
     def build(context: Any, builder: Any, _: Any, given: Any) -> Any:
@@ -65,7 +67,7 @@ def at(context: Any, address: Any, like: Any) -> Any:
 
 
 @intrinsic
-def _byte(context: Any, address: Any) -> Any:
+def byte(context: Any, address: Any) -> Any:
     """An address as a pointer to bytes."""
 
     def build(context: Any, builder: Any, signature: Any, given: Any) -> Any:
@@ -108,7 +110,7 @@ def run(code: Any, first: int) -> Any:
             for j in range(code[k, COUNTS + 1]):
                 for n in range(MOST):
                     args[n] = code[k, ARGS + n] + i * code[k, OUTER + n] + j * code[k, OUTER + MOST + n]
-                _call(code[k, LOOP], args.ctypes.data, row + 8 * DIMS, row + 8 * STEPS, data)
+                call(code[k, LOOP], args.ctypes.data, row + 8 * DIMS, row + 8 * STEPS, data)
         if code[k, CHECKS] == FAILED:
             code[k, CHECKS] = 1
             return k
@@ -131,7 +133,7 @@ def meet(args: Any, dims: Any, steps: Any, data: Any) -> None:
     while _seen(args[0]) < dims[0] and not _seen(args[1]):
         spins += 1
         if spins > SPINS:
-            _call(args[2], 0, 0, 0, 0)
+            call(args[2], 0, 0, 0, 0)
     if _seen(args[1]):
         data[0] = FAILED
 
@@ -166,6 +168,19 @@ def loop_of(f: np.ufunc, kinds: str) -> tuple[int, int] | None:
 
 
 # --- loops of our own -------------------------------------------------------------------------------------------------
+
+
+def stage(
+    *, writes: Sequence[str] = (), updates: Sequence[str] = (), last_rows: Mapping[str, int] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Compile a function of arrays by numba, with its `effects`: what it writes, what it updates; all else it reads."""
+
+    def compiled(f: Callable[..., None]) -> Callable[..., None]:
+        declared = effects(writes=writes, updates=updates, last_rows=last_rows)(f)
+        return njit(cache=True, error_model="numpy", nogil=True)(declared)  # type: ignore[no-any-return]
+
+    return compiled
+
 
 FLOATS = {"f": types.float32, "d": types.float64}
 WORDS = {1: types.int8, 2: types.int16, 4: types.int32, 8: types.int64}  # by their size: what is copied, whatever it is
@@ -218,7 +233,7 @@ def choose(args: Any, dims: Any, steps: Any, data: Any) -> None:
     """By booleans in the first argument, the words of the second or of the third become those of the fourth."""
     n, size = dims[0], carray(data, 0).itemsize
     if steps[0] == 0 and steps[3] == size:  # one boolean for all of a row
-        k = 1 if _byte(args[0])[0] else 2
+        k = 1 if byte(args[0])[0] else 2
         x, y = carray(at(args[k], data), n), carray(at(args[3], data), n)
         if steps[k] == size:
             for i in range(n):
@@ -228,7 +243,7 @@ def choose(args: Any, dims: Any, steps: Any, data: Any) -> None:
                 y[i] = at(args[k] + i * steps[k], data)[0]
     else:
         for i in range(n):
-            k = 1 if _byte(args[0] + i * steps[0])[0] else 2
+            k = 1 if byte(args[0] + i * steps[0])[0] else 2
             at(args[3] + i * steps[3], data)[0] = at(args[k] + i * steps[k], data)[0]
 
 
@@ -236,7 +251,7 @@ def choose(args: Any, dims: Any, steps: Any, data: Any) -> None:
 def cast_booleans(args: Any, dims: Any, steps: Any, data: Any) -> None:
     """Booleans as numbers."""
     for i in range(dims[0]):
-        at(args[1] + i * steps[1], data)[0] = 1 if _byte(args[0] + i * steps[0])[0] else 0
+        at(args[1] + i * steps[1], data)[0] = 1 if byte(args[0] + i * steps[0])[0] else 0
 
 
 @loops(FLOATS)

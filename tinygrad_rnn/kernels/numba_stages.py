@@ -9,36 +9,34 @@ this file, or where NUMBA_CACHE_DIR says), so a machine compiles once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from tinygrad_rnn.kernels.machine import FLOATS, at, loops
+from tinygrad_rnn.kernels.machine import FLOATS, at, loops, stage
+from tinygrad_rnn.kernels.numba_products import FAST, pack, pack_loop, product, product_loop, width_of  # noqa: F401
 from tinygrad_rnn.tensor.backend import HostArray
-from tinygrad_rnn.tensor.effects import effects
-
-
-def stage(
-    *, writes: Sequence[str] = (), updates: Sequence[str] = (), last_rows: Mapping[str, int] | None = None
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Compile a function by numba, with its `effects`: what it writes, what it updates; all else it reads."""
-
-    def compiled(f: Callable[..., None]) -> Callable[..., None]:
-        declared = effects(writes=writes, updates=updates, last_rows=last_rows)(f)
-        return njit(cache=True, error_model="numpy", nogil=True)(declared)  # type: ignore[no-any-return]
-
-    return compiled
-
 
 # tanh(x) = x P(x²) / Q(x²) for |x| <= 7.9, beyond which float32 has no number between tanh and 1. The coefficients are
 # those of `python -m benchmarks.tanh_fit`; their relative error, 2e-8, is below float32's rounding.
 LIMIT = 7.9
 P = (9.999999833e-01, 1.298492617e-01, 2.992114564e-03, 9.939340181e-06, -1.490667952e-08, 2.410625383e-11)
 Q = (1.0, 4.631824413e-01, 2.405316567e-02, 2.380892116e-04)
+
+
+@intrinsic
+def _fused(context: Any, a: Any, b: Any, c: Any) -> Any:
+    """a b + c of float32, rounded once where the processor can."""
+
+    def build(context: Any, builder: Any, _: Any, given: Any) -> Any:
+        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()] * 3)
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.fmuladd.f32"), given)
+
+    return types.float32(*[types.float32] * 3), build
 
 
 def tanh(x: Any) -> Any:
@@ -57,8 +55,8 @@ def _tanh_of(x: Any) -> Any:
     def fraction(x: Any) -> Any:
         v = min(max(x, -top), top)
         s = v * v
-        above = ((((p5 * s + p4) * s + p3) * s + p2) * s + p1) * s + p0
-        return v * above / (((q3 * s + q2) * s + q1) * s + q0)
+        above = _fused(_fused(_fused(_fused(_fused(p5, s, p4), s, p3), s, p2), s, p1), s, p0)
+        return v * above / _fused(_fused(_fused(q3, s, q2), s, q1), s, q0)
 
     return fraction
 
@@ -68,7 +66,8 @@ def _tanh_of(x: Any) -> Any:
 LOG2E, LOG2_HIGH, LOG2_LOW = 1.44269504088896341, 0.693359375, -2.12194440e-4
 EXP = (5.0000001201e-1, 1.6666665459e-1, 4.1665795894e-2, 8.3334519073e-3, 1.3981999507e-3, 1.9875691500e-4)
 SHIFT = 12582912.0  # 1.5 2²³: beside it float32 has no fractions, so that adding it rounds
-TOP, BOTTOM = 80.0, -104.0  # beyond, a sigmoid is 1 or, in float32, 0
+TOP, BOTTOM = 30.0, -104.0  # beyond, a sigmoid is 1 or, in float32, 0
+UP = 64  # exp is computed times 2⁶⁴, since exp(-104) is too small for a float32 whose bits we write
 
 
 @intrinsic
@@ -98,26 +97,24 @@ def _sigmoid_of(x: Any) -> Any:
     if x is not types.float32:
 
         def exact(x: Any) -> Any:
-            e = math.exp(min(x, TOP))
+            e = math.exp(min(x, 80.0))
             return e / (1 + e)
 
         return exact
     one, top, bottom, shift = np.float32(1), np.float32(TOP), np.float32(BOTTOM), np.float32(SHIFT)
-    log2e, high, low = np.float32(LOG2E), np.float32(LOG2_HIGH), np.float32(LOG2_LOW)
+    log2e, high, low, up = np.float32(LOG2E), np.float32(-LOG2_HIGH), np.float32(-LOG2_LOW), np.float32(2.0**UP)
     c0, c1, c2, c3, c4, c5 = (np.float32(c) for c in EXP)
 
-    def by_halves(x: Any) -> Any:
+    def scaled(x: Any) -> Any:
         v = min(max(x, bottom), top)
-        shifted = v * log2e + shift
+        shifted = _fused(v, log2e, shift)
         n = shifted - shift
-        r = v - n * high - n * low
-        near = (((((c5 * r + c4) * r + c3) * r + c2) * r + c1) * r + c0) * (r * r) + r + one
-        power = np.int32(_bits(shifted) - 0x4B400000)  # n
-        half = np.int32(power >> 1)  # 2ⁿ itself may be too small for a float32 whose bits we write
-        e = near * _power_of_two(half) * _power_of_two(np.int32(power - half))
-        return e / (one + e)
+        r = _fused(n, low, _fused(n, high, v))
+        near = _fused(_fused(_fused(_fused(_fused(_fused(c5, r, c4), r, c3), r, c2), r, c1), r, c0), r * r, r + one)
+        e = near * _power_of_two(np.int32(_bits(shifted) - 0x4B400000 + UP))
+        return e / (up + e)
 
-    return by_halves
+    return scaled
 
 
 # --- recurrent layers -------------------------------------------------------------------------------------------------
@@ -322,6 +319,10 @@ def warm_up() -> None:
     for dtype in (np.float32, np.float64):
         one, x, x3, x4 = (np.zeros((1, n), dtype) for n in (1, 1, 3, 4))
         y5, y6 = np.zeros((5, 1, 1), dtype), np.zeros((6, 1, 1), dtype)
+        panel = np.zeros((1, 1, width_of(dtype)), dtype)
+        pack(x4, panel)
+        pack(np.zeros((4, 4), dtype).T, np.zeros((1, 4, width_of(dtype)), dtype))
+        product(one, panel, x4)
         rnn_tanh(one, x)
         rnn_tanh_slope(one, x, one)
         lstm_gates(x4, x4, one, y6)

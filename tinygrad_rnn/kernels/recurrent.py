@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from tinygrad_rnn.kernels.stages import numba_stages
-from tinygrad_rnn.kernels.transposed import transposed
+from tinygrad_rnn.kernels.copies import packed, transposed
+from tinygrad_rnn.kernels.stages import fast_products, numba_stages
 from tinygrad_rnn.tensor.backend import Array, DType, asarray, device_of, namespace, sum_to
 from tinygrad_rnn.tensor.graph import Part, Product
 
 Needs = tuple[bool, ...]
-SHORT = 4  # a sequence of at most so many steps does not repay a copy of Wᵀ
+SHORT = 4  # a sequence of at most so many steps does not repay a copy of W
 
 
 @lru_cache(maxsize=64)
@@ -58,9 +58,28 @@ def _blocks(z: Array, count: int) -> Array:
 
 
 def _across(h: Array, W: Array, x: Array, t: int | None) -> Array:
-    """h Wᵀ, for one step of x: by a contiguous copy of Wᵀ where many steps share it and it pays."""
-    shared = t is not None and x.shape[0] > SHORT and h.shape[0] > 1
-    return namespace(h).matmul(h, transposed(W) if shared else W.T)
+    """h Wᵀ, for one step of x."""
+    xp = namespace(h)
+    if not _shared(x, t):
+        return xp.matmul(h, W.T)
+    if stages := fast_products(h, W):
+        z = xp.empty((h.shape[0], W.shape[0]), dtype=h.dtype)
+        stages.product(h, packed(W, stages, turned=True), z)
+        return z
+    return xp.matmul(h, transposed(W) if h.shape[0] > 1 else W.T)
+
+
+def _back(d: Array, W: Array, x: Array, t: int | None, out: Array) -> None:
+    """Write d W, for one step of x."""
+    if _shared(x, t) and (stages := fast_products(d, W)):
+        stages.product(d, packed(W, stages, turned=False), out)
+    else:
+        namespace(d).matmul(d, W, out=out)
+
+
+def _shared(x: Array, t: int | None) -> bool:
+    """Whether so many steps have the weight that copies of it pay."""
+    return t is not None and x.shape[0] > SHORT
 
 
 # --- RNN ------------------------------------------------------------------------------------------
@@ -109,11 +128,11 @@ def rnn_vjp(
         else:
             d *= y
         d *= g
-    return (
-        d if t is None else Part(d, t, basic=True),
-        xp.matmul(d, W) if needs[1] else None,
-        Product(d, h) if needs[2] else None,
-    )
+    dh = None
+    if needs[1]:
+        dh = xp.empty(h.shape, dtype=d.dtype)
+        _back(d, W, x, t, dh)
+    return d if t is None else Part(d, t, basic=True), dh, Product(d, h) if needs[2] else None
 
 
 # --- LSTM -----------------------------------------------------------------------------------------
@@ -160,7 +179,7 @@ def lstm_vjp(
         _lstm_slopes(g, y, state[-1], dz, both[1])
     dstate = None
     if needs[1]:
-        xp.matmul(dz, W, out=both[0])
+        _back(dz, W, x, t, both[0])
         dstate = Part(both, slice(-2, None), basic=True)
     return dz if t is None else Part(dz, t, basic=True), dstate, Product(dz, state[-2]) if needs[2] else None
 
@@ -248,7 +267,8 @@ def gru_vjp(
         _gru_slopes(g, y, state[-1], inward, across, beside)
     dstate = None
     if needs[1]:
-        back = xp.matmul(across, W)
+        back = xp.empty(beside.shape, dtype=beside.dtype)
+        _back(across, W, x, t, back)
         back += beside
         dstate = Part(back, -1, basic=True)
     return (

@@ -18,3 +18,10 @@ def numba_stages(*arrays: Array) -> Any:
             return None
     tape = active_tape.get()
     return backend.stages if tape is None else tape.stages(backend.stages)
+
+
+def fast_products(x: Array, W: Array) -> Any:
+    """The same if they multiply such a matrix by such a weight faster than BLAS."""
+    stages = numba_stages(x, W)
+    fit = stages is not None and backend.stages.FAST and x.dtype == W.dtype and x.dtype.kind == "f"
+    return stages if fit else None

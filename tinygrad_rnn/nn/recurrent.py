@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from tinygrad_rnn.errors import ShapeError
-from tinygrad_rnn.kernels.transposed import transposed
+from tinygrad_rnn.kernels.copies import transposed
 from tinygrad_rnn.nn import recurrent_options
 from tinygrad_rnn.nn.cells import (
     NONLINEARITIES,

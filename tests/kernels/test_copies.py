@@ -1,4 +1,4 @@
-"""The copies of transposed weights: right after every way in which a weight changes, and gone with the weight."""
+"""The copies of weights: right after every way in which a weight changes, and gone with the weight."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.kernels import transposed as module
-from tinygrad_rnn.kernels.transposed import transposed
+from tinygrad_rnn.kernels import copies as module
+from tinygrad_rnn.kernels.copies import transposed
 from tinygrad_rnn.tensor.fused import fused_enabled
 
 LAYERS: dict[str, Any] = {"RNN": tr.nn.RNN, "LSTM": tr.nn.LSTM, "GRU": tr.nn.GRU}
