@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 import tinygrad_rnn as tr
 from tests.compiler.steps import Model, batches, run, trainer
-from tinygrad_rnn.compiler import products, share
+from tinygrad_rnn.compiler import cut, products, share
 from tinygrad_rnn.compiler.arrays import address
 from tinygrad_rnn.compiler.lower import Code
 from tinygrad_rnn.kernels import threads
@@ -184,14 +184,16 @@ LAYOUTS: list[tuple[dict[str, Any], int]] = [
 def test_with_many_rows_no_step_of_a_sequence_waits(
     kind: str, options: dict[str, Any], count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A layer is one region forwards, and one backwards."""
+    """A layer is one region forwards, and two backwards: its weight is put into panels before the second."""
     monkeypatch.setattr(products, "MANY", 4)
-    assert recurrent(step_of(kind, 9, 24, 32, **options)) <= 2 * count
+    monkeypatch.setattr(cut, "FEW", 4)
+    assert recurrent(step_of(kind, 9, 24, 32, **options)) <= 3 * count
 
 
 @pytest.mark.usefixtures("all_products")
 @pytest.mark.parametrize("kind", KINDS)
-def test_with_few_rows_each_step_of_a_sequence_is_a_region(kind: str) -> None:
+def test_with_few_rows_each_step_of_a_sequence_is_a_region(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cut, "FEW", 13)
     assert recurrent(step_of(kind, 9, 24, 32)) == 2 * 9
 
 
