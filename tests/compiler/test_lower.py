@@ -240,7 +240,7 @@ def test_ids(data: Any, V: int, H: int, shape: list[int], dtype: str) -> None:
     check(inspect.unwrap(check_range), "an id", ids, V)
     check(assign, inspect.unwrap(checked_ids), np.zeros(shape, np.int64), (ids, V, 0, table), {}, must=ids.size > 0)
     if ids.size and ids.min() >= -V and ids.max() < V:
-        g, ids = np.ascontiguousarray(drawn(data, *shape, H, dtype=dtype, edges=False)), ids.astype(np.int64)
+        g = np.ascontiguousarray(drawn(data, *shape, H, dtype=dtype, edges=False))
         check(inspect.unwrap(scatter_add), table, (ids,), g)
         turned = g.reshape(1, -1, H).swapaxes(0, 1)  # without gaps, but with other strides
         check(inspect.unwrap(scatter_add), table, (ids.reshape(-1, 1),), turned)

@@ -450,7 +450,8 @@ class Lowering:
 
     def scatter_add(self, y: Any, index: Any, g: Any) -> Rows:
         """Rows added to those of a table, by the stage that does it."""
-        ids = index[0] if type(index) is tuple and len(index) == 1 else index
+        given = index[0] if type(index) is tuple and len(index) == 1 else index
+        ids, before = self.wide(given)
         if not (is_ids(ids) and isinstance(g, np.ndarray) and g.dtype == y.dtype and char_of(y) in "fd"):
             return None
         if y.ndim != 2 or g.shape != (*ids.shape, y.shape[1]) or not (g.flags.c_contiguous or g.ndim == 2):
@@ -461,7 +462,8 @@ class Lowering:
             return None
         loop = self.own(self.stages.add_rows_loop, y.dtype.char)
         steps = (y.strides[0], 0, g.strides[0] if g.ndim == 2 else y.shape[1] * y.itemsize)
-        return [*self.checked(ids, -len(y), len(y)), self.row(loop, (y, ids, g), (ids.size, y.shape[1], len(y)), steps)]
+        row = self.row(loop, (y, ids, g), (ids.size, y.shape[1], len(y)), steps)
+        return [*self.checked(given, -len(y), len(y)), *before, row]
 
     # --- stages
 
