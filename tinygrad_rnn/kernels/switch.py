@@ -1,4 +1,4 @@
-"""`enable_numba`: have numba run the pointwise stages of kernels on the CPU. The extra `numba` brings it."""
+"""`enable_numba`: have numba run the stages of kernels on the CPU. The extra `numba` brings it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from tinygrad_rnn.tensor import backend
 
 
 def enable_numba(on: bool = True) -> float:
-    """Have numba run the pointwise stages of kernels on NumPy arrays, or NumPy again; returns the seconds it took.
+    """Have numba run the stages of kernels on NumPy arrays, or NumPy again; returns the seconds it took.
 
     It is a switch for the whole process, for recurrent layers, the gradient of an embedding, and Adam. A step of an
-    LSTM is then its matrix product and one pass over memory, where NumPy takes a dozen: small layers gain most. In
+    LSTM is then its matrix product, by a weight that was rearranged once a sequence, and one pass over memory, where
+    NumPy takes a dozen: small layers gain most. In
     float32 tanh is within 6 units in the last place. Most of what `tr.compile` has recorded then runs without Python,
     and on as many threads as NumPy's BLAS may use. The first time on a machine numba compiles for some seconds; what it
     made is kept on disk.
