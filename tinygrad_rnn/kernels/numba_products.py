@@ -188,6 +188,17 @@ def _width(context: Any, like: Any) -> Any:
     return types.intp(like), build
 
 
+@intrinsic
+def _spare(context: Any, like: Any) -> Any:
+    """The address of room for MANY rows of a panel."""
+
+    def build(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        room = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(8), MANY * 2 * HERE.nbytes))
+        return builder.ptrtoint(room, ir.IntType(64))
+
+    return types.intp(like), build
+
+
 # --- products ---------------------------------------------------------------------------------------------------------
 
 
@@ -232,12 +243,14 @@ def _product(like: Any, x: Any, w: Any, y: Any, M: Any, K: Any, N: Any, x_row: A
         if rest >= g * apart:
             _columns(like, g, a, b, c, M, K, x_row, y_row, size)
         else:  # of the last panel as many columns as there are
-            spare = np.empty(M * g * apart, np.uint8)
-            _columns(like, g, a, b, spare.ctypes.data, M, K, x_row, g * apart, size)
-            for i in range(M):
-                row = carray(byte(c + i * y_row), rest)
-                for n in range(rest):
-                    row[n] = spare[i * g * apart + n]
+            spare = _spare(like)
+            for i in range(0, M, MANY):
+                m = min(MANY, M - i)
+                _columns(like, g, a + i * x_row, b, spare, m, K, x_row, g * apart, size)
+                for r in range(m):
+                    row, of_spare = byte(c + (i + r) * y_row), byte(spare + r * g * apart)
+                    for n in range(rest):
+                        row[n] = of_spare[n]
         p += g
 
 
