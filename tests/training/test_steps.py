@@ -82,6 +82,34 @@ def test_a_step_that_is_looked_at_is_plain_and_the_others_are_recorded(looks: in
     assert watched.flow is not None and ("recording" in spent.seconds) == (looks > 1)
 
 
+@pytest.mark.parametrize("looks", [0, 1, 3])
+def test_a_task_without_batches_is_given_the_number_of_the_step(looks: int) -> None:
+    class ByNumber:
+        """The same, as one writes it who does not care to be recorded."""
+
+        goal, unit, describe, evaluate, named = Sums.goal, Sums.unit, Sums.describe, Sums.evaluate, Sums.named
+
+        def __init__(self) -> None:
+            self.sums = Sums()
+            self.rnn, self.head = self.sums.rnn, self.sums.head
+            self.rows: list[Any] = []
+
+        @property
+        def state(self) -> Any:
+            return self.sums.state
+
+        def loss(self, step: int) -> tuple[Any, int]:
+            arguments, count = self.sums.batch(step)
+            loss, state = self.sums.loss(*arguments)
+            self.sums.keep(state)
+            return loss, count
+
+    task: Any = ByNumber()
+    spent = Spent()
+    found = bits(WatchedTask(task, every=looks) if looks else task, spent=spent)
+    assert found == bits(Sums(), plain=True) and "recording" not in spent.seconds
+
+
 def test_what_cannot_be_recorded_goes_on_op_by_op_and_says_why() -> None:
     class Branching(Sums):
         def loss(self, x: Any, state: Any) -> Any:

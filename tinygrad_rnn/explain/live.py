@@ -18,6 +18,7 @@ from tinygrad_rnn.explain import pictures, text, verdicts
 from tinygrad_rnn.explain.flow import Flow, LayerFlow
 from tinygrad_rnn.explain.watch import looking
 from tinygrad_rnn.scalars import whole
+from tinygrad_rnn.training.steps import batch_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,7 +74,7 @@ class WatchedTask:
     def batch(self, step: int) -> tuple[tuple[Any, ...], int]:
         """The task's."""
         self.looks, self._step = step % self.every == 0, step + 1
-        return self.task.batch(step)  # type: ignore[no-any-return]
+        return batch_of(self.task, step)
 
     def loss(self, *arguments: Any) -> Any:
         """The task's, with a look at its gradient where that is due."""

@@ -41,6 +41,9 @@ class Task(Protocol):
     One that carries something from step to step, such as the state of a recurrent network, has a method `keep`, too:
     its `loss` returns a pair, the loss and what is to be kept, detached, and `keep` is called with that after the step,
     for `batch` to hand it to the next one. While a step runs it is kept by nobody: before it, `keep(None)` is called.
+
+    One without `batch` has a `loss(step)` that is given the number of the step, and returns the loss and how many units
+    it is of. What it will read is not known beforehand, so its steps are not recorded.
     """
 
     goal: str

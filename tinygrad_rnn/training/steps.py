@@ -45,16 +45,18 @@ class Steps:
         spent: Spent,
     ) -> None:
         self.task, self.say, self.spent = task, say, spent
+        task_itself = getattr(task, "task", task)
+        self.by_number = not hasattr(task_itself, "batch")
         others = optimizer, parameters, clip
         self.plain = partial(make_step, task.loss, *others)
-        self.compiled = None if plain else Compiled(partial(make_step, getattr(task, "task", task).loss, *others))
+        self.compiled = None if plain or self.by_number else Compiled(partial(make_step, task_itself.loss, *others))
         self.calls = self.recorded = 0  # of this window
         self.records = False  # whether the last step was recorded
 
     def __call__(self, step: int) -> tuple[float, float]:
         begin = perf_counter()
-        arguments, counted = self.task.batch(step)
-        keep = getattr(self.task, "keep", None)
+        arguments, counted = batch_of(self.task, step)
+        keep = None if self.by_number else getattr(self.task, "keep", None)
         if keep:
             keep(None)
         try:
@@ -64,7 +66,7 @@ class Steps:
         self.spent.add("recording" if self.records else "training", perf_counter() - begin)
         if keep:
             keep(kept)
-        return value, number("the count of a batch", counted)
+        return value, number("the count of a batch", kept if self.by_number else counted)
 
     def make(self, arguments: tuple[Any, ...], step: int) -> tuple[float, Any]:
         """A step, by a recording if that is possible."""
@@ -97,6 +99,13 @@ class Steps:
         """Go on op by op."""
         self.compiled = None
         self.say(f"From step {step + 1:,} on op by op, without recording: {why}")
+
+
+def batch_of(task: Any, step: int) -> tuple[tuple[Any, ...], Any]:
+    """The arguments of a task's loss, and how many units they are; of a task without `batch`, whose loss returns that
+    number itself, the number of the step.
+    """
+    return task.batch(step) if hasattr(task, "batch") else ((step,), None)
 
 
 def make_step(
