@@ -15,9 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.arrays import address, copied, flat, is_basic, rebuilt, root_of, same_place, shares_memory
+from tinygrad_rnn.compiler.arrays import (
+    address,
+    copied,
+    flat,
+    is_basic,
+    layout,
+    rebuilt,
+    root_of,
+    same_place,
+    shares_memory,
+)
 from tinygrad_rnn.compiler.compare import digest, signature
-from tinygrad_rnn.compiler.engine import Generator, Stages, expect_value, forget
+from tinygrad_rnn.compiler.engine import Generator, Stages, expect_value, forget, refresh_grad
 from tinygrad_rnn.compiler.found import Found, reading_is_noticed, slot
 from tinygrad_rnn.compiler.numpy_calls import (
     BY_VALUE,
@@ -420,8 +430,11 @@ class Tape:
         return with_parts(y, iter(results))
 
     def decisions(self) -> list[str]:
-        """The values of options by which the step has decided, after something could have changed them."""
-        return [repr(e.args[2]) for e in self.entries if e.f is expect_value]
+        """The values of options by which the step has decided, after something could have changed them, and how the
+        gradients lay in memory that it has found.
+        """
+        options = [repr(e.args[2]) for e in self.entries if e.f is expect_value]
+        return options + [repr(layout(e.args[1])) for e in self.entries if e.f is refresh_grad]
 
     def expect(self, reads: Sequence[Read]) -> None:
         """Have the recording hold only where these options are what they were."""
