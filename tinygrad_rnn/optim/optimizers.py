@@ -198,11 +198,11 @@ class Adam(Optimizer):
         v *= beta2
         spare *= 1 - beta2
         v += spare
+        root = math.sqrt(1 - beta2**step)
         xp.sqrt(v, out=spare)
-        spare *= 1 / math.sqrt(1 - beta2**step)
-        spare += options["eps"]
+        spare += options["eps"] * root
         xp.divide(m, spare, out=spare)
-        spare *= -lr / (1 - beta1**step)
+        spare *= -lr / (1 - beta1**step) * root  # √v̂ + ε = (√v + ε root) / root: one pass over memory less
         spare += p * (1 - lr * decay) if decay and self.decoupled else p
         return spare
 
