@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.tensor.backend import WIDE, scatter_add
 from tinygrad_rnn.testing import check_gradients
 from tinygrad_rnn.testing.strategies import indices, layouts, seeds, shapes
 
@@ -130,6 +131,19 @@ def test_dtype_of_the_gradient(name, dtype):
     x[EXAMPLES[name]].sum().backward()
     assert x.grad.dtype == dtype
     np.testing.assert_array_equal(x.grad.numpy(), by_hand(x.numpy(), EXAMPLES[name], dtype(1)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("width", [WIDE - 1, WIDE])
+def test_rows_of_any_width_add_up(width, dtype):
+    """Wide rows are added one by one, others are sorted first."""
+    ids, g = np.array([[2, 0, 3], [2, 2, 0]]), array((2, 3, width)).astype(dtype)
+    start = array((4, width), 1).astype(dtype)
+    expected = start.astype(np.float64)
+    np.add.at(expected, ids, g)
+    found = scatter_add(start.copy(), ids, g)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=4 * np.finfo(dtype).eps, atol=4 * np.finfo(dtype).eps)
 
 
 def test_tensors_as_indices():

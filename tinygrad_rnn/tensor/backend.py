@@ -684,6 +684,7 @@ def scatter_add(buffer: AnyArray, index: Any, g: Any) -> AnyArray:
 
 
 SORTED = 2**18  # numbers that are sorted at a time
+WIDE = 256  # numbers in a row from which on it is faster to add row by row than to sort
 
 
 def _scatter_rows(buffer: HostArray, ids: HostArray, g: HostArray) -> None:
@@ -692,6 +693,11 @@ def _scatter_rows(buffer: HostArray, ids: HostArray, g: HostArray) -> None:
     g = g.reshape(ids.size, *buffer.shape[1:])
     if stages is not None and buffer.ndim == 2 and buffer.dtype == g.dtype and g.dtype.char in "fd":
         stages.add_rows(buffer, ids, np.ascontiguousarray(g))
+        return
+    if buffer.ndim == 2 and buffer.shape[1] >= WIDE and buffer.dtype == g.dtype and not is_half(g):
+        for k, d in zip(ids.tolist(), g, strict=True):
+            row = buffer[k]
+            np.add(row, d, row)
         return
     order = np.argsort(ids, kind="stable")
     rows, starts = np.unique(ids[order], return_index=True)
