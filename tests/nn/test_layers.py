@@ -15,6 +15,7 @@ from tests.reference import assert_close
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.functional import layer_norm, layer_norm_rows
+from tinygrad_rnn.tensor.random import kept
 from tinygrad_rnn.testing import check_gradients
 
 
@@ -269,6 +270,14 @@ def test_dropout_checks_its_probability(p: float) -> None:
         tr.nn.Dropout(p)
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
         tr.nn.functional.dropout(tr.ones(1), p)
+
+
+@pytest.mark.parametrize("p", [0.001, 0.1, 0.25, 0.9985])
+def test_dropout_has_its_probability_to_more_than_a_byte(p: float) -> None:
+    tr.manual_seed(0)
+    n = 2_000_000
+    dropped = n - int(kept((n,), p).sum())
+    assert abs(dropped - n * p) < 4 * (n * p * (1 - p)) ** 0.5
 
 
 def test_a_recording_drops_out_of_a_constant() -> None:

@@ -211,9 +211,8 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     x = as_tensor(x)
     if not training or p == 0:
         return x
-    drawn = random.generator().random(x.shape, dtype="float32")
     scale = 0.0 if p == 1 else 1 / (1 - p)
-    mask = box(backend.beside(x._array, drawn >= p, x.dtype) * scale, None)
+    mask = box(backend.beside(x._array, random.kept(x.shape, p), x.dtype) * scale, None)
     return x * mask
 
 

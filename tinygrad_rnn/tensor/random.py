@@ -6,6 +6,7 @@ A checkpointed segment has one of its own, and so has what `tr.compile` records.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.scalars import as_integer, as_integers
+from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.mode import replayed
 
 _own_generator: ContextVar[np.random.Generator | None] = ContextVar("own_generator", default=None)
@@ -50,6 +52,25 @@ def generator() -> np.random.Generator:
     if _generator is None:
         _generator = np.random.default_rng()
     return _generator
+
+
+@replayed(changes="draws")
+def kept(shape: tuple[int, ...], p: float) -> HostArray:
+    """Booleans, each False with probability p.
+
+    A random byte tells, or, in one of 256 cases, a number beside it.
+
+    >>> manual_seed(0)
+    >>> kept((2, 3), 1.0).tolist()
+    [[False, False, False], [False, False, False]]
+    """
+    draws, size = generator(), math.prod(shape)
+    words = draws.integers(0, 2**64 - 1, -(-size // 8), np.uint64, endpoint=True)
+    drawn, last = words.view(np.uint8)[:size], int(256 * p)
+    found = drawn > last
+    open_ = np.flatnonzero(drawn == last)
+    found[open_] = draws.random(open_.size) >= 256 * p - last
+    return found.reshape(shape)
 
 
 def keep_generator() -> Callable[[], None]:
