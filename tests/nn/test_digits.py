@@ -270,3 +270,27 @@ def test_gates_keep_the_tail_of_their_sigmoid(kind: str, dtype: str, fused: bool
     np.testing.assert_allclose(slope.astype(float), (exact * (1 - exact)).astype(float), rtol=4 * rtol, atol=rtol / 4)
     low = z < -2
     np.testing.assert_allclose(slope[low].astype(float), (exact * (1 - exact))[low].astype(float), rtol=4 * rtol)
+
+
+@pytest.mark.parametrize("stages", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_an_output_gate_that_is_nearly_shut_keeps_the_slopes_behind_it(dtype: str, stages: bool) -> None:
+    """Of h' = σ(z) tanh(c): its slopes by z and by c, from where σ(z) is 0 on."""
+    if stages:
+        pytest.importorskip("numba")
+        tr.enable_numba()
+    try:
+        z = np.array([-1e4, -9, -3, 0, 3] if dtype == "float16" else [-1e4, -80, -20, -3, 0, 3], dtype)
+        c = np.linspace(-2, 2, len(z), dtype=dtype)
+        shut, ones = np.full_like(z, -np.inf), np.ones_like(z)
+        x = leaf(tr.Tensor(np.concatenate([shut, -shut, 0 * ones, z])[None]))
+        state = leaf(tr.Tensor(np.stack([0 * ones, c])[:, None]))
+        y = tr.nn.cells.lstm_step(x, state, tr.zeros(4 * len(z), len(z), dtype=dtype))
+        dx, dstate = (d.numpy() for d in tr.grad(y[-2].sum(), [x, state]))
+    finally:
+        if stages:
+            tr.enable_numba(False)
+    gate, t = 1 / (1 + np.exp(-z.astype(LONG))), np.tanh(c.astype(LONG))
+    rtol, least = {"float16": 1e-2, "float32": 4e-6, "float64": 1e-14}[dtype], np.finfo(dtype).smallest_subnormal
+    np.testing.assert_allclose(dx[0, -len(z) :].astype(float), (gate * (1 - gate) * t).astype(float), rtol, least)
+    np.testing.assert_allclose(dstate[1, 0].astype(float), (gate * (1 - t * t)).astype(float), rtol, least)
