@@ -379,6 +379,8 @@ def real(data: Any) -> Array:
 
 def _as_array(data: Any) -> Any:
     """The array of anything that is passed: itself, if it is one of another library."""
+    if type(data).__module__.partition(".")[0] == "cupy":  # whose `__array__` raises
+        return data
     if "numpy.ma" in sys.modules and _holds_masked(data):
         raise DTypeError(
             "a tensor holds numbers or booleans, not a masked array: say what stands in its gaps, "
@@ -387,7 +389,7 @@ def _as_array(data: Any) -> Any:
     if not isinstance(data, list | tuple):
         if issubclass(type(data), np.ndarray | np.generic):
             return np.array(data)
-        if hasattr(data, "__array_namespace__") or type(data).__module__.startswith("cupy"):
+        if hasattr(data, "__array_namespace__"):
             return data
     try:
         return np.array(data)

@@ -1,0 +1,24 @@
+"""The CUDA runtime, as far as the code asks it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from ._device import DEVICES, CUDARuntimeError, Device, Stream
+
+
+def _properties(number: int) -> dict[str, Any]:
+    return {"name": b"No device at all, a stand-in", "major": 0, "minor": 0, "multiProcessorCount": 0}
+
+
+runtime = SimpleNamespace(
+    CUDARuntimeError=CUDARuntimeError,
+    getDeviceCount=lambda: DEVICES,
+    getDeviceProperties=_properties,
+    getDevice=lambda: Device().id,
+    memGetInfo=lambda: (8 * 2**30, 16 * 2**30),
+    runtimeGetVersion=lambda: 12090,
+    driverGetVersion=lambda: 12090,
+)
+cuda = SimpleNamespace(Device=Device, Stream=Stream, is_available=lambda: DEVICES > 0, runtime=runtime)
