@@ -79,8 +79,8 @@ bench: ## beside the peers, 15 minutes; docs/performance.md
 		echo "make: no $(TORCH) in the package index, so PyTorch is left out; CONTRIBUTING.md says what to do"
 	@$(BENCH)/bin/python -m benchmarks.report --page docs/performance.md
 
-gpu-check: $(VENV)/.test ## the tests and the benchmark that need a GPU
-	@$(BIN)/python -m benchmarks.gpu
+gpu-check: ## what needs a GPU, by the Python and the packages of the machine
+	@$(or $(PYTHON),python3) -m benchmarks.gpu
 
 clean: ## remove .venv*, caches and build outputs; runs/ stays
 	rm -rf $(VENV) $(WITNESS) $(BENCH) $(DOCS) docs/_build docs/api build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -24,12 +24,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 @cache
 def why_no_gpu() -> str:
     """Why the tests marked `gpu` cannot run here; empty where they can."""
+    from tinygrad_rnn.errors import BackendMismatchError
+    from tinygrad_rnn.tensor.device import probe
+
     try:
-        import cupy
-    except ImportError:
-        return "CuPy is not installed (python -m pip install -e '.[cuda12]', or cuda13, as your driver is)"
-    # CuPy imports without a driver, so it must be asked.
-    return "" if cupy.cuda.is_available() else "CuPy finds no CUDA device"
+        probe()
+    except BackendMismatchError as error:
+        return str(error)
+    return ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

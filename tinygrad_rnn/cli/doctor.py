@@ -18,6 +18,8 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from tinygrad_rnn.cli.answers import check_output
+from tinygrad_rnn.errors import BackendMismatchError
+from tinygrad_rnn.tensor.device import probe
 
 # Variables that choose the threads and the kernels of a BLAS, or of NumPy itself.
 PREFIXES = ("OPENBLAS_", "GOTO_", "OMP_", "MKL_", "BLIS_", "VECLIB_", "NPY_")
@@ -135,6 +137,12 @@ def _gpus() -> Iterator[str]:
         with cupy.cuda.Device(number):
             free, total = cupy.cuda.runtime.memGetInfo()
         yield f"GPU          cuda:{number}  {name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    if count:
+        try:
+            probe()
+            yield "GPU          a kernel and a product run"
+        except BackendMismatchError as error:
+            yield f"GPU          {error}"
 
 
 def _driver() -> int | None:

@@ -14,6 +14,7 @@ from tinygrad_rnn.errors import InputError, TinygradRnnError
 from tinygrad_rnn.kernels.switch import enable_numba
 from tinygrad_rnn.screen import one_line
 from tinygrad_rnn.tensor.creation import zeros
+from tinygrad_rnn.tensor.device import probe, use
 
 # What the hints of the library's errors advise, and the option that does it.
 FLAGS = {
@@ -128,8 +129,11 @@ def with_flags(error: TinygradRnnError, flags: Container[str]) -> str:
 
 
 def check_device(device: str) -> None:
-    """Raise InputError unless `device` is there."""
+    """Compute on `device` from now on; raise InputError unless it is there and its install is whole."""
     try:
+        if device != "cpu":
+            use(device)
+            probe()
         zeros(1, device=device)
     except (RuntimeError, ValueError) as error:  # CuPy's own errors are RuntimeErrors
         if isinstance(error, TinygradRnnError):
@@ -143,7 +147,7 @@ def choose_path(device: str, plain: bool, numba: bool | None = None, but: str = 
     """
     kernels = _choose_kernels(False if plain or device != "cpu" else numba)
     if device != "cpu":
-        return "Steps op by op: only those on the CPU are recorded"
+        return "Steps op by op: only those on the CPU are recorded. The first compiles its kernels, for up to a minute"
     if plain:
         return "Steps op by op, by NumPy alone: --plain"
     return f"Steps recorded once and replayed{but}, {kernels}"

@@ -8,6 +8,7 @@ from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.scalars import as_integer, as_integers, as_number
 from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array, namespace, to_device
+from tinygrad_rnn.tensor.device import check_later, is_on_device
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -164,14 +165,19 @@ def integer_ids(what: str, ids: Tensor) -> Array:
 def check_range(what: str, ids: Array, count: int) -> None:
     """Raise `ValueError` naming the first id outside 0 .. count - 1: some libraries would wrap it silently.
 
-    On a GPU this waits for the device; ids that come from the host are checked there.
+    Ids on a GPU are not waited for: the error comes when something is next read from there.
     """
-    xp = backend.namespace(ids)
-    if not ids.size or (int(ids.min()) >= 0 and int(ids.max()) < count):
-        return
+    if is_on_device(ids):
+        ids = backend.namespace(ids).astype(ids, "int64")  # a copy: the caller may write to his
+        check_later((ids < 0) | (ids >= count), lambda: _out_of_range(what, ids, count))
+    elif ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < count):
+        raise _out_of_range(what, ids, count)
+
+
+def _out_of_range(what: str, ids: Array, count: int) -> ValueError:
     wrong = backend.to_host(ids).reshape(-1)
-    at = int(xp.argmax(xp.asarray((wrong < 0) | (wrong >= count))))
-    raise ValueError(f"{what} {int(wrong[at])} (element {at}) is out of range for {count} classes: 0 to {count - 1}")
+    at = int(((wrong < 0) | (wrong >= count)).argmax())
+    return ValueError(f"{what} {int(wrong[at])} (element {at}) is out of range for {count} classes: 0 to {count - 1}")
 
 
 def loss_mask(name: str, mask: Any, shape: tuple[int, ...]) -> Tensor:

@@ -200,8 +200,10 @@ def first_run() -> bool:
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """Inverted dropout: in training each element is 0 with probability `p`, else scaled by 1 / (1 - p).
 
-    The mask is drawn on the host from the library's generator, so `tr.manual_seed` fixes it on any device,
-    and `tr.checkpoint` draws it again. Raises `ValueError` for `p` outside [0, 1].
+    The mask is drawn from the library's generator, so `tr.manual_seed` fixes it, and `tr.checkpoint` draws it again.
+    On a GPU it is made there, from a seed that the generator draws, and is another than on the host.
+
+    Raises `ValueError` for `p` outside [0, 1].
 
     >>> import tinygrad_rnn as tr
     >>> tr.nn.functional.dropout(tr.ones(4), 0.5, training=False).tolist()
@@ -211,8 +213,12 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     x = as_tensor(x)
     if not training or p == 0:
         return x
+    if backend.is_on_device(x._array):
+        kept = backend.uniform_on_device(x._array, random.generator()) >= p
+    else:
+        kept = random.kept(x.shape, p)
     scale = 0.0 if p == 1 else 1 / (1 - p)
-    mask = box(backend.beside(x._array, random.kept(x.shape, p), x.dtype) * scale, None)
+    mask = box(backend.beside(x._array, kept, x.dtype) * scale, None)
     return x * mask
 
 

@@ -28,6 +28,7 @@ from tinygrad_rnn.nn.checks import (
 )
 from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.device import is_on_device
 from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.mode import active_tape
 from tinygrad_rnn.tensor.op import in_float32
@@ -140,7 +141,8 @@ def _classes(
     xp = backend.namespace(flat)
     flat = xp.where(keep, flat, xp.zeros_like(flat))
     check_range(f"{name}: target", flat, C)
-    all_count = active_tape.get() is None and bool(xp.all(keep))  # a recording must hold for any targets
+    # a recording must hold for any targets, and a device is not waited for
+    all_count = active_tape.get() is None and not is_on_device(keep) and bool(xp.all(keep))
     flat, keep = (backend.to_device(a, x.device) for a in (flat, keep))
     rows = ops.reshape(x, (flat.shape[0], C))
     return (rows if all_count else ops.where(keep[:, None], rows, 0.0)), flat, keep, ids.shape

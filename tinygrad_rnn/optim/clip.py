@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tinygrad_rnn.errors import NonFiniteError
-from tinygrad_rnn.tensor.backend import Array, dot, flattened, namespace, quiet, widened
+from tinygrad_rnn.tensor.backend import Array, dot, flattened, namespace, numbers, quiet, widened
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -38,7 +38,7 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
     max_norm = float(max_norm)
     named = [(name, p, g._array) for name, p in _named(parameters) if (g := p.grad) is not None]
     with quiet():
-        norm = math.sqrt(sum(_square(g) for _, _, g in named))
+        norm = math.sqrt(sum(_squares([g for _, _, g in named])))
     if not TINY < norm < math.inf:  # too large or too small to be squared
         norm = _careful_norm([g for _, _, g in named])
         if not math.isfinite(norm) and error_if_nonfinite:
@@ -80,10 +80,10 @@ def _named(parameters: Any) -> Iterable[tuple[Any, Tensor]]:
         yield entry if isinstance(entry, tuple) else (i, entry)
 
 
-def _square(g: Array) -> float:
-    """The sum of the squares."""
-    flat = flattened(widened(g))
-    return float(dot(flat, flat))
+def _squares(gradients: list[Array]) -> list[float]:
+    """The sum of the squares of each."""
+    flats = [flattened(widened(g)) for g in gradients]
+    return numbers([dot(flat, flat) for flat in flats])
 
 
 def _scaled(g: Array, factor: float) -> Array:
@@ -94,14 +94,14 @@ def _scaled(g: Array, factor: float) -> Array:
 
 def _careful_norm(gradients: list[Array]) -> float:
     """The norm in float64, scaled by the largest element: finite wherever the gradients are."""
-    peaks = [float(namespace(g).max(abs(g))) for g in gradients if g.size]
+    peaks = numbers([namespace(g).max(abs(g)) for g in gradients if g.size])
     if not all(map(math.isfinite, peaks)):
         return math.nan if any(map(math.isnan, peaks)) else math.inf
     scale = max(peaks, default=0.0)
     if scale == 0:
         return 0.0
     parts = [namespace(g).astype(g, namespace(g).float64) / scale for g in gradients]
-    return scale * math.sqrt(sum(_square(part) for part in parts))
+    return scale * math.sqrt(sum(_squares(parts)))
 
 
 def _set_grad(p: Tensor, g: Array) -> None:

@@ -18,6 +18,8 @@ import numpy as np
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ShapeError
 from tinygrad_rnn.scalars import as_number
+from tinygrad_rnn.tensor import device as cuda
+from tinygrad_rnn.tensor.device import is_on_device
 from tinygrad_rnn.tensor.effects import effects
 from tinygrad_rnn.tensor.mode import active_tape, replayed
 
@@ -89,7 +91,7 @@ def _discover(x: Any) -> Any:
     xp: Any
     if isinstance(x, np.ndarray | np.generic):
         xp = np
-    elif type(x).__module__.partition(".")[0] == "cupy":
+    elif is_on_device(x):
         xp = sys.modules["cupy"]
     elif hasattr(x, "__array_namespace__"):
         return x.__array_namespace__()  # not cached: its flags may change
@@ -125,22 +127,6 @@ def use_stages(module: Any) -> None:
 # --- where arrays live ----------------------------------------------------------------------------
 
 
-def _cupy() -> Any:
-    """CuPy, or an error that says how to get it."""
-    try:
-        import cupy
-    except ImportError as error:
-        raise BackendMismatchError(
-            "device \"cuda\" needs CuPy: python -m pip install 'cupy-cuda12x[ctk]', "
-            "or 'cupy-cuda13x[ctk]', as your driver is (tinygrad-rnn doctor knows)"
-        ) from error
-    if not cupy.cuda.is_available():
-        raise BackendMismatchError(
-            'device "cuda": CuPy is installed, but finds no usable GPU or driver'
-        )
-    return cupy
-
-
 def device_of(x: Any) -> str:
     """Where an array lives: `"cpu"`, `"cuda:0"`, ...
 
@@ -149,13 +135,15 @@ def device_of(x: Any) -> str:
     """
     if isinstance(x, np.ndarray | np.generic):
         return "cpu"
-    if type(x).__module__.partition(".")[0] == "cupy":
+    if is_on_device(x):
         return f"cuda:{x.device.id}"
     return str(x.device)
 
 
 def check_device(device: str | None) -> str:
     """`device` in its full form, `"cpu"` or `"cuda:N"`; an unknown one is a `ValueError`.
+
+    "cuda" is the device that is in use.
 
     >>> check_device("cuda")
     'cuda:0'
@@ -165,7 +153,7 @@ def check_device(device: str | None) -> str:
     kind, _, number = str(device).partition(":")
     if kind != "cuda" or not (number or "0").isdigit():
         raise ValueError(f'unknown device {device!r}: use "cpu", "cuda" or "cuda:N"')
-    return f"cuda:{int(number or 0)}"
+    return f"cuda:{int(number) if number else cuda.current()}"
 
 
 def to_device(x: Array, device: str) -> Array:
@@ -175,15 +163,8 @@ def to_device(x: Array, device: str) -> Array:
         return x
     if device == "cpu":
         return to_host(x)
-    cupy = _cupy()
-    number = int(device.partition(":")[2])
-    count = cupy.cuda.runtime.getDeviceCount()
-    if number >= count:
-        raise ValueError(
-            f"device {device!r} does not exist: this machine has {count} GPU(s), counted from 0"
-        )
-    with cupy.cuda.Device(number):
-        moved: Array = cupy.asarray(x)
+    cuda.check_number(int(device.partition(":")[2]))
+    moved: Array = sys.modules["cupy"].asarray(x)
     return moved
 
 
@@ -191,16 +172,22 @@ def to_host(x: Any) -> HostArray:
     """`x` as a NumPy array; the same memory where it is one already."""
     if type(x) is np.ndarray:
         return x
-    if type(x).__module__.partition(".")[0] == "cupy":
-        return x.get()  # type: ignore[no-any-return]
+    if is_on_device(x):
+        return cuda.read(x)  # type: ignore[no-any-return]
     return np.asarray(x)
+
+
+def host_array(x: Any) -> HostArray:
+    """An array, or lists of numbers and arrays, of any device as a NumPy array of its own dtype."""
+    found = _on_device_within(x) if isinstance(x, list | tuple) else None
+    x = x if found is None else sys.modules["cupy"].asarray(found)
+    return to_host(x) if is_on_device(x) else np.asarray(x)
 
 
 def synchronize(device: str) -> None:
     """Wait until `device` has finished what it was given; nothing to do on the CPU."""
     if device != "cpu":
-        cupy = _cupy()
-        cupy.cuda.Device(int(device.partition(":")[2])).synchronize()
+        cuda.cupy_here().cuda.Device(int(device.partition(":")[2])).synchronize()
 
 
 # --- dtypes ---------------------------------------------------------------------------------------
@@ -379,7 +366,7 @@ def real(data: Any) -> Array:
 
 def _as_array(data: Any) -> Any:
     """The array of anything that is passed: itself, if it is one of another library."""
-    if type(data).__module__.partition(".")[0] == "cupy":  # whose `__array__` raises
+    if is_on_device(data):  # whose `__array__` raises
         return data
     if "numpy.ma" in sys.modules and _holds_masked(data):
         raise DTypeError(
@@ -391,11 +378,25 @@ def _as_array(data: Any) -> Any:
             return np.array(data)
         if hasattr(data, "__array_namespace__"):
             return data
+    if isinstance(data, list | tuple) and (found := _on_device_within(data)):
+        return sys.modules["cupy"].asarray(found)
     try:
         return np.array(data)
     except ValueError as error:
         kind = type(data).__name__
         raise ValueError(f"cannot make a tensor of {kind}: {error}") from None
+
+
+def _on_device_within(data: Any) -> Any:
+    """A list as one of arrays on a device, if one of its arrays or Tensors is there; else None."""
+    if "cupy" not in sys.modules or _REAL_NUMBERS.issuperset(map(type, data)):
+        return None
+    raw = [getattr(x, "_array", x) for x in data]
+    inner = [_on_device_within(x) if isinstance(x, list | tuple) else None for x in raw]
+    if not any(is_on_device(x) for x in raw) and not any(inner):
+        return None
+    xp = sys.modules["cupy"]
+    return [xp.asarray(x if y is None else y) for x, y in zip(raw, inner, strict=True)]
 
 
 def _holds_masked(data: Any) -> bool:
@@ -570,21 +571,19 @@ def zeros_beside(like: Array, shape: tuple[int, ...], dtype: DType) -> Array:
     xp: Any = namespace(like)
     if xp is np:
         return np.zeros(shape, dtype)
-    with _on_device_of(like):
-        return xp.zeros(shape, dtype=dtype)  # type: ignore[no-any-return]
+    return xp.zeros(shape, dtype=dtype)  # type: ignore[no-any-return]
 
 
 def beside(like: Array, drawn: Any, dtype: DType) -> Array:
     """`drawn`, from the host, as an array of the library of `like` on its device."""
     if isinstance(like, np.ndarray | np.generic) and _NAMESPACES.get(type(like), np) is np:
         return np.asarray(drawn, dtype)
-    with _on_device_of(like):
-        return namespace(like).asarray(drawn, dtype=dtype)
+    return namespace(like).asarray(drawn, dtype=dtype)
 
 
-def _on_device_of(like: Array) -> contextlib.AbstractContextManager[Any]:
-    """CuPy makes arrays on its current device: inside, on that of `like`."""
-    return like.device if hasattr(namespace(like), "cuda") else contextlib.nullcontext()
+def uniform_on_device(like: Array, generator: Any) -> Array:
+    """Uniform draws in float32 of the shape of `like`, made on its device from a seed that `generator` draws."""
+    return cuda.uniform(namespace(like), like.shape, int(generator.integers(2**63)))  # type: ignore[no-any-return]
 
 
 def has_kernels(arrays: Sequence[Any]) -> bool:
@@ -663,21 +662,19 @@ def scatter_add(buffer: AnyArray, index: Any, g: Any) -> AnyArray:
     """`buffer[index] += g` where an index that occurs twice adds twice. Use the array returned.
 
     Basic and boolean indices address every entry at most once, so `+=` is right and fast. Integer
-    arrays may repeat: on NumPy their contributions are sorted by target and reduced, which is many
-    times faster than `numpy.add.at`.
+    arrays may repeat: their contributions are sorted by target and added up, which on NumPy is many
+    times faster than `add.at`, and on a device has the same bits each time, as `add.at` has not.
     """
     xp: Any = namespace(buffer)
     keys = index if isinstance(index, tuple) else (index,)
     repeats = type(g) is not float and any(_is_integer_array(k) for k in keys)
     if hasattr(xp, "einsum") and not repeats:
         buffer[index] += g
-    elif xp is np and len(keys) == 1:
+    elif hasattr(xp, "einsum") and len(keys) == 1:
         _scatter_rows(buffer, keys[0], g)
-    elif xp is np:  # several keys: the same sum over flat positions
-        positions = np.arange(buffer.size).reshape(buffer.shape)[keys]
-        _scatter_rows(buffer.reshape(-1), positions, np.broadcast_to(g, positions.shape))
-    elif hasattr(xp, "einsum"):
-        xp.add.at(buffer, index, g)
+    elif hasattr(xp, "einsum"):  # several keys: the same sum over flat positions
+        positions = xp.arange(buffer.size).reshape(buffer.shape)[keys]
+        _scatter_rows(buffer.reshape(-1), positions, xp.broadcast_to(g, positions.shape))
     else:
         host = np.array(buffer)
         np.add.at(host, _host_index(keys), np.asarray(g))
@@ -689,12 +686,16 @@ SORTED = 2**18  # numbers that are sorted at a time
 WIDE = 256  # numbers in a row from which on it is faster to add row by row than to sort
 
 
-def _scatter_rows(buffer: HostArray, ids: HostArray, g: HostArray) -> None:
+def _scatter_rows(buffer: AnyArray, ids: AnyArray, g: AnyArray) -> None:
     """Add `g[i]` to the row `ids[i]` of `buffer`, in place."""
     ids = ids.reshape(-1)
     g = g.reshape(ids.size, *buffer.shape[1:])
     if stages is not None and buffer.ndim == 2 and buffer.dtype == g.dtype and g.dtype.char in "fd":
         stages.add_rows(buffer, ids, np.ascontiguousarray(g))
+        return
+    if is_on_device(buffer):
+        table = buffer.reshape(buffer.shape[0], math.prod(buffer.shape[1:]))
+        cuda.add_rows(namespace(g), table, ids, widened(g).reshape(ids.size, table.shape[1]))
         return
     if buffer.ndim == 2 and buffer.shape[1] >= WIDE and buffer.dtype == g.dtype and not is_half(g):
         for k, d in zip(ids.tolist(), g, strict=True):
@@ -759,6 +760,28 @@ def pad(x: Array, widths: Sequence[tuple[int, ...]], value: float = 0) -> Array:
     if hasattr(xp, "pad"):
         return xp.pad(x, widths, constant_values=value)
     return xp.asarray(np.pad(np.asarray(x), widths, constant_values=value))
+
+
+def checked_power(a: Any, b: Any) -> Array:
+    """`a ** b`. Integers to a negative power are a `ValueError`, as in NumPy: CuPy makes them 0."""
+    if type(a) is not np.ndarray and type(b) is not np.ndarray and any(map(is_on_device, (a, b))):
+        kinds = [is_integer(x.dtype) if hasattr(x, "dtype") else type(x) is int for x in (a, b)]
+        refused = ValueError("Integers to negative integer powers are not allowed.")
+        if all(kinds) and is_on_device(b):
+            cuda.check_later(b < 0, lambda: refused)
+        elif all(kinds) and b < 0:
+            raise refused
+    return a**b  # type: ignore[no-any-return]
+
+
+def numbers(xs: Sequence[Array]) -> list[float]:
+    """One number each of these 0-d arrays; those on a device are read in one go."""
+    there = [x for x in xs if is_on_device(x)]
+    if there:
+        xp: Any = namespace(there[0])
+        read = iter(to_host(xp.stack([xp.astype(x, xp.float64) for x in there])).tolist())
+        return [next(read) if is_on_device(x) else float(x) for x in xs]
+    return [float(x) for x in xs]
 
 
 def nearly_equal(a: Array, b: Array) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeAlias
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ImmutableError, ShapeError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import AnyArray, Array, DType
+from tinygrad_rnn.tensor.device import is_on_device
 from tinygrad_rnn.tensor.graph import Node, Watch, leaf
 from tinygrad_rnn.tensor.mode import Changes, replayed
 from tinygrad_rnn.tensor.places import BUFFER, GRADIENT, OWN, SNAPSHOT, InHook, Place
@@ -165,7 +166,7 @@ class Tensor:
             return
         if self._node is None:
             raise RuntimeError("a tensor that does not require a gradient has no .grad to set")
-        array = self._beside(value)
+        array = self._beside("a gradient", value)
         if tuple(array.shape) != self.shape:
             raise ShapeError(
                 f"a gradient of shape {tuple(array.shape)} for a tensor of shape {self.shape}"
@@ -204,22 +205,30 @@ class Tensor:
                     f"it may be omitted for one element only (did you forget .sum() or .mean()?)"
                 )
             return backend.namespace(self._array).ones_like(self._array)
-        array = self._beside(gradient)
+        array = self._beside("gradient", gradient)
         if tuple(array.shape) != self.shape:
             raise ShapeError(
                 f"gradient of shape {tuple(array.shape)} for a tensor of shape {self.shape}"
             )
-        if backend.device_of(array) != self.device:
-            raise BackendMismatchError(
-                f"gradient on {backend.device_of(array)} for a tensor on {self.device}"
-            )
         return backend.namespace(array).astype(array, self._array.dtype, copy=False)
 
-    def _beside(self, value: Any) -> AnyArray:
-        """The array of a Tensor; anything else as an array of this tensor's dtype."""
+    def _beside(self, what: str, value: Any) -> AnyArray:
+        """The array of a Tensor; anything else as an array of this tensor's dtype.
+
+        Numbers and lists go where this tensor is; what is elsewhere is refused.
+        """
         if isinstance(value, Tensor):
-            return value._array
-        return backend.asarray(value, self._array.dtype)
+            array = value._array
+        elif hasattr(value, "dtype") or not is_on_device(self._array):
+            array = backend.asarray(value, self._array.dtype)
+        else:
+            array = backend.asarray(value, self._array.dtype, self.device)
+        if backend.device_of(array) != self.device:
+            raise BackendMismatchError(
+                f"{what} on {backend.device_of(array)} for a tensor on {self.device}: "
+                f'move it with .to("{self.device}")'
+            )
+        return array
 
     def detach(self) -> Tensor:
         """The same values without a history, as a state is carried from chunk to chunk.

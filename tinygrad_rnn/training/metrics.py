@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.errors import ShapeError
-from tinygrad_rnn.tensor.backend import to_host
+from tinygrad_rnn.tensor.backend import host_array, to_host
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -88,4 +88,4 @@ def _mean(name: str, values: np.ndarray, mask: Any) -> float:
 
 
 def _host(x: Any) -> np.ndarray:
-    return to_host(x.data) if isinstance(x, Tensor) else np.asarray(x)
+    return to_host(x.data) if isinstance(x, Tensor) else host_array(x)

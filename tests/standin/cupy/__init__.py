@@ -95,8 +95,7 @@ def where(condition: Any, x: Any = None, y: Any = None) -> Any:
 
 
 def take(a: Any, indices: Any, axis: Any = None, out: Any = None) -> Any:
-    ids = host_of(indices)
-    return compute("take", lambda x, ids: np.take(x, ids, axis=axis, mode="wrap"), (a, ids), {})
+    return compute("take", lambda x, ids: np.take(x, ids, axis=axis, mode="wrap"), (a, indices), {})
 
 
 def take_along_axis(a: Any, indices: Any, axis: Any) -> Any:

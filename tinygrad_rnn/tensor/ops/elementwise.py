@@ -312,12 +312,12 @@ def power(a: Operand, b: Operand) -> Tensor:
 
 @op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * g)
 def _power(x: Array, p: float) -> Array:
-    return x**p
+    return backend.checked_power(x, p)
 
 
 @op(lambda g, y, base: multiply_no_nan(multiply_no_nan(g, y), _log_of_base(base)))
 def _exponential(x: Array, base: float) -> Array:
-    return base**x
+    return backend.checked_power(base, x)
 
 
 def _log_of_base(base: float) -> float:
@@ -333,7 +333,7 @@ def _log_of_base(base: float) -> float:
     promote=True,
 )
 def _general_power(a: Array, b: Array) -> Array:
-    return a**b
+    return backend.checked_power(a, b)
 
 
 def _base(a: Operand, y: Operand) -> Tensor:

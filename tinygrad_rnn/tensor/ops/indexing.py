@@ -12,6 +12,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+from tinygrad_rnn.errors import BackendMismatchError
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import (
     Array,
@@ -24,6 +25,7 @@ from tinygrad_rnn.tensor.backend import (
     scatter_add,
     zeros_beside,
 )
+from tinygrad_rnn.tensor.device import check_later, is_on_device
 from tinygrad_rnn.tensor.graph import Part
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.op import Operand, op
@@ -127,7 +129,12 @@ def _plain_slice(key: slice) -> slice:
     bounds = (key.start, key.stop, key.step)
     if _BOUNDS.issuperset(map(type, bounds)):
         return key
-    return slice(*(None if b is None else operator.index(b) for b in bounds))
+    return slice(*(None if b is None else _place(b) for b in bounds))
+
+
+def _place(key: Any) -> int:
+    """A key of an index as an integer; one on a device is read."""
+    return operator.index(backend.to_host(key) if is_on_device(key) else key)
 
 
 def _raw(x: Any) -> Any:
@@ -151,10 +158,11 @@ def _checked_keys(keys: tuple[Any, ...], x: Array) -> tuple[Any, ...]:
     axis = 0
     for key, width in zip(keys, widths, strict=True):
         if _is_mask(key):
-            key = key if isinstance(key, bool) else namespace(x).asarray(real(key))
+            key = key if isinstance(key, bool) else _beside(x, real(key))
         elif getattr(key, "ndim", 0):
             key = checked_ids(key, x.shape[axis], axis, x)
         elif hasattr(key, "dtype"):
+            key = backend.to_host(key) if is_on_device(key) else key
             key = int(real(key)) if is_integer(key.dtype) else key.__index__()
         checked.append(key)
         axis += x.ndim - sum(widths) if key is ... else width
@@ -174,20 +182,39 @@ def _is_mask(key: Any) -> bool:
 
 @replayed(changes="nothing")
 def checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
-    """`ids` as new non-negative int64 beside `x`; an `IndexError` for one outside [-size, size)."""
+    """`ids` as new non-negative int64 beside `x`; an `IndexError` for one outside [-size, size), of
+    ids on a device when something is next read from it.
+    """
     ids = _raw(ids)
     ids = real(ids) if hasattr(ids, "dtype") else asarray(ids)
     xp = namespace(ids)
     if 0 in ids.shape:
-        return namespace(x).asarray(xp.astype(ids, xp.int64))
+        return _beside(x, xp.astype(ids, xp.int64))
     if not is_integer(ids.dtype):
         raise IndexError(f"an index must be of integers or booleans, not {ids.dtype}")
+    if is_on_device(ids):  # and not waited for: CuPy wraps them meanwhile
+        ids = xp.astype(ids, xp.int64)
+        check_later((ids < -size) | (ids >= size), lambda: _out_of_range(ids, size, axis))
+        return _beside(x, xp.where(ids < 0, ids + size, ids))
     low, high = int(xp.min(ids)), int(xp.max(ids))
     if low < -size or high >= size:
-        wrong = low if low < -size else high
-        raise IndexError(f"index {wrong} is out of range for axis {axis} of size {size}")
+        raise _out_of_range(ids, size, axis)
     ids = xp.astype(ids, xp.int64)  # a copy, too
-    return namespace(x).asarray(xp.where(ids < 0, ids + size, ids) if low < 0 else ids)
+    return _beside(x, xp.where(ids < 0, ids + size, ids) if low < 0 else ids)
+
+
+def _out_of_range(ids: Array, size: int, axis: int) -> IndexError:
+    xp = namespace(ids)
+    low, high = int(xp.min(ids)), int(xp.max(ids))
+    wrong = low if low < -size else high
+    return IndexError(f"index {wrong} is out of range for axis {axis} of size {size}")
+
+
+def _beside(x: Array, index: Array) -> Array:
+    """`index` in the library of `x`: from the host to a device, not the other way."""
+    if is_on_device(index) and not is_on_device(x):
+        raise BackendMismatchError(backend.mismatch((x, index)))
+    return namespace(x).asarray(index)
 
 
 def _grid(ids: Array, shape: tuple[int, ...], axis: int) -> tuple[Array, ...]:

@@ -1,0 +1,182 @@
+"""What a CUDA device asks for that a host does not.
+
+An install that is whole, one device in use, checks that nobody waits for, sums in a fixed order,
+random numbers made where they are used.
+
+Arrays here are CuPy's; what computes takes their library as `xp`, so that a test can give NumPy.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tinygrad_rnn.errors import BackendMismatchError
+
+INSTALL = "python -m pip install 'cupy-cuda12x[ctk]', or 'cupy-cuda13x[ctk]', as your driver is"
+
+
+def is_on_device(x: Any) -> bool:
+    """Whether `x` is an array of CuPy's."""
+    return type(x).__module__.partition(".")[0] == "cupy"
+
+
+def cupy_here() -> Any:
+    """CuPy, or an error that says how to get it."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise BackendMismatchError(
+            f'device "cuda" needs CuPy: {INSTALL} (tinygrad-rnn doctor knows)'
+        ) from error
+    if not cupy.cuda.is_available():
+        raise BackendMismatchError(
+            'device "cuda": CuPy is installed, but finds no usable GPU or driver'
+        )
+    return cupy
+
+
+def probe() -> None:
+    """Run a kernel and a product; what half an install lacks is an error that says so."""
+    cupy = cupy_here()
+    what = "compile a kernel"
+    try:
+        x = cupy.ones((2, 2), dtype="float32") + 1
+        x.get()
+        what = "multiply matrices"
+        (x @ x).get()
+    except (ImportError, OSError, RuntimeError) as error:  # CuPy's own and CUDA's are RuntimeErrors
+        raise BackendMismatchError(
+            f'device "cuda": CuPy is installed, but cannot {what} '
+            f"({' '.join(str(error).split())}): CUDA's libraries come with {INSTALL}"
+        ) from error
+
+
+def current() -> int:
+    """The number of the device that this thread computes on."""
+    cupy = sys.modules.get("cupy")
+    return int(cupy.cuda.Device().id) if cupy is not None and cupy.cuda.is_available() else 0
+
+
+def check_number(number: int) -> None:
+    """Raise unless the device `number` is there, and is the one that this thread computes on."""
+    cupy = cupy_here()
+    count = cupy.cuda.runtime.getDeviceCount()
+    if number >= count:
+        raise ValueError(
+            f"device 'cuda:{number}' does not exist: "
+            f"this machine has {count} GPU(s), counted from 0"
+        )
+    if number != current():
+        raise BackendMismatchError(
+            f'device "cuda:{number}": this process computes on cuda:{current()}, and on one GPU '
+            f"only; choose it first, by cupy.cuda.Device({number}).use(), or for a command by "
+            f"--device cuda:{number}"
+        )
+
+
+def use(device: str) -> None:
+    """Compute on `device`, "cuda:1" say, from now on in this thread: "cuda" means that one."""
+    number = int(device.partition(":")[2] or current())
+    cupy = cupy_here()
+    if number < cupy.cuda.runtime.getDeviceCount():  # else whoever moves something is told
+        cupy.cuda.Device(number).use()
+
+
+# --- checks that nobody waits for -----------------------------------------------------------------
+
+_put_off: list[tuple[Any, Callable[[], Exception]]] = []
+MOST = 64  # checks that are put off at a time
+
+
+def check_later(wrong: Any, error: Callable[[], Exception]) -> None:
+    """Raise `error()` when something is next read from the device, if any of `wrong` is True."""
+    _put_off.append((wrong.any(), error))
+    if len(_put_off) >= MOST:
+        check_now()
+
+
+def check_now() -> None:
+    """Read the checks that were put off, and raise the error of the first that has failed."""
+    waiting = _put_off[:]
+    _put_off.clear()
+    if waiting:
+        _raise(waiting, sys.modules["cupy"].stack([wrong for wrong, _ in waiting]).get())
+
+
+def read(x: Any) -> Any:
+    """`x` as a NumPy array. A number is read together with the checks that were put off."""
+    if not _put_off:
+        return x.get()
+    if x.dtype.kind != "f":  # float64 does not hold each int64
+        check_now()
+        return x.get()
+    waiting = _put_off[:]
+    _put_off.clear()
+    parts = [y.reshape(-1).astype("float64") for y in (x, *(wrong for wrong, _ in waiting))]
+    both = sys.modules["cupy"].concatenate(parts).get()
+    _raise(waiting, both[x.size :])
+    return both[: x.size].astype(x.dtype).reshape(x.shape)
+
+
+def _raise(waiting: list[tuple[Any, Callable[[], Exception]]], wrong: Any) -> None:
+    for failed, (_, error) in zip(wrong, waiting, strict=True):
+        if failed:
+            raise error()
+
+
+# --- sums in a fixed order ------------------------------------------------------------------------
+
+
+def add_rows(xp: Any, buffer: Any, ids: Any, g: Any) -> None:
+    """Add `g[i]` (N, K) to the row `ids[i]`, in range, of `buffer` (R, K), in place.
+
+    `add.at` of a device adds in whatever order its threads come, and has other bits each time. Here
+    rows of one id lie side by side after a sort, and log N rounds add to each what lies 1, 2, 4 ...
+    before it; then each row of the buffer takes its last. Nothing is read back.
+
+    >>> import numpy as np
+    >>> table = np.zeros((3, 1))
+    >>> add_rows(np, table, np.array([2, 0, 2]), np.array([[1.0], [2.0], [3.0]]))
+    >>> table.tolist()
+    [[2.0], [0.0], [4.0]]
+    """
+    if not ids.shape[0]:
+        return
+    order = xp.argsort(ids, kind="stable")
+    ids, sums = ids[order], g[order]
+    for k in range(math.ceil(math.log2(ids.shape[0]))):
+        n = 2**k
+        same = (ids[n:] == ids[:-n])[:, None]
+        grown = sums.copy()
+        grown[n:] += xp.where(same, sums[:-n], xp.zeros_like(sums[:-n]))
+        sums = grown
+    rows = xp.arange(buffer.shape[0])
+    last = xp.searchsorted(ids, rows, side="right") - 1
+    found = (ids[last] == rows)[:, None]
+    sums = sums[last]
+    buffer += xp.where(found, sums, xp.zeros_like(sums)).astype(buffer.dtype)
+
+
+# --- random numbers -------------------------------------------------------------------------------
+
+
+def uniform(xp: Any, shape: tuple[int, ...], seed: int) -> Any:
+    """Uniform draws from [0, 1) in float32, each made of its place and `seed` alone: splitmix64 of
+    Steele, Lea and Flood (OOPSLA 2014).
+
+    >>> import numpy as np
+    >>> uniform(np, (2, 2), 7).shape, round(float(uniform(np, (10_000,), 7).mean()), 2)
+    ((2, 2), 0.5)
+    """
+    z = xp.arange(1, math.prod(shape) + 1, dtype=xp.uint64)
+    z *= xp.uint64(0x9E3779B97F4A7C15)
+    z += xp.uint64(seed)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z ^= z >> xp.uint64(shift)
+        z *= xp.uint64(factor)
+    z ^= z >> xp.uint64(31)
+    z >>= xp.uint64(40)  # 24 bits: what float32 holds
+    return (z.astype(xp.float32) * xp.float32(2.0**-24)).reshape(shape)
