@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_rnn.data.vocabularies import Vocabulary
 from tinygrad_rnn.errors import InputError, NonFiniteError, ShapeError
 from tinygrad_rnn.nn.checks import check_counts
-from tinygrad_rnn.tensor.backend import to_host
+from tinygrad_rnn.tensor.backend import host_array, to_host
 from tinygrad_rnn.tensor.mode import no_grad
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -121,7 +121,7 @@ def greedy_search(
     ended = np.zeros(count, bool)
     while len(rows) < length and not ended.all():
         scores, state = step(last, state)
-        x = to_host(scores.data if isinstance(scores, Tensor) else np.asarray(scores))
+        x = host_array(scores.data if isinstance(scores, Tensor) else scores)
         x = np.where(ended[:, None], 0.0, x)  # what has ended is computed, but not read
         _check_scores(f"greedy_search: step {len(rows)}", x, ("sequence", "token"), infinite=True)
         if count and not np.all(np.any(x > -np.inf, axis=-1)):
@@ -180,7 +180,7 @@ def beam_search(
 
     for n in range(length):
         scores, state = step(last, state)
-        x = to_host(scores.data if isinstance(scores, Tensor) else np.asarray(scores)).astype(np.float64)
+        x = host_array(scores.data if isinstance(scores, Tensor) else scores).astype(np.float64)
         _check_scores(f"beam_search: step {n}", x, ("beginning", "token"))
         x = x - np.maximum(x.max(axis=-1, keepdims=True), np.finfo(float).min)
         x = total[:, None] + x - np.log(np.maximum(np.exp(x).sum(axis=-1, keepdims=True), 1.0))
@@ -264,7 +264,7 @@ def _frames(
     name: str, log_probs: Any, lengths: Any, blank: int, infinite: bool = False
 ) -> tuple[np.ndarray, list[int]]:
     """The scores (T, B, C) in float64 on the host, and how many steps of each count."""
-    x, given = (to_host(a.data if isinstance(a, Tensor) else np.asarray(a)) for a in (log_probs, lengths))
+    x, given = (host_array(a.data if isinstance(a, Tensor) else a) for a in (log_probs, lengths))
     if x.ndim != 3:
         raise ShapeError(f"{name}: log_probs must be (T, B, C), got shape {x.shape}")
     T, B, C = x.shape

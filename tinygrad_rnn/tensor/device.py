@@ -72,8 +72,7 @@ def check_number(number: int) -> None:
     if number != current():
         raise BackendMismatchError(
             f'device "cuda:{number}": this process computes on cuda:{current()}, and on one GPU '
-            f"only; choose it first, by cupy.cuda.Device({number}).use(), or for a command by "
-            f"--device cuda:{number}"
+            f"only; choose it first, by cupy.cuda.Device({number}).use()"
         )
 
 
