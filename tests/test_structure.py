@@ -101,7 +101,7 @@ def test_parts_of_the_same_rank_form_no_cycle() -> None:
 
 def test_one_file_of_tensor_and_nn_knows_the_array_library() -> None:
     # `random` draws on the host, and what numba compiles is for NumPy only
-    names = ("tensor/backend.py", "tensor/random.py", "kernels/machine.py")
+    names = ("tensor/backend.py", "tensor/device.py", "tensor/random.py", "kernels/machine.py")
     names += ("kernels/numba_products.py", "kernels/numba_stages.py")
     knows = {PACKAGE / name for name in names}
     for path in itertools.chain(*((PACKAGE / part).rglob("*.py") for part in ("tensor", "kernels", "nn"))):
@@ -189,6 +189,7 @@ ACROSS = {
     "test_adding_an_op.py": "what CONTRIBUTING.md tells of an op",
     "test_benchmarks.py": "the benchmarks run, and compare the same work",
     "test_docs.py": "the pages are true",
+    "test_gpu.py": "what stands around ops and layers, on a GPU",
     "test_package.py": "what is installed",
     "test_structure.py": "this repository's shape",
     "test_ways_in.py": "what becomes a tensor, from all sides",
@@ -210,7 +211,8 @@ ACROSS = {
     "nn/test_torch.py": "layers beside PyTorch's",
     "nn/test_torch_page.py": "docs/pytorch.md",
     "nn/test_windows.py": "convolution and pooling as functions, beside windows written out by hand",
-    "tensor/test_cupy_names.py": "names that CuPy must have",
+    "standin/test_standin.py": "the stand-in for CuPy, and on it what needs a GPU",
+    "tensor/test_cupy_names.py": "names and arguments that CuPy must have",
     "tensor/test_einsum.py": "one op of `linalg`, whose subscripts are a language",
     "tensor/test_gpu.py": "ops on a GPU",
     "tensor/test_digits.py": "the digits of ops: tails, offsets, many classes, float16",
@@ -247,4 +249,4 @@ def test_what_tests_across_modules_is_there() -> None:
 def test_every_folder_of_tests_is_a_room() -> None:
     rooms = {path.relative_to(ROOT / "tests") for path in (path.parent for path in TESTS)}
     strangers = {room for room in rooms if not ((PACKAGE / room).is_dir() or (ROOT / room).is_dir())}
-    assert {room.as_posix() for room in strangers} == {"browser", "mutants", "witness"}
+    assert {room.as_posix() for room in strangers} == {"browser", "mutants", "standin", "witness"}

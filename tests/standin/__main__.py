@@ -19,7 +19,13 @@ from time import perf_counter
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 # Files whose tests know of no device, with every new tensor on "cuda"; and what they say of NumPy alone.
-ON_CUDA = ["tests/optim", "tests/test_decoding.py", "tests/nn/test_layers.py", "tests/nn/test_functional.py"]
+ON_CUDA = [
+    "tests/optim/test_optimizers.py",
+    "tests/optim/test_clip.py",
+    "tests/test_decoding.py",
+    "tests/nn/test_layers.py",
+    "tests/nn/test_functional.py",
+]
 OF_NUMPY = {
     "values_handed_out_never_change": "reads the view that `.data` is on the host; on a device it is a copy",
     "steps_of_float16_are_those_of_float32": "compares with steps of NumPy's, whose subnormal float32 are not flushed",
@@ -27,7 +33,7 @@ OF_NUMPY = {
     "gradients_of_layer_norm_are_those_of_a_numeric_derivative": "gives NumPy arrays to the layer's kernel",
     "every_row_of_the_kernel_is_its_plain_definition": "gives NumPy arrays to the loss's kernel",
 }
-# Two steps of each example; `caption` and others need packages of the extra `data`.
+
 EXAMPLES = [path.stem for path in sorted((ROOT / "examples").glob("*.py")) if not path.stem.startswith("_")]
 SMALL = ["--hidden", "16", "--embedding", "8", "--seq-len", "16", "--batch", "4", "--threads", "1", "--save-every", "5"]
 

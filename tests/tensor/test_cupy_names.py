@@ -1,6 +1,6 @@
-"""Names taken from an array library exist in CuPy too, and in the array API standard, as CI has no GPU.
+"""Names and arguments taken from an array library exist in CuPy too, and names in the array API standard.
 
-The list beside this file was made from the CuPy wheel; its first line says how.
+The list is that of the stand-in for CuPy, made from its wheel. Methods are seen only where code runs, on the stand-in.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from pathlib import Path
 import array_api_strict
 import pytest
 
+from tests.standin.cupy import _surface
+
 ROOT = Path(__file__).parents[2] / "tinygrad_rnn"
 FILES = sorted([*ROOT.glob("tensor/**/*.py"), *ROOT.glob("nn/**/*.py")])
-CUPY = {
-    line
-    for line in Path(__file__).with_name("cupy_names.txt").read_text().splitlines()
-    if line and not line.startswith("#")
-}
+CUPY = _surface.names()
 
 
 def is_namespace(node: ast.expr, aliases: set[str]) -> bool:
@@ -50,6 +48,18 @@ def names_used(source: str) -> set[tuple[str, int]]:
     }
 
 
+def arguments_used(source: str) -> set[tuple[str, str, int]]:
+    """(function, argument, line) of every argument that is given by name to a function of a namespace."""
+    tree = ast.parse(source)
+    return {
+        (node.func.attr, keyword.arg, node.lineno)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and is_namespace(node.func.value, {"xp"})
+        for keyword in node.keywords
+        if keyword.arg is not None
+    }
+
+
 USED = [(path, name, line) for path in FILES for name, line in sorted(names_used(path.read_text()))]
 
 
@@ -64,6 +74,24 @@ def test_the_search_finds_names():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_names_exist_in_cupy(path):
     unknown = [(name, line) for file, name, line in USED if file == path and name not in CUPY]
+    assert not unknown, f"not in CuPy: {unknown}"
+
+
+def test_the_search_finds_arguments():
+    assert arguments_used("xp.sum(x, axis=0)\nnamespace(x).take(x, mode='clip')\nother.f(b=1)") == {
+        ("sum", "axis", 1),
+        ("take", "mode", 2),
+    }
+    assert len({name for path in FILES for name, _, _ in arguments_used(path.read_text())}) > 10
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_arguments_exist_in_cupy(path):
+    unknown = []
+    for name, argument, line in arguments_used(path.read_text()):
+        _, known = _surface.arguments("f", name) if ("f", name) in _surface.surface() else (0, None)
+        if known is not None and argument not in known:
+            unknown.append((name, argument, line))
     assert not unknown, f"not in CuPy: {unknown}"
 
 

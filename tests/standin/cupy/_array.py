@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,6 +71,8 @@ def compute(name: str, function: Any, args: Any, kwargs: Any) -> Any:
     """Call NumPy's function in the place of CuPy's of this name."""
     if name in _ABOUT_DTYPES:
         return function(*(x.dtype if isinstance(x, ndarray) else x for x in args), **kwargs)
+    if name in _UFUNCS and any(isinstance(x, list | tuple) for x in args):
+        raise TypeError("Unsupported type <class 'list'>")
     values = [host_of(x) for x in args]
     named = {k: host_of(v) for k, v in kwargs.items()}
     if name in _PRODUCTS:
@@ -130,10 +133,19 @@ class ndarray:
         )
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return NotImplemented  # CuPy would compute it; NumPy's functions are not what the code should call
+        """NumPy's ufuncs of these arrays and of numbers are CuPy's; nothing else is."""
+        mixed = not all(isinstance(x, ndarray | int | float | complex | np.generic) for x in inputs)
+        if mixed or method != "__call__" or ("u", ufunc.__name__) not in _surface.surface():
+            return NotImplemented
+        if "out" in kwargs:
+            (kwargs["out"],) = kwargs["out"]
+        return compute(ufunc.__name__, power if ufunc is np.power else ufunc, inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return NotImplemented
+        name = function.__name__
+        if ("f", name) not in _surface.surface() or not all(issubclass(t, ndarray) for t in types):
+            return NotImplemented
+        return getattr(sys.modules["cupy"], name)(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         _surface.check_call("m", name, 0, ())
