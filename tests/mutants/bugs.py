@@ -15,6 +15,7 @@ NUMPY = "tests/compiler/test_numpy_calls.py"
 PASSES = "tests/compiler/test_passes.py"
 LOWER = "tests/compiler/test_lower.py"
 SWEEP = "tests/tensor/test_sweep.py tests/tensor/test_graph.py tests/tensor/test_pitfalls.py"
+STANDIN = "tests/standin/test_standin.py"
 TENSOR = "tests/tensor/test_tensor.py"
 WAYS_IN = "tests/test_ways_in.py"
 PLACES = "tests/tensor/test_places.py"
@@ -1499,6 +1500,51 @@ BUGS = [
         ("machine-range", "data)[0] < dims[2]:", "data)[0] <= dims[2]:", "an id may be the number of rows", LOWER),
         ("machine-goes-on", "            code[k, CHECKS] = 1\n            return k\n",
          "            code[k, CHECKS] = 1\n", "ids out of range are used all the same", LOWER),
+    ),
+    *table(
+        "tensor/device.py",
+        ("device-out-of-order", "        sums = grown", "        sums = grown if k else sums",
+         "of what lies beside each other half is left out", f"tests/tensor/test_device.py {STANDIN}"),
+        ("device-last", 'side="right") - 1', 'side="right")', "each row takes the sum of the next",
+         f"tests/tensor/test_device.py {STANDIN}"),
+        ("device-checks-dropped", "    if waiting:", "    if len(waiting) > MOST:",
+         "ids out of range are wrapped and never named", STANDIN),
+        ("device-checks-kept", "    _raise(waiting, both[x.size :])", "    _raise(waiting, both[: len(waiting)])",
+         "the values that are read decide which ids are out of range", STANDIN),
+        ("device-other", "    if number != current():", "    if False:", "x + x of cuda:1 lands on cuda:0", STANDIN),
+        ("device-half-an-install", "        (x @ x).get()", "        x.get()",
+         "the first step of a training fails, and not its start", "tests/tensor/test_device.py"),
+        ("device-one-mask", "    z += xp.uint64(seed)", "    z += xp.uint64(0)", "every dropout has the same mask",
+         f"tests/tensor/test_device.py {STANDIN}"),
+    ),
+    *table(
+        "tensor/backend.py",
+        ("atomic-additions", "cuda.add_rows(namespace(g), table, ids, widened(g)",
+         "namespace(g).add.at(table, ids, widened(g)",
+         "a gradient on a device has other bits each time", STANDIN),
+        ("integer-powers", "            cuda.check_later(b < 0, lambda: refused)", "            pass",
+         "integers to a negative power are 0 on a device", STANDIN),
+        ("cupy-converted", "    if is_on_device(data):  # whose `__array__` raises\n        return data\n", "",
+         "once numpy.ma is imported, ids on a device are refused", STANDIN),
+        ("masks-from-the-host", "    if is_on_device(like):", "    if False:",
+         "dropout is drawn on the host and carried over at every step", STANDIN),
+    ),
+    *table(
+        "tensor/tensor.py",
+        ("gradient-elsewhere", "        if backend.device_of(array) != self.device:", "        if False:",
+         "a gradient of the host stays with a tensor of a device", STANDIN),
+    ),
+    *table(
+        "tensor/ops/indexing.py",
+        ("index-on-a-device", "operator.index(backend.to_host(key) if is_on_device(key) else key)",
+         "operator.index(key)", "a slice with a bound on a device is a TypeError", STANDIN),
+        ("ids-read-back", "    if is_on_device(ids):  # and not waited for", "    if False:  # and",
+         "every lookup waits for the device", STANDIN),
+    ),
+    *table(
+        "optim/clip.py",
+        ("norm-by-norm", "    return numbers([dot(flat, flat) for flat in flats])",
+         "    return [float(dot(flat, flat)) for flat in flats]", "clipping waits for each parameter", STANDIN),
     ),
 ]
 # fmt: on
