@@ -16,6 +16,7 @@ from benchmarks import (
     __main__,
     cells,
     first_use,
+    gpu,
     grid,
     loops,
     main_job,
@@ -390,3 +391,21 @@ def test_the_table(capsys):
         "  a            1.5    -",
         "  bb     1,234,567    3",
     ]
+
+
+def test_a_check_that_checks_nothing_fails_and_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        gpu.importlib.util, "find_spec", lambda name: None if name in ("cupy", "torch") else find_spec(name)
+    )
+    assert gpu.main([]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("Python 3.") and f"numpy {np.__version__}" in said
+    assert "Missing: cupy, for everything" in said and "Missing: torch, for the comparison with cuDNN" in said
+    assert said[-1] == "Nothing was checked: see what is missing above."
+
+
+def test_the_files_that_need_a_gpu_are_found_by_their_mark() -> None:
+    assert {"tests/test_gpu.py", "tests/tensor/test_gpu.py", "tests/nn/test_recurrent.py"} <= set(gpu.marked())
+    assert "tests/tensor/test_backend.py" not in gpu.marked()

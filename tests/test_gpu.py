@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
+from tests.cli.command import SMALL, TEXT
 from tests.reference import assert_close
 from tinygrad_rnn import nn
+from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.decoding import beam_search, generate, greedy_search, one_step
 from tinygrad_rnn.errors import BackendMismatchError, NonFiniteError
@@ -289,6 +292,22 @@ def test_texts_are_those_of_the_host() -> None:
             texts.append([ids for ids, _ in beam_search(raw, None, 1, 0, width=3, length=5)])
         found.append(texts)
     assert found[0] == found[1]
+
+
+# --- the command ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_on_the_device_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(TEXT, encoding="utf-8")
+    options = ["--text", "text.txt", *SMALL, "--schedule", "plateau", "--dropout", "0.1", "--device", "cuda"]
+    assert main(["train", *options, "--out", "whole", "--steps", "4", "--save-every", "2"]) == 0
+    assert main(["train", *options, "--out", "two", "--steps", "2"]) == 0
+    assert main(["train", "--resume", "two", "--steps", "4"]) == 0
+    ends = [next(Path(run, "checkpoints").glob("last-000004-*")).read_bytes() for run in ("whole", "two")]
+    assert ends[0] == ends[1]
+    assert main(["train", "--resume", "two", "--steps", "5", "--device", "cpu"]) == 0
+    assert main(["generate", "whole", "--length", "9"]) == main(["evaluate", "whole", "--text", "text.txt"]) == 0
 
 
 # --- one device ---------------------------------------------------------------------------------------------

@@ -371,7 +371,7 @@ def test_on_a_gpu_everything_is_as_on_the_cpu(
     def as_there(like: Any, generator: Any) -> Any:  # a device makes its masks itself
         return device.uniform(backend.namespace(like), like.shape, int(generator.integers(2**63)))
 
-    monkeypatch.setattr(backend, "uniform_beside", as_there)
+    monkeypatch.setattr(backend, "uniform_draws", as_there)
     here = made(kind, num_layers=2, bidirectional=True, **options)
     there = copy.deepcopy(here).to("cuda")
     x, found = np.random.default_rng(2).standard_normal((5, 3, 3)), []

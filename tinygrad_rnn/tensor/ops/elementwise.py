@@ -312,7 +312,7 @@ def power(a: Operand, b: Operand) -> Tensor:
 
 @op(lambda g, x, p: multiply_no_nan(g, p * _power(x, p - 1)) if p else 0 * g)
 def _power(x: Array, p: float) -> Array:
-    return backend.checked_power(x, p)
+    return x**p if p >= 0 else backend.checked_power(x, p)
 
 
 @op(lambda g, y, base: multiply_no_nan(multiply_no_nan(g, y), _log_of_base(base)))
