@@ -776,8 +776,7 @@ def checked_power(a: Any, b: Any) -> Array:
 
 def numbers(xs: Sequence[Array]) -> list[float]:
     """One number each of these 0-d arrays; those on a device are read in one go."""
-    there = [x for x in xs if is_on_device(x)]
-    if there:
+    if "cupy" in sys.modules and (there := [x for x in xs if is_on_device(x)]):
         xp: Any = namespace(there[0])
         read = iter(to_host(xp.stack([xp.astype(x, xp.float64) for x in there])).tolist())
         return [next(read) if is_on_device(x) else float(x) for x in xs]

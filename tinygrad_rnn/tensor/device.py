@@ -18,9 +18,12 @@ from tinygrad_rnn.errors import BackendMismatchError
 INSTALL = "python -m pip install 'cupy-cuda12x[ctk]', or 'cupy-cuda13x[ctk]', as your driver is"
 
 
+_CUPY = frozenset({"cupy", "cupy."})  # beginnings of the names of its modules
+
+
 def is_on_device(x: Any) -> bool:
     """Whether `x` is an array of CuPy's."""
-    return type(x).__module__.partition(".")[0] == "cupy"
+    return type(x).__module__[:5] in _CUPY
 
 
 def cupy_here() -> Any:

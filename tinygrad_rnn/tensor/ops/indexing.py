@@ -193,14 +193,17 @@ def checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
     if not is_integer(ids.dtype):
         raise IndexError(f"an index must be of integers or booleans, not {ids.dtype}")
     if is_on_device(ids):  # and not waited for: CuPy wraps them meanwhile
-        ids = xp.astype(ids, xp.int64)
-        check_later((ids < -size) | (ids >= size), lambda: _out_of_range(ids, size, axis))
-        return _beside(x, xp.where(ids < 0, ids + size, ids))
+        return _beside(x, _checked_later(xp.astype(ids, xp.int64), size, axis))
     low, high = int(xp.min(ids)), int(xp.max(ids))
     if low < -size or high >= size:
         raise _out_of_range(ids, size, axis)
     ids = xp.astype(ids, xp.int64)  # a copy, too
-    return _beside(x, xp.where(ids < 0, ids + size, ids) if low < 0 else ids)
+    return namespace(x).asarray(xp.where(ids < 0, ids + size, ids) if low < 0 else ids)
+
+
+def _checked_later(ids: Array, size: int, axis: int) -> Array:
+    check_later((ids < -size) | (ids >= size), lambda: _out_of_range(ids, size, axis))
+    return namespace(ids).where(ids < 0, ids + size, ids)
 
 
 def _out_of_range(ids: Array, size: int, axis: int) -> IndexError:
