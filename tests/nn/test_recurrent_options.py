@@ -17,7 +17,7 @@ import tinygrad_rnn as tr
 from tests.nn.test_cells import CELLS
 from tests.nn.test_recurrent import EVERY, FORWARD, LAYERS, OF_A_LAYER, both_graphs, each_kind
 from tests.reference import GATES, assert_close, sigmoid
-from tinygrad_rnn.tensor import backend, device
+from tinygrad_rnn.tensor import device, random
 from tinygrad_rnn.tensor.random import generator
 from tinygrad_rnn.testing import check_recurrent
 
@@ -368,10 +368,10 @@ def test_on_another_library_of_arrays_the_equations_run(kind: str, options: dict
 def test_on_a_gpu_everything_is_as_on_the_cpu(
     kind: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def as_there(like: Any, generator: Any) -> Any:  # a device makes its masks itself
-        return device.uniform(backend.namespace(like), like.shape, int(generator.integers(2**63)))
+    def as_there(shape: tuple[int, ...], p: float) -> Any:  # a device makes its masks itself
+        return device.uniform(np, shape, int(random.generator().integers(2**63))) >= p
 
-    monkeypatch.setattr(backend, "uniform_draws", as_there)
+    monkeypatch.setattr(random, "kept", as_there)
     here = made(kind, num_layers=2, bidirectional=True, **options)
     there = copy.deepcopy(here).to("cuda")
     x, found = np.random.default_rng(2).standard_normal((5, 3, 3)), []
