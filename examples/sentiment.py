@@ -23,6 +23,7 @@ from examples.common.baselines import bag_of_words
 from examples.common.experiment import Experiment, Fit, experiment
 from examples.common.plots import BLUE, GREY, INK, ORANGE
 from examples.common.reviews import KINDS, reviews
+from examples.common.shapes import few_shapes
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import Batches, Labelled, WordVocabulary, pad_sequences, read_labelled, read_parts, words
 from tinygrad_rnn.errors import InputError
@@ -93,6 +94,7 @@ def main(run: Experiment) -> None:
     encode = lambda texts: [vocabulary.encode(words(text)) for text in texts]
     ids, held_out = encode(train.texts), encode(choose.texts)
     batches = Batches([len(x) for x in ids], 32, seed=run.seed)
+    multiple = few_shapes(ids)
 
     favours, fits = {}, {}
     for name, longest in (("bag of words", 1), ("bag of pairs", 2)):
@@ -104,7 +106,7 @@ def main(run: Experiment) -> None:
 
         def batch(step: int) -> tuple[tuple, int]:
             at = batches[step]
-            return (*pad_sequences([ids[i] for i in at]), train.labels[at]), len(at)
+            return (*pad_sequences([ids[i] for i in at], multiple=multiple), train.labels[at]), len(at)
 
         def loss(ids: np.ndarray, lengths: np.ndarray, labels: np.ndarray, model=model) -> tr.Tensor:
             return F.cross_entropy(model(ids, lengths), labels)

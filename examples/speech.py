@@ -21,6 +21,7 @@ import tinygrad_rnn as tr
 from examples.common.baselines import join_templates
 from examples.common.experiment import Experiment, experiment
 from examples.common.plots import BLUE, GREY, INK, ORANGE
+from examples.common.shapes import few_shapes
 from examples.common.voices import DIGITS, RATE, Utterance, Voice, speak
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import Batches, log_mel, pad_sequences, read_waveforms
@@ -116,12 +117,14 @@ def main(run: Experiment) -> None:
     train, validation, test, single = map(hear, data[:4])
     model = Listener(32, len(names)).to(run.device)
     batches = Batches([len(x) for x in train], 32, seed=run.seed)
+    multiple, most = few_shapes(train), max(len(said.words) for said in data.train)
 
     def arrays(sounds: list[np.ndarray], said: list[Utterance]) -> tuple[tr.Tensor, np.ndarray, np.ndarray, np.ndarray]:
-        """Pieces (T, B, bands), their numbers (B,), the words one after the other, and their numbers (B,)."""
-        x, lengths = pad_sequences(sounds)
-        counts = np.array([len(one.words) for one in said])
-        return run.tensor(x), lengths, np.array([ids[word] for one in said for word in one.words]), counts
+        """Pieces (T, B, bands), their numbers (B,), the words (B, S), and their numbers (B,)."""
+        x, lengths = pad_sequences(sounds, multiple=multiple)
+        words = [[ids[word] for word in one.words] for one in said]
+        targets, counts = pad_sequences(words, batch_first=True, multiple=most)
+        return run.tensor(x), lengths, targets, counts
 
     def batch(step: int) -> tuple[tuple, int]:
         at = batches[step]

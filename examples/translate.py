@@ -23,6 +23,7 @@ import tinygrad_rnn as tr
 from examples.common.dates import FORMATS, LANGUAGES, dates
 from examples.common.experiment import Experiment, Fit, experiment
 from examples.common.plots import CELLS, draw_curves, draw_weights, tones
+from examples.common.shapes import few_shapes
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import Batches, WordVocabulary, pad_sequences, read_parts, read_tsv, split_at_random, words
 from tinygrad_rnn.data.vocabularies import BEGIN, END, PAD, UNKNOWN
@@ -102,11 +103,13 @@ def main(run: Experiment) -> None:
     write = WordVocabulary.of((target for _, target in train), min_count=rare, special=(PAD, UNKNOWN, BEGIN, END))
     ends = {"begin": write[BEGIN], "end": write[END], "length": 2 + max(len(target) for _, target in train)}
     batches = Batches([len(source) for source, _ in train], 64, seed=run.seed)
+    multiples = few_shapes([x for x, _ in train]), few_shapes([(BEGIN, *y, END) for _, y in train])
 
     def arrays(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids to be read (S, B), their lengths (B,), and ids to be written, between begin and end, (L, B)."""
-        y, _ = pad_sequences([write.encode(target, begin=True, end=True) for _, target in pairs], write[PAD])
-        return *pad_sequences([read.encode(source) for source, _ in pairs]), y
+        written = [write.encode(target, begin=True, end=True) for _, target in pairs]
+        y, _ = pad_sequences(written, write[PAD], multiple=multiples[1])
+        return *pad_sequences([read.encode(source) for source, _ in pairs], multiple=multiples[0]), y
 
     def greedy(model: Translator, pairs: Pairs) -> list[list[str]]:
         found: dict[int, list[str]] = {}

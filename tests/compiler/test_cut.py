@@ -141,6 +141,8 @@ def test_stages(n: int, B: int, H: int) -> None:
     stage(s.lstm_slopes, (2, B, H), (6, B, H), (B, H), (B, 4 * H), (B, H))
     stage(s.gru_gates, (B, 3 * H), (B, 3 * H), (H,), (B, H), (5, B, H))
     stage(s.gru_slopes, (5, B, H), (5, B, H), (B, H), (B, 3 * H), (B, 3 * H), (B, H))
+    stage(s.carry_rows, (B, 1), (2, B, H), (2, B, H))
+    stage(s.clear_rows, (B, 1), (4, B, H))
 
 
 @given(n=THREADS, B=ROWS, K=COLUMNS, N=COLUMNS, turned=st.booleans())

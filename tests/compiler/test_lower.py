@@ -255,6 +255,9 @@ def test_stages(data: Any, B: int, H: int, dtype: str, last: bool, biased: bool)
     check(s.lstm_slopes, a(2 if last else 6, B, H), a(6, B, H), a(B, H), a(B, 4 * H), a(B, H))
     check(s.gru_gates, a(B, 3 * H), a(B, 3 * H), a(H if biased else 0), a(B, H), a(5, B, H))
     check(s.gru_slopes, a(1 if last else 5, B, H), a(5, B, H), a(B, H), a(B, 3 * H), a(B, 3 * H), a(B, H))
+    runs, k = (a(B, 1) > 0).astype(dtype), 1 if last else 2
+    check(s.carry_rows, runs, a(k, B, H), a(k, B, H))
+    check(s.clear_rows, runs, a(k, B, H))
 
 
 @given(data=st.data(), B=SIZES, K=SIZES, N=st.integers(1, 70), dtype=DTYPES, turned=st.booleans(), rows=st.booleans())

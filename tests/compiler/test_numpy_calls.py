@@ -346,7 +346,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "base": (lambda x: x if x.base is None else x + 1, r"\.base"),
     "data": (lambda x: x * len(bytes(x.data)), r"\.data"),
     "ctypes": (lambda x: x * x.ctypes.data, r"\.ctypes"),
-    "the interface": (lambda x: x * x.__array_interface__["version"], "__array_interface__"),
+    "the interface": (lambda x: x * x.__array_interface__["version"], "the values"),
     "tolist": (lambda x: np.array(x.tolist()), r"\.tolist"),
     "tobytes": (lambda x: x * len(x.tobytes()), r"\.tobytes"),
     "a shape that is set": (lambda x: changed(x, lambda y: setattr(y, "shape", (4, 3))), "setting .shape"),

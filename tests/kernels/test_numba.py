@@ -174,6 +174,7 @@ def arguments(dtype, width=16):
     x, x3, x4 = (normal(dtype, B, n * H) for n in (1, 3, 4))
     y5, y6 = normal(dtype, 5, B, H), normal(dtype, 6, B, H)
     ids, numbers = np.array([1, 0, 1]), np.linspace(0.1, 0.9, 9).astype(dtype)
+    ways, labels = normal(dtype, 3, 5, B), np.array([[0, 0, 0], [1, 3, 2], [0, 0, 0]])
     p, g, m = (normal(dtype, 7) + k for k in range(3))
     return {
         "rnn_tanh": [x, x3[:, :H].copy()],
@@ -182,6 +183,10 @@ def arguments(dtype, width=16):
         "lstm_slopes": [y6, y6[::-1].copy(), x, x4, x3[:, :H].copy()],
         "gru_gates": [x3, x3[::-1].copy(), normal(dtype, H), x, y5],
         "gru_slopes": [y5, y5[::-1].copy(), x, x3, x3[::-1].copy(), x4[:, :H].copy()],
+        "carry_rows": [np.array([[1], [0], [1]], dtype), y6[:2].copy(), y5[:2].copy()],
+        "clear_rows": [np.array([[1], [0], [1]], dtype), y5],
+        "ctc_alphas": [ways.copy(), normal(dtype, 2, B, 4), labels, labels == 1, np.array([2, 1, 2])],
+        "ctc_slopes": [normal(dtype, 2, B, 4), ways[::-1].copy(), ways, labels, labels == 1, np.array([2, 1, 2])],
         "add_rows": [normal(dtype, 2, H), ids, x],
         "adam": [p, g, m, abs(m), p + 1, numbers],
         "pack": [x3, normal(dtype, -(-3 * H // width), B, width)],

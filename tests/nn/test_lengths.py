@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+import tinygrad_rnn.explain
 from tests.nn.test_recurrent import KINDS, LAYERS, Case, both_graphs, each_kind, masks_of
 from tests.profiles import examples
 from tests.reference import assert_close
 from tinygrad_rnn.errors import DTypeError, ShapeError
+from tinygrad_rnn.nn import cells
 
 
 @st.composite
@@ -39,7 +41,12 @@ def ragged(draw: Any, max_T: int = 5, max_B: int = 4) -> tuple[Case, list[int]]:
 
 
 def results(case: Case, layer: Any, lengths: Any) -> tuple[list[Any], list[Any]]:
-    """Output, h_n and c_n (time major), and x, h_0 and c_0, of a run with NaN past every end."""
+    """Output, h_n and c_n (time major), and x, h_0 and c_0, of a run with NaN past every end.
+
+    Of every second seed the lengths are in an array: then a sequence that has ended keeps its state.
+    """
+    if case.seed % 2 and isinstance(lengths, list):
+        lengths = np.array(lengths)
     x = case.arrays["x"].copy()
     for b, n in enumerate(lengths):
         x[n:, b] = np.nan
@@ -203,6 +210,7 @@ def test_full_lengths_are_no_lengths_and_the_order_of_sequences_is_free(kind: st
     y = layer(tr.Tensor(x), lengths=[2, 4, 1])[0].numpy()
     z = layer(tr.Tensor(x[:, [2, 0, 1]]), lengths=[1, 2, 4])[0].numpy()
     assert_close(z, y[:, [2, 0, 1]], 1e-13)
+    assert_close(layer(tr.Tensor(x), lengths=tr.Tensor([2, 4, 1]))[0].numpy(), y, 1e-13)
 
 
 @both_graphs
@@ -267,6 +275,40 @@ def test_a_masked_loss_of_a_padded_batch_is_finite_and_is_that_of_its_sequences(
 
 
 @each_kind
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_step_in_which_some_rest_is_its_definition(kind: str, dtype: str) -> None:
+    """All rows of its output and all gradients, those that come in through the gates of who rests included."""
+    T, B, H, gates, rows = 6, 5, 4, {"rnn": 1, "lstm": 4, "gru": 3}[kind], {"rnn": 1, "lstm": 2, "gru": 1}[kind]
+    rng = np.random.default_rng(0)
+    runs = np.array([1, 0, 1, 1, 0], dtype).reshape(1, B, 1) * np.ones((T, 1, 1), dtype)
+    shapes = [(T, B, gates * H), (B, H) if kind == "rnn" else (rows, B, H), (gates * H, H)]
+    shapes += [(H,)] if kind == "gru" else []
+    values = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+    step, options = getattr(cells, f"{kind}_step"), {"nonlinearity": "relu"} if kind == "rnn" else {}
+    found = []
+    for on in (True, False):
+        leaves = [tr.Tensor(v, requires_grad=True) for v in values]
+        tr.enable_fused(on)
+        try:
+            y = step(*leaves, t=2, runs=runs, **options)
+            g = np.random.default_rng(1).standard_normal(y.shape).astype(dtype)
+            found.append([y, *tr.grad(y, leaves, g)])
+        finally:
+            tr.enable_fused(True)
+    for ours, plain in zip(*found, strict=True):
+        assert_close(ours.numpy(), plain.numpy(), 1e-5 if dtype == "float32" else 1e-13)
+    after, before = (v.reshape(-1, B, H)[-rows:] for v in (found[0][0].numpy(), values[1]))
+    assert (after[:, [1, 4]] == before[:, [1, 4]]).all() and (after[:, 0] != before[:, 0]).any()
+
+
+def test_whoever_watches_sees_the_sequences_that_run() -> None:
+    layer, x = LAYERS["lstm"](3, 4), tr.randn(5, 3, 3)
+    found = [tr.explain.gates(layer, x, lengths=lengths)[0] for lengths in ([2, 5, 4], np.array([2, 5, 4]))]
+    for a, b in zip(*(vars(f).values() for f in found), strict=True):
+        assert not isinstance(a, np.ndarray) or np.array_equal(a, b, equal_nan=True)
+
+
+@each_kind
 def test_wrong_lengths_are_named(kind: str) -> None:
     layer = LAYERS[kind](3, 4)
     name, x = type(layer).__name__, tr.zeros(5, 3, 3)
@@ -303,8 +345,9 @@ def test_a_batch_of_no_sequences(kind: str, T: int) -> None:
         assert a is None or (a.shape == b.shape and not a.numpy().any())
 
 
+@pytest.mark.parametrize("lengths", [[2, 4, 1], np.array([2, 4, 1])], ids=["list", "array"])
 @each_kind
-def test_on_another_library_of_arrays(kind: str) -> None:
+def test_on_another_library_of_arrays(kind: str, lengths: Any) -> None:
     xp = pytest.importorskip("array_api_strict")
     case = Case(kind, T=4, B=3, num_layers=2, bidirectional=True)
     layer, other = case.layer(), case.layer()
@@ -312,8 +355,8 @@ def test_on_another_library_of_arrays(kind: str) -> None:
         p.requires_grad = False
         p._array = xp.asarray(p._array)
         p.requires_grad = True
-    y = layer(tr.Tensor(case.arrays["x"]), lengths=[2, 4, 1])[0]
-    z = other(tr.Tensor(xp.asarray(case.arrays["x"])), lengths=[2, 4, 1])[0]
+    y = layer(tr.Tensor(case.arrays["x"]), lengths=lengths)[0]
+    z = other(tr.Tensor(xp.asarray(case.arrays["x"])), lengths=lengths)[0]
     y.sum().backward()
     z.sum().backward()
     assert_close(z.numpy(), y.numpy(), 1e-13)
@@ -322,13 +365,14 @@ def test_on_another_library_of_arrays(kind: str) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("lengths", [[2, 5, 1], np.array([2, 5, 1])], ids=["list", "array"])
 @both_graphs
 @each_kind
-def test_on_a_gpu_lengths_are_as_on_the_cpu(kind: str, fused: bool) -> None:
+def test_on_a_gpu_lengths_are_as_on_the_cpu(kind: str, fused: bool, lengths: Any) -> None:
     case = Case(kind, T=5, B=3, num_layers=2, bidirectional=True, fused=fused)
     here, there = case.layer(), case.layer().to("cuda")
     results = [
-        layer(tr.Tensor(case.arrays["x"], device=device), lengths=[2, 5, 1])[0]
+        layer(tr.Tensor(case.arrays["x"], device=device), lengths=lengths)[0]
         for layer, device in ((here, "cpu"), (there, "cuda"))
     ]
     for y in results:

@@ -503,6 +503,14 @@ def _gru_slopes(g: Any, y: Any, h: Any, inward: Any, across: Any, rest: Any) -> 
     return (*h, h[0], g[0]) if fit else None
 
 
+def _carry_rows(runs: Any, before: Any, y: Any) -> tuple[int, ...] | None:
+    return _clear_rows(runs, y) if before == y else None
+
+
+def _clear_rows(runs: Any, y: Any) -> tuple[int, ...] | None:
+    return (*y[1:], y[1], y[0]) if len(y) == 3 and runs == (y[1], 1) else None
+
+
 # the stages, and their dims by the shapes of their arguments; None if these do not fit
 STAGES: dict[str, Callable[..., tuple[int, ...] | None]] = {
     "rnn_tanh": _pointwise,
@@ -511,6 +519,8 @@ STAGES: dict[str, Callable[..., tuple[int, ...] | None]] = {
     "lstm_slopes": _lstm_slopes,
     "gru_gates": _gru_gates,
     "gru_slopes": _gru_slopes,
+    "carry_rows": _carry_rows,
+    "clear_rows": _clear_rows,
 }
 
 

@@ -43,7 +43,8 @@ WAKING = 30_000.0  # until workers have begun
 
 AHEAD = 16  # calls that wait, one after the other, before no more are looked at
 RUNS = 64  # what is read in more stretches is taken for all that lies between its ends
-STAGES = ("rnn_tanh", "rnn_tanh_slope", "lstm_gates", "lstm_slopes", "gru_gates", "gru_slopes")
+STAGES = ["rnn_tanh", "rnn_tanh_slope", "lstm_gates", "lstm_slopes", "gru_gates", "gru_slopes"]
+STAGES += ["carry_rows", "clear_rows"]
 
 
 # --- bytes ------------------------------------------------------------------------------------------------------------

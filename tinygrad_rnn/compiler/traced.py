@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from tinygrad_rnn.compiler.tape import Tape
 
 
+VALUES = "the values (.item(), .numpy(), np.asarray, print)"
+
+
 def _fixed(name: str) -> Any:
     """A property of shapes and dtypes, which an array has while it is recorded, too; it is not set there."""
 
@@ -171,7 +174,10 @@ class Traced(NDArrayOperatorsMixin):
     # --- what would need the values -----------------------------------------------------------------------------------
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        self.refuse("the values (.numpy(), np.asarray, print)")
+        self.refuse(VALUES)
+
+    # what NumPy asks for before it
+    __array_struct__ = __array_interface__ = property(lambda self: self.refuse(VALUES))
 
     def __float__(self) -> float:
         return float(self.value("float() or .item()"))

@@ -20,18 +20,24 @@ Numbers = npt.NDArray[np.int64]
 
 
 def pad_sequences(
-    sequences: Sequence[npt.ArrayLike], value: float = 0, *, batch_first: bool = False
+    sequences: Sequence[npt.ArrayLike], value: float = 0, *, batch_first: bool = False, multiple: int = 1
 ) -> tuple[npt.NDArray[Any], Numbers]:
     """Sequences (T_i, ...) padded to one array (T, B, ...), or (B, T, ...) with `batch_first`, and their lengths (B,).
 
-    T is the length of the longest; past the end of a shorter one stands `value`. The lengths are what the recurrent
+    T is the length of the longest, or the next `multiple` of a number: so batches have few shapes, of each of which
+    `tr.compile` makes a recording. Past the end of a shorter one stands `value`. The lengths are what the recurrent
     layers and `sequence_mask` take. Raises InputError if there is no sequence, one is empty, or the axes after the
-    first differ; DTypeError for what no tensor holds, and for a `value` that the sequences' dtype does not.
+    first differ; DTypeError for what no tensor holds, and for a `value` that the sequences' dtype does not; ValueError
+    for a `multiple` below 1.
 
         >>> ids, lengths = pad_sequences([[1, 2, 3], [4]])
         >>> ids.tolist(), lengths.tolist()
         ([[1, 4], [2, 0], [3, 0]], [3, 1])
+        >>> pad_sequences([[1, 2, 3], [4]], multiple=5)[0].shape
+        (5, 2)
     """
+    if (step := as_integer(multiple)) is None or step < 1:
+        raise ValueError(f"T is a multiple of at least 1, not of {multiple!r}")
     arrays: list[Any] = [real(sequence) for sequence in sequences]
     if not arrays:
         raise InputError("no sequences to make a batch of")
@@ -44,7 +50,7 @@ def pad_sequences(
     lengths = np.array([len(array) for array in arrays])
     dtype = np.result_type(*arrays)
     filling = fitting("pad_sequences: value", value, dtype)
-    padded = np.full((int(lengths.max()), len(arrays), *tail), filling, dtype)
+    padded = np.full((-(-int(lengths.max()) // step) * step, len(arrays), *tail), filling, dtype)
     for k, array in enumerate(arrays):
         padded[: len(array), k] = array
     return (padded.swapaxes(0, 1) if batch_first else padded), lengths

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tinygrad_rnn.kernels.stages import numba_stages
 from tinygrad_rnn.tensor.backend import Array, namespace
+from tinygrad_rnn.tensor.effects import effects
+from tinygrad_rnn.tensor.mode import replayed
 
 
 def _arrivals(alpha: Array, closed: Array, moves: Array) -> tuple[Array, Array]:
@@ -36,24 +39,20 @@ def _prepared(log_p: Array, skips: Array) -> tuple[Array, Array]:
     return closed, xp.empty((3, *skips.shape), dtype=log_p.dtype)
 
 
-def ctc_forward(log_p: Array, *, states: Array, skips: Array, stops: Array, first: int) -> Array:
+def _used(counts: Array) -> int:
+    """How many states the longest labelling has."""
+    return 2 * max(counts.tolist(), default=0) + 1
+
+
+def ctc_forward(log_p: Array, *, states: Array, skips: Array, steps: Array, counts: Array) -> Array:
     """The forward variables alpha (T + 1, U + 2, B) of log_p (T, B, C).
 
     The batch stands last, so that a step to the next state keeps rows whole.
     """
     xp = namespace(log_p)
-    T, B, C = log_p.shape
-    U = states.shape[0]
-    spoken = xp.take(log_p.reshape(T, B * C), _places(states, C), axis=1).reshape(T, U, B)
-    closed, moves = _prepared(log_p, skips)
-    y = xp.full((T + 1, U + 2, B), -math.inf, dtype=log_p.dtype)
-    y[0, 2] = 0
-    for t in range(T):
-        best, total = _arrivals(y[t], closed, moves)
-        xp.log(total, out=total)
-        total += best
-        total += spoken[t]
-        y[t + 1, 2:] = total if t < first else xp.where(stops > t, total, y[t, 2:])
+    T, B, _ = log_p.shape
+    y: Array = xp.empty((T + 1, states.shape[0] + 2, B), dtype=log_p.dtype)
+    write_alphas(y, log_p, states, skips, steps, counts)
     return y
 
 
@@ -65,13 +64,59 @@ def ctc_vjp(
     *,
     states: Array,
     skips: Array,
-    stops: Array,
-    first: int,
+    steps: Array,
+    counts: Array,
 ) -> tuple[Array]:
     """The gradient of log_p: backwards, each state passes what it was given on to those it was entered from."""
+    dx: Array = namespace(log_p).empty(log_p.shape, dtype=log_p.dtype)
+    write_slopes(dx, g, y, log_p, states, skips, steps, counts)
+    return (dx,)
+
+
+# Both are one call for `tr.compile`, since how many steps and states they go through depends on values.
+
+
+@replayed(changes="nothing")
+@effects(writes=["y"])
+def write_alphas(y: Array, log_p: Array, states: Array, skips: Array, steps: Array, counts: Array) -> None:
+    """Write the forward variables; -inf for the states that no labelling has."""
     xp = namespace(log_p)
     T, B, C = log_p.shape
-    U = states.shape[0]
+    U, first, stops = _used(counts), min(steps.tolist(), default=0), xp.asarray(steps)
+    states, skips = states[:U], skips[:U]
+    y[...] = -math.inf
+    y[0, 2] = 0
+    if stages := numba_stages(y, log_p):
+        stages.ctc_alphas(y, log_p, states, skips, xp.astype(stops, xp.int64))
+        return
+    spoken = xp.take(log_p.reshape(T, B * C), _places(states, C), axis=1).reshape(T, U, B)
+    closed, moves = _prepared(log_p, skips)
+    before: Array = xp.full((U + 2, B), -math.inf, dtype=log_p.dtype)
+    before[2] = 0
+    for t in range(T):
+        best, total = _arrivals(before, closed, moves)
+        xp.log(total, out=total)
+        total += best
+        total += spoken[t]
+        before[2:] = total if t < first else xp.where(stops > t, total, before[2:])
+        y[t + 1, 2 : U + 2] = before[2:]
+
+
+@replayed(changes="nothing")
+@effects(writes=["dx"])
+def write_slopes(
+    dx: Array, g: Array, y: Array, log_p: Array, states: Array, skips: Array, steps: Array, counts: Array
+) -> None:
+    """Write the gradient of log_p, from `g`, that of all forward variables y."""
+    xp = namespace(log_p)
+    T, B, C = log_p.shape
+    U, first, stops = _used(counts), min(steps.tolist(), default=0), xp.asarray(steps)
+    states, skips = states[:U], skips[:U]
+    dx[...] = 0
+    if stages := numba_stages(dx, g, y):
+        stages.ctc_slopes(dx, g, y, states, skips, xp.astype(stops, xp.int64))
+        return
+    g = g[:, : U + 2]
     closed, moves = _prepared(log_p, skips)
     given = xp.empty((T, U, B), dtype=log_p.dtype)  # of a loss: minus the probability of being there at that step
     d = g[T]
@@ -81,7 +126,7 @@ def ctc_vjp(
         if t >= first:
             here, rest = xp.where(stops > t, here, 0), xp.where(stops > t, 0, d)
         given[t] = here
-        _, total = _arrivals(y[t], closed, moves)
+        _, total = _arrivals(y[t, : U + 2], closed, moves)
         moves *= here / total
         d = g[t] + rest
         d[2:] += moves[0]
@@ -91,6 +136,4 @@ def ctc_vjp(
     same = (states.T[:, :, None] == states.T[:, None, :]).astype(log_p.dtype)
     rows = xp.permute_dims(given, (2, 0, 1)).reshape(B * T, U)  # a copy: BLAS wants whole rows
     sums = xp.matmul(rows.reshape(B, T, U), same)
-    dx = xp.zeros((T, B * C), dtype=log_p.dtype)
-    dx[:, _places(states, C)] = xp.permute_dims(sums, (1, 2, 0)).reshape(T, U * B)
-    return (dx.reshape(T, B, C),)
+    dx.reshape(T, B * C)[:, _places(states, C)] = xp.permute_dims(sums, (1, 2, 0)).reshape(T, U * B)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
+from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
@@ -217,6 +217,94 @@ def gru_slopes(g: HostArray, y: HostArray, h: HostArray, inward: HostArray, acro
             rest[b, k] = g[-1, b, k] * y[1, b, k]
 
 
+@stage(updates=["y"])
+def carry_rows(runs: HostArray, before: HostArray, y: HostArray) -> None:
+    """Write the rows of `before` (k, B, H) over those of y (k, B, H) where `runs` (B, 1) is 0."""
+    for b in range(runs.shape[0]):
+        if runs[b, 0] == 0:
+            for n in range(y.shape[0]):
+                for k in range(y.shape[2]):
+                    y[n, b, k] = before[n, b, k]
+
+
+@stage(updates=["y"])
+def clear_rows(runs: HostArray, y: HostArray) -> None:
+    """Write 0 over the rows of y (k, B, H) where `runs` (B, 1) is 0."""
+    for b in range(runs.shape[0]):
+        if runs[b, 0] == 0:
+            for n in range(y.shape[0]):
+                for k in range(y.shape[2]):
+                    y[n, b, k] = 0
+
+
+# --- connectionist temporal classification ----------------------------------------------------------------------------
+
+
+@njit(error_model="numpy", nogil=True, inline="always")
+def _arrivals(y: Any, skips: Any, t: Any, s: Any, b: Any) -> Any:
+    """The best of the ways to a state, and what each is relative to it, as `kernels.ctc` has it for all at once."""
+    stay, go, skip = y[t, s + 2, b], y[t, s + 1, b], y[t, s, b]
+    if not skips[s, b]:
+        skip = y.dtype.type(-math.inf)
+    best = stay
+    if go > best or go != go:
+        best = go
+    if skip > best or skip != skip:
+        best = skip
+    if best == -math.inf:
+        return best, y.dtype.type(0), y.dtype.type(0), y.dtype.type(0)
+    return best, math.exp(stay - best), math.exp(go - best), math.exp(skip - best)
+
+
+@stage(updates=["y"])
+def ctc_alphas(y: HostArray, log_p: HostArray, states: HostArray, skips: HostArray, steps: HostArray) -> None:
+    """y[1:] (T, U + 2, B) of y[0], as `kernels.ctc` has it; what is past the states (U, B) stays as it is."""
+    for t in range(log_p.shape[0]):
+        for s in range(states.shape[0]):
+            for b in range(log_p.shape[1]):
+                if t >= steps[b]:
+                    y[t + 1, s + 2, b] = y[t, s + 2, b]
+                    continue
+                best, stay, go, skip = _arrivals(y, skips, t, s, b)
+                total = stay + go + skip
+                if total < 1:
+                    total = y.dtype.type(1)
+                y[t + 1, s + 2, b] = math.log(total) + best + log_p[t, b, states[s, b]]
+
+
+@stage(updates=["dx"])
+def ctc_slopes(
+    dx: HostArray, g: HostArray, y: HostArray, states: HostArray, skips: HostArray, steps: HostArray
+) -> None:
+    """Add to dx (T, B, C) the gradient of log_p, from that of all forward variables."""
+    T, B = dx.shape[0], dx.shape[1]
+    rows = states.shape[0] + 2
+    d = np.empty((rows, B), y.dtype)
+    before = np.empty((rows, B), y.dtype)
+    for s in range(rows):
+        for b in range(B):
+            d[s, b] = g[T, s, b]
+    for t in range(T - 1, -1, -1):
+        for s in range(rows):
+            for b in range(B):
+                before[s, b] = g[t, s, b] + (d[s, b] if t >= steps[b] else y.dtype.type(0))
+        for s in range(states.shape[0]):
+            for b in range(B):
+                if t >= steps[b]:
+                    continue
+                here = d[s + 2, b]
+                dx[t, b, states[s, b]] += here
+                _, stay, go, skip = _arrivals(y, skips, t, s, b)
+                total = stay + go + skip
+                if total < 1:
+                    total = y.dtype.type(1)
+                here = here / total
+                before[s + 2, b] += here * stay
+                before[s + 1, b] += here * go
+                before[s, b] += here * skip
+        d, before = before, d
+
+
 # --- embeddings and optimisers ----------------------------------------------------------------------------------------
 
 
@@ -260,7 +348,7 @@ def add_rows_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
 
 
 # The stages of a recurrent layer: dims are B, H, the B of arrays of several blocks (their distance), and how many
-# blocks of a gradient, or biases, are given. So a part of the rows is other addresses and another B.
+# blocks of a gradient or of what rests, or biases, are given. So a part of the rows is other addresses and another B.
 
 
 @loops(FLOATS)
@@ -314,6 +402,21 @@ def gru_slopes_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
     gru_slopes(g, y, h, inward, across, rest)
 
 
+@loops(FLOATS)
+def carry_rows_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`carry_rows`."""
+    B, shape = dims[0], (dims[3], dims[2], dims[1])
+    before, y = carray(at(args[1], data), shape), carray(at(args[2], data), shape)
+    carry_rows(carray(at(args[0], data), (B, 1)), before, y)
+
+
+@loops(FLOATS)
+def clear_rows_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`clear_rows`."""
+    B, shape = dims[0], (dims[3], dims[2], dims[1])
+    clear_rows(carray(at(args[0], data), (B, 1)), carray(at(args[1], data), shape))
+
+
 def warm_up() -> None:
     """Compile every stage for float32 and float64, or load what was compiled before."""
     for dtype in (np.float32, np.float64):
@@ -329,5 +432,10 @@ def warm_up() -> None:
         lstm_slopes(y6, y6, one, x4, one)
         gru_gates(x3, x3, one[0], one, y5)
         gru_slopes(y5, y5, one, x3, x3, one)
+        carry_rows(one, y5, y5)
+        clear_rows(one, y5)
+        ids, p = np.zeros((1, 1), np.int64), np.zeros((1, 1, 1), dtype)
+        ctc_alphas(np.zeros((2, 3, 1), dtype), p, ids, ids > 0, ids[0])
+        ctc_slopes(p, np.zeros((2, 3, 1), dtype), np.zeros((2, 3, 1), dtype), ids, ids > 0, ids[0])
         add_rows(one, np.zeros(1, np.int64), one)
         adam(one[0], one[0], one[0], one[0], one[0], np.ones(9, dtype))

@@ -10,6 +10,9 @@ work on one gate runs over contiguous memory, and all sigmoids take one call. Wh
 
 `t` picks the step of a projected sequence x (T, B, G*H): one node less for each step than x[t] would be. Without `t`,
 x is the input of one step, (B, G*H).
+
+`runs` (T, B, 1), numbers, are 1 where a sequence still has a step and 0 past its end, and come with `t`. A sequence
+that rests keeps its state: its gates are 0, and what comes back to its state goes on to the state before.
 """
 
 from __future__ import annotations
@@ -105,25 +108,47 @@ def _shared(x: Array, t: int | None) -> bool:
     return t is not None and x.shape[0] > SHORT
 
 
+def _carry(runs: Array, before: Array, y: Array) -> None:
+    """Write `before` (k, B, H) over the rows of y (k, B, H) that rest; `runs` (B, 1) are 0 there."""
+    if stages := numba_stages(y, before, runs):
+        stages.carry_rows(runs, before, y)
+    else:
+        y[...] = namespace(y).where(runs > 0, y, before)
+
+
+def _clear(runs: Array, y: Array) -> None:
+    """Write 0 over the rows of y (k, B, H) that rest."""
+    if stages := numba_stages(y, runs):
+        stages.clear_rows(runs, y)
+    else:
+        y[...] = namespace(y).where(runs > 0, y, 0)
+
+
 # --- RNN ------------------------------------------------------------------------------------------
 
 
-def rnn_forward(x: Array, h: Array, W: Array, *, nonlinearity: str, t: int | None = None) -> Array:
+def rnn_forward(
+    x: Array, h: Array, W: Array, *, nonlinearity: str, t: int | None = None, runs: Array | None = None
+) -> Array:
     """y = f(x + h Wᵀ) for x, y (B, H)."""
     xp = namespace(x, h, W)
     a = _across(h, W, x, t)
     x = x if t is None else x[t]
     if nonlinearity == "tanh" and (stages := numba_stages(a, x)):
         stages.rnn_tanh(a, x)
-        return a
-    y = xp.empty(h.shape, dtype=a.dtype)
-    xp.add(a, x, out=y)
-    if nonlinearity == "relu":
-        return xp.maximum(y, 0, out=y)
-    if nonlinearity == "tanh":
-        return xp.tanh(y, out=y)
-    _capped(y, y)
-    _become_sigmoid(y, xp.empty(y.shape, dtype=y.dtype))
+        y = a
+    else:
+        y = xp.empty(h.shape, dtype=a.dtype)
+        xp.add(a, x, out=y)
+        if nonlinearity == "relu":
+            xp.maximum(y, 0, out=y)
+        elif nonlinearity == "tanh":
+            xp.tanh(y, out=y)
+        else:
+            _capped(y, y)
+            _become_sigmoid(y, xp.empty(y.shape, dtype=y.dtype))
+    if runs is not None:
+        _carry(runs[t], h[None], y[None])
     return y
 
 
@@ -137,6 +162,7 @@ def rnn_vjp(
     *,
     nonlinearity: str,
     t: int | None = None,
+    runs: Array | None = None,
 ) -> Sequence[Any]:
     """Gradients of x, h and W."""
     xp = namespace(g)
@@ -153,17 +179,21 @@ def rnn_vjp(
         else:
             d *= y
         d *= g
-    dh = None
+    if runs is not None:
+        _clear(runs[t], d[None])
+    dh: Any = None
     if needs[1]:
         dh = xp.empty(h.shape, dtype=d.dtype)
         _back(d, W, x, t, dh)
+        if runs is not None:
+            _carry(runs[t], g[None], dh[None])
     return d if t is None else Part(d, t, basic=True), dh, Product(d, h) if needs[2] else None
 
 
 # --- LSTM -----------------------------------------------------------------------------------------
 
 
-def lstm_forward(x: Array, state: Array, W: Array, *, t: int | None = None) -> Array:
+def lstm_forward(x: Array, state: Array, W: Array, *, t: int | None = None, runs: Array | None = None) -> Array:
     """The rows i, f, o, g, h, c (6, B, H) of one step; x (B, 4H), `state` ends in the rows h, c.
 
     The sigmoids stand together: W and x have g before o, as PyTorch has.
@@ -175,23 +205,40 @@ def lstm_forward(x: Array, state: Array, W: Array, *, t: int | None = None) -> A
     y = xp.empty((6, B, H), dtype=z.dtype)
     if stages := numba_stages(z, x, state):
         stages.lstm_gates(z, x, state[-1], y)
-        return y
+    else:
+        _lstm_gates(z, x, state[-1], y)
+    if runs is not None:
+        _clear(runs[t], y[:4])
+        _carry(runs[t], state[-2:], y[4:])
+    return y
+
+
+def _lstm_gates(z: Array, x: Array, before: Array, y: Array) -> None:
+    """Write all rows of a step, from the projected state z and input x and the cell `before` it."""
+    xp = namespace(z)
     i, f, o, u, h, c = y
-    z = xp.add(_blocks(z, 4), _blocks(x, 4), out=xp.empty((4, B, H), dtype=z.dtype))
+    z = xp.add(_blocks(z, 4), _blocks(x, 4), out=xp.empty((4, *before.shape), dtype=z.dtype))
     _capped(z[:2], y[:2])
     _capped(z[3], o)
     _become_sigmoid(y[:3], y[3:])
     xp.tanh(z[2], out=u)
-    xp.multiply(f, state[-1], out=c)
+    xp.multiply(f, before, out=c)
     xp.multiply(i, u, out=h)
     c += h
     xp.tanh(c, out=h)
     h *= o
-    return y
 
 
 def lstm_vjp(
-    g: Array, y: Array, needs: Needs, x: Array, state: Array, W: Array, *, t: int | None = None
+    g: Array,
+    y: Array,
+    needs: Needs,
+    x: Array,
+    state: Array,
+    W: Array,
+    *,
+    t: int | None = None,
+    runs: Array | None = None,
 ) -> Sequence[Any]:
     """Gradients of x, state and W."""
     xp = namespace(g)
@@ -201,24 +248,28 @@ def lstm_vjp(
     if stages := numba_stages(y, g, state):
         stages.lstm_slopes(g, y, state[-1], dz, both[1])
     else:
-        _lstm_slopes(g, y, state[-1], dz, both[1])
+        _lstm_slopes(g, y, state[-1], dz, both[1], some_rest=runs is not None)
+    if runs is not None:
+        _clear(runs[t], dz[None])
     dstate = None
     if needs[1]:
         _back(dz, W, x, t, both[0])
+        if runs is not None:
+            _carry(runs[t], g[-2:], both)
         dstate = Part(both, slice(-2, None), basic=True)
     return dz if t is None else Part(dz, t, basic=True), dstate, Product(dz, state[-2]) if needs[2] else None
 
 
-def _lstm_slopes(g: Array, y: Array, before: Array, dz: Array, to_c: Array) -> None:
+def _lstm_slopes(g: Array, y: Array, before: Array, dz: Array, to_c: Array, some_rest: bool) -> None:
     """Write the gradients of z and of the cell `before` the step, from `g`, that of all rows."""
     xp = namespace(g)
     B, H = y.shape[1:]
     one = _one(y.dtype, device_of(y))
-    _, f, o, u, h, _ = y
+    _, f, o, u, h, c = y
     dh = g[4]
     d = xp.empty((4, B, H), dtype=y.dtype)
     di, df, do, du = d
-    spare = _tanh_again(o, h)
+    spare = xp.tanh(c) if some_rest else _tanh_again(o, h)  # where one rests, h is no product of o
     xp.multiply(dh, spare, out=do)
     dc = dh * o  # dc + dh o (1 - tanh(c)²), where o tanh(c) = h
     xp.multiply(do, h, out=spare)
@@ -241,7 +292,9 @@ def _lstm_slopes(g: Array, y: Array, before: Array, dz: Array, to_c: Array) -> N
 # --- GRU ------------------------------------------------------------------------------------------
 
 
-def gru_forward(x: Array, state: Array, W: Array, b: Array | None, *, t: int | None = None) -> Array:
+def gru_forward(
+    x: Array, state: Array, W: Array, b: Array | None, *, t: int | None = None, runs: Array | None = None
+) -> Array:
     """The rows r, z, n, m, h (5, B, H) of one step; x (B, 3H), `state` ends in the row h."""
     xp = namespace(x, state, W)
     B, H = state.shape[1:]
@@ -251,7 +304,17 @@ def gru_forward(x: Array, state: Array, W: Array, b: Array | None, *, t: int | N
     y = xp.empty((5, B, H), dtype=a.dtype)
     if stages := numba_stages(a, x, h):
         stages.gru_gates(a, x, a.reshape(-1)[:0] if b is None else b, h, y)
-        return y
+    else:
+        _gru_gates(a, x, b, h, y)
+    if runs is not None:
+        _clear(runs[t], y[:4])
+        _carry(runs[t], state[-1:], y[4:])
+    return y
+
+
+def _gru_gates(a: Array, x: Array, b: Array | None, h: Array, y: Array) -> None:
+    """Write all rows of a step, from a = h Wᵀ and the projected input x."""
+    xp, H = namespace(a), h.shape[1]
     r, z, n, m, new = y
     gates = y[:2]
     xp.add(_blocks(a[:, : 2 * H], 2), _blocks(x[:, : 2 * H], 2), out=gates)
@@ -267,7 +330,6 @@ def gru_forward(x: Array, state: Array, W: Array, b: Array | None, *, t: int | N
     xp.subtract(h, n, out=new)
     new *= z
     new += n
-    return y
 
 
 def gru_vjp(
@@ -280,6 +342,7 @@ def gru_vjp(
     b: Array | None,
     *,
     t: int | None = None,
+    runs: Array | None = None,
 ) -> Sequence[Any]:
     """Gradients of x, state, W and b."""
     xp = namespace(g)
@@ -291,11 +354,16 @@ def gru_vjp(
         stages.gru_slopes(g, y, state[-1], inward, across, beside)
     else:
         _gru_slopes(g, y, state[-1], inward, across, beside)
+    if runs is not None:
+        _clear(runs[t], inward[None])
+        _clear(runs[t], across[None])
     dstate = None
     if needs[1]:
         back = xp.empty(beside.shape, dtype=beside.dtype)
         _back(across, W, x, t, back)
         back += beside
+        if runs is not None:
+            _carry(runs[t], g[-1:], back[None])
         dstate = Part(back, -1, basic=True)
     return (
         inward if t is None else Part(inward, t, basic=True),

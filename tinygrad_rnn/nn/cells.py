@@ -11,7 +11,7 @@ The modules `RNNCell`, `LSTMCell` and `GRUCell` add the weights, named and laid 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 from tinygrad_rnn.kernels import recurrent as kernels
@@ -99,30 +99,46 @@ def gru_cell(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor
 # --- the same as one node -------------------------------------------------------------------------
 
 
-def _rnn_plain(x: Tensor, h: Tensor, W: Tensor, *, nonlinearity: str, t: int | None = None) -> Tensor:
-    """`rnn_cell` as one node. With `t`, x is a projected sequence (T, B, H) and its step t is taken."""
+def _rnn_plain(
+    x: Tensor, h: Tensor, W: Tensor, *, nonlinearity: str, t: int | None = None, runs: Array | None = None
+) -> Tensor:
+    """`rnn_cell` as one node. With `t`, x is a projected sequence (T, B, H) and its step t is taken. With `runs`
+    (T, B, 1) the state of a sequence stays what it was at the steps where that is 0.
+    """
     x = x if t is None else x[t]
-    return recurrent_options.rnn_with_options(NO_OPTIONS, x, h, W, NONLINEARITIES[nonlinearity])
+    new = recurrent_options.rnn_with_options(NO_OPTIONS, x, h, W, NONLINEARITIES[nonlinearity])
+    return new if runs is None else ops.where(runs[t] > 0, new, h)
 
 
-def _lstm_plain(x: Tensor, state: Tensor, W: Tensor, *, t: int | None = None) -> Tensor:
+def _lstm_plain(x: Tensor, state: Tensor, W: Tensor, *, t: int | None = None, runs: Array | None = None) -> Tensor:
     """`lstm_cell` as one node: the rows i, f, o, g, h', c' (6, B, H), the gates after their nonlinearities.
 
     `state` is any array whose last two rows are h and c: (2, B, H) at the start, then the output of the step
-    before. With `t`, x is a projected sequence (T, B, 4H) and its step t is taken.
+    before. With `t`, x is a projected sequence (T, B, 4H) and its step t is taken. `runs` is as in the RNN's; the
+    gates of what rests are 0.
     """
     x = x if t is None else x[t]
-    return ops.stack(recurrent_options.lstm_with_options(NO_OPTIONS, x, state[-2], state[-1], W))
+    rows = recurrent_options.lstm_with_options(NO_OPTIONS, x, state[-2], state[-1], W)
+    return ops.stack(rows) if runs is None else _resting(rows, (state[-2], state[-1]), runs[t])
 
 
-def _gru_plain(x: Tensor, state: Tensor, W: Tensor, b: Tensor | None, *, t: int | None = None) -> Tensor:
+def _gru_plain(
+    x: Tensor, state: Tensor, W: Tensor, b: Tensor | None, *, t: int | None = None, runs: Array | None = None
+) -> Tensor:
     """`gru_cell` as one node: the rows r, z, n, m = h W_nᵀ + b, h' (5, B, H).
 
     `state` is any array whose last row is h: (1, B, H) at the start, then the output of the step before. With
-    `t`, x is a projected sequence (T, B, 3H) and its step t is taken.
+    `t`, x is a projected sequence (T, B, 3H) and its step t is taken. `runs` is as in the LSTM's.
     """
     x = x if t is None else x[t]
-    return ops.stack(recurrent_options.gru_with_options(NO_OPTIONS, x, state[-1], W, b))
+    rows = recurrent_options.gru_with_options(NO_OPTIONS, x, state[-1], W, b)
+    return ops.stack(rows) if runs is None else _resting(rows, (state[-1],), runs[t])
+
+
+def _resting(rows: Sequence[Tensor], before: Sequence[Tensor], runs: Array) -> Tensor:
+    """The rows of a step, where a sequence whose `runs` (B, 1) is 0 has gates of 0 and the states `before` it."""
+    otherwise = [*[0.0] * (len(rows) - len(before)), *before]
+    return ops.stack([ops.where(runs > 0, new, old) for new, old in zip(rows, otherwise, strict=True)])
 
 
 rnn_step = fused("rnn_step", _rnn_plain, kernels.rnn_forward, kernels.rnn_vjp)

@@ -128,24 +128,37 @@ def check_pair(layer: str, hx: Any) -> tuple[Any, Any] | None:
     return hx[0], hx[1]
 
 
-def check_lengths(name: str, lengths: Any, T: int, B: int) -> list[int]:
-    """`lengths` of B sequences as integers from 1 to T; else an error that names the place and the value."""
-    given = backend.to_host(integer_ids(f"{name}: lengths", as_tensor(lengths)))
+def check_lengths(name: str, lengths: Any, T: int, B: int) -> Array:
+    """`lengths` of B sequences, integers from 1 to T, as an array on the host; else an error that names the place and
+    the value.
+    """
+    given: Array = backend.recorded_on_host(integer_ids(f"{name}: lengths", as_tensor(lengths)))
     if given.shape != (B,):
         raise ShapeError(f"{name}: a batch of {B} needs {B} lengths, got shape {given.shape}")
-    found: list[int] = given.tolist()
-    for b, n in enumerate(found):
+    check_steps(name, given, T)
+    return given
+
+
+@replayed(changes="nothing")
+def check_steps(name: str, lengths: Array, T: int) -> None:
+    """Raise `ValueError` naming the first of `lengths` that is not from 1 to T."""
+    for b, n in enumerate(lengths.tolist()):
         if n < 1:
             raise ValueError(f"{name}: lengths[{b}] is {n}, but a sequence has at least one step")
         if n > T:
             raise ValueError(f"{name}: lengths[{b}] is {n}, but the input has {T} steps")
-    return found
 
 
 def check_counts(what: str, counts: Array, B: int, most: int, why: str, name: str = "ctc_loss") -> None:
     """Raise unless `counts` is (B,) of numbers from 0 to `most`; the error gives `why` as the reason."""
     if counts.shape != (B,):
         raise ShapeError(f"{name}: a batch of {B} needs {B} {what}, got shape {counts.shape}")
+    check_each_count(what, counts, most, why, name)
+
+
+@replayed(changes="nothing")
+def check_each_count(what: str, counts: Array, most: int, why: str, name: str) -> None:
+    """Raise `ValueError` naming the first of `counts` that is not from 0 to `most`; the error gives `why`."""
     for b, n in enumerate(counts.tolist()):
         if not 0 <= n <= most:
             raise ValueError(f"{name}: {what}[{b}] is {n}, but {why}")

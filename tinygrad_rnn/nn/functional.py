@@ -75,12 +75,11 @@ def sequence_mask(lengths: Any, T: int, *, batch_first: bool = False, device: st
     T = found
     if given.ndim != 1:
         raise ShapeError(f"sequence_mask: lengths must be (B,), got shape {given.shape}")
-    steps = check_lengths("sequence_mask", given, T, given.shape[0])
-    rows = [[t < n for n in steps] for t in range(T)]
-    if batch_first:
-        rows = [[t < n for t in range(T)] for n in steps]
-    shape = (given.shape[0], T) if batch_first else (T, given.shape[0])
-    return ops.reshape(Tensor(rows, dtype="bool", device=device), shape)
+    counts = check_lengths("sequence_mask", given, T, given.shape[0])
+    xp = backend.namespace(counts)
+    steps, counts = xp.arange(T)[:, None], counts[None, :]
+    rows = box(steps.T < counts.T if batch_first else steps < counts, None)
+    return rows if device is None else rows.to(device)
 
 
 def _layer_norm(x: Tensor, w: Tensor | None, b: Tensor | None, *, eps: float) -> Tensor:

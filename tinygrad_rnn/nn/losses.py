@@ -233,7 +233,7 @@ def ctc_loss(
 
         log_probs        (T, B, C)   what `log_softmax` returned; (T, C) without a batch
         targets          (B, S)      ids of classes but `blank`; what stands past an end may be anything
-                         (N,)        or all of them one after the other, N in all
+                         (N,)        or all of them one after the other, N in all, which no recording takes
         input_lengths    (B,)        how many of the T steps count, from 0 to T, in any order
         target_lengths   (B,)        how many targets there are of each, from 0 up
                                      (both a number without a batch)
@@ -266,7 +266,7 @@ def ctc_loss(
     blank = check_one_of("ctc_loss: blank", blank, C, f"classes: 0 to {C - 1}")
     given = {"targets": targets, "input_lengths": input_lengths, "target_lengths": target_lengths}
     ids, steps, counts = (
-        backend.to_host(integer_ids(f"ctc_loss: {what}", as_tensor(value))) for what, value in given.items()
+        backend.recorded_on_host(integer_ids(f"ctc_loss: {what}", as_tensor(value))) for what, value in given.items()
     )
     if single:
         steps, counts = steps.reshape(-1), counts.reshape(-1)

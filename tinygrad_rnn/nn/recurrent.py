@@ -31,6 +31,7 @@ from tinygrad_rnn.nn.cells import (
     zeros_for,
 )
 from tinygrad_rnn.nn.checks import (
+    beside,
     check_input,
     check_lengths,
     check_pair,
@@ -44,7 +45,7 @@ from tinygrad_rnn.nn.layers import Embedding
 from tinygrad_rnn.nn.looked_up import moved
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recurrent_options import RecurrentOptions, make_norms, options_of
-from tinygrad_rnn.nn.watching import Steps
+from tinygrad_rnn.nn.watching import Steps, watcher
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import Array, asarray, has_kernels, namespace
 from tinygrad_rnn.tensor.op import op
@@ -54,6 +55,7 @@ States = tuple[Tensor, ...]
 Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 Span = tuple[int, int, int]  # first step, last + 1, and how many sequences run
 Order = list[int] | None  # of the sequences of a batch; None as they are
+Runs = Array | None  # numbers (T, B, 1): 1 where a sequence has a step; None if all run that are there
 
 
 @op(lambda g: g.mT)
@@ -81,7 +83,8 @@ class _Recurrent(Module):
 
     The data goes one way: `_run` brings the input to (T, B, I), sorts a batch of unequal lengths, takes it through
     `_layers`, layer by layer and `_direction` by `_direction`, which project it and `_unroll` the steps, and undoes
-    the sorting.
+    the sorting. Lengths in an array are not looked at: then all sequences go through all steps, and one that has ended
+    keeps its state.
     """
 
     gates: ClassVar[int]
@@ -132,7 +135,7 @@ class _Recurrent(Module):
         return add_biases(b_ih, b_hh), None
 
     def _unroll(
-        self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
+        self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions, runs: Runs
     ) -> tuple[Tensor, States]:
         """Run the projected input x (T, B, G*H) through `steps`: the outputs (T, B, H) and the final states."""
         raise NotImplementedError
@@ -151,9 +154,11 @@ class _Recurrent(Module):
         x = self._time_first(x, single)
         T, B = x.shape[:2]
         initial = self._initial(states, names, B, single)
-        order, spans = self._order(lengths, T, B, single)
+        order, spans, runs = self._order(lengths, T, B, single)
         x, initial = permuted(x, order), tuple(permuted(s, order) for s in initial)
-        x, last = self._layers(x, table, initial, spans)
+        x = x if runs is None or table is not None else ops.where(runs > 0, x, 0.0)  # past an end may be NaN
+        x, last = self._layers(x, table, initial, spans, runs)
+        x = x if runs is None else ops.where(runs > 0, x, 0.0)
         back = inverse(order)
         x, last = permuted(x, back), tuple(permuted(s, back) for s in last)
         if single:
@@ -197,28 +202,36 @@ class _Recurrent(Module):
         initial = tuple(check_state(type(self).__name__, n, s, shape, axes, weight) for n, s in given)
         return tuple(ops.expand_dims(s, 1) for s in initial) if single else initial
 
-    def _order(self, lengths: Any, T: int, B: int, single: bool) -> tuple[Order, list[Span]]:
+    def _order(self, lengths: Any, T: int, B: int, single: bool) -> tuple[Order, list[Span], Runs]:
         """The order in which the sequences run, longest first: whoever still runs at a step is then a slice. And which
-        of them run at which steps.
+        of them run at which steps: stretches by slices or, of lengths in an array, all at all, with a mask.
         """
         name = type(self).__name__
         if lengths is None:
-            return None, [(0, T, B)] if T else []
+            return None, [(0, T, B)] if T else [], None
         if single:
             raise ShapeError(f"{name}: lengths= is for a batch; of one sequence pass the steps that count")
-        steps = check_lengths(name, lengths, T, B)
+        found = check_lengths(name, lengths, T, B)
+        if hasattr(lengths, "shape") and watcher.get() is None:
+            weight = self._weights("_l0")[1]
+            xp = namespace(found)
+            runs = xp.astype(xp.arange(T)[:, None] < found, weight.dtype)[..., None]
+            return None, [(0, T, B)] if T else [], beside(weight, runs)
+        steps = found.tolist()
         order = sorted(range(B), key=lambda b: -steps[b])
         spans = spans_of([steps[b] for b in order], T)
-        return (None if order == list(range(B)) else order), spans
+        return (None if order == list(range(B)) else order), spans, None
 
-    def _layers(self, x: Tensor, table: Tensor | None, initial: States, spans: Sequence[Span]) -> tuple[Tensor, States]:
+    def _layers(
+        self, x: Tensor, table: Tensor | None, initial: States, spans: Sequence[Span], runs: Runs
+    ) -> tuple[Tensor, States]:
         """One layer after the other over x (T, B, I), or ids (T, B) into `table`: outputs and final states."""
         D, finals = len(self._tails), []
         for layer in range(self.num_layers):
             outputs = []
             for d, tail in enumerate(self._tails):
                 start = tuple(s[layer * D + d] for s in initial)
-                y, end = self._direction(x, table, start, f"_l{layer}{tail}", spans, d == 1)
+                y, end = self._direction(x, table, start, f"_l{layer}{tail}", spans, runs, d == 1)
                 outputs.append(y)
                 finals.append(end)
             x, table = outputs[0] if D == 1 else ops.concatenate(outputs, axis=-1), None
@@ -237,13 +250,14 @@ class _Recurrent(Module):
         state: States,
         name: str,
         spans: Sequence[Span],
+        runs: Runs,
         backward: bool,
     ) -> tuple[Tensor, States]:
         """One direction of one layer over x (T, B, I), or ids (T, B) into `table`: its outputs (T, B, H), final states.
 
         Each of `spans` (first, last + 1, n) is a stretch of steps in which the first n sequences run: no step reads or
         computes anything past the end of a sequence. The states of the others wait: forwards they are final, backwards
-        they have not begun.
+        they have not begun. With `runs` all run at all steps, and at those where that is 0 a state stays what it was.
         """
         T, B = x.shape[:2]
         W_ih, W_hh, b_ih, b_hh = self._weights(name)
@@ -260,7 +274,7 @@ class _Recurrent(Module):
             piece = options.project(piece, W_ih, before) if rows is None else ops.take(rows, piece, axis=0)
             steps = Steps(self, name, first, order, n)
             steps.note(T, piece, begin, W, inside, options)
-            y, end = self._unroll(piece, steps, begin, W, inside, options)
+            y, end = self._unroll(piece, steps, begin, W, inside, options, runs)
             state = end if whole else tuple(ops.concatenate([e, s[n:]]) for e, s in zip(end, state, strict=True))
             outputs.append(y if whole else ops.pad(y, ((0, 0), (0, B - n), (0, 0))))
         rest = T - (spans[-1][1] if spans else 0)
@@ -335,6 +349,11 @@ class RNN(_Recurrent):
 
     `output` is 0 past the end of a sequence, and h_n holds each sequence's own last state. What the input
     holds past an end is never read, NaN included, and its gradient is exactly 0.
+
+    In a list or tuple they are looked at, and no step past an end is computed; draws of dropout are for the longest
+    sequence first. In an array or a Tensor they are not: all sequences go through all T steps, and one that has ended
+    keeps its state. That is more work where they differ much, but `tr.compile` then makes one recording for all
+    lengths. The results are the same but for rounding.
 
     Of `x = embedding(ids)`, an `Embedding` in training with no more rows than x, each row of the table is multiplied
     by W_ihᵀ once, and then looked up as often as its id occurs. Of characters, or of any vocabulary smaller than T B,
@@ -423,17 +442,18 @@ class RNN(_Recurrent):
         return output, h_n
 
     def _unroll(
-        self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
+        self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions, runs: Runs
     ) -> tuple[Tensor, States]:
         (h,) = state
         outputs = []
         for t in steps:
-            if options:
-                h = recurrent_options.rnn_with_options(options, x[t], h, W, NONLINEARITIES[self.nonlinearity])
-            elif self.fused:
-                h = rnn_step(x, h, W, nonlinearity=self.nonlinearity, t=t)
+            if self.fused and not options:
+                h = rnn_step(x, h, W, nonlinearity=self.nonlinearity, t=t, runs=runs)
+            elif options:
+                new = recurrent_options.rnn_with_options(options, x[t], h, W, NONLINEARITIES[self.nonlinearity])
+                (h,) = kept((new,), (h,), runs, t)
             else:
-                h = rnn_cell(x[t], h, W, nonlinearity=self.nonlinearity)
+                (h,) = kept((rnn_cell(x[t], h, W, nonlinearity=self.nonlinearity),), (h,), runs, t)
             outputs.append(h)
         return ops.stack(steps.in_time(outputs)), (h,)
 
@@ -519,13 +539,13 @@ class LSTM(_Recurrent):
         return output, (h_n, c_n)
 
     def _unroll(
-        self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
+        self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions, runs: Runs
     ) -> tuple[Tensor, States]:
         outputs = []
         if self.fused and not options:
             packed = ops.stack(state)
             for t in steps:
-                packed = lstm_step(x, packed, W, t=t)
+                packed = lstm_step(x, packed, W, t=t, runs=runs)
                 outputs.append(packed)
             return stack_rows(*steps.in_time(outputs), row=-2), (packed[-2], packed[-1])
         h, c = state
@@ -534,7 +554,7 @@ class LSTM(_Recurrent):
                 rows = recurrent_options.lstm_with_options(options, x[t], h, c, W)
             else:
                 rows = lstm_cell(x[t], h, c, W)
-            h, c = rows[-2:]
+            h, c = kept(rows[-2:], (h, c), runs, t)
             outputs.append(h)
             if steps.shown is not None:
                 steps.shown.append(rows)
@@ -620,14 +640,14 @@ class GRU(_Recurrent):
         return gru_biases(b_ih, b_hh)
 
     def _unroll(
-        self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions
+        self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions, runs: Runs
     ) -> tuple[Tensor, States]:
         outputs = []
         (h,) = state
         if self.fused and not options:
             packed = ops.expand_dims(h, 0)
             for t in steps:
-                packed = gru_step(x, packed, W, b, t=t)
+                packed = gru_step(x, packed, W, b, t=t, runs=runs)
                 outputs.append(packed)
             return stack_rows(*steps.in_time(outputs), row=-1), (packed[-1],)
         for t in steps:
@@ -635,11 +655,18 @@ class GRU(_Recurrent):
                 rows = recurrent_options.gru_with_options(options, x[t], h, W, b)
             else:
                 rows = (gru_cell(x[t], h, W, b),)
-            h = rows[-1]
+            (h,) = kept(rows[-1:], (h,), runs, t)
             outputs.append(h)
             if steps.shown is not None:
                 steps.shown.append(rows)
         return ops.stack(steps.in_time(outputs)), (h,)
+
+
+def kept(new: States, before: States, runs: Runs, t: int) -> States:
+    """The states after step t: those `before` it of the sequences that have ended, or have not begun."""
+    if runs is None:
+        return new
+    return tuple(ops.where(runs[t] > 0, a, b) for a, b in zip(new, before, strict=True))
 
 
 def spans_of(lengths: Sequence[int], T: int) -> list[Span]:

@@ -184,6 +184,11 @@ def host_array(x: Any) -> HostArray:
     return to_host(x) if is_on_device(x) else np.asarray(x)
 
 
+def recorded_on_host(x: Any) -> Any:
+    """`to_host`, but an array of a recording, whose values nobody may have, stays what it is."""
+    return x if isinstance(x, np.ndarray) else to_host(x)
+
+
 def synchronize(device: str) -> None:
     """Wait until `device` has finished what it was given; nothing to do on the CPU."""
     if device != "cpu":
@@ -582,7 +587,7 @@ def beside(like: Array, drawn: Any, dtype: DType) -> Array:
 
 
 def uniform_on_device(like: Array, generator: Any) -> Array:
-    """Uniform draws in float32 of the shape of `like`, made on its device from a seed that `generator` draws."""
+    """Uniform draws in float32 of the shape of `like`, made on its device from a seed of `generator`."""
     return cuda.uniform(namespace(like), like.shape, int(generator.integers(2**63)))  # type: ignore[no-any-return]
 
 

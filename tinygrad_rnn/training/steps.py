@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
@@ -17,6 +18,7 @@ from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.training.spent import Spent
 
 CURE = "try a smaller learning rate, or clip harder"
+LONG = 100  # characters of a reason, without what stands after a colon
 MISSES = 12  # steps in a row that no recording fitted, though one was there
 WINDOW, MANY = 64, 16  # so many of so many steps may be recorded: a recording takes as long as several steps
 
@@ -77,7 +79,7 @@ class Steps:
         try:
             made: tuple[float, Any] = self.compiled(*arguments)
         except CompileError as error:  # all is as it was before the step
-            self.give_up(step, str(error))
+            self.give_up(step, in_short(str(error)))
             return self.plain(*arguments)
         self.records = self.compiled.recorded > before
         self.judge(step)
@@ -106,6 +108,20 @@ def batch_of(task: Any, step: int) -> tuple[tuple[Any, ...], Any]:
     number itself, the number of the step.
     """
     return task.batch(step) if hasattr(task, "batch") else ((step,), None)
+
+
+def in_short(why: str) -> str:
+    """What a `CompileError` says cannot be recorded, and where, without what helps: that is for whoever writes code.
+
+    >>> in_short("/home/task.py, line 7: np.unique in a function that tr.compile records: its shape depends; pass it")
+    'np.unique: its shape depends (task.py, line 7)'
+    """
+    place = re.match(r"(?:.*[/\\])?([^/\\]+, line \d+): ", why)
+    what = why[place.end() :] if place else why
+    what = re.split(r"; |\. ", re.sub(",? in a function that tr.compile records", "", what))[0].rstrip(".")
+    if len(what) > LONG:
+        what = what.partition(": ")[0]
+    return f"{what} ({place[1]})" if place else what
 
 
 def make_step(

@@ -18,6 +18,12 @@ ACTIVATIONS = [
 ]
 # How somebody looks at what was looked up, if anybody does.
 LOOKS = ["pass", "pass", "x.requires_grad and x.retain_grad()", "x.requires_grad and x.register_hook(lambda g: g * 2)"]
+# How a layer reads ids, and what is done with its last state.
+READS = ["self.rnn(x, lengths=lengths)"] * 3 + ["self.rnn(ids, lengths=lengths, embedding=self.embed)"]
+LAST = """\
+        h = (state[0] if isinstance(state, tuple) else state)[0, :, :1]
+        y = y + (h[:, None] if self.rnn.batch_first else h)
+"""
 RATES = ["0.1", "0.05", "0.01", "0.5"]
 
 
@@ -92,8 +98,9 @@ def tokens(w: Drawing) -> tuple[State, str, int]:
         + "    def forward(self, ids, lengths=None):\n"
         "        x = self.drop(self.embed(ids))\n"
         f"        {d.one(LOOKS)}\n"
-        "        y, state = self.rnn(x, lengths=lengths)\n"
+        f"        y, state = {d.one(READS)}\n"
         f"        {d.one([*LOOKS, 'y = y + self.rnn(x, lengths=lengths)[0]'])}\n"
+        f"{d.one(['', LAST])}"
         "        return self.head(y)"
     )
     T, B = d.number(1, 4), d.number(1, 3)
@@ -103,8 +110,19 @@ def tokens(w: Drawing) -> tuple[State, str, int]:
         w.args[-1].fresh = lambda: f"ids({k}, {T}, {B}) + rng.integers(0, 2)"  # type: ignore[attr-defined]
     model = w.state("module", lambda: "Model()", "model")
     steps, batch = (B, T) if batch_first else (T, B)
-    lengths = d.one(["", "", f", {[d.number(1, steps) for _ in range(batch)]}"])
+    some = f", {[d.number(1, steps) for _ in range(batch)]}"
+    lengths = lengths_of(w, steps, batch) if d.chance(0.4) else d.one(["", "", some])
     return model, f"y = {model.text}({a}{lengths})", k
+
+
+def lengths_of(w: Drawing, T: int, B: int) -> str:
+    """Lengths of B sequences that are an argument, other ones at each call; some are out of range."""
+    some = f"ids({T}, {B}, dtype='{w.d.one(['int64', 'int64', 'int32', 'uint8'])}')"
+    form = w.d.one(["{} + {}", "{} + {}", "tr.Tensor({} + {})"])
+    a = given(w, form.format(1, some), "ids")
+    if w.d.may("lengths out of range", 0.05):
+        w.args[-1].fresh = lambda: form.format(w.d.number(0, 1), some)  # type: ignore[attr-defined]
+    return ", " + a
 
 
 def sequence(w: Drawing) -> tuple[State, str, int]:
@@ -305,6 +323,8 @@ def loss_of(w: Drawing, classes: int) -> str:
     d = w.d
     shape = w.value("y").shape
     F = "tr.nn.functional"
+    if classes > 1 and len(shape) == 3 and d.chance(0.3):
+        return labelling_loss(w, *shape)
     if classes > 1 and shape and shape[-1] == classes and d.chance(0.6):
         targets = f"ids({classes}, {', '.join(map(str, shape[:-1])) or '*()'})"
         if d.chance(0.3):
@@ -381,6 +401,19 @@ def body(
         "return "
         + text.replace("LR", f"{o}.param_groups[0]['lr']").replace("NORM", "norm").replace("GRAD", f"{first}.grad")
     )
+
+
+def labelling_loss(w: Drawing, T: int, B: int, C: int) -> str:
+    """`ctc_loss` of `y`: targets of two or three labels, or fewer, and steps that may be too few for them."""
+    d, S = w.d, w.d.number(0, 3)
+    some = f"ids({C - 1}, {B}, {S}, dtype='{d.one(['int64', 'int64', 'int32'])}')"
+    targets = given(w, f"1 + {some}", "ids")
+    if d.may("targets that are blank", 0.05):
+        w.args[-1].fresh = lambda: f"{d.number(0, 1)} + {some}"  # type: ignore[attr-defined]
+    steps = f"{[T] * B}" if d.chance(0.3) else given(w, f"ids({T + 1}, {B})", "ids")
+    counts = f"{[d.number(0, S) for _ in range(B)]}" if d.chance(0.3) else given(w, f"ids({S + 1}, {B})", "ids")
+    options = d.one(["", ", reduction='sum'", ", zero_infinity=True", ", zero_infinity=True"])
+    return f"tr.nn.functional.ctc_loss(tr.log_softmax(y, axis=-1), {targets}, {steps}, {counts}{options})"
 
 
 def clip(w: Drawing, model: State, o: str) -> list[str]:
