@@ -113,7 +113,7 @@ def batch_of(task: Any, step: int) -> tuple[tuple[Any, ...], Any]:
 def in_short(why: str) -> str:
     """What a `CompileError` says cannot be recorded, and where, without what helps: that is for whoever writes code.
 
-    >>> in_short("/home/task.py, line 7: np.unique in a function that tr.compile records: its shape depends; pass it")
+    >>> in_short("tasks/task.py, line 7: np.unique in a function that tr.compile records: its shape depends; pass it")
     'np.unique: its shape depends (task.py, line 7)'
     """
     place = re.match(r"(?:.*[/\\])?([^/\\]+, line \d+): ", why)
