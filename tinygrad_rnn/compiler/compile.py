@@ -179,6 +179,8 @@ class Compiled:
         finally:
             if new.program is not None or not new.done:
                 new.tape.close()
+            else:
+                new.tape.rest()
         if first is not None:
             self.found[key].remove(first)
             first.tape.close()

@@ -28,7 +28,7 @@ from tinygrad_rnn.compiler.arrays import (
 )
 from tinygrad_rnn.compiler.compare import digest, signature
 from tinygrad_rnn.compiler.engine import Generator, Stages, expect_value, forget, refresh_grad
-from tinygrad_rnn.compiler.found import Found, reading_is_noticed, slot
+from tinygrad_rnn.compiler.found import Found, Leaf, reading_is_noticed, slot
 from tinygrad_rnn.compiler.numpy_calls import (
     BY_VALUE,
     FILLS,
@@ -99,6 +99,12 @@ class Entry:
         new.f, new.args, new.kwargs, new.signature, new.state = f, args, {}, None, False
         return new
 
+    def bare(self) -> Entry:
+        """The same without what it is given."""
+        new = copy.copy(self)
+        new.args = new.kwargs = ()
+        return new
+
 
 class Tape:
     """A recording in the making: its entries, and its buffers, the arrays whose values differ at each replay."""
@@ -151,8 +157,16 @@ class Tape:
         vars(self.found).clear()
         self.result = self.refused = None
         self.undo = Undo()
-        for held in (self.entries, self.numbers, self.buffers, self.inputs):
+        for held in (self.entries, self.numbers, self.buffers, self.inputs, self.outside):
             held.clear()
+
+    def rest(self) -> None:
+        """Let go of all arrays: what a second recording is compared with is which calls were made, not their values."""
+        entries, leaves, result = self.entries[:], self.found.leaves, self.result
+        self.close()
+        self.entries += [e if e.f in (expect_value, refresh_grad) else e.bare() for e in entries]
+        self.found.leaves = {i: Leaf(x.tensor, np.empty(0)) for i, x in leaves.items()}
+        self.result = result
 
     # --- buffers ------------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from tinygrad_rnn.scalars import as_integer, as_integers
 from tinygrad_rnn.tensor import backend, ops, random
 from tinygrad_rnn.tensor.checkpoint import recomputed
 from tinygrad_rnn.tensor.creation import arange
+from tinygrad_rnn.tensor.device import is_on_device
 from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.mode import no_grad
 from tinygrad_rnn.tensor.op import in_float32
@@ -212,7 +213,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     x = as_tensor(x)
     if not training or p == 0:
         return x
-    if backend.is_on_device(x._array):
+    if is_on_device(x._array):
         kept = backend.uniform_on_device(x._array, random.generator()) >= p
     else:
         kept = random.kept(x.shape, p)

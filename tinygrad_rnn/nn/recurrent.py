@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.kernels.copies import transposed
+from tinygrad_rnn.kernels.recurrent import SHORT
 from tinygrad_rnn.nn import recurrent_options
 from tinygrad_rnn.nn.cells import (
     NONLINEARITIES,
@@ -48,6 +49,7 @@ from tinygrad_rnn.nn.recurrent_options import RecurrentOptions, make_norms, opti
 from tinygrad_rnn.nn.watching import Steps, watcher
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import Array, asarray, has_kernels, namespace
+from tinygrad_rnn.tensor.mode import is_recording
 from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -56,6 +58,7 @@ Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 Span = tuple[int, int, int]  # first step, last + 1, and how many sequences run
 Order = list[int] | None  # of the sequences of a batch; None as they are
 Runs = Array | None  # numbers (T, B, 1): 1 where a sequence has a step; None if all run that are there
+AT_ONCE = 1024  # rows, those of all sequences, whose gates are in memory where no graph is built
 
 
 @op(lambda g: g.mT)
@@ -265,6 +268,8 @@ class _Recurrent(Module):
         before, inside = self._biases(b_ih, b_hh)
         rows = None if table is None else options.project(table, W_ih, before)  # once each, however often they are used
         W = W_hh if self.fused or options else _SharedWeight(W_hh)
+        if rows is not None and not is_recording() and watcher.get() is None:
+            spans = in_pieces(spans)
         outputs = []
         for first, stop, n in reversed(spans) if backward else spans:
             whole = n == B
@@ -683,6 +688,21 @@ def spans_of(lengths: Sequence[int], T: int) -> list[Span]:
             spans.append((first, lengths[n - 1], n))
             first = lengths[n - 1]
     return spans
+
+
+def in_pieces(spans: Sequence[Span]) -> list[Span]:
+    """The same stretches, cut into equal ones of about `AT_ONCE` rows. For where nobody goes back through the steps, so
+    that their gates need not be in memory all at once; none is so short that its values would be computed otherwise.
+
+    >>> in_pieces([(0, 100, 32), (100, 101, 8)])
+    [(0, 25, 32), (25, 50, 32), (50, 75, 32), (75, 100, 32), (100, 101, 8)]
+    """
+    found = []
+    for first, stop, n in spans:
+        T = stop - first
+        count = max(1, -(-T // max(4 * SHORT, AT_ONCE // max(n, 1))))
+        found += [(first + k * T // count, first + (k + 1) * T // count, n) for k in range(count)]
+    return found
 
 
 def _permute_back(g: Any, order: Array, back: Array) -> Any:

@@ -587,7 +587,7 @@ def beside(like: Array, drawn: Any, dtype: DType) -> Array:
 
 
 def uniform_on_device(like: Array, generator: Any) -> Array:
-    """Uniform draws in float32 of the shape of `like`, made on its device from a seed of `generator`."""
+    """Draws in float32 of the shape of `like`, made on its device from a seed of `generator`."""
     return cuda.uniform(namespace(like), like.shape, int(generator.integers(2**63)))  # type: ignore[no-any-return]
 
 
