@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import tinygrad_rnn as tr
 from tests.profiles import examples
 from tests.reference import Network, assert_close, assert_steps_close
+from tinygrad_rnn.tensor import random
 from tinygrad_rnn.testing.strategies import configurations, seeds
 from tinygrad_rnn.testing.subject import KINDS, Configuration
 
@@ -90,11 +91,14 @@ class Problem:
         p, D = self.option("dropout", 0.0), 1 + self.option("bidirectional", False)
         if not p:
             return None
-        rng, order = np.random.default_rng(self.seed), list(range(self.B))
+        order = list(range(self.B))
         if self.lengths is not None:
             order.sort(key=lambda b: -self.lengths[b])
         shape = (self.T, self.B, D * self.configuration.hidden_size)
-        drawn = [rng.random(shape, "float32") >= p for _ in range(self.option("num_layers", 1) - 1)]
+        bring_back = random.keep_generator()
+        tr.manual_seed(self.seed)
+        drawn = [random.kept(shape, p) for _ in range(self.option("num_layers", 1) - 1)]
+        bring_back()
         return [mask[:, np.argsort(order)] / (1 - p) for mask in drawn]
 
 

@@ -380,3 +380,14 @@ def test_on_a_gpu_lengths_are_as_on_the_cpu(kind: str, fused: bool, lengths: Any
     assert_close(results[1].numpy(), results[0].numpy(), 1e-12)
     for p, q in zip(here.parameters(), there.parameters(), strict=True):
         assert_close(q.grad.numpy(), p.grad.numpy(), 1e-10)
+
+
+def test_of_many_steps_each_piece_knows_its_own_lengths() -> None:
+    """Where no graph is built a long layer runs piece by piece: with lengths in an array, too."""
+    embed, layer = tr.nn.Embedding(3, 2), tr.nn.LSTM(2, 3, bidirectional=True)
+    ids, lengths = np.random.default_rng(0).integers(0, 3, (70, 32)), np.arange(32) * 2 + 7
+    with tr.no_grad():
+        found = [layer(ids, lengths=given, embedding=embed) for given in (lengths, lengths.tolist())]
+    assert_close(found[0][0].numpy(), found[1][0].numpy(), 1e-6)
+    for a, b in zip(found[0][1], found[1][1], strict=True):
+        assert_close(a.numpy(), b.numpy(), 1e-6)

@@ -15,6 +15,7 @@ import tinygrad_rnn as tr
 from tests.profiles import examples
 from tests.reference import GATES, Network, assert_close, assert_steps_close
 from tinygrad_rnn.errors import DTypeError, GraphFreedError, ShapeError
+from tinygrad_rnn.tensor import random
 from tinygrad_rnn.tensor.fused import fused_enabled
 from tinygrad_rnn.tensor.graph import newest_first
 from tinygrad_rnn.testing import check_recurrent
@@ -397,9 +398,9 @@ def test_unused_outputs(kind: str, used: str, fused: bool) -> None:
 
 def masks_of(case: Case, p: float, seed: int) -> list[np.ndarray]:
     """The masks that a layer draws after `tr.manual_seed(seed)`."""
-    rng = np.random.default_rng(seed)
+    tr.manual_seed(seed)
     shape = (case.T, case.B, case.hidden_size * (1 + case.bidirectional))
-    return [(rng.random(shape, dtype=np.float32) >= p) / (1 - p) for _ in range(case.num_layers - 1)]
+    return [random.kept(shape, p) / (1 - p) for _ in range(case.num_layers - 1)]
 
 
 @both_graphs

@@ -18,7 +18,6 @@ from tests.nn.test_cells import CELLS
 from tests.nn.test_recurrent import EVERY, FORWARD, LAYERS, OF_A_LAYER, both_graphs, each_kind
 from tests.reference import GATES, assert_close, sigmoid
 from tinygrad_rnn.tensor import device, random
-from tinygrad_rnn.tensor.random import generator
 from tinygrad_rnn.testing import check_recurrent
 
 BOTH: dict[str, Any] = {"layer_norm": True, "recurrent_dropout": 0.4}
@@ -105,7 +104,7 @@ def drawn(seed: int, count: int, lengths: Sequence[int], p: float) -> list[np.nd
     masks = []
     for _ in range(count):
         mask = np.empty((len(lengths), 4))
-        mask[order] = (generator().random((len(lengths), 4), dtype="float32") >= p) / (1 - p)
+        mask[order] = random.kept((len(lengths), 4), p) / (1 - p)
         masks.append(mask)
     return masks
 
@@ -201,10 +200,10 @@ def test_a_checkpointed_layer_has_the_same_mask_on_its_way_back(kind: str) -> No
 def test_in_eval_mode_and_with_p_0_nothing_is_dropped_and_nothing_drawn(kind: str, fused: bool) -> None:
     x = tr.Tensor(np.random.default_rng(2).standard_normal((5, 2, 3)))
     expected = made(kind, fused=fused)(x)[0].numpy()
-    before = generator().bit_generator.state
+    before = random.generator().bit_generator.state
     for layer in (made(kind, fused=fused, recurrent_dropout=0.4).eval(), made(kind, fused=fused, recurrent_dropout=0)):
         assert np.array_equal(layer(x)[0].numpy(), expected)
-    assert generator().bit_generator.state == before
+    assert random.generator().bit_generator.state == before
     normed = made(kind, layer_norm=True, recurrent_dropout=0.4).eval()(x)[0]
     assert np.array_equal(normed.numpy(), made(kind, layer_norm=True)(x)[0].numpy())
 

@@ -279,7 +279,8 @@ class _Recurrent(Module):
             piece = options.project(piece, W_ih, before) if rows is None else ops.take(rows, piece, axis=0)
             steps = Steps(self, name, first, order, n)
             steps.note(T, piece, begin, W, inside, options)
-            y, end = self._unroll(piece, steps, begin, W, inside, options, runs)
+            of_these = runs if runs is None or stop - first == T else runs[first:stop]
+            y, end = self._unroll(piece, steps, begin, W, inside, options, of_these)
             state = end if whole else tuple(ops.concatenate([e, s[n:]]) for e, s in zip(end, state, strict=True))
             outputs.append(y if whole else ops.pad(y, ((0, 0), (0, B - n), (0, 0))))
         rest = T - (spans[-1][1] if spans else 0)
