@@ -107,7 +107,7 @@ def test_training_leaves_no_copies_behind(name: str) -> None:
         optimizer.step()
     layer(tr.ones(7, 2, 3))
     gc.collect()
-    assert len(module._copies) == before + (4 if tr.numba_enabled() else 0)  # of the weights of now
+    assert len(module._copies) == before + 4  # of the weights of now
     del layer, optimizer
     gc.collect()
     assert len(module._copies) == before

@@ -15,6 +15,7 @@ from tests.nn.test_recurrent import EVERY, FORWARD
 from tests.profiles import examples
 from tests.reference import GATES, assert_close, assert_steps_close, backward, forward
 from tinygrad_rnn.errors import DTypeError, ShapeError
+from tinygrad_rnn.kernels import recurrent as kernels
 from tinygrad_rnn.nn import cells
 from tinygrad_rnn.tensor.fused import fused_enabled
 from tinygrad_rnn.tensor.graph import newest_first
@@ -80,6 +81,19 @@ def test_kernel_is_its_plain_definition(kind: str, data: Any) -> None:
     some = [x for x in inputs if data.draw(st.booleans())] or inputs[:1]
     for found, wanted in zip(tr.grad(y, some, g), tr.grad(expected, some, g), strict=True):
         assert found.dtype == wanted.dtype
+        assert_close(found.numpy(), wanted.numpy(), 1e-12)
+
+
+@each_kind
+@pytest.mark.parametrize("T", [None, 6])
+def test_a_large_weight_is_multiplied_as_it_lies(kind: str, T: int | None, monkeypatch: Any) -> None:
+    monkeypatch.setattr(kernels, "LARGE", 0)
+    inputs = step_inputs(kind, 3, 4, T, np.random.default_rng(0))
+    options: dict[str, Any] = ({"nonlinearity": "tanh"} if kind == "rnn" else {}) | ({} if T is None else {"t": 5})
+    y, expected = STEPS[kind](*inputs, **options), plain(STEPS[kind], *inputs, **options)
+    assert_close(y.numpy(), expected.numpy(), 1e-13)
+    assert y._array.flags.c_contiguous  # whatever its product was
+    for found, wanted in zip(tr.grad(y.sum(), inputs), tr.grad(expected.sum(), inputs), strict=True):
         assert_close(found.numpy(), wanted.numpy(), 1e-12)
 
 

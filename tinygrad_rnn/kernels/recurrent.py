@@ -27,6 +27,7 @@ from tinygrad_rnn.tensor.backend import Array, DType, asarray, device_of, namesp
 from tinygrad_rnn.tensor.graph import Part, Product
 
 Needs = tuple[bool, ...]
+LARGE = 2**14  # elements of a weight from which on (W hᵀ)ᵀ is faster than h Wᵀ by a copy of Wᵀ
 SHORT = 4  # a sequence of at most so many steps does not repay a copy of W
 
 
@@ -84,7 +85,7 @@ def _blocks(z: Array, count: int) -> Array:
 def _across(h: Array, W: Array, x: Array, t: int | None) -> Array:
     """h Wᵀ, for one step of x; row by row in memory where stages read it."""
     xp = namespace(h)
-    if not numba_stages(h, W):
+    if W.shape[0] * W.shape[1] >= LARGE and not numba_stages(h, W):
         return xp.matmul(W, h.T).T  # BLAS takes W as it lies: faster, and without a copy
     if not _shared(x, t):
         return xp.matmul(h, W.T)
