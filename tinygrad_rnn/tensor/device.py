@@ -8,6 +8,7 @@ Arrays here are CuPy's; what computes takes their library as `xp`, so that a tes
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from collections.abc import Callable
@@ -100,23 +101,30 @@ def check_later(wrong: Any, error: Callable[[], Exception]) -> None:
         check_now()
 
 
+def _taken() -> list[tuple[Any, Callable[[], Exception]]]:
+    """The checks that were put off, which are off the list now: none is lost between threads."""
+    taken = []
+    with contextlib.suppress(IndexError):  # when there are no more
+        while True:
+            taken.append(_put_off.pop(0))
+    return taken
+
+
 def check_now() -> None:
     """Read the checks that were put off, and raise the error of the first that has failed."""
-    waiting = _put_off[:]
-    _put_off.clear()
+    waiting = _taken()
     if waiting:
         _raise(waiting, sys.modules["cupy"].stack([wrong for wrong, _ in waiting]).get())
 
 
 def read(x: Any) -> Any:
-    """`x` as a NumPy array. A number is read together with the checks that were put off."""
+    """`x` as a NumPy array. A few numbers are read together with the checks that were put off."""
     if not _put_off:
         return x.get()
-    if x.dtype.kind != "f":  # float64 does not hold each int64
+    if x.size > 1024 or x.dtype.kind != "f":  # float64 does not hold each int64
         check_now()
         return x.get()
-    waiting = _put_off[:]
-    _put_off.clear()
+    waiting = _taken()
     parts = [y.reshape(-1).astype("float64") for y in (x, *(wrong for wrong, _ in waiting))]
     both = sys.modules["cupy"].concatenate(parts).get()
     _raise(waiting, both[x.size :])
