@@ -1532,6 +1532,8 @@ BUGS = [
         ("atomic-additions", "cuda.add_rows(namespace(g), table, ids, widened(g)",
          "namespace(g).add.at(table, ids, widened(g)",
          "a gradient on a device has other bits each time", STANDIN),
+        ("stages-on-a-device", "    if is_on_device(buffer):", "    if is_on_device(buffer) and stages is None:",
+         "kernels of the host, once chosen, are given arrays of a device", STANDIN),
         ("integer-powers", "            cuda.check_later(b < 0, lambda: refused)", "            pass",
          "integers to a negative power are 0 on a device", STANDIN),
         ("cupy-converted", "    if is_on_device(data):  # whose `__array__` raises\n        return data\n", "",
