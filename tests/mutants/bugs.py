@@ -1504,6 +1504,16 @@ BUGS = [
          "a copy with a mask is made without it, or fails", f"{LOWER} {NUMPY}"),
     ),
     *table(
+        "compiler/compile.py",
+        ("first-recording-held", "                new.tape.rest()\n", "                pass\n",
+         "the arrays of two recordings are in memory at once", "tests/compiler/test_memory.py -k first"),
+    ),
+    *table(
+        "nn/recurrent.py",
+        ("look-at-once", "            spans = in_pieces(spans)\n", "            pass\n",
+         "the gates of all steps are in memory at once where no graph is built", "tests/nn/test_recurrent.py -k look"),
+    ),
+    *table(
         "kernels/machine.py",
         ("machine-one-row", " + j * code[k, OUTER + MOST + n]", "",
          "of an array with gaps the first row alone is walked through", LOWER),

@@ -15,6 +15,8 @@ import tinygrad_rnn as tr
 from tests.profiles import examples
 from tests.reference import GATES, Network, assert_close, assert_steps_close
 from tinygrad_rnn.errors import DTypeError, GraphFreedError, ShapeError
+from tinygrad_rnn.nn import recurrent
+from tinygrad_rnn.nn.recurrent import in_pieces
 from tinygrad_rnn.tensor import random
 from tinygrad_rnn.tensor.fused import fused_enabled
 from tinygrad_rnn.tensor.graph import newest_first
@@ -254,6 +256,31 @@ def test_second_order(kind: str, fused: bool, data: Any) -> None:
     for found, name in zip(second, leaves, strict=True):
         slope = (8 * (at[1][name] - at[-1][name]) - (at[2][name] - at[-2][name])) / (12 * e)
         assert_close(found.numpy(), slope, 1e-6)
+
+
+@each_kind
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("lengths", [None, [90, 7, 41]])
+def test_a_long_look_without_a_graph_is_the_same_to_the_last_bit(
+    kind: str, bidirectional: bool, lengths: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made in pieces, so that the gates of all steps are never in memory at once."""
+    layer = getattr(tr.nn, kind.split()[0].upper())(3, 4, bidirectional=bidirectional)
+    embedding, ids = tr.nn.Embedding(5, 3), np.random.default_rng(0).integers(0, 5, (90, 3))
+    pieces = []
+    monkeypatch.setattr(recurrent, "AT_ONCE", 64)
+    monkeypatch.setattr(recurrent, "in_pieces", lambda spans: (pieces.append(in_pieces(spans)), pieces[-1])[1])
+    whole = layer(ids, embedding=embedding, lengths=lengths)
+    assert not pieces
+    with tr.no_grad():
+        cut = layer(ids, embedding=embedding, lengths=lengths)
+    assert len(pieces) == 1 + bidirectional and all(len(spans) >= 4 for spans in pieces)
+    for a, b in zip(flat(whole), flat(cut), strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
+def flat(x: Any) -> list[tr.Tensor]:
+    return [v for part in x for v in flat(part)] if isinstance(x, tuple) else [x]
 
 
 @both_graphs

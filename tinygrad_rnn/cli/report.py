@@ -23,6 +23,7 @@ from tinygrad_rnn.language.model import CharModel, load_model
 from tinygrad_rnn.language.picture import plot_loss
 from tinygrad_rnn.language.task import bits_and_error
 from tinygrad_rnn.screen import say, show_table
+from tinygrad_rnn.tensor.backend import give_back_freed_memory
 from tinygrad_rnn.training import Outcome, RunFolder, Spent, read_metrics
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Report:
             return
         if outcome.early:
             say(console, f"Stopped early: {state.unimproved} evaluations in a row brought nothing better.")
+        give_back_freed_memory()  # of the training; this evaluation may be larger than those within it
         best, _, _ = load_model(folder.checkpoints)
         with self.spent.on("evaluation"):
             bits, error = bits_and_error(best, held_out)
@@ -78,6 +80,7 @@ class Report:
 
     def pictures(self, bits: float, baselines: list[Baseline]) -> str:
         """Draw the learning curve and the flow of the gradient; returns what to say of them in a list of files."""
+        give_back_freed_memory()  # since matplotlib takes much
         with self.spent.on("picture"):
             return _picture(self.folder, self.kind, bits, baselines) + _flow_picture(self.folder)
 

@@ -121,6 +121,7 @@ class Tape:
         # how often leaves, and gradients, may have got other arrays, and options other values
         self.version = self.grad_version = self.option_version = 0
         self.expected: list[Read] = []  # options by whose values the step decides: they must be so when it begins
+        self.decided: list[str] | None = None  # `decisions` of a tape that rests
         self.undo = Undo()
         self.unwritable: set[int] = set()  # the ids of buffers that stand for parameters, or for numbers
         self.outside: dict[Any, tuple[HostArray, bytes]] = {}  # arrays from elsewhere, and their values, by their place
@@ -163,8 +164,9 @@ class Tape:
     def rest(self) -> None:
         """Let go of all arrays: what a second recording is compared with is which calls were made, not their values."""
         entries, leaves, result = self.entries[:], self.found.leaves, self.result
+        self.decided = self.decisions()
         self.close()
-        self.entries += [e if e.f in (expect_value, refresh_grad) else e.bare() for e in entries]
+        self.entries += [e.bare() for e in entries]
         self.found.leaves = {i: Leaf(x.tensor, np.empty(0)) for i, x in leaves.items()}
         self.result = result
 
@@ -447,6 +449,8 @@ class Tape:
         """The values of options by which the step has decided, after something could have changed them, and how the
         gradients lay in memory that it has found.
         """
+        if self.decided is not None:
+            return self.decided
         options = [repr(e.args[2]) for e in self.entries if e.f is expect_value]
         return options + [repr(layout(e.args[1])) for e in self.entries if e.f is refresh_grad]
 

@@ -120,12 +120,17 @@ def character_bits(model: Callable[..., tuple[Any, Any]], text: Passage, chunk: 
     bits, state = np.zeros(text.x.shape), None
     for start in range(0, len(text.x), chunk):
         part = slice(start, start + chunk)
-        scores, state = model(text.x[part], state)
-        x = to_host(scores.data)
-        x = x - x.max(axis=-1, keepdims=True)
-        chosen = np.take_along_axis(x, text.y[part][..., None], axis=-1)[..., 0]
-        bits[part] = (np.log(np.exp(x).sum(axis=-1, dtype=np.float64)) - chosen) / math.log(2)
+        bits[part], state = _bits_and_state(model, text.x[part], text.y[part], state)
     return bits
+
+
+def _bits_and_state(model: Callable[..., tuple[Any, Any]], x: Ids, y: Ids, state: Any) -> tuple[np.ndarray, Any]:
+    """-log2 p of the targets `y`, and the state after the last step."""
+    scores, state = model(x, state)
+    z = to_host(scores.data)
+    z = z - z.max(axis=-1, keepdims=True)
+    chosen = np.take_along_axis(z, y[..., None], axis=-1)[..., 0]
+    return (np.log(np.exp(z, out=z).sum(axis=-1, dtype=np.float64)) - chosen) / math.log(2), state
 
 
 def measuring_speed(model: nn.Module, ids: Ids, seconds: float = 0.1) -> float:

@@ -49,7 +49,7 @@ from tinygrad_rnn.nn.recurrent_options import RecurrentOptions, make_norms, opti
 from tinygrad_rnn.nn.watching import Steps, watcher
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import Array, asarray, has_kernels, namespace
-from tinygrad_rnn.tensor.mode import is_recording
+from tinygrad_rnn.tensor.mode import active_tape, is_recording
 from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -268,9 +268,11 @@ class _Recurrent(Module):
         before, inside = self._biases(b_ih, b_hh)
         rows = None if table is None else options.project(table, W_ih, before)  # once each, however often they are used
         W = W_hh if self.fused or options else _SharedWeight(W_hh)
-        if rows is not None and not is_recording() and watcher.get() is None:
-            spans = in_pieces(spans)
         outputs = []
+        joined = None
+        if rows is not None and not is_recording() and active_tape.get() is None and watcher.get() is None:
+            spans = in_pieces(spans)
+            joined = zeros_for(W_hh, (T, B, self.hidden_size))  # whose array is ours alone, and is filled below
         for first, stop, n in reversed(spans) if backward else spans:
             whole = n == B
             piece = x if whole and stop - first == T else x[first:stop, :n]
@@ -282,7 +284,12 @@ class _Recurrent(Module):
             of_these = runs if runs is None or stop - first == T else runs[first:stop]
             y, end = self._unroll(piece, steps, begin, W, inside, options, of_these)
             state = end if whole else tuple(ops.concatenate([e, s[n:]]) for e, s in zip(end, state, strict=True))
-            outputs.append(y if whole else ops.pad(y, ((0, 0), (0, B - n), (0, 0))))
+            if joined is not None:
+                joined._array[first:stop, :n] = y._array
+            else:
+                outputs.append(y if whole else ops.pad(y, ((0, 0), (0, B - n), (0, 0))))
+        if joined is not None:
+            return joined, state
         rest = T - (spans[-1][1] if spans else 0)
         if backward:
             outputs.reverse()

@@ -832,6 +832,17 @@ def keep_freed_memory() -> bool:
     return bool(trimmed and mapped)
 
 
+def give_back_freed_memory() -> None:
+    """Have the C library give back what it keeps now, after something that took much and is over.
+
+    It keeps what is freed from then on, if `keep_freed_memory` was called.
+    """
+    import ctypes
+
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(ctypes.c_size_t(0))
+
+
 # --- types, for checkers --------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from tinygrad_rnn.compiler.compile import Compiled
 from tinygrad_rnn.errors import CompileError, NonFiniteError
 from tinygrad_rnn.optim import Optimizer, clip_grad_norm_
 from tinygrad_rnn.scalars import number
+from tinygrad_rnn.tensor.backend import give_back_freed_memory
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.training.spent import Spent
@@ -65,6 +66,8 @@ class Steps:
             value, kept = self.make(arguments, step)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error} at step {step + 1}", hint=CURE) from None
+        if self.records:
+            give_back_freed_memory()  # a recording holds all that the step computes; a replay takes a third of it
         self.spent.add("recording" if self.records else "training", perf_counter() - begin)
         if keep:
             keep(kept)
