@@ -186,8 +186,8 @@ def bleu(answers: list[list[str]], pairs: Pairs) -> float:
 
 def draw_attention(run: Experiment, model: Translator, pairs: Pairs, arrays: Callable) -> None:
     """Where the decoder looks for each token that it writes, for test pairs of different looks."""
-    looks = (".{29,}", r"\d.*[a-z]", r"[A-Z].*\d, \d+")  # long; the weekday last (Turkish); the month first (American)
-    chosen = [next((pair for pair in pairs if re.fullmatch(look, "".join(pair[0]))), pairs[0]) for look in looks]
+    kinds = (".{29,}", r"\d.*[a-z]", r"[A-Z].*\d, \d+")  # long; the weekday last (Turkish); the month first (American)
+    chosen = [next((pair for pair in pairs if re.fullmatch(look, "".join(pair[0]))), pairs[0]) for look in kinds]
     if run.data:  # a short one, one of medium length, a longer one
         chosen = [sorted(pairs, key=lambda pair: len(pair[0]))[k * len(pairs) // 4] for k in (1, 2, 3)]
     with run.picture("attention.png", "Where additive attention looks for each token that it writes.", (9, 8.2)) as fig:
@@ -195,7 +195,8 @@ def draw_attention(run: Experiment, model: Translator, pairs: Pairs, arrays: Cal
             x, lengths, y = arrays([pair])
             with tr.no_grad():
                 _, _, weights = model.decode(y[:-1], *model.encode(x, lengths))
-            image = draw_weights(axes, weights.numpy()[0, :-1], *pair, rotation=40 if run.data else 0)
+            looks = weights.numpy()[0, : len(pair[1]), : len(pair[0])]
+            image = draw_weights(axes, looks, *pair, rotation=40 if run.data else 0)
         axes.set_xlabel("read")
         fig.colorbar(image, ax=fig.axes, label="weight", shrink=0.4, pad=0.01)
 

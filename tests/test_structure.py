@@ -201,6 +201,7 @@ ACROSS = {
     "compiler/test_arguments.py": "arguments and results of compiled functions",
     "compiler/test_errors.py": "what fails, while it is recorded or repeated",
     "compiler/test_fuzz.py": "programs that are drawn, plain and compiled",
+    "compiler/test_lengths.py": "one recording for sequences of any lengths",
     "compiler/test_guards.py": "what is changed around a compiled function between its calls",
     "compiler/test_state.py": "optimisers, schedules, modes and generators in compiled functions",
     "examples/test_options.py": "every option of every example",

@@ -702,7 +702,7 @@ BUGS = [
          "no gradient from the steps at which some sequences have ended", LENGTHS),
         ("waiting-states-detached", "ops.concatenate([e, s[n:]])", "ops.concatenate([e, s[n:].detach()])",
          "the final states of the shorter sequences are constants", LENGTHS),
-        ("runs-one-step-more", "xp.arange(T)[:, None] < found, weight", "xp.arange(T)[:, None] <= found, weight",
+        ("runs-one-step-more", "(xp.arange(T)[:, None] < found)", "(xp.arange(T)[:, None] <= found)",
          "of lengths in an array one step more is run", LENGTHS),
         ("past-the-end-is-read", "ops.where(runs > 0, x, 0.0)  # past an end", "x  # past an end",
          "a NaN past the end of a sequence reaches the weights", LENGTHS),

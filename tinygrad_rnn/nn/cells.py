@@ -107,7 +107,7 @@ def _rnn_plain(
     """
     x = x if t is None else x[t]
     new = recurrent_options.rnn_with_options(NO_OPTIONS, x, h, W, NONLINEARITIES[nonlinearity])
-    return new if runs is None else ops.where(runs[t] > 0, new, h)
+    return new if runs is None else ops.where(runs[t, ...] > 0, new, h)
 
 
 def _lstm_plain(x: Tensor, state: Tensor, W: Tensor, *, t: int | None = None, runs: Array | None = None) -> Tensor:
@@ -119,7 +119,7 @@ def _lstm_plain(x: Tensor, state: Tensor, W: Tensor, *, t: int | None = None, ru
     """
     x = x if t is None else x[t]
     rows = recurrent_options.lstm_with_options(NO_OPTIONS, x, state[-2], state[-1], W)
-    return ops.stack(rows) if runs is None else _resting(rows, (state[-2], state[-1]), runs[t])
+    return ops.stack(rows) if runs is None else _resting(rows, (state[-2], state[-1]), runs[t, ...])
 
 
 def _gru_plain(
@@ -132,7 +132,7 @@ def _gru_plain(
     """
     x = x if t is None else x[t]
     rows = recurrent_options.gru_with_options(NO_OPTIONS, x, state[-1], W, b)
-    return ops.stack(rows) if runs is None else _resting(rows, (state[-1],), runs[t])
+    return ops.stack(rows) if runs is None else _resting(rows, (state[-1],), runs[t, ...])
 
 
 def _resting(rows: Sequence[Tensor], before: Sequence[Tensor], runs: Array) -> Tensor:

@@ -218,8 +218,8 @@ class _Recurrent(Module):
         if hasattr(lengths, "shape") and watcher.get() is None:
             weight = self._weights("_l0")[1]
             xp = namespace(found)
-            runs = xp.astype(xp.arange(T)[:, None] < found, weight.dtype)[..., None]
-            return None, [(0, T, B)] if T else [], beside(weight, runs)
+            runs = beside(weight, (xp.arange(T)[:, None] < found)[..., None])
+            return None, [(0, T, B)] if T else [], namespace(runs).astype(runs, weight.dtype)
         steps = found.tolist()
         order = sorted(range(B), key=lambda b: -steps[b])
         spans = spans_of([steps[b] for b in order], T)
@@ -679,7 +679,7 @@ def kept(new: States, before: States, runs: Runs, t: int) -> States:
     """The states after step t: those `before` it of the sequences that have ended, or have not begun."""
     if runs is None:
         return new
-    return tuple(ops.where(runs[t] > 0, a, b) for a, b in zip(new, before, strict=True))
+    return tuple(ops.where(runs[t, ...] > 0, a, b) for a, b in zip(new, before, strict=True))
 
 
 def spans_of(lengths: Sequence[int], T: int) -> list[Span]:
