@@ -1548,7 +1548,10 @@ BUGS = [
          "integers to a negative power are 0 on a device", STANDIN),
         ("cupy-converted", "    if is_on_device(data):  # whose `__array__` raises\n        return data\n", "",
          "once numpy.ma is imported, ids on a device are refused", STANDIN),
-        ("masks-from-the-host", "    if is_on_device(like):", "    if False:",
+    ),
+    *table(
+        "nn/functional.py",
+        ("masks-from-the-host", "    if is_on_device(x._array):\n        kept", "    if False:\n        kept",
          "dropout is drawn on the host and carried over at every step", STANDIN),
     ),
     *table(
