@@ -510,6 +510,30 @@ def test_a_gradient_that_is_added_to_may_lie_in_another_way_at_the_next_call(ord
     alike(run)
 
 
+@pytest.mark.parametrize("at", [1, 2, 4])
+def test_a_parameter_may_be_given_another_layout_that_the_optimiser_undoes(at: int) -> None:
+    a, b = rows(2, 3, 4)
+
+    def run(C: Any) -> Any:
+        w = tr.nn.Parameter(a)
+        sgd = tr.optim.SGD([w], lr=0.1)
+
+        def step() -> Any:
+            tr.square(w).sum().backward()
+            sgd.step()
+            return w.detach()
+
+        f, out = C(step), []
+        for call in range(7):
+            if call == at:
+                w.assign_(np.asfortranarray(b))
+            y = f()
+            out.append((y, layout(y.data), layout(w.data)))
+        return out
+
+    alike(run)
+
+
 # --- results ----------------------------------------------------------------------------------------------------------
 
 

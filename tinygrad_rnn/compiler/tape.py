@@ -447,12 +447,13 @@ class Tape:
 
     def decisions(self) -> list[str]:
         """The values of options by which the step has decided, after something could have changed them, and how the
-        gradients lay in memory that it has found.
+        tensors and gradients lay in memory that it has found.
         """
         if self.decided is not None:
             return self.decided
         options = [repr(e.args[2]) for e in self.entries if e.f is expect_value]
-        return options + [repr(layout(e.args[1])) for e in self.entries if e.f is refresh_grad]
+        found = [x.initial for x in self.found.leaves.values()]
+        return options + [repr(layout(a)) for a in [*found, *(e.args[1] for e in self.entries if e.f is refresh_grad)]]
 
     def expect(self, reads: Sequence[Read]) -> None:
         """Have the recording hold only where these options are what they were."""
