@@ -48,12 +48,13 @@ TITLES = {
     "first_use": "first use of numba",
     "scale": "long sequences",
 }
-WHY = """Why, and what it would take. At the small sizes a compiled step is a list of calls from Python, of a
-microsecond each, where JAX has one compiled program: the list would have to be run from compiled code, too. At the
-large ones the matrix products decide, which NumPy's OpenBLAS does here and a BLAS of its own in PyTorch: where the
-*products alone* take as long as PyTorch's whole step, only faster ones would help. The plain loop makes a node and new
-arrays at every op, and computes them on one core, where PyTorch's ops share large arrays among all; compiled it makes
-neither, and is the same graph of the same ops."""
+WHY = """Why, and what it would take. With numba a compiled step is a list of instructions that runs without Python, and
+a recurrent layer's products are our own; at the smallest sizes the optimiser, clipping and the gradients, which stay
+calls of Python, are a good part of what is left. NumPy alone makes a call from Python for each instruction, of a
+microsecond, and multiplies by OpenBLAS, which copies the weight at every step: where the *products alone* take as long
+as PyTorch's whole step, only faster ones would help. The plain loop makes a node and new arrays at every op, and
+computes them on one core, where PyTorch's ops share large arrays among all; compiled it makes neither, and is the same
+graph of the same ops."""
 BUSY = 0.5  # a load average above which figures are not to be trusted
 PATIENCE = 60  # seconds to wait for it to fall: that of a machine which has just installed things does
 
