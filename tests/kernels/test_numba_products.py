@@ -59,11 +59,9 @@ def test_infinity_and_nan_stay_where_they_are() -> None:
 @pytest.mark.parametrize(("registers", "dtype"), [((64, 12), "float32"), ((16, 12), "float64")])
 def test_a_tile_for_any_processor(registers: tuple[int, int], dtype: str) -> None:
     """The code for other vectors than this processor has, which LLVM takes apart."""
-    from numba import njit
-
     here = products.Registers(*registers)
     tile, width, K = products.tiles(here), products.width_of(dtype, here), 5
-    run = njit(lambda like, *given: tile(like, *given))
+    run = pytest.importorskip("numba").njit(lambda like, *given: tile(like, *given))
     for rows in (1, 3, here.rows):
         panels = products.AT_ONCE[rows - 1] if rows <= len(products.AT_ONCE) else 1
         x = RNG.standard_normal((rows, K)).astype(dtype)

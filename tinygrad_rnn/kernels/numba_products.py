@@ -16,9 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import llvmlite.binding
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -46,7 +45,7 @@ def registers(features: Mapping[str, bool]) -> Registers | None:
     return Registers(16, 12) if features.get("neon") else None
 
 
-_here = registers(llvmlite.binding.get_host_cpu_features())
+_here = registers(binding.get_host_cpu_features())
 FAST = _here is not None  # else a multiplication with an addition is a call of a function
 HERE = _here or Registers(32, 6)
 MANY = HERE.rows  # rows of a tile, at most
