@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.ma
 import pytest
 
 import tinygrad_rnn as tr

@@ -443,8 +443,8 @@ def test_what_is_refused() -> None:
 
 
 class _Odd(tr.nn.RNN):
-    def _unroll(self, x: Any, steps: Any, state: Any, W: Any, b: Any, options: Any) -> Any:
-        y, end = super()._unroll(x * 2, steps, state, W, b, options)
+    def _unroll(self, x: Any, *others: Any) -> Any:
+        y, end = super()._unroll(x * 2, *others)
         return y, end
 
 

@@ -113,7 +113,8 @@ def _forward_variables(log_p: Tensor, *, states: Array, skips: Array, steps: Arr
     """
     T, B, _ = log_p.shape
     xp, stops = namespace(counts), beside(log_p, steps)
-    there = beside(log_p, (xp.arange(states.shape[0]) <= 2 * xp.max(counts, initial=0))[:, None])
+    longest = xp.max(counts) if B else 0
+    there = beside(log_p, (xp.arange(states.shape[0]) <= 2 * longest)[:, None])
     start = box(zeros_beside(log_p._array, (1, B), log_p.dtype), None)
     alpha = ops.pad(start, ((2, states.shape[0] - 1), (0, 0)), constant_values=-math.inf)
     spoken = ops.take_along_axis(ops.swapaxes(log_p, 1, 2), states[None, ...], axis=1)

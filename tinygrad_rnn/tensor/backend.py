@@ -408,6 +408,8 @@ def _holds_masked(data: Any) -> bool:
     """Whether `data` is a masked array, or nested lists with one, whose mask NumPy would drop."""
     if isinstance(data, list | tuple):
         return not _REAL_NUMBERS.issuperset(map(type, data)) and any(map(_holds_masked, data))
+    if is_on_device(data):  # CuPy has none, and its `__array__` raises
+        return False
     if hasattr(data, "__array__") and not hasattr(data, "__array_namespace__"):
         data = data.__array__()  # of a table's column, say
     return isinstance(data, sys.modules["numpy.ma"].MaskedArray)
