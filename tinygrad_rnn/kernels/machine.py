@@ -26,7 +26,7 @@ Imported by `enable_numba` only, as `numba_stages` is.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -35,8 +35,6 @@ from llvmlite import ir
 from numba import carray, cfunc, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-
-from tinygrad_rnn.tensor.effects import effects
 
 LOOP, DATA, CHECKS, COUNTS, ARGS, OUTER, DIMS, STEPS, WIDTH = 0, 1, 2, 3, 5, 11, 23, 27, 36
 FAILED = 2
@@ -168,19 +166,6 @@ def loop_of(f: np.ufunc, kinds: str) -> tuple[int, int] | None:
 
 
 # --- loops of our own -------------------------------------------------------------------------------------------------
-
-
-def stage(
-    *, writes: Sequence[str] = (), updates: Sequence[str] = (), last_rows: Mapping[str, int] | None = None
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Compile a function of arrays by numba, with its `effects`: what it writes, what it updates; all else it reads."""
-
-    def compiled(f: Callable[..., None]) -> Callable[..., None]:
-        declared = effects(writes=writes, updates=updates, last_rows=last_rows)(f)
-        return njit(cache=True, error_model="numpy", nogil=True)(declared)  # type: ignore[no-any-return]
-
-    return compiled
-
 
 FLOATS = {"f": types.float32, "d": types.float64}
 WORDS = {1: types.int8, 2: types.int16, 4: types.int32, 8: types.int64}  # by their size: what is copied, whatever it is

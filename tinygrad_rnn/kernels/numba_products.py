@@ -22,7 +22,7 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from tinygrad_rnn.kernels.machine import FLOATS, at, byte, call, loops, stage
+from tinygrad_rnn.kernels.machine import FLOATS, at, byte, call, loops
 from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.effects import effects
 
@@ -201,22 +201,6 @@ def _spare(context: Any, like: Any) -> Any:
 # --- products ---------------------------------------------------------------------------------------------------------
 
 
-@stage(writes=["packed"])
-def pack(W: HostArray, packed: HostArray) -> None:
-    """The matrix W (K, N) as panels (P, K, width) of `width` columns each, with zeros beyond the last one."""
-    K, N = W.shape
-    width = _width(W.dtype.type(0))
-    for p in range(N // width):
-        for k in range(K):
-            for j in range(width):
-                packed[p, k, j] = W[k, p * width + j]
-    p = N // width
-    if p < packed.shape[0]:
-        for k in range(K):
-            for j in range(width):
-                packed[p, k, j] = W[k, p * width + j] if p * width + j < N else 0
-
-
 @njit(inline="always")
 def _columns(like: Any, g: Any, x: Any, w: Any, y: Any, M: Any, K: Any, x_row: Any, y_row: Any, size: Any) -> None:
     """y = x w of `g` panels, by tiles of about as many rows each."""
@@ -235,7 +219,7 @@ def _product(like: Any, x: Any, w: Any, y: Any, M: Any, K: Any, N: Any, x_row: A
     """y = x w: addresses, sizes, and distances of rows in bytes; `size` are the bytes of a number."""
     width = _width(like)
     apart, p, panels = width * size, 0, (N + width - 1) // width
-    most = 4 if M == 1 else 2 if M <= 3 else 1  # AT_ONCE
+    most = AT_ONCE[M - 1] if len(AT_ONCE) >= M else 1
     while p < panels:
         g = min(most, panels - p)
         a, b, c, rest = x, w + p * K * apart, y + p * apart, (N - p * width) * size
@@ -258,7 +242,7 @@ def _product(like: Any, x: Any, w: Any, y: Any, M: Any, K: Any, N: Any, x_row: A
 
 @loops(FLOATS)
 def pack_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
-    """`pack` of a matrix of dims[0] rows, dims[1] columns and any strides."""
+    """`pack` of a matrix of dims[0] rows and dims[1] columns, steps[0] and steps[1] bytes apart."""
     K, N, width, size = dims[0], dims[1], _width(carray(data, 0).dtype.type(0)), carray(data, 0).itemsize
     for p in range((N + width - 1) // width):
         n = min(width, N - p * width)
@@ -285,15 +269,29 @@ def product_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
     _product(like, args[0], args[1], args[2], dims[0], dims[1], dims[2], steps[0], steps[2], size)
 
 
+# The loops take seconds to be compiled, so what Python calls is not compiled with them, but calls them.
+
+
 @njit(cache=True, nogil=True)
-def _through(loop: int, x: HostArray, w: HostArray, y: HostArray) -> None:
-    """Call `product_loop`, which is compiled for itself, since that takes seconds."""
+def _pack(loop: int, W: HostArray, packed: HostArray) -> None:
+    args, dims, steps = np.array([W.ctypes.data, packed.ctypes.data]), np.array(W.shape), np.array(W.strides)
+    call(loop, args.ctypes.data, dims.ctypes.data, steps.ctypes.data, 0)
+
+
+@njit(cache=True, nogil=True)
+def _multiply(loop: int, x: HostArray, w: HostArray, y: HostArray) -> None:
     args, dims = np.array([x.ctypes.data, w.ctypes.data, y.ctypes.data]), np.array([*x.shape, y.shape[1]])
     steps = np.array([x.strides[0], 0, y.strides[0]])
     call(loop, args.ctypes.data, dims.ctypes.data, steps.ctypes.data, 0)
 
 
+@effects(writes=["packed"])
+def pack(W: HostArray, packed: HostArray) -> None:
+    """The matrix W (K, N) as panels (P, K, width) of `width` columns each, with zeros beyond the last one."""
+    _pack(pack_loop[W.dtype.char].address, W, packed)
+
+
 @effects(writes=["y"])
 def product(x: HostArray, w: HostArray, y: HostArray) -> None:
     """y = x W for x (M, K), y (M, N), both with rows without gaps, and W (K, N), packed as w; K is at least 1."""
-    _through(product_loop[x.dtype.char].address, x, w, y)
+    _multiply(product_loop[x.dtype.char].address, x, w, y)

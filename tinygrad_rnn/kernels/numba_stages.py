@@ -9,6 +9,7 @@ this file, or where NUMBA_CACHE_DIR says), so a machine compiles once.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,23 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from tinygrad_rnn.kernels.machine import FLOATS, at, loops, stage
+from tinygrad_rnn.kernels.machine import FLOATS, at, loops
 from tinygrad_rnn.kernels.numba_products import FAST, pack, pack_loop, product, product_loop, width_of  # noqa: F401
 from tinygrad_rnn.tensor.backend import HostArray
+from tinygrad_rnn.tensor.effects import effects
+
+
+def stage(
+    *, writes: Sequence[str] = (), updates: Sequence[str] = (), last_rows: Mapping[str, int] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Compile a function of arrays by numba, with its `effects`: what it writes, what it updates; all else it reads."""
+
+    def compiled(f: Callable[..., None]) -> Callable[..., None]:
+        declared = effects(writes=writes, updates=updates, last_rows=last_rows)(f)
+        return njit(cache=True, error_model="numpy", nogil=True)(declared)  # type: ignore[no-any-return]
+
+    return compiled
+
 
 # tanh(x) = x P(x²) / Q(x²) for |x| <= 7.9, beyond which float32 has no number between tanh and 1. The coefficients are
 # those of `python -m benchmarks.tanh_fit`; their relative error, 2e-8, is below float32's rounding.
