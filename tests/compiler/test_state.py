@@ -10,6 +10,8 @@ import pytest
 
 import tinygrad_rnn as tr
 from tests.compiler.alike import alike
+from tinygrad_rnn.errors import CompileError
+from tinygrad_rnn.tensor import random
 
 CALLS = 8
 
@@ -360,6 +362,21 @@ def test_segments_that_are_recomputed() -> None:
         return [(f(x), dict(model.named_parameters())) for x in xs(CALLS, 3, 2)]
 
     alike(run)
+
+
+def test_random_draws_inside_a_segment_are_refused_also_where_it_fails() -> None:
+    drop, x = tr.nn.Dropout(0.5), tr.ones(4, requires_grad=True)
+
+    def failing() -> tr.Tensor:
+        drop(x)
+        raise KeyError("in the segment")
+
+    for segment in (lambda: drop(x), failing, lambda: tr.manual_seed(1)):
+        tr.manual_seed(0)
+        before = repr(random.generator().bit_generator.state)
+        with pytest.raises(CompileError, match="random draws inside a checkpoint"):
+            tr.compile(lambda segment=segment: tr.checkpoint(segment))()
+        assert repr(random.generator().bit_generator.state) == before
 
 
 # --- clipping ---------------------------------------------------------------------------------------------------------

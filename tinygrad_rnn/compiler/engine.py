@@ -35,6 +35,9 @@ class Stages:
         return lambda *args: self.tape.run(f, untraced(args), {})
 
 
+DRAWS_INSIDE = "random draws inside a checkpoint, which a recording does not see: leave one out"
+
+
 class Generator:
     """What `random.generator()` returns while recording: each draw is an entry."""
 
@@ -62,7 +65,7 @@ class Bits:
     @state.setter
     def state(self, state: Any) -> None:
         if repr(state) != repr(self._real.state):
-            raise self._tape.error("random draws inside a checkpoint, which a recording does not see: leave one out")
+            raise self._tape.error(DRAWS_INSIDE)
 
 
 def draw(name: str, *args: Any, **kwargs: Any) -> Any:

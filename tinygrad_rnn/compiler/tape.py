@@ -27,7 +27,7 @@ from tinygrad_rnn.compiler.arrays import (
     shares_memory,
 )
 from tinygrad_rnn.compiler.compare import digest, signature
-from tinygrad_rnn.compiler.engine import Generator, Stages, expect_value, forget, refresh_grad
+from tinygrad_rnn.compiler.engine import DRAWS_INSIDE, Generator, Stages, expect_value, forget, refresh_grad
 from tinygrad_rnn.compiler.found import Found, Leaf, reading_is_noticed, slot
 from tinygrad_rnn.compiler.numpy_calls import (
     BY_VALUE,
@@ -407,16 +407,14 @@ class Tape:
         self.check_active()
         changes = getattr(f, "changes", "leaves")
         if changes == "nothing" and not any(self.differs(x) for x in flat((args, kwargs))):
-            with _active(None, self.generator):
-                return f(*args, **kwargs)
+            return self._aside(f, args, kwargs)
         if changes != "nothing" and args and isinstance(args[0], Tensor) and isinstance(slot(args[0]), Traced):
             raise self.error(f"{f.__name__} on a tensor that the step has computed: give the name to a new tensor")
         args, kwargs = untraced(rebuilt((tuple(args), kwargs), self._given))
         if changes not in ("nothing", "reads", "draws"):
             self._about_to_change((args, kwargs))
         try:
-            with _active(None, self.generator):
-                y = f(*args, **kwargs)
+            y = self._aside(f, args, kwargs)
         except Exception:
             self.spoiled = True
             raise
@@ -432,8 +430,7 @@ class Tape:
         if any(isinstance(x, Tensor) for x in flat((args, kwargs))):
             return f(*args, **kwargs)
         try:
-            with _active(None, self.generator):
-                y = f(*as_given(args), **as_given(kwargs))
+            y = self._aside(f, as_given(args), as_given(kwargs))
         except Exception:
             self.spoiled = True
             raise
@@ -444,6 +441,17 @@ class Tape:
         f, args, kwargs = self._on_buffers(f, tuple(args), kwargs)
         self.log(call_as_it_is, (f, [result.raw for result in results], form_of(y), args, kwargs))
         return with_parts(y, iter(results))
+
+    def _aside(self, f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Call `f`, and record nothing. It misses the generator of its own from which a checkpoint draws."""
+        inside = not isinstance(random.used_generator(), Generator)
+        with _active(None, self.generator):
+            before = inside and repr(random.generator().bit_generator.state)
+            try:
+                return f(*args, **kwargs)
+            finally:  # a call that raises may have drawn, too
+                if inside and repr(random.generator().bit_generator.state) != before:
+                    raise self.error(DRAWS_INSIDE)
 
     def decisions(self) -> list[str]:
         """The values of options by which the step has decided, after something could have changed them, and how the
