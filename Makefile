@@ -22,7 +22,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo docs examples gallery test test-numba test-thorough browser-test browser-times witness mutants mutation-report lint bench gpu-check clean
+.PHONY: help demo docs examples gallery test test-numba test-thorough browser-test browser-times stand-in witness mutants mutation-report lint bench gpu-check clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,9 @@ browser-test: $(VENV)/.browser ## the page of `tinygrad-rnn explore` in a headle
 
 browser-times: $(VENV)/.browser ## how soon that page answers, on a quiet machine
 	@$(BIN)/python -m pytest -q -s tests/browser/times.py
+
+stand-in: $(VENV)/.examples $(VENV)/.test ## what needs a GPU, on a stand-in for CuPy, four minutes
+	@$(BIN)/python -m tests.standin
 
 witness: ## PyTorch's sample inputs judge our ops and layers
 	@$(MAKE) --no-print-directory VENV=$(WITNESS) $(WITNESS)/.witness
