@@ -23,6 +23,7 @@ PARTS = {path.stem for path in PACKAGE.iterdir()}
 # A part may import parts up to its own rank. `testing` stands beside them.
 RANK = {
     "errors": 0,
+    "memory": 0,
     "scalars": 0,
     "screen": 0,
     "tensor": 1,

@@ -102,6 +102,14 @@ def command() -> None:
         for words in (["generate", "a", "--length", "20"], ["evaluate", "a", "--text", "text.txt"]):
             run("-W", "error", "-m", "tinygrad_rnn", *words, cwd=folder)
         train(folder, *text, "--steps", "2", "--out", "d", "--device", "cuda:1")
+        train(folder, *text, "--steps", "5", "--out", "f")
+        for words in (["--resume", "f", "--steps", "10"], [*text, "--steps", "5", "--out", "g"]):
+            said = run("-m", "tinygrad_rnn", "train", *words, cwd=folder, status=2, CUPY_GPU_MEMORY_LIMIT="60000")
+            (last,) = (line for line in said.splitlines() if line.startswith("tinygrad-rnn:"))
+            assert "not enough memory for" in last and "--batch or --seq-len" in last and "Traceback" not in said, said
+        assert not (folder / "g").exists(), "a run without a step is left"
+        train(folder, "--resume", "f", "--steps", "10")
+        assert weights(folder / "a", 10) == weights(folder / "f", 10), "memory that ran out has changed a run"
         said = run("-m", "tinygrad_rnn", "doctor")
         assert "GPU          a kernel and a product run" in said, said
         for library, fault in {"nvrtc": "cannot compile a kernel", "cublas": "cannot multiply matrices"}.items():

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tinygrad_rnn.errors import NonFiniteError
+from tinygrad_rnn.memory import memory_for
 from tinygrad_rnn.tensor.backend import Array, dot, flattened, namespace, numbers, quiet, widened
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
@@ -37,7 +38,7 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
         raise ValueError(f"clip_grad_norm_: max_norm must be above 0, got {max_norm!r}")
     max_norm = float(max_norm)
     named = [(name, p, g._array) for name, p in _named(parameters) if (g := p.grad) is not None]
-    with quiet():
+    with quiet(), memory_for("clip_grad_norm_"):
         norm = math.sqrt(sum(_squares([g for _, _, g in named])))
     if not TINY < norm < math.inf:  # too large or too small to be squared
         norm = _careful_norm([g for _, _, g in named])
@@ -46,7 +47,7 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
             raise NonFiniteError(f"clip_grad_norm_: the gradient of parameter {name} holds a NaN or an infinity")
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:
-        with quiet():  # inf * 0, where that was asked for
+        with quiet(), memory_for("clip_grad_norm_"):  # quiet for inf * 0, where that was asked for
             for _, p, g in named:
                 _set_grad(p, _scaled(g, factor))
     return norm

@@ -101,10 +101,6 @@ class Device:
     def __repr__(self) -> str:
         return f"<CUDA Device {self.id}>"
 
-    @property
-    def mem_info(self) -> tuple[int, int]:
-        return 8 * 2**30, 16 * 2**30
-
 
 class Stream:
     """A stream; here everything is done when it was asked for."""
