@@ -77,6 +77,13 @@ def marked() -> None:
     assert "tinygrad_rnn, CuPy, ms" in said and " passed" in said, said
 
 
+def kernels() -> None:
+    """The CUDA kernels: each source by NVRTC and by the C++ compiler, and what the layers make of them."""
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rs", "tests/kernels/test_cuda.py"], cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError("tests/kernels/test_cuda.py failed")
+
+
 def on_cuda() -> None:
     """Tests of optimisers, layers, functions and decoding with every new tensor on "cuda"."""
     but = " and ".join(f"not {name}" for name in OF_NUMPY)
@@ -141,6 +148,7 @@ def examples() -> None:
 
 
 PARTS: dict[str, Callable[[], None]] = {
+    "kernels": kernels,
     "marked": marked,
     "on_cuda": on_cuda,
     "command": command,

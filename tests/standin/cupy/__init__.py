@@ -6,6 +6,7 @@ no arithmetic with host arrays, 0-d arrays where NumPy has numbers, indices out 
 anything (here NaN), additions at an index in no order, subnormal float32 numbers that become 0, a current device,
 memory that runs out at the limit of the default pool or of CUPY_GPU_MEMORY_LIMIT. It counts what a device would be
 asked to do, and where the host waits for it: `cupy.standin.lines("synchronisation")`.
+Kernels in CUDA run, compiled from the same source by a C++ compiler (`_raw.py`).
 
 Environment: STANDIN_DEVICES (2), and STANDIN_WITHOUT="nvrtc cublas", libraries that half an install lacks.
 """
@@ -22,9 +23,10 @@ from ._array import add_at, compute, host_of, ndarray, power
 from ._device import count, current
 from ._linked import cuda
 from ._memory import get_default_memory_pool
+from ._raw import RawKernel, RawModule
 
 __version__ = _surface.version()
-__all__ = ["cuda", "get_default_memory_pool", "ndarray", "standin"]
+__all__ = ["RawKernel", "RawModule", "cuda", "get_default_memory_pool", "ndarray", "standin"]
 
 newaxis, pi, e, inf, nan = None, np.pi, np.e, np.inf, np.nan
 float16, float32, float64, bool_ = np.float16, np.float32, np.float64, np.bool_
