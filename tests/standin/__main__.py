@@ -34,6 +34,7 @@ OF_NUMPY = {
     "every_row_of_the_kernel_is_its_plain_definition": "gives NumPy arrays to the loss's kernel",
 }
 
+KERNELS = [f"tests/kernels/test_{name}.py" for name in ("cuda", "training")]
 EXAMPLES = [path.stem for path in sorted((ROOT / "examples").glob("*.py")) if not path.stem.startswith("_")]
 SMALL = ["--hidden", "16", "--embedding", "8", "--seq-len", "16", "--batch", "4", "--threads", "1", "--save-every", "5"]
 
@@ -79,9 +80,9 @@ def marked() -> None:
 
 def kernels() -> None:
     """The CUDA kernels: each source by NVRTC and by the C++ compiler, and what the layers make of them."""
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rs", "tests/kernels/test_cuda.py"], cwd=ROOT)
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rs", *KERNELS], cwd=ROOT)
     if done.returncode:
-        raise RuntimeError("tests/kernels/test_cuda.py failed")
+        raise RuntimeError(f"{KERNELS} failed")
 
 
 def on_cuda() -> None:

@@ -57,6 +57,17 @@ def training_step(kind: str, B: int, T: int, H: int) -> Callable[[], float]:
     return step
 
 
+def calls_around(kind: str) -> int:
+    """How many calls a training step makes that do not grow with the number of time steps."""
+    counts = []
+    for T in (16, 32):
+        step = training_step(kind, 8, T, 16)
+        step()
+        found = counted(step)
+        counts.append(sum(found.get(what, 0) for what in ("kernel", "product", "memset", "upload")))
+    return 2 * counts[0] - counts[1]
+
+
 def op_waits(domain: Any) -> list[str]:
     """The lines at which an op, or its derivative, waits for the device."""
     lines: set[str] = set()
@@ -114,8 +125,10 @@ def main() -> None:
         step = training_step(kind, *size)
         step()
         steps[kind] = counted(step)
+    around = {kind: calls_around(kind) for kind in SIZES}
     ops = {str(domain): waits for domain in DOMAINS if (waits := op_waits(domain))}
-    print(json.dumps({"steps": steps, "ops": ops, "layers": {k: v for k, v in layer_waits().items() if v}}, indent=1))
+    layers = {k: v for k, v in layer_waits().items() if v}
+    print(json.dumps({"steps": steps, "around": around, "ops": ops, "layers": layers}, indent=1))
 
 
 if __name__ == "__main__":

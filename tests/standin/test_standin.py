@@ -109,6 +109,11 @@ def test_a_training_step_waits_twice(counts: Any) -> None:
         assert found["synchronisation"] <= 2 and "upload" not in found, (kind, found)
 
 
+def test_a_training_step_makes_few_calls_around_its_layer(counts: Any) -> None:
+    """Ids, the table, dropout, the head, the loss, clipping and Adam; some 200 by CuPy's functions alone."""
+    assert max(counts["around"].values()) <= 50, counts["around"]
+
+
 def test_no_op_and_no_layer_waits(counts: Any) -> None:
     assert counts["ops"] == counts["layers"] == {}
 
