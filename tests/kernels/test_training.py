@@ -180,6 +180,24 @@ def test_special_logits_have_the_losses_of_the_host(cp: Any, row: list[float]) -
     np.testing.assert_allclose(found[1], expected[1], 1e-12)
 
 
+def test_a_sure_answer_keeps_its_digits(cp: Any) -> None:
+    x = np.array([[60.0, 1.0, 2.0], [0.0, 90.0, -3.0]])
+    loss, slopes = losses_of(cp.asarray(x), cp.asarray(np.array([0, 1])))
+    probabilities = np.exp(x - [[60], [90]])
+    probabilities[[0, 1], [0, 1]] = 0  # of the others
+    assert_close(loss, probabilities.sum() / 2, 1e-12)
+    assert_close(-slopes[[0, 1], [0, 1]], 1.5 * probabilities.sum(1), 1e-12)
+
+
+def test_an_id_out_of_range_is_wrapped_until_it_is_named(cp: Any) -> None:
+    x = cp.asarray(RNG.standard_normal((1, 3)))
+    for target in (7, -8, -3):
+        loss = F.cross_entropy(tr.Tensor(x), tr.Tensor([target], device="cuda"))
+        with pytest.raises(ValueError, match=f"target {target}"):
+            loss.item()
+        assert loss.item() == F.cross_entropy(tr.Tensor(x), tr.Tensor([target % 3], device="cuda")).item()
+
+
 def test_a_target_out_of_range_is_named_with_the_loss(cp: Any) -> None:
     x = cp.zeros((4, 3), "float32")
     for targets, mask in (([0, 1, 3, 0], None), ([9, 1, -1, 0], [False, True, True, True])):

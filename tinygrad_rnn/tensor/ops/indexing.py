@@ -202,7 +202,7 @@ def checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
 
 
 def _checked_later(ids: Array, size: int, axis: int) -> Array:
-    """`ids` of a device as new ids from 0 on; the error for one out of range comes when it is read."""
+    """`ids` of a device as new ids from 0 on; one out of range is an error at the next read."""
 
     def error(placed: Array) -> IndexError:
         given = namespace(placed).where(placed < 0, placed - size, placed)
