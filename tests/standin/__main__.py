@@ -1,7 +1,8 @@
 """`python -m tests.standin`: all that needs a GPU, on the stand-in for CuPy. It is a test of our code, not of CuPy.
 
 Each part is a process of its own that finds the stand-in as `cupy`. NAMES choose parts; the exit status is 1 if one
-failed. What only a device can show is listed in docs/gpu.md.
+failed. Without a C++ compiler, by which kernels run here, they are skipped. What only a device can show is listed in
+docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
+
+from tests.standin.cupy._raw import MISSING, compiler
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -78,10 +81,9 @@ def marked() -> None:
 
 
 def kernels() -> None:
-    """The CUDA kernels: each source by NVRTC and by the C++ compiler, and what the layers make of them."""
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rs", "tests/kernels/test_cuda.py"], cwd=ROOT)
-    if done.returncode:
-        raise RuntimeError("tests/kernels/test_cuda.py failed")
+    """The CUDA kernels: each source by NVRTC and by the C++ compiler, and the layers that they run."""
+    files = ["tests/kernels/test_cuda.py", "tests/kernels/test_sequences.py"]
+    print(run("-m", "pytest", "-q", "-rs", *files[: 1 if compiler() is None else 2]), flush=True)
 
 
 def on_cuda() -> None:
@@ -140,20 +142,24 @@ def examples() -> None:
 
 
 PARTS: dict[str, Callable[[], None]] = {
-    "kernels": kernels,
     "marked": marked,
     "on_cuda": on_cuda,
     "command": command,
     "examples": examples,
 }
+BY_NAME = {"kernels": kernels}  # `make kernel-test`, in whose environment NVRTC is
 
 
 def chosen(names: list[str]) -> Iterator[tuple[str, Callable[[], None]]]:
     for name in names or PARTS:
+        if compiler() is None:
+            print(f"{name}: skipped, {MISSING}", flush=True)
+            if name != "kernels":
+                continue
         if name == "examples" and importlib.util.find_spec("sklearn") is None:
             print("examples: left out, without the extra `data`", flush=True)
             continue
-        yield name, PARTS[name]
+        yield name, (PARTS | BY_NAME)[name]
 
 
 def main(names: list[str]) -> int:

@@ -57,6 +57,14 @@ def training_step(kind: str, B: int, T: int, H: int) -> Callable[[], float]:
     return step
 
 
+def layer_calls(kind: str, T: int) -> dict[str, Any]:
+    """What one layer makes, forward and backward, of a sequence and of all that it is given."""
+    layer = getattr(nn, kind)(3, 8, device="cuda")
+    x = tr.Tensor(np.ones((T, 2, 3)), dtype="float32", device="cuda", requires_grad=True)
+    ones = tr.ones(T, 2, 8, device="cuda")
+    return counted(lambda: layer(x)[0].backward(ones))
+
+
 def op_waits(domain: Any) -> list[str]:
     """The lines at which an op, or its derivative, waits for the device."""
     lines: set[str] = set()
@@ -115,7 +123,9 @@ def main() -> None:
         step()
         steps[kind] = counted(step)
     ops = {str(domain): waits for domain in DOMAINS if (waits := op_waits(domain))}
-    print(json.dumps({"steps": steps, "ops": ops, "layers": {k: v for k, v in layer_waits().items() if v}}, indent=1))
+    found = {"steps": steps, "ops": ops, "layers": {k: v for k, v in layer_waits().items() if v}}
+    found["calls"] = {kind: {T: layer_calls(kind, T) for T in (16, 128)} for kind in SIZES}
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,15 @@ import numpy as np
 from . import _surface
 from ._device import Device, count, current
 
+# {id: (first byte, the one after the last, the array)}, by which an address is known to be of the device
+_memory: dict[int, tuple[int, int, Any]] = {}
 _SHUFFLE = random.Random()  # of another seed in each process: what depends on an order shows
+
+
+def memory_of(address: int, size: int) -> bool:
+    """Whether `size` bytes from an address on lie in one array."""
+    found = [x for first, end, x in list(_memory.values()) if first <= address and address + size <= end]
+    return any(x() is not None for x in found)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -122,6 +131,11 @@ class ndarray:
     def _of(cls, host: Any, base: Any = None) -> ndarray:
         x = object.__new__(cls)
         x._host, x._id, x._base = host, current(), base
+        if base is None:
+            _memory[id(x)] = *np.lib.array_utils.byte_bounds(host), weakref.ref(x)
+            if len(_memory) > 10_000:
+                for key in [key for key, (_, _, array) in list(_memory.items()) if array() is None]:
+                    _memory.pop(key, None)
         return x
 
     # --- what CuPy refuses ----------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from ._device import DEVICES, CUDARuntimeError, Device, Stream
+from ._blas import get_cublas_handle
+from ._device import DEVICES, CUDARuntimeError, Device, Stream, current_stream
 
 
 def _properties(number: int) -> dict[str, Any]:
@@ -21,4 +22,11 @@ runtime = SimpleNamespace(
     runtimeGetVersion=lambda: 12090,
     driverGetVersion=lambda: 12090,
 )
-cuda = SimpleNamespace(Device=Device, Stream=Stream, is_available=lambda: DEVICES > 0, runtime=runtime)
+cuda = SimpleNamespace(
+    Device=Device,
+    Stream=Stream,
+    get_cublas_handle=get_cublas_handle,
+    get_current_stream=current_stream,
+    is_available=lambda: DEVICES > 0,
+    runtime=runtime,
+)
