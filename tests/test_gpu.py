@@ -295,8 +295,8 @@ def pool() -> Iterator[Any]:
     pool.set_limit(before)
 
 
-# what is there beside what the smaller step leaves: the larger one needs 4 MB forward, and 3 more backward
-@pytest.mark.parametrize(("more", "where"), [(2_000_000, "lstm"), (5_500_000, "the backward of")])
+# what is there beside what the smaller step leaves: the larger one needs 3.6 MB forth, and 5.1 back
+@pytest.mark.parametrize(("more", "where"), [(2_000_000, "lstm"), (4_500_000, "the backward of")])
 def test_a_smaller_step_succeeds_where_memory_runs_out(pool: Any, more: int, where: str) -> None:
     model = nn.LSTM(64, 64, generator=np.random.default_rng(0)).to("cuda")
 

@@ -1,9 +1,9 @@
 """RNN, LSTM and GRU over whole sequences: project the input with one product, then unroll step by step.
 
 What the unrolled steps record is an ordinary graph, so back-propagation through time is the ordinary
-backward. With `fused=True` a step is one node with a kernel, with `fused=False` it is the equations of
-`cells`, op by op; values and gradients are the same. With `layer_norm` or `recurrent_dropout` it is one of
-`recurrent_options`.
+backward. With `fused=True` a step is one node with a kernel, and on a GPU a whole stretch of steps is
+(`sequences`); with `fused=False` it is the equations of `cells`, op by op. Values and gradients are the same.
+With `layer_norm` or `recurrent_dropout` it is one of `recurrent_options`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from tinygrad_rnn.nn.layers import Embedding
 from tinygrad_rnn.nn.looked_up import moved
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recurrent_options import RecurrentOptions, make_norms, options_of
+from tinygrad_rnn.nn.sequences import gru_sequence, kept, lstm_sequence, rnn_sequence, run_as_one, to_save
 from tinygrad_rnn.nn.watching import Steps, watcher
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import Array, asarray, has_kernels, namespace
@@ -297,6 +298,10 @@ class _Recurrent(Module):
             outputs.append(zeros_for(W_hh, (rest, B, self.hidden_size)))
         return outputs[0] if len(outputs) == 1 else ops.concatenate(outputs), state
 
+    def _as_one(self, steps: Steps, options: RecurrentOptions, *arrays: Tensor | None) -> bool:
+        """Whether a stretch over these is one node of the graph: on a GPU, where nobody looks at the steps."""
+        return self.fused and not options and steps.shown is None and run_as_one(*arrays)
+
     def _weights(self, tail: str) -> Weights:
         """The four arrays of one direction of one layer."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -458,6 +463,9 @@ class RNN(_Recurrent):
         self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions, runs: Runs
     ) -> tuple[Tensor, States]:
         (h,) = state
+        if self._as_one(steps, options, x, h, W):
+            y = rnn_sequence(x, h, W, nonlinearity=self.nonlinearity, reverse=steps.reverse, runs=runs)
+            return y, (y[steps.order[-1]],)
         outputs = []
         for t in steps:
             if self.fused and not options:
@@ -554,6 +562,10 @@ class LSTM(_Recurrent):
     def _unroll(
         self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions, runs: Runs
     ) -> tuple[Tensor, States]:
+        h, c = state
+        if self._as_one(steps, options, x, h, c, W):
+            y = lstm_sequence(x, h, c, W, reverse=steps.reverse, runs=runs, saved=to_save())
+            return y[: len(steps.order)], (y[steps.order[-1]], y[len(steps.order)])
         outputs = []
         if self.fused and not options:
             packed = ops.stack(state)
@@ -561,7 +573,6 @@ class LSTM(_Recurrent):
                 packed = lstm_step(x, packed, W, t=t, runs=runs)
                 outputs.append(packed)
             return stack_rows(*steps.in_time(outputs), row=-2), (packed[-2], packed[-1])
-        h, c = state
         for t in steps:
             if options:
                 rows = recurrent_options.lstm_with_options(options, x[t], h, c, W)
@@ -657,6 +668,9 @@ class GRU(_Recurrent):
     ) -> tuple[Tensor, States]:
         outputs = []
         (h,) = state
+        if self._as_one(steps, options, x, h, W, b):
+            y = gru_sequence(x, h, W, b, reverse=steps.reverse, runs=runs, saved=to_save())
+            return y, (y[steps.order[-1]],)
         if self.fused and not options:
             packed = ops.expand_dims(h, 0)
             for t in steps:
@@ -673,13 +687,6 @@ class GRU(_Recurrent):
             if steps.shown is not None:
                 steps.shown.append(rows)
         return ops.stack(steps.in_time(outputs)), (h,)
-
-
-def kept(new: States, before: States, runs: Runs, t: int) -> States:
-    """The states after step t: those `before` it of the sequences that have ended, or have not begun."""
-    if runs is None:
-        return new
-    return tuple(ops.where(runs[t, ...] > 0, a, b) for a, b in zip(new, before, strict=True))
 
 
 def spans_of(lengths: Sequence[int], T: int) -> list[Span]:

@@ -53,6 +53,11 @@ class Steps:
         look = watcher.get()
         return self._times if look is None else look.go_through(self, self._times)
 
+    @property
+    def reverse(self) -> bool:
+        """Whether time runs backwards."""
+        return self.order.step < 0
+
     def at(self) -> int | None:
         """The absolute time of the step that is being run; None before the first."""
         done = len(self.order) - operator.length_hint(self._times)

@@ -78,6 +78,13 @@ def empty_like(prototype: Any, dtype: Any = None, order: str = "K", subok: Any =
     return empty(prototype.shape if shape is None else shape, prototype.dtype if dtype is None else dtype)
 
 
+def ascontiguousarray(a: Any, dtype: Any = None) -> ndarray:
+    if isinstance(a, ndarray) and a.flags.c_contiguous and a.ndim and (dtype is None or a.dtype == dtype):
+        host_of(a)
+        return a
+    return compute("ascontiguousarray", np.ascontiguousarray, (a,), {"dtype": dtype})  # type: ignore[no-any-return]
+
+
 def astype(x: Any, dtype: Any, *, copy: Any = True) -> ndarray:
     found: ndarray = x.astype(dtype, copy=copy)
     return found

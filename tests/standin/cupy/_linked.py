@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from ._device import DEVICES, CUDARuntimeError, Device, Stream
+from ._blas import get_cublas_handle
+from ._device import DEVICES, CUDARuntimeError, Device, Stream, current_stream
 from ._memory import OutOfMemoryError
 
 
@@ -25,6 +26,8 @@ runtime = SimpleNamespace(
 cuda = SimpleNamespace(
     Device=Device,
     Stream=Stream,
+    get_cublas_handle=get_cublas_handle,
+    get_current_stream=current_stream,
     is_available=lambda: DEVICES > 0,
     memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     runtime=runtime,

@@ -23,7 +23,8 @@ class OutOfMemoryError(MemoryError):
         super().__init__(f"{said}, limit set to: {limit:,} bytes)." if limit else f"{said}).")
 
 
-_held: dict[int, list[Any]] = {}  # by the id of a host array that owns memory: how many arrays, device, bytes
+# By the id of a host array that owns memory: how many arrays are in it, their device, bytes, first and last address.
+_held: dict[int, list[int]] = {}
 _used: Counter[int] = Counter()  # bytes by device
 _limits: dict[int, int] = {}
 
@@ -75,7 +76,12 @@ def hold(host: Any) -> None:
     if _used[device] + size > (limit or TOTAL):
         raise OutOfMemoryError(size, _used[device], limit)
     _used[device] += size
-    _held[id(host)] = [1, device, size]
+    _held[id(host)] = [1, device, size, *np.lib.array_utils.byte_bounds(host)]
+
+
+def memory_of(address: int, size: int) -> bool:
+    """Whether `size` bytes from an address on lie in one array."""
+    return any(first <= address and address + size <= end for *_, first, end in list(_held.values()))
 
 
 def let_go(host: Any) -> None:

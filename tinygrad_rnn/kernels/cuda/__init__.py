@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tinygrad_rnn.tensor.backend import Array, device_of
-from tinygrad_rnn.tensor.device import cupy_here
+from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.device import cupy_here, is_on_device
 
 FOLDER = Path(__file__).parent
 REALS = {"float32": "float", "float64": "double"}
@@ -47,12 +47,13 @@ def cuda_kernels_enabled() -> bool:
     return _enabled
 
 
-def has_cuda_kernels(*arrays: Array) -> bool:
+def has_cuda_kernels(*arrays: Array | None) -> bool:
     """Whether the kernels are enabled and take these arrays: on a GPU, of one dtype, float32 or float64."""
-    dtype = arrays[0].dtype
+    found = [x for x in arrays if x is not None]
+    dtype = found[0].dtype
     if not _enabled or str(dtype) not in REALS:
         return False
-    return all(x.dtype == dtype and device_of(x).startswith("cuda") for x in arrays)
+    return all(is_on_device(x) and x.dtype == dtype for x in found)
 
 
 def source(name: str) -> str:
