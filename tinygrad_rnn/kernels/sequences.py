@@ -37,12 +37,12 @@ class Saved:
 class _Stretch:
     """T steps of a batch: sizes, the order of time, the products and kernels of one dtype."""
 
-    def __init__(self, cell: str, x: Array, W: Array, reverse: bool) -> None:
+    def __init__(self, cell: str, x: Array, W: Array, reverse: bool, precision: str) -> None:
         self.T, self.B = x.shape[:2]
         self.G, self.H = W.shape
         self.cell, self.W, self.reverse = cell, W, reverse
         self.dtype, self.size, self.xp = str(x.dtype), x.dtype.itemsize, namespace(x)
-        self.products = Products(self.dtype)
+        self.products = Products(self.dtype, precision)
 
     def empty(self, *shape: int) -> Array:
         """An array that a kernel will fill."""
@@ -105,11 +105,18 @@ def _rows(*arrays: Array | None) -> list[Any]:
 
 
 def rnn_forward(
-    x: Array, h: Array, W: Array, *, nonlinearity: str, reverse: bool = False, runs: Array | None = None
+    x: Array,
+    h: Array,
+    W: Array,
+    *,
+    nonlinearity: str,
+    reverse: bool = False,
+    runs: Array | None = None,
+    precision: str = "float32",
 ) -> Array:
     """The states (T, B, H)."""
     x, h, W, runs = _rows(x, h, W, runs)
-    stretch = _Stretch("rnn", x, W, reverse)
+    stretch = _Stretch("rnn", x, W, reverse, precision)
     y = stretch.empty(*x.shape)
     stretch.forwards(x, h, y, runs, KINDS[nonlinearity], y)
     return y
@@ -126,10 +133,11 @@ def rnn_vjp(
     nonlinearity: str,
     reverse: bool = False,
     runs: Array | None = None,
+    precision: str = "float32",
 ) -> Sequence[Any]:
     """Gradients of x, h and W."""
     g, h, W, runs = _rows(g, h, W, runs)
-    stretch = _Stretch("rnn", x, W, reverse)
+    stretch = _Stretch("rnn", x, W, reverse, precision)
     dz, dh = stretch.empty(*x.shape), stretch.xp.zeros(h.shape, dtype=h.dtype)
     stretch.backwards(needs[1], dz, dh, g, y, runs, KINDS[nonlinearity], dz, dh)
     return dz, dh if needs[1] else None, stretch.weight(dz, h, y) if needs[2] else None
@@ -144,10 +152,11 @@ def lstm_forward(
     reverse: bool = False,
     runs: Array | None = None,
     saved: Saved | None = None,
+    precision: str = "float32",
 ) -> Array:
     """The states h of all steps and, below them, the c of the last: (T + 1, B, H)."""
     x, h, c, W, runs = _rows(x, h, c, W, runs)
-    stretch = _Stretch("lstm", x, W, reverse)
+    stretch = _Stretch("lstm", x, W, reverse, precision)
     T, B, H = stretch.T, stretch.B, stretch.H
     y, cells = stretch.empty(T + 1, B, H), stretch.empty(T, B, H)
     gates = None if saved is None else stretch.empty(*x.shape)
@@ -170,10 +179,11 @@ def lstm_vjp(
     saved: Saved,
     reverse: bool = False,
     runs: Array | None = None,
+    precision: str = "float32",
 ) -> Sequence[Any]:
     """Gradients of x, h, c and W."""
     g, h, c, W, runs = _rows(g, h, c, W, runs)
-    stretch = _Stretch("lstm", x, W, reverse)
+    stretch = _Stretch("lstm", x, W, reverse, precision)
     dz, dh = stretch.empty(*x.shape), stretch.xp.zeros(h.shape, dtype=h.dtype)
     dc = stretch.xp.asarray(g[stretch.T], copy=True)
     stretch.backwards(needs[1], dz, dh, g, saved.cells, runs, c, saved.gates, dz, dh, dc)
@@ -194,10 +204,11 @@ def gru_forward(
     reverse: bool = False,
     runs: Array | None = None,
     saved: Saved | None = None,
+    precision: str = "float32",
 ) -> Array:
     """The states (T, B, H)."""
     x, h, W, b, runs = _rows(x, h, W, b, runs)
-    stretch = _Stretch("gru", x, W, reverse)
+    stretch = _Stretch("gru", x, W, reverse, precision)
     T, B, H = stretch.T, stretch.B, stretch.H
     y, gates = stretch.empty(T, B, H), None if saved is None else stretch.empty(T, B, 4 * H)
     if saved is not None:
@@ -218,10 +229,11 @@ def gru_vjp(
     saved: Saved,
     reverse: bool = False,
     runs: Array | None = None,
+    precision: str = "float32",
 ) -> Sequence[Any]:
     """Gradients of x, h, W and b."""
     g, h, W, runs = _rows(g, h, W, runs)
-    stretch = _Stretch("gru", x, W, reverse)
+    stretch = _Stretch("gru", x, W, reverse, precision)
     dx, da = stretch.empty(*x.shape), stretch.empty(*x.shape)  # to x, and to h Wᵀ
     dh = stretch.xp.zeros(h.shape, dtype=h.dtype)
     stretch.backwards(needs[1], da, dh, g, y, runs, h, saved.gates, dx, da, dh)

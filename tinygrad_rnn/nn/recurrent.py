@@ -45,6 +45,7 @@ from tinygrad_rnn.nn.functional import dropout
 from tinygrad_rnn.nn.layers import Embedding
 from tinygrad_rnn.nn.looked_up import moved
 from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.nn.precision import check_precision
 from tinygrad_rnn.nn.recurrent_options import RecurrentOptions, make_norms, options_of
 from tinygrad_rnn.nn.sequences import gru_sequence, kept, lstm_sequence, rnn_sequence, run_as_one, to_save
 from tinygrad_rnn.nn.watching import Steps, watcher
@@ -106,6 +107,7 @@ class _Recurrent(Module):
         fused: bool = True,
         layer_norm: bool = False,
         recurrent_dropout: float = 0.0,
+        precision: str = "float32",
         dtype: Any = None,
         device: str | None = None,
         generator: Any = None,
@@ -119,6 +121,7 @@ class _Recurrent(Module):
         self.bidirectional, self.layer_norm = bool(bidirectional), bool(layer_norm)
         self.dropout = check_probability(f"{name}: dropout", dropout)
         self.recurrent_dropout = check_recurrent_dropout(name, recurrent_dropout)
+        self.precision = check_precision(name, precision)
         self._tails = ("", "_reverse") if bidirectional else ("",)
         for layer in range(num_layers):
             inputs = input_size if layer == 0 else hidden_size * len(self._tails)
@@ -129,9 +132,10 @@ class _Recurrent(Module):
                     make_norms(self, f"_l{layer}{tail}", self.gates, hidden_size, dtype, device)
 
     def extra_repr(self) -> str:
-        options = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+        options: dict[str, Any] = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
         options |= {"bidirectional": False, "fused": True, "layer_norm": False, "recurrent_dropout": 0.0}
-        changed = [f"{k}={getattr(self, k)}" for k, default in options.items() if getattr(self, k) != default]
+        options["precision"] = "float32"
+        changed = [f"{k}={getattr(self, k)!r}" for k, default in options.items() if getattr(self, k) != default]
         return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
 
     def _biases(self, b_ih: Tensor | None, b_hh: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -342,6 +346,8 @@ class RNN(_Recurrent):
     `weight_ih_lk` (H, input_size or directions * H), `weight_hh_lk` (H, H), `bias_ih_lk`, `bias_hh_lk` (H,),
     with `_reverse` for the backward direction, drawn from U(-1/√H, 1/√H).
 
+    With `precision="tf32"` a GPU may round what it multiplies: `nn/precision.py` says how.
+
     Two more options, by name only. With one of them the plain graph runs, whatever `fused` says: the kernels do not
     know them.
 
@@ -427,6 +433,7 @@ class RNN(_Recurrent):
         fused: bool = True,
         layer_norm: bool = False,
         recurrent_dropout: float = 0.0,
+        precision: str = "float32",
         dtype: Any = None,
         device: str | None = None,
         generator: Any = None,
@@ -444,6 +451,7 @@ class RNN(_Recurrent):
             fused=fused,
             layer_norm=layer_norm,
             recurrent_dropout=recurrent_dropout,
+            precision=precision,
             dtype=dtype,
             device=device,
             generator=generator,
@@ -464,7 +472,8 @@ class RNN(_Recurrent):
     ) -> tuple[Tensor, States]:
         (h,) = state
         if self._as_one(steps, options, x, h, W):
-            y = rnn_sequence(x, h, W, nonlinearity=self.nonlinearity, reverse=steps.reverse, runs=runs)
+            given: dict[str, Any] = {"reverse": steps.reverse, "runs": runs, "precision": self.precision}
+            y = rnn_sequence(x, h, W, nonlinearity=self.nonlinearity, **given)
             return y, (y[steps.order[-1]],)
         outputs = []
         for t in steps:
@@ -531,6 +540,7 @@ class LSTM(_Recurrent):
         fused: bool = True,
         layer_norm: bool = False,
         recurrent_dropout: float = 0.0,
+        precision: str = "float32",
         dtype: Any = None,
         device: str | None = None,
         generator: Any = None,
@@ -546,6 +556,7 @@ class LSTM(_Recurrent):
             fused=fused,
             layer_norm=layer_norm,
             recurrent_dropout=recurrent_dropout,
+            precision=precision,
             dtype=dtype,
             device=device,
             generator=generator,
@@ -564,7 +575,8 @@ class LSTM(_Recurrent):
     ) -> tuple[Tensor, States]:
         h, c = state
         if self._as_one(steps, options, x, h, c, W):
-            y = lstm_sequence(x, h, c, W, reverse=steps.reverse, runs=runs, saved=to_save())
+            given: dict[str, Any] = {"reverse": steps.reverse, "runs": runs, "precision": self.precision}
+            y = lstm_sequence(x, h, c, W, saved=to_save(), **given)
             return y[: len(steps.order)], (y[steps.order[-1]], y[len(steps.order)])
         outputs = []
         if self.fused and not options:
@@ -633,6 +645,7 @@ class GRU(_Recurrent):
         fused: bool = True,
         layer_norm: bool = False,
         recurrent_dropout: float = 0.0,
+        precision: str = "float32",
         dtype: Any = None,
         device: str | None = None,
         generator: Any = None,
@@ -648,6 +661,7 @@ class GRU(_Recurrent):
             fused=fused,
             layer_norm=layer_norm,
             recurrent_dropout=recurrent_dropout,
+            precision=precision,
             dtype=dtype,
             device=device,
             generator=generator,
@@ -669,7 +683,8 @@ class GRU(_Recurrent):
         outputs = []
         (h,) = state
         if self._as_one(steps, options, x, h, W, b):
-            y = gru_sequence(x, h, W, b, reverse=steps.reverse, runs=runs, saved=to_save())
+            given: dict[str, Any] = {"reverse": steps.reverse, "runs": runs, "precision": self.precision}
+            y = gru_sequence(x, h, W, b, saved=to_save(), **given)
             return y, (y[steps.order[-1]],)
         if self.fused and not options:
             packed = ops.expand_dims(h, 0)

@@ -3,7 +3,8 @@
 `rnn_sequence`, `lstm_sequence` and `gru_sequence` run the equations of `cells` over the projected input x (T, B, G*H)
 of all steps, from the last to the first with `reverse`. What they mean is the graph unrolled: it runs where there is no
 GPU, and where the derivative is itself differentiated. `runs` (T, B, 1) is 0 where the state of a sequence stays as it
-was; `saved` takes what the kernels need on their way back, and may be None where nobody goes back.
+was; `saved` takes what the kernels need on their way back, and may be None where nobody goes back. `precision` is that
+of the kernels' products (`nn/precision.py`).
 """
 
 from __future__ import annotations
@@ -58,7 +59,14 @@ def _stacked(outputs: list[Tensor], x: Tensor, h: Tensor) -> Tensor:
 
 
 def _rnn_plain(
-    x: Tensor, h: Tensor, W: Tensor, *, nonlinearity: str, reverse: bool = False, runs: Array | None = None
+    x: Tensor,
+    h: Tensor,
+    W: Tensor,
+    *,
+    nonlinearity: str,
+    reverse: bool = False,
+    runs: Array | None = None,
+    precision: str = "float32",
 ) -> Tensor:
     """The states (T, B, H) of `rnn_cell` over x (T, B, H), from h (B, H)."""
     outputs, _ = _unrolled(x, (h,), lambda x, h: (rnn_cell(x, h, W, nonlinearity=nonlinearity),), reverse, runs)
@@ -74,6 +82,7 @@ def _lstm_plain(
     reverse: bool = False,
     runs: Array | None = None,
     saved: Saved | None = None,
+    precision: str = "float32",
 ) -> Tensor:
     """The states h of `lstm_cell` over x (T, B, 4H), from h and c (B, H), and below them the last c: (T + 1, B, H)."""
     outputs, (_, c) = _unrolled(x, (h, c), lambda x, h, c: lstm_cell(x, h, c, W), reverse, runs)
@@ -89,6 +98,7 @@ def _gru_plain(
     reverse: bool = False,
     runs: Array | None = None,
     saved: Saved | None = None,
+    precision: str = "float32",
 ) -> Tensor:
     """The states (T, B, H) of `gru_cell` over x (T, B, 3H), from h (B, H)."""
     outputs, _ = _unrolled(x, (h,), lambda x, h: (gru_cell(x, h, W, b),), reverse, runs)

@@ -40,6 +40,13 @@ int cublasSetPointerMode_v2(void *handle, int mode) { return set(1, handle, (voi
     { return gemm(wide, handle, ta, tb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc); }
 GEMM(cublasSgemm_v2, float, 0)
 GEMM(cublasDgemm_v2, double, 1)
+int cublasGemmEx(void *handle, int ta, int tb, int m, int n, int k, const void *alpha, const void *A, int type_a,
+                 int lda, const void *B, int type_b, int ldb, const void *beta, void *C, int type_c, int ldc, int how,
+                 int algorithm)
+{
+    if (type_a || type_b || type_c || how != 77 || algorithm != -1) return 7; // float32, by TF32: all that is known
+    return gemm(2, handle, ta, tb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc);
+}
 }
 """
 
@@ -60,17 +67,24 @@ def _gemm(wide: int, handle: int, ta: int, tb: int, m: int, n: int, k: int, *mat
             raise ValueError(f"handle {handle} has stream and pointer mode {_set}")
         if not {ta, tb} <= {0, 1} or min(m, n, k) < 0:
             raise ValueError(f"operations {ta}, {tb}, sizes {m}, {n}, {k}")
-        real = c_double if wide else c_float
+        real = c_double if wide == 1 else c_float
         alpha, beta = (ctypes.cast(p, ctypes.POINTER(real)).contents.value for p in (alpha, beta))
         a, b = _matrix(A, (k, m) if ta else (m, k), lda, real), _matrix(B, (n, k) if tb else (k, n), ldb, real)
         c = _matrix(C, (m, n), ldc, real)
         count("product")
+        if wide == 2:
+            a, b = rounded(a), rounded(b)
         product = (a.T if ta else a) @ (b.T if tb else b)
         c[...] = alpha * product + beta * c if beta else alpha * product
     except (ValueError, TypeError, ImportError) as error:
         print(f"the stand-in's cuBLAS: {error}", file=sys.stderr)
         return INVALID_VALUE
     return SUCCESS
+
+
+def rounded(x: Any) -> Any:
+    """float32 as TF32: 10 bits behind the point."""
+    return ((x.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)
 
 
 def _matrix(address: int | None, shape: tuple[int, int], leading: int, real: Any) -> Any:

@@ -15,6 +15,8 @@ from typing import Any
 from tinygrad_rnn.errors import BackendMismatchError
 from tinygrad_rnn.tensor.device import cupy_here
 
+TF32 = 80  # the compute capability from which on a GPU has it
+REAL_32F, FAST_TF32, DEFAULT_ALGORITHM = 0, 77, -1  # CUDA_R_32F, CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_GEMM_DEFAULT
 OUT = "tr.enable_cuda_kernels(False) does without"
 POINTERS_OF_THE_HOST = 0  # CUBLAS_POINTER_MODE_HOST: alpha and beta are here
 MOST = 2**31 - 1
@@ -27,15 +29,18 @@ REALS: dict[str, tuple[str, Any]] = {
 class Products:
     """Products of matrices that lie row by row, given as addresses, in the stream that is current when this is made.
 
+    The precision "tf32" has each of them round the float32 factors to 10 bits behind the point, where the GPU can, and
+    add up in float32; it is said with each product, and nothing of it stays with the handle.
+
     >>> Products("float16")
     Traceback (most recent call last):
     ...
     KeyError: 'float16'
     """
 
-    __slots__ = ("_gemm", "_handle", "_numbers")
+    __slots__ = ("_gemm", "_handle", "_numbers", "_types")
 
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, dtype: str, precision: str = "float32") -> None:
         name, real = REALS[dtype]
         cupy = cupy_here()
         self._handle = cupy.cuda.get_cublas_handle()  # loads the library, too
@@ -43,7 +48,10 @@ class Products:
         _check("cublasSetStream_v2", library.cublasSetStream_v2(self._handle, cupy.cuda.get_current_stream().ptr))
         status = library.cublasSetPointerMode_v2(self._handle, POINTERS_OF_THE_HOST)
         _check("cublasSetPointerMode_v2", status)
-        self._gemm = getattr(library, name)
+        fast = precision == "tf32" and dtype == "float32" and int(cupy.cuda.Device().compute_capability) >= TF32
+        self._gemm = library.cublasGemmEx if fast else getattr(library, name)
+        # what stands behind each matrix, and at the end
+        self._types = ((REAL_32F,), (FAST_TF32, DEFAULT_ALGORITHM)) if fast else ((), ())
         self._numbers = real(0), real(1)
 
     def multiply(
@@ -58,6 +66,7 @@ class Products:
             raise ValueError(f"a matrix product of sizes {m}, {n}, {k}: cuBLAS counts to {MOST}")
         zero, one = self._numbers
         turn_a, turn_b = turned
+        kind, how = self._types
         status = self._gemm(
             self._handle,
             int(turn_b),
@@ -67,12 +76,16 @@ class Products:
             k,
             one,
             b,
+            *kind,
             k if turn_b else n,
             a,
+            *kind,
             m if turn_a else k,
             one if add else zero,
             out,
+            *kind,
             n,
+            *how,
         )
         if status:
             _check(f"a product of sizes {m}, {n}, {k}", status)
@@ -88,11 +101,14 @@ def _library(major: int) -> Any:
         raise BackendMismatchError(f"CuPy has not loaded {name}, as far as can be seen ({error}): {OUT}") from error
     library.cublasSetStream_v2.argtypes = [c_void_p, c_void_p]
     library.cublasSetPointerMode_v2.argtypes = [c_void_p, c_int]
+    matrix: list[Any] = [c_void_p, c_int, c_int]
+    first: list[Any] = [c_void_p, *[c_int] * 5]
+    number: Any = ctypes.POINTER(ctypes.c_float)
+    library.cublasGemmEx.argtypes = [*first, number, *matrix, *matrix, number, *matrix, c_int, c_int]
     for function, real in REALS.values():
         number = ctypes.POINTER(real)
-        sizes = [c_int] * 5
         getattr(library, function).argtypes = [
-            c_void_p, *sizes, number, c_void_p, c_int, c_void_p, c_int, number, c_void_p, c_int
+            *first, number, c_void_p, c_int, c_void_p, c_int, number, c_void_p, c_int
         ]  # fmt: skip
     return library
 
