@@ -13,6 +13,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WITNESS = .venv-witness
 BENCH = .venv-bench
 DOCS = .venv-docs
+KERNELS = .venv-kernels
 TORCH = torch==2.13.0$(if $(filter Linux,$(shell uname)),+cpu)
 
 PYTEST = $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
@@ -22,7 +23,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo docs examples gallery test test-numba test-thorough browser-test browser-times stand-in witness mutants mutation-report lint bench gpu-check clean
+.PHONY: help demo docs examples gallery test test-numba test-thorough kernel-test browser-test browser-times stand-in witness mutants mutation-report lint bench gpu-check clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +45,12 @@ test-numba: $(VENV)/.numba ## the tests of layers and optimisers, with numba's k
 
 test-thorough: $(VENV)/.test ## all tests, with many more Hypothesis examples
 	@HYPOTHESIS_PROFILE=thorough $(PYTEST)
+
+kernel-test: ## the CUDA kernels, by NVRTC and by a C++ compiler, without a GPU
+	@$(MAKE) --no-print-directory VENV=$(KERNELS) $(KERNELS)/.test
+	@$(MAKE) --no-print-directory VENV=$(KERNELS) $(KERNELS)/.nvrtc 2>/dev/null || \
+		echo "make: no NVRTC for this machine in the package index: its tests are skipped"
+	@$(KERNELS)/bin/python -m tests.standin kernels
 
 browser-test: $(VENV)/.browser ## the page of `tinygrad-rnn explore` in a headless Chromium
 	@$(BIN)/python -m pytest -q tests/browser
@@ -86,7 +93,7 @@ gpu-check: ## what needs a GPU, by the Python and the packages of the machine
 	@$(or $(PYTHON),python3) -m benchmarks.gpu
 
 clean: ## remove .venv*, caches and build outputs; runs/ stays
-	rm -rf $(VENV) $(WITNESS) $(BENCH) $(DOCS) docs/_build docs/api build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(WITNESS) $(BENCH) $(DOCS) $(KERNELS) docs/_build docs/api build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.python:
@@ -116,6 +123,10 @@ $(VENV)/.test: pyproject.toml $(VENV)/.python
 $(VENV)/.numba: $(VENV)/.test
 	@echo "Installing numba into $(VENV)"
 	@$(PIP) --editable '.[numba]' && touch $@
+
+$(VENV)/.nvrtc: $(VENV)/.test
+	@echo "Installing NVRTC, the compiler of CUDA, into $(VENV)"
+	@$(PIP) --editable '.[kernels]' && touch $@
 
 $(VENV)/.browser: $(VENV)/.test
 	@echo "Installing what drives a browser into $(VENV)"

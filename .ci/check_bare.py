@@ -40,4 +40,8 @@ from tinygrad_rnn.explore.settings import Settings  # noqa: E402 (as above)
 
 if "<canvas" not in one_file([Settings(steps=2)]):
     sys.exit("the wheel has no page to play with")
+from tinygrad_rnn.kernels import cuda  # noqa: E402 (as above)
+
+if "__global__" not in cuda.source("recurrent"):
+    sys.exit("the wheel has no CUDA kernels")
 print(f"tinygrad_rnn {tinygrad_rnn.__version__}: {len(names)} modules import without extras")

@@ -6,7 +6,8 @@ Where a device is, `make gpu-check` runs these; elsewhere they run on the stand-
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.decoding import beam_search, generate, greedy_search, one_step
-from tinygrad_rnn.errors import BackendMismatchError, NonFiniteError
+from tinygrad_rnn.errors import BackendMismatchError, NonFiniteError, OutOfMemoryError
 from tinygrad_rnn.language.model import CharModel, CharModelConfig
 from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.tensor import backend
@@ -278,6 +279,45 @@ def test_clipping_of_values_and_of_what_cannot_be_squared() -> None:
     p.grad = [1.0, float("nan")]  # type: ignore[assignment]
     with pytest.raises(NonFiniteError, match="parameter w holds"):
         tr.optim.clip_grad_norm_([("w", p)], 1.0)
+
+
+# --- memory -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pool() -> Iterator[Any]:
+    """The memory of the device, which a test limits."""
+    import cupy
+
+    pool = cupy.get_default_memory_pool()
+    before = pool.get_limit()
+    yield pool
+    pool.set_limit(before)
+
+
+# what is there beside what the smaller step leaves: the larger one needs 3.6 MB forth, and 5.1 back
+@pytest.mark.parametrize(("more", "where"), [(2_000_000, "lstm"), (4_500_000, "the backward of")])
+def test_a_smaller_step_succeeds_where_memory_runs_out(pool: Any, more: int, where: str) -> None:
+    model = nn.LSTM(64, 64, generator=np.random.default_rng(0)).to("cuda")
+
+    def step(batch: int) -> float:
+        model.zero_grad()
+        loss = tr.square(model(tr.ones(20, batch, 64, device="cuda"))[0]).mean()
+        loss.backward()
+        return loss.item()
+
+    expected = step(4)
+    gc.collect()
+    pool.free_all_blocks()
+    before = pool.used_bytes()
+    pool.set_limit(pool.total_bytes() + more)
+    said = rf"^not enough memory for {where}.*iB asked for, .*iB of .*iB free on cuda:0: choose a smaller batch"
+    with pytest.raises(OutOfMemoryError, match=said):
+        step(64)
+    assert pool.used_bytes() <= before + 100_000  # nothing holds the graph
+    assert step(4) == expected
+    with pytest.raises(OutOfMemoryError, match=r"^not enough memory for a copy of shape \(4000000,\): 15.3 MiB asked"):
+        there(np.ones(4_000_000, np.float32))
 
 
 # --- decoding -----------------------------------------------------------------------------------------------

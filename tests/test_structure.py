@@ -23,6 +23,7 @@ PARTS = {path.stem for path in PACKAGE.iterdir()}
 # A part may import parts up to its own rank. `testing` stands beside them.
 RANK = {
     "errors": 0,
+    "memory": 0,
     "scalars": 0,
     "screen": 0,
     "tensor": 1,
@@ -193,6 +194,7 @@ ACROSS = {
     "test_package.py": "what is installed",
     "test_structure.py": "this repository's shape",
     "test_ways_in.py": "what becomes a tensor, from all sides",
+    "kernels/test_cuda.py": "the CUDA sources, by NVRTC and by a C++ compiler",
     "kernels/test_numba.py": "numba's stages beside NumPy's, and the switch between them",
     "browser/test_access.py": "the page by keyboard, by ear, without colour, on a phone",
     "browser/test_drag.py": "a slider that is dragged: few requests, and the last one shown",

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from tinygrad_rnn import errors
+from tinygrad_rnn.kernels.cuda import cuda_kernels_enabled, enable_cuda_kernels
 from tinygrad_rnn.kernels.switch import enable_numba, numba_enabled
 
 from tinygrad_rnn.tensor.tensor import Tensor  # isort: skip  (first: the ops and Tensor need each other)
@@ -44,7 +45,9 @@ __all__ = [
     "arange",
     "checkpoint",
     "compile",
+    "cuda_kernels_enabled",
     "detect_anomaly",
+    "enable_cuda_kernels",
     "enable_fused",
     "enable_numba",
     "errors",

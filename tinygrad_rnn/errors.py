@@ -51,5 +51,11 @@ class CompileError(TinygradRnnError, RuntimeError):
     """What `tr.compile` cannot record or repeat; the message names the line and says what to do."""
 
 
+class OutOfMemoryError(TinygradRnnError, MemoryError):
+    """Memory that has run out, on a device or on the host: the message says in what, how much was asked for and is
+    free, and what helps.
+    """
+
+
 class InputError(TinygradRnnError, ValueError):
     """Wrong input from a user: a file that cannot be read, a number out of range, a folder that is in use."""

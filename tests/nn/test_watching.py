@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -159,3 +161,21 @@ def test_looks_may_be_nested_and_end() -> None:
         with tr.explain.watch() as inner:
             b = tr.nn.Linear(1, 1)(tr.ones(1, 1))
     assert str(outer.place(a)) == "Linear" and str(inner.place(b)) == "Linear" and inner.place(a) is None
+
+
+def test_an_error_of_a_module_does_not_keep_itself_and_the_tensors() -> None:
+    class Fails(tr.nn.Module):
+        def forward(self, x: tr.Tensor) -> tr.Tensor:
+            y = x * 2
+            held.append(weakref.ref(y._array))
+            raise ValueError("no")
+
+    held: list[weakref.ref[object]] = []
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match="no"):
+            Fails()(tr.ones(2))
+        assert held[0]() is None
+    finally:
+        gc.enable()

@@ -1,7 +1,8 @@
 """`python -m tests.standin`: all that needs a GPU, on the stand-in for CuPy. It is a test of our code, not of CuPy.
 
 Each part is a process of its own that finds the stand-in as `cupy`. NAMES choose parts; the exit status is 1 if one
-failed. What only a device can show is listed in docs/gpu.md.
+failed. Without a C++ compiler, by which kernels run here, they are skipped. What only a device can show is listed in
+docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
+
+from tests.standin.cupy._raw import MISSING, compiler
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -34,6 +37,7 @@ OF_NUMPY = {
     "every_row_of_the_kernel_is_its_plain_definition": "gives NumPy arrays to the loss's kernel",
 }
 
+KERNELS = [f"tests/kernels/test_{name}.py" for name in ("cuda", "sequences", "training")]
 EXAMPLES = [path.stem for path in sorted((ROOT / "examples").glob("*.py")) if not path.stem.startswith("_")]
 SMALL = ["--hidden", "16", "--embedding", "8", "--seq-len", "16", "--batch", "4", "--threads", "1", "--save-every", "5"]
 
@@ -77,6 +81,11 @@ def marked() -> None:
     assert "tinygrad_rnn, CuPy, ms" in said and " passed" in said, said
 
 
+def kernels() -> None:
+    """The CUDA kernels: each source by NVRTC and by the C++ compiler, and the layers that they run."""
+    print(run("-m", "pytest", "-q", "-rs", *KERNELS[: 1 if compiler() is None else 3]), flush=True)
+
+
 def on_cuda() -> None:
     """Tests of optimisers, layers, functions and decoding with every new tensor on "cuda"."""
     but = " and ".join(f"not {name}" for name in OF_NUMPY)
@@ -102,6 +111,14 @@ def command() -> None:
         for words in (["generate", "a", "--length", "20"], ["evaluate", "a", "--text", "text.txt"]):
             run("-W", "error", "-m", "tinygrad_rnn", *words, cwd=folder)
         train(folder, *text, "--steps", "2", "--out", "d", "--device", "cuda:1")
+        train(folder, *text, "--steps", "5", "--out", "f")
+        for words in (["--resume", "f", "--steps", "10"], [*text, "--steps", "5", "--out", "g"]):
+            said = run("-m", "tinygrad_rnn", "train", *words, cwd=folder, status=2, CUPY_GPU_MEMORY_LIMIT="60000")
+            (last,) = (line for line in said.splitlines() if line.startswith("tinygrad-rnn:"))
+            assert "not enough memory for" in last and "--batch or --seq-len" in last and "Traceback" not in said, said
+        assert not (folder / "g").exists(), "a run without a step is left"
+        train(folder, "--resume", "f", "--steps", "10")
+        assert weights(folder / "a", 10) == weights(folder / "f", 10), "memory that ran out has changed a run"
         said = run("-m", "tinygrad_rnn", "doctor")
         assert "GPU          a kernel and a product run" in said, said
         for library, fault in {"nvrtc": "cannot compile a kernel", "cublas": "cannot multiply matrices"}.items():
@@ -138,14 +155,19 @@ PARTS: dict[str, Callable[[], None]] = {
     "command": command,
     "examples": examples,
 }
+BY_NAME = {"kernels": kernels}  # `make kernel-test`, in whose environment NVRTC is
 
 
 def chosen(names: list[str]) -> Iterator[tuple[str, Callable[[], None]]]:
     for name in names or PARTS:
+        if compiler() is None:
+            print(f"{name}: skipped, {MISSING}", flush=True)
+            if name != "kernels":
+                continue
         if name == "examples" and importlib.util.find_spec("sklearn") is None:
             print("examples: left out, without the extra `data`", flush=True)
             continue
-        yield name, PARTS[name]
+        yield name, (PARTS | BY_NAME)[name]
 
 
 def main(names: list[str]) -> int:

@@ -57,6 +57,25 @@ def training_step(kind: str, B: int, T: int, H: int) -> Callable[[], float]:
     return step
 
 
+def calls_around(kind: str) -> int:
+    """How many calls a training step makes that do not grow with the number of time steps."""
+    counts = []
+    for T in (16, 32):
+        step = training_step(kind, 8, T, 16)
+        step()
+        found = counted(step)
+        counts.append(sum(found.get(what, 0) for what in ("kernel", "product", "memset", "upload")))
+    return 2 * counts[0] - counts[1]
+
+
+def layer_calls(kind: str, T: int) -> dict[str, Any]:
+    """What one layer makes, forward and backward, of a sequence and of all that it is given."""
+    layer = getattr(nn, kind)(3, 8, device="cuda")
+    x = tr.Tensor(np.ones((T, 2, 3)), dtype="float32", device="cuda", requires_grad=True)
+    ones = tr.ones(T, 2, 8, device="cuda")
+    return counted(lambda: layer(x)[0].backward(ones))
+
+
 def op_waits(domain: Any) -> list[str]:
     """The lines at which an op, or its derivative, waits for the device."""
     lines: set[str] = set()
@@ -114,8 +133,11 @@ def main() -> None:
         step = training_step(kind, *size)
         step()
         steps[kind] = counted(step)
+    around = {kind: calls_around(kind) for kind in SIZES}
     ops = {str(domain): waits for domain in DOMAINS if (waits := op_waits(domain))}
-    print(json.dumps({"steps": steps, "ops": ops, "layers": {k: v for k, v in layer_waits().items() if v}}, indent=1))
+    layers = {k: v for k, v in layer_waits().items() if v}
+    calls = {kind: {T: layer_calls(kind, T) for T in (16, 128)} for kind in SIZES}
+    print(json.dumps({"steps": steps, "around": around, "ops": ops, "layers": layers, "calls": calls}, indent=1))
 
 
 if __name__ == "__main__":

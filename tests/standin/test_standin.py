@@ -14,7 +14,7 @@ import pytest
 
 from tests.standin import cupy as cp
 from tests.standin.__main__ import run
-from tests.standin.cupy import _device, _surface
+from tests.standin.cupy import _device, _raw, _surface
 
 X = cp.asarray([[1.0, 2.0], [3.0, 4.0]])
 HOST = np.ones((2, 2))
@@ -96,8 +96,13 @@ def test_the_list_of_names_is_of_a_version() -> None:
     assert _surface.arguments("m", "reshape")[0] is None and _surface.surface()["u", "add"] == "(2,1)"
 
 
+needs_compiler = pytest.mark.skipif(_raw.compiler() is None, reason=_raw.MISSING)
+
+
 @pytest.fixture(scope="module")
 def counts() -> Any:
+    if _raw.compiler() is None:
+        pytest.skip(_raw.MISSING)
     return json.loads(run("-m", "tests.standin.steps"))
 
 
@@ -109,10 +114,27 @@ def test_a_training_step_waits_twice(counts: Any) -> None:
         assert found["synchronisation"] <= 2 and "upload" not in found, (kind, found)
 
 
+def test_a_training_step_makes_four_calls_a_time_step_and_few_others(counts: Any) -> None:
+    """The others: ids, table, dropout, head, loss, clipping and Adam; some 200 by CuPy's functions alone."""
+    assert max(counts["around"].values()) <= 50, counts["around"]
+    for kind, found in counts["steps"].items():
+        assert sum(found.get(what, 0) for what in ("kernel", "product", "memset")) <= 4 * 32 + 60, (kind, found)
+
+
 def test_no_op_and_no_layer_waits(counts: Any) -> None:
     assert counts["ops"] == counts["layers"] == {}
 
 
+def test_a_layer_is_four_calls_a_step(counts: Any) -> None:
+    """A product and a kernel forth, a kernel and a product back; and a few for all of it."""
+    for kind, found in counts["calls"].items():
+        for T, calls in found.items():
+            asked = calls["kernel"] + calls["product"] + calls["memset"]
+            assert not calls["waits"] and asked <= 4 * int(T) + 20, (kind, T, calls)
+
+
+@needs_compiler
 def test_what_is_marked_gpu_passes() -> None:
-    said = run("-m", "pytest", "-q", "-m", "gpu", "-k", "not resumes", "tests/test_gpu.py")
+    files = ["tests/test_gpu.py", "tests/kernels/test_sequences.py"]
+    said = run("-m", "pytest", "-q", "-m", "gpu", "-k", "not resumes", *files)
     assert " passed" in said and "skipped" not in said, said

@@ -35,7 +35,7 @@ from tinygrad_rnn.cli import report
 from tinygrad_rnn.cli.options import check_device, choose_path
 from tinygrad_rnn.cli.parser import CHANGEABLE, DEFAULTS, PROGRAM, RATES, parser
 from tinygrad_rnn.data.vocabularies import Ids
-from tinygrad_rnn.errors import InputError, NonFiniteError
+from tinygrad_rnn.errors import InputError, NonFiniteError, OutOfMemoryError
 from tinygrad_rnn.explain.live import EVERY
 from tinygrad_rnn.kernels.threads import allowed, asked_for
 from tinygrad_rnn.language.baselines import Baseline
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 SAMPLED, MEASURED, BASELINES = 0.008, 0.05, 0.1
 LEAST, MOST = 256, 2_000_000  # that are read, of what is held out; so many are enough for four digits
 ALWAYS = 500_000  # that simple models read, if there are so many: half a second
+SMALLER = "choose a smaller --hidden, --batch or --seq-len"
 LED = 64  # characters that lead each of the streams in which is measured
 SHAPES = {"cosine": optim.warmup_cosine, "linear": optim.warmup_linear, "constant": optim.warmup_constant}
 
@@ -73,9 +74,11 @@ def run(args: argparse.Namespace) -> int:
     """Train as the arguments say; returns the exit status: 0, or 128 + the signal that stopped it."""
     try:
         return _run(_settings(args))
+    except OutOfMemoryError as error:  # its advice is for who writes code
+        error.args, error.hint = (str(error).removesuffix(error.hint) + SMALLER,), SMALLER
+        raise
     except MemoryError as error:
-        advice = "choose a smaller --hidden, --batch or --seq-len"
-        raise MemoryError(f"{error}: {advice}" if str(error) else advice) from None
+        raise MemoryError(f"{error}: {SMALLER}" if str(error) else SMALLER) from None
 
 
 def _run(settings: argparse.Namespace) -> int:
@@ -362,6 +365,10 @@ def _kept(folder: RunFolder, session: Session[CharModel], settings: argparse.Nam
     except NonFiniteError as error:
         if (folder.checkpoints / "best.json").exists():
             error.args = (f"{error} (the best model so far is kept in {folder.path})",)
+        raise
+    except MemoryError as error:
+        if session.state.step and (folder.checkpoints / "last.json").exists():
+            error.add_note(f"to go on from the last checkpoint: {report.resume(folder)}")
         raise
     except BrokenPipeError as error:
         if session.state.step:

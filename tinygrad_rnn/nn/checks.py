@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
+from tinygrad_rnn.kernels.cuda.training import check_ids, takes_ids
 from tinygrad_rnn.scalars import as_integer, as_integers, as_number
 from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array, namespace, to_device
@@ -181,13 +182,18 @@ def check_range(what: str, ids: Array, count: int) -> None:
     Ids on a GPU are not waited for: the error comes when something is next read from there.
     """
     if is_on_device(ids):
-        ids = backend.namespace(ids).astype(ids, "int64")  # a copy: the caller may write to his
-        check_later((ids < 0) | (ids >= count), lambda: _out_of_range(what, ids, count))
+        error = lambda: out_of_range(what, ids, count)  # of a tensor, to which nobody writes
+        if takes_ids():
+            check_ids(ids, count, error)
+        else:
+            wide = backend.namespace(ids).astype(ids, "int64", copy=False)
+            check_later((wide < 0) | (wide >= count), error)
     elif ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < count):
-        raise _out_of_range(what, ids, count)
+        raise out_of_range(what, ids, count)
 
 
-def _out_of_range(what: str, ids: Array, count: int) -> ValueError:
+def out_of_range(what: str, ids: Array, count: int) -> ValueError:
+    """The error that names the first of `ids` that is none of `count`."""
     wrong = backend.to_host(ids).reshape(-1)
     at = int(((wrong < 0) | (wrong >= count)).argmax())
     return ValueError(f"{what} {int(wrong[at])} (element {at}) is out of range for {count} classes: 0 to {count - 1}")

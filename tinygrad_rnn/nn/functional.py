@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
+from tinygrad_rnn.kernels.cuda import has_cuda_kernels
+from tinygrad_rnn.kernels.cuda.training import dropout_mask
 from tinygrad_rnn.kernels.normalisation import layer_norm_forward, layer_norm_vjp
 from tinygrad_rnn.nn.checks import (
     as_tensor,
@@ -213,6 +215,8 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     x = as_tensor(x)
     if not training or p == 0:
         return x
+    if has_cuda_kernels(x._array):
+        return x * box(dropout_mask(x._array, p, int(random.generator().integers(2**63))), None)
     if is_on_device(x._array):
         kept = backend.uniform_on_device(x._array, random.generator()) >= p
     else:

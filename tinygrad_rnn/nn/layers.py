@@ -20,6 +20,7 @@ from tinygrad_rnn.nn.checks import (
 )
 from tinygrad_rnn.nn.looked_up import look_up
 from tinygrad_rnn.nn.module import Module, Parameter
+from tinygrad_rnn.nn.precision import check_precision, linear
 from tinygrad_rnn.tensor import backend, creation, ops
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
@@ -28,8 +29,9 @@ class Linear(Module):
     """y = x Wᵀ + b for x (..., in_features), y (..., out_features).
 
     `weight` (out_features, in_features) and `bias` (out_features,), None without `bias`, both drawn from
-    U(-1/√in_features, 1/√in_features) as PyTorch does. Raises `ShapeError` if the last axis of x is not
-    in_features.
+    U(-1/√in_features, 1/√in_features) as PyTorch does. With `precision="tf32"` a GPU may round what it multiplies:
+    `nn/precision.py` says how. Raises `ShapeError` if the last axis of x is not in_features, `ValueError` for another
+    precision.
 
     >>> import tinygrad_rnn as tr
     >>> tr.nn.Linear(3, 2)(tr.ones(5, 4, 3)).shape
@@ -42,10 +44,12 @@ class Linear(Module):
         out_features: int,
         bias: bool = True,
         *,
+        precision: str = "float32",
         dtype: Any = None,
         device: str | None = None,
         generator: Any = None,
     ) -> None:
+        self.precision = check_precision("Linear", precision)
         in_features, out_features = check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         bound = 1 / math.sqrt(in_features)
@@ -57,14 +61,15 @@ class Linear(Module):
             self.bias = Parameter(init.uniform((out_features,), -bound, bound, generator=generator), dtype, device)
 
     def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
+        options = ("" if self.bias is not None else ", bias=False", f", precision={self.precision!r}")
+        return f"{self.in_features}, {self.out_features}" + "".join(options[: 1 + (self.precision != "float32")])
 
     def forward(self, x: Any) -> Tensor:
         """The product; see the class."""
         x = as_tensor(x)
         if not x.ndim or x.shape[-1] != self.in_features:
             raise ShapeError(f"Linear: in_features is {self.in_features}, but the input has shape {x.shape}")
-        return ops.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias, self.precision)
 
 
 class Embedding(Module):

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from tinygrad_rnn.kernels.looked_up import Lookup, looked_up_forward, looked_up_vjp
+from tinygrad_rnn.nn.precision import linear
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.tensor import Tensor
@@ -45,10 +46,10 @@ def moved(x: Tensor, move: Callable[[Any], Any]) -> Tensor:
     return LookedUp(y, replace(x.rows, ids=move(x.rows.ids))) if isinstance(x, LookedUp) else y
 
 
-def project(x: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
-    """x Wᵀ + b, where x knows its table by one product of that."""
+def project(x: Tensor, W: Tensor, b: Tensor | None = None, precision: str = "float32") -> Tensor:
+    """x Wᵀ + b, where x knows its table by one product of that, which is small, and float32 in any precision."""
     if not isinstance(x, LookedUp):
-        return ops.linear(x, W, b)
+        return linear(x, W, b, precision)
     return _linear(x, W, rows=x.rows) if b is None else _linear_bias(x, W, b, rows=x.rows)
 
 

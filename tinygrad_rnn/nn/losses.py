@@ -15,6 +15,10 @@ from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.kernels.cross_entropy import cross_entropy_forward, cross_entropy_vjp, row_peaks
+from tinygrad_rnn.kernels.cuda import has_cuda_kernels
+from tinygrad_rnn.kernels.cuda.training import Targets
+from tinygrad_rnn.kernels.cuda.training import cross_entropy_forward as cuda_forward
+from tinygrad_rnn.kernels.cuda.training import cross_entropy_vjp as cuda_vjp
 from tinygrad_rnn.nn import ctc
 from tinygrad_rnn.nn.checks import (
     as_tensor,
@@ -25,6 +29,7 @@ from tinygrad_rnn.nn.checks import (
     check_range,
     integer_ids,
     loss_mask,
+    out_of_range,
 )
 from tinygrad_rnn.tensor import backend, ops
 from tinygrad_rnn.tensor.backend import Array
@@ -93,7 +98,11 @@ def cross_entropy(
     label_smoothing = check_number("cross_entropy: label_smoothing", label_smoothing)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing}")
-    x, flat, keep, shape = _classes("cross_entropy", as_tensor(logits), targets, ignore_index, mask)
+    x = as_tensor(logits)
+    given = _given("cross_entropy", x, targets, ignore_index, mask)
+    if reduction in ("mean", "sum") and _fits_kernels(x, *given):
+        return _by_kernels(x, *given, float(label_smoothing), reduction == "mean")
+    x, flat, keep, shape = _classes("cross_entropy", x, *given)
     losses = cross_entropy_rows(x, targets=flat, keep=keep, label_smoothing=float(label_smoothing))[0]
     return _reduce_kept("cross_entropy", losses, keep, shape, reduction)
 
@@ -112,40 +121,80 @@ def nll_loss(
     >>> [round(v, 4) for v in tr.nn.functional.nll_loss(log_p, [0, 1], reduction="none").tolist()]
     [0.6931, 0.2877]
     """
-    x, flat, keep, shape = _classes("nll_loss", as_tensor(log_p), targets, ignore_index, mask)
+    x = as_tensor(log_p)
+    x, flat, keep, shape = _classes("nll_loss", x, *_given("nll_loss", x, targets, ignore_index, mask))
     losses = -ops.take_along_axis(x, flat[:, None], axis=-1)[:, 0] if flat.shape[0] else ops.sum(x, axis=-1)
     return _reduce_kept("nll_loss", ops.where(keep, losses, 0.0), keep, shape, reduction)
 
 
-def _classes(
-    name: str, x: Tensor, targets: Any, ignore_index: int, mask: Any
-) -> tuple[Tensor, Array, Array, tuple[int, ...]]:
-    """The input as rows (N, C), the targets (N,) in range, whether each counts (N,), and the shape of the targets."""
+def _given(name: str, x: Tensor, targets: Any, ignore_index: int, mask: Any) -> tuple[Tensor, int, Array | None]:
+    """Targets that fit the input, what is ignored among them, and the mask (N,) beside them, if there is one."""
     if not x.ndim:
         raise ShapeError(f"{name}: the input must have an axis of classes, got a 0-d tensor")
     if not backend.is_floating(x.dtype):
         raise DTypeError(f"{name}: the input must be floats, got {x.dtype}")
     ids = as_tensor(targets)
-    *lead, C = x.shape
-    if ids.shape != tuple(lead):
+    lead = x.shape[:-1]
+    if ids.shape != lead:
         raise ShapeError(
-            f"{name}: an input {x.shape} needs targets of shape {tuple(lead)}, got {ids.shape} "
+            f"{name}: an input {x.shape} needs targets of shape {lead}, got {ids.shape} "
             f"(the classes are on the last axis)"
         )
-    flat = integer_ids(f"{name}: targets", ids).reshape(-1)
+    ids = box(integer_ids(f"{name}: targets", ids), None)
     if ignore_index != -100:  # the default, which no unsigned target is
-        ignore_index = backend.fitting(f"{name}: ignore_index", ignore_index, flat.dtype)
-    keep = flat != ignore_index
-    if mask is not None:
-        keep = keep & backend.to_device(loss_mask(name, mask, ids.shape)._array.reshape(-1), backend.device_of(flat))
-    xp = backend.namespace(flat)
-    flat = xp.where(keep, flat, xp.zeros_like(flat))
-    check_range(f"{name}: target", flat, C)
+        ignore_index = backend.fitting(f"{name}: ignore_index", ignore_index, ids.dtype)
+    if mask is None:
+        return ids, ignore_index, None
+    return ids, ignore_index, backend.to_device(loss_mask(name, mask, ids.shape)._array.reshape(-1), ids.device)
+
+
+def _classes(
+    name: str, x: Tensor, ids: Tensor, ignored: int, mask: Array | None
+) -> tuple[Tensor, Array, Array, tuple[int, ...]]:
+    """The input as rows (N, C), the targets (N,) in range, whether each counts (N,), and the shape of the targets."""
+    flat, keep = _counted(ids._array.reshape(-1), ignored, mask)
+    check_range(f"{name}: target", flat, x.shape[-1])
     # a recording must hold for any targets, and a device is not waited for
-    all_count = active_tape.get() is None and not is_on_device(keep) and bool(xp.all(keep))
+    all_count = active_tape.get() is None and not is_on_device(keep) and bool(backend.namespace(keep).all(keep))
     flat, keep = (backend.to_device(a, x.device) for a in (flat, keep))
-    rows = ops.reshape(x, (flat.shape[0], C))
+    rows = ops.reshape(x, (flat.shape[0], x.shape[-1]))
     return (rows if all_count else ops.where(keep[:, None], rows, 0.0)), flat, keep, ids.shape
+
+
+def _counted(flat: Array, ignored: int, mask: Array | None) -> tuple[Array, Array]:
+    """Targets (N,), 0 where they do not count, and whether each counts."""
+    xp = backend.namespace(flat)
+    keep = flat != ignored
+    if mask is not None:
+        keep = keep & mask
+    return xp.where(keep, flat, xp.zeros_like(flat)), keep
+
+
+# --- the same on a GPU, as a mean or a sum: two launches, and one on the way back -----------------------------
+
+
+def _fits_kernels(x: Tensor, ids: Tensor, ignored: int, mask: Array | None) -> bool:
+    return is_on_device(ids._array) and has_cuda_kernels(x._array) and x.shape[-1] > 0
+
+
+def _by_kernels(x: Tensor, ids: Tensor, ignored: int, mask: Array | None, smoothing: float, mean: bool) -> Tensor:
+    """The cross-entropy of logits, whose targets are on the same GPU."""
+    flat, C = ids._array.reshape(-1), x.shape[-1]
+    error = lambda: out_of_range("cross_entropy: target", _counted(flat, ignored, mask)[0], C)
+    targets = Targets(flat, int(ignored), mask, error)
+    return _total(ops.reshape(x, (flat.shape[0], C)), targets=targets, smoothing=smoothing, mean=mean)[0]
+
+
+def _total_plain(x: Tensor, *, targets: Targets, smoothing: float, mean: bool) -> Tensor:
+    """The mean or the sum of the losses, and by what the sum was divided, as one array (2,)."""
+    rows, flat, keep, _ = _classes("cross_entropy", x, box(targets.ids, None), targets.ignored, targets.mask)
+    losses = cross_entropy_rows(rows, targets=flat, keep=keep, label_smoothing=smoothing)[0]
+    total = ops.sum(losses)
+    divisor = _count(keep, losses) if mean else box(backend.namespace(total._array).ones_like(total._array), None)
+    return ops.stack([total / divisor, divisor])
+
+
+_total = fused("cross_entropy", _total_plain, cuda_forward, cuda_vjp)
 
 
 def _reduce_kept(name: str, losses: Tensor, keep: Array, shape: tuple[int, ...], reduction: str) -> Tensor:

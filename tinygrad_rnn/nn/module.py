@@ -98,8 +98,8 @@ class Module:
             if (look := watcher.get()) is not None:
                 return look.call(self, args, kwargs)
             return self.forward(*args, **kwargs)
-        except Exception as error:
-            tell_where(error, Module.__call__.__code__)
+        except Exception:
+            tell_where(Module.__call__.__code__)
             raise
 
     def __setattr__(self, name: str, value: Any) -> None:

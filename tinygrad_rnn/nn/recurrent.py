@@ -1,9 +1,9 @@
 """RNN, LSTM and GRU over whole sequences: project the input with one product, then unroll step by step.
 
 What the unrolled steps record is an ordinary graph, so back-propagation through time is the ordinary
-backward. With `fused=True` a step is one node with a kernel, with `fused=False` it is the equations of
-`cells`, op by op; values and gradients are the same. With `layer_norm` or `recurrent_dropout` it is one of
-`recurrent_options`.
+backward. With `fused=True` a step is one node with a kernel, and on a GPU a whole stretch of steps is
+(`sequences`); with `fused=False` it is the equations of `cells`, op by op. Values and gradients are the same.
+With `layer_norm` or `recurrent_dropout` it is one of `recurrent_options`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ from tinygrad_rnn.nn.functional import dropout
 from tinygrad_rnn.nn.layers import Embedding
 from tinygrad_rnn.nn.looked_up import moved
 from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.nn.precision import check_precision
 from tinygrad_rnn.nn.recurrent_options import RecurrentOptions, make_norms, options_of
+from tinygrad_rnn.nn.sequences import gru_sequence, kept, lstm_sequence, rnn_sequence, run_as_one, to_save
 from tinygrad_rnn.nn.watching import Steps, watcher
 from tinygrad_rnn.tensor import ops
 from tinygrad_rnn.tensor.backend import Array, asarray, has_kernels, namespace
@@ -105,6 +107,7 @@ class _Recurrent(Module):
         fused: bool = True,
         layer_norm: bool = False,
         recurrent_dropout: float = 0.0,
+        precision: str = "float32",
         dtype: Any = None,
         device: str | None = None,
         generator: Any = None,
@@ -118,6 +121,7 @@ class _Recurrent(Module):
         self.bidirectional, self.layer_norm = bool(bidirectional), bool(layer_norm)
         self.dropout = check_probability(f"{name}: dropout", dropout)
         self.recurrent_dropout = check_recurrent_dropout(name, recurrent_dropout)
+        self.precision = check_precision(name, precision)
         self._tails = ("", "_reverse") if bidirectional else ("",)
         for layer in range(num_layers):
             inputs = input_size if layer == 0 else hidden_size * len(self._tails)
@@ -128,9 +132,10 @@ class _Recurrent(Module):
                     make_norms(self, f"_l{layer}{tail}", self.gates, hidden_size, dtype, device)
 
     def extra_repr(self) -> str:
-        options = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+        options: dict[str, Any] = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
         options |= {"bidirectional": False, "fused": True, "layer_norm": False, "recurrent_dropout": 0.0}
-        changed = [f"{k}={getattr(self, k)}" for k, default in options.items() if getattr(self, k) != default]
+        options["precision"] = "float32"
+        changed = [f"{k}={getattr(self, k)!r}" for k, default in options.items() if getattr(self, k) != default]
         return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
 
     def _biases(self, b_ih: Tensor | None, b_hh: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -297,6 +302,10 @@ class _Recurrent(Module):
             outputs.append(zeros_for(W_hh, (rest, B, self.hidden_size)))
         return outputs[0] if len(outputs) == 1 else ops.concatenate(outputs), state
 
+    def _as_one(self, steps: Steps, options: RecurrentOptions, *arrays: Tensor | None) -> bool:
+        """Whether a stretch over these is one node of the graph: on a GPU, where nobody looks at the steps."""
+        return self.fused and not options and steps.shown is None and run_as_one(*arrays)
+
     def _weights(self, tail: str) -> Weights:
         """The four arrays of one direction of one layer."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -336,6 +345,8 @@ class RNN(_Recurrent):
     but the last, while training), `bidirectional`, `fused` (False: the plain graph). Weights of layer k are
     `weight_ih_lk` (H, input_size or directions * H), `weight_hh_lk` (H, H), `bias_ih_lk`, `bias_hh_lk` (H,),
     with `_reverse` for the backward direction, drawn from U(-1/√H, 1/√H).
+
+    With `precision="tf32"` a GPU may round what it multiplies: `nn/precision.py` says how.
 
     Two more options, by name only. With one of them the plain graph runs, whatever `fused` says: the kernels do not
     know them.
@@ -422,6 +433,7 @@ class RNN(_Recurrent):
         fused: bool = True,
         layer_norm: bool = False,
         recurrent_dropout: float = 0.0,
+        precision: str = "float32",
         dtype: Any = None,
         device: str | None = None,
         generator: Any = None,
@@ -439,6 +451,7 @@ class RNN(_Recurrent):
             fused=fused,
             layer_norm=layer_norm,
             recurrent_dropout=recurrent_dropout,
+            precision=precision,
             dtype=dtype,
             device=device,
             generator=generator,
@@ -458,6 +471,10 @@ class RNN(_Recurrent):
         self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions, runs: Runs
     ) -> tuple[Tensor, States]:
         (h,) = state
+        if self._as_one(steps, options, x, h, W):
+            given: dict[str, Any] = {"reverse": steps.reverse, "runs": runs, "precision": self.precision}
+            y = rnn_sequence(x, h, W, nonlinearity=self.nonlinearity, **given)
+            return y, (y[steps.order[-1]],)
         outputs = []
         for t in steps:
             if self.fused and not options:
@@ -523,6 +540,7 @@ class LSTM(_Recurrent):
         fused: bool = True,
         layer_norm: bool = False,
         recurrent_dropout: float = 0.0,
+        precision: str = "float32",
         dtype: Any = None,
         device: str | None = None,
         generator: Any = None,
@@ -538,6 +556,7 @@ class LSTM(_Recurrent):
             fused=fused,
             layer_norm=layer_norm,
             recurrent_dropout=recurrent_dropout,
+            precision=precision,
             dtype=dtype,
             device=device,
             generator=generator,
@@ -554,6 +573,11 @@ class LSTM(_Recurrent):
     def _unroll(
         self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions, runs: Runs
     ) -> tuple[Tensor, States]:
+        h, c = state
+        if self._as_one(steps, options, x, h, c, W):
+            given: dict[str, Any] = {"reverse": steps.reverse, "runs": runs, "precision": self.precision}
+            y = lstm_sequence(x, h, c, W, saved=to_save(), **given)
+            return y[: len(steps.order)], (y[steps.order[-1]], y[len(steps.order)])
         outputs = []
         if self.fused and not options:
             packed = ops.stack(state)
@@ -561,7 +585,6 @@ class LSTM(_Recurrent):
                 packed = lstm_step(x, packed, W, t=t, runs=runs)
                 outputs.append(packed)
             return stack_rows(*steps.in_time(outputs), row=-2), (packed[-2], packed[-1])
-        h, c = state
         for t in steps:
             if options:
                 rows = recurrent_options.lstm_with_options(options, x[t], h, c, W)
@@ -622,6 +645,7 @@ class GRU(_Recurrent):
         fused: bool = True,
         layer_norm: bool = False,
         recurrent_dropout: float = 0.0,
+        precision: str = "float32",
         dtype: Any = None,
         device: str | None = None,
         generator: Any = None,
@@ -637,6 +661,7 @@ class GRU(_Recurrent):
             fused=fused,
             layer_norm=layer_norm,
             recurrent_dropout=recurrent_dropout,
+            precision=precision,
             dtype=dtype,
             device=device,
             generator=generator,
@@ -657,6 +682,10 @@ class GRU(_Recurrent):
     ) -> tuple[Tensor, States]:
         outputs = []
         (h,) = state
+        if self._as_one(steps, options, x, h, W, b):
+            given: dict[str, Any] = {"reverse": steps.reverse, "runs": runs, "precision": self.precision}
+            y = gru_sequence(x, h, W, b, saved=to_save(), **given)
+            return y, (y[steps.order[-1]],)
         if self.fused and not options:
             packed = ops.expand_dims(h, 0)
             for t in steps:
@@ -673,13 +702,6 @@ class GRU(_Recurrent):
             if steps.shown is not None:
                 steps.shown.append(rows)
         return ops.stack(steps.in_time(outputs)), (h,)
-
-
-def kept(new: States, before: States, runs: Runs, t: int) -> States:
-    """The states after step t: those `before` it of the sequences that have ended, or have not begun."""
-    if runs is None:
-        return new
-    return tuple(ops.where(runs[t, ...] > 0, a, b) for a, b in zip(new, before, strict=True))
 
 
 def spans_of(lengths: Sequence[int], T: int) -> list[Span]:

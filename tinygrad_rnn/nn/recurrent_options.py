@@ -41,6 +41,7 @@ class RecurrentOptions:
 
     norms: Mapping[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
     mask: Tensor | None = None
+    precision: str = "float32"  # of the products of a GPU that have no options: all but those of the plain steps
 
     def __bool__(self) -> bool:
         return bool(self.norms) or self.mask is not None
@@ -48,8 +49,8 @@ class RecurrentOptions:
     def project(self, x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
         """What the input gives to the steps: x Wᵀ, normalised, + b."""
         if "ih" not in self.norms:
-            return project(x, W, b)
-        x = self.norm("ih", project(x, W))
+            return project(x, W, b, self.precision)
+        x = self.norm("ih", project(x, W, None, self.precision))
         return x if b is None else x + b
 
     def product(self, h: Tensor, W: Tensor) -> Tensor:
@@ -109,11 +110,13 @@ def make_norms(module: Module, tail: str, gates: int, H: int, dtype: Any, device
 
 def options_of(module: Any, tail: str, mask: Tensor | None = None) -> RecurrentOptions:
     """The options of one direction of one layer, or of a cell; `mask` is that of recurrent dropout, where it is on."""
+    precision = getattr(module, "precision", "float32")  # which cells have not
     if not module.layer_norm:
-        return NO_OPTIONS if mask is None else RecurrentOptions(mask=mask)
+        plain = mask is None and precision == "float32"
+        return NO_OPTIONS if plain else RecurrentOptions(mask=mask, precision=precision)
     norms = {}
     for name, blocks in BLOCKS[module.gates].items():
         cuts = [n * module.hidden_size for n in blocks[:-1]]  # there are two blocks at most
         gain, bias = (ops.split(getattr(module, f"norm_{what}_{name}{tail}"), cuts) for what in ("weight", "bias"))
         norms[name] = list(zip(gain, bias, strict=True))
-    return RecurrentOptions(norms, mask)
+    return RecurrentOptions(norms, mask, precision)

@@ -7,6 +7,7 @@ nothing. An error finds where it happened in its own traceback.
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -52,6 +53,11 @@ class Steps:
         look = watcher.get()
         return self._times if look is None else look.go_through(self, self._times)
 
+    @property
+    def reverse(self) -> bool:
+        """Whether time runs backwards."""
+        return self.order.step < 0
+
     def at(self) -> int | None:
         """The absolute time of the step that is being run; None before the first."""
         done = len(self.order) - operator.length_hint(self._times)
@@ -75,13 +81,17 @@ class _Where(str):
     __slots__ = ()
 
 
-def tell_where(error: Exception, calls: Any) -> None:
-    """Give an error that comes out of the forward of a module a note of where it happened: "in encoder.lstm, step 17".
+def tell_where(calls: Any) -> None:
+    """Give the error that comes out of the forward of a module a note of where it happened: "in encoder.lstm, step 17".
 
     `calls` is the code that calls a forward. Its frames in the traceback have the modules on the way, the outermost
     first, and that of a layer has its steps. Each call on the way out writes the note anew, with its own part of the
     path.
     """
+    # No caller has it as a local: a frame that is asked for its locals keeps them, and the error would hold itself,
+    # and with it every tensor of the step.
+    error = sys.exception()
+    assert error is not None
     modules, step = [], None
     traceback = error.__traceback__
     while traceback is not None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tinygrad_rnn.errors import NonFiniteError
-from tinygrad_rnn.tensor.backend import Array, dot, flattened, namespace, numbers, quiet, widened
+from tinygrad_rnn.kernels.cuda import has_cuda_kernels
+from tinygrad_rnn.kernels.cuda.training import squared_norm
+from tinygrad_rnn.memory import memory_for
+from tinygrad_rnn.tensor.backend import Array, dot, flattened, namespace, numbers, quiet, to_host, widened
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -37,8 +40,10 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
         raise ValueError(f"clip_grad_norm_: max_norm must be above 0, got {max_norm!r}")
     max_norm = float(max_norm)
     named = [(name, p, g._array) for name, p in _named(parameters) if (g := p.grad) is not None]
-    with quiet():
-        norm = math.sqrt(sum(_squares([g for _, _, g in named])))
+    with quiet(), memory_for("clip_grad_norm_"):
+        flat = _joined([g for _, _, g in named])
+        squares = _squares([g for _, _, g in named]) if flat is None else to_host(squared_norm(flat)).tolist()
+        norm = math.sqrt(sum(squares))
     if not TINY < norm < math.inf:  # too large or too small to be squared
         norm = _careful_norm([g for _, _, g in named])
         if not math.isfinite(norm) and error_if_nonfinite:
@@ -46,9 +51,11 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
             raise NonFiniteError(f"clip_grad_norm_: the gradient of parameter {name} holds a NaN or an infinity")
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:
-        with quiet():  # inf * 0, where that was asked for
-            for _, p, g in named:
-                _set_grad(p, _scaled(g, factor))
+        with quiet(), memory_for("clip_grad_norm_"):  # quiet for inf * 0, where that was asked for
+            gradients = [g for _, _, g in named]
+            scaled = [_scaled(g, factor) for g in gradients] if flat is None else _pieces(flat * factor, gradients)
+            for (_, p, _), new in zip(named, scaled, strict=True):
+                _set_grad(p, new)
     return norm
 
 
@@ -78,6 +85,21 @@ def _named(parameters: Any) -> Iterable[tuple[Any, Tensor]]:
         parameters = [parameters]
     for i, entry in enumerate(parameters):
         yield entry if isinstance(entry, tuple) else (i, entry)
+
+
+def _joined(gradients: list[Array]) -> Array | None:
+    """The gradients behind one another, if kernels on a GPU take them: few launches, whatever their number."""
+    if not gradients or not has_cuda_kernels(*gradients):
+        return None
+    return namespace(*gradients).concat([flattened(g) for g in gradients])
+
+
+def _pieces(flat: Array, like: list[Array]) -> Iterator[Array]:
+    """The parts of a flat array, in the shapes of `like`."""
+    start = 0
+    for g in like:
+        yield flat[start : start + g.size].reshape(g.shape)
+        start += g.size
 
 
 def _squares(gradients: list[Array]) -> list[float]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
+from tinygrad_rnn.memory import memory_for
 from tinygrad_rnn.scalars import number, plain, whole
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace, widened
@@ -229,8 +230,9 @@ class Optimizer:
                 if _gradient(self._parameters[i]) is not None:
                     a = self._parameters[i]._array
                     together.setdefault((a.dtype, backend.device_of(a), self._steps[i]), []).append(i)
-            for indices in together.values():
-                self._step(tuple(indices), group)
+            with memory_for(f"a step of {type(self).__name__}"):
+                for indices in together.values():
+                    self._step(tuple(indices), group)
             first += len(group["params"])
 
     def _step(self, indices: tuple[int, ...], group: ParamGroup) -> None:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tinygrad_rnn.kernels.cuda import has_cuda_kernels
+from tinygrad_rnn.kernels.cuda.training import adam
 from tinygrad_rnn.kernels.stages import numba_stages
 from tinygrad_rnn.optim.optimizer import Optimizer
 from tinygrad_rnn.scalars import number
@@ -183,9 +185,12 @@ class Adam(Optimizer):
         lr, decay = options["lr"], options["weight_decay"]
         beta1, beta2 = options["betas"]
         m, v = moments["exp_avg"], moments["exp_avg_sq"]
-        if stages := numba_stages(p, g, m, v):
+        stages = numba_stages(p, g, m, v)
+        if stages or has_cuda_kernels(p, g, m, v):
             numbers = [beta1, 1 - beta1, beta2, 1 - beta2, 1 / math.sqrt(1 - beta2**step), options["eps"]]
             numbers += [-lr / (1 - beta1**step), *((0, 1 - lr * decay) if self.decoupled else (decay, 1))]
+            if not stages:
+                return adam(p, g, m, v, numbers)
             new = xp.empty(p.shape, dtype=p.dtype)
             stages.adam(p, g, m, v, new, xp.asarray(numbers, dtype=p.dtype))
             return new

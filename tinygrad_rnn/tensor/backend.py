@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ShapeError
+from tinygrad_rnn.memory import memory_for
 from tinygrad_rnn.scalars import as_number
 from tinygrad_rnn.tensor import device as cuda
 from tinygrad_rnn.tensor.device import is_on_device
@@ -164,7 +165,8 @@ def to_device(x: Array, device: str) -> Array:
     if device == "cpu":
         return to_host(x)
     cuda.check_number(int(device.partition(":")[2]))
-    moved: Array = sys.modules["cupy"].asarray(x)
+    with memory_for(f"a copy of shape {tuple(x.shape)}"):
+        moved: Array = sys.modules["cupy"].asarray(x)
     return moved
 
 

@@ -9,10 +9,11 @@ Arrays here are CuPy's; what computes takes their library as `xp`, so that a tes
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinygrad_rnn.errors import BackendMismatchError
 
@@ -90,51 +91,92 @@ def use(device: str) -> None:
 
 # --- checks that nobody waits for -----------------------------------------------------------------
 
-_put_off: list[tuple[Any, Callable[[], Exception]]] = []
 MOST = 64  # checks that are put off at a time
+SLOTS = 1024  # flags of a device: many times as many
+
+_flags: dict[int, Any] = {}  # of each device, as numbers: they are read beside others
+_slots = itertools.count()
+_put_off: list[tuple[Flag, Callable[[], Exception]]] = []
+
+
+class Flag(NamedTuple):
+    """A number on a device, `place`, which is 0, and which a kernel sets to 1 where it is wrong."""
+
+    device: int
+    slot: int
+    place: Any
+
+    def raise_later(self, error: Callable[[], Exception]) -> None:
+        """Raise `error()` when something is next read from the device, if the flag is set then."""
+        _put_off.append((self, error))
+        if len(_put_off) >= MOST:
+            check_now()
+
+
+def new_flag() -> Flag:
+    """A flag on the device of this thread."""
+    number, slot = current(), next(_slots) % SLOTS
+    if number not in _flags:
+        _flags[number] = sys.modules["cupy"].zeros((SLOTS,), dtype="float32")
+    return Flag(number, slot, _flags[number][slot : slot + 1])
 
 
 def check_later(wrong: Any, error: Callable[[], Exception]) -> None:
     """Raise `error()` when something is next read from the device, if any of `wrong` is True."""
-    _put_off.append((wrong.any(), error))
-    if len(_put_off) >= MOST:
-        check_now()
+    flag = new_flag()
+    flag.place[...] = wrong.any()
+    flag.raise_later(error)
 
 
-def _taken() -> list[tuple[Any, Callable[[], Exception]]]:
+def _taken() -> list[tuple[Flag, Callable[[], Exception]]]:
     """The checks that were put off, which are off the list now: none is lost between threads."""
     taken = []
     with contextlib.suppress(IndexError):  # when there are no more
         while True:
             taken.append(_put_off.pop(0))
-    return taken
+    here = current()
+    _put_off.extend(check for check in taken if check[0].device != here)
+    return [check for check in taken if check[0].device == here]
 
 
 def check_now() -> None:
     """Read the checks that were put off, and raise the error of the first that has failed."""
     waiting = _taken()
     if waiting:
-        _raise(waiting, sys.modules["cupy"].stack([wrong for wrong, _ in waiting]).get())
+        _raise(waiting, _flags[current()].get())
 
 
 def read(x: Any) -> Any:
     """`x` as a NumPy array. A few numbers are read together with the checks that were put off."""
     if not _put_off:
         return x.get()
-    if x.size > 1024 or x.dtype.kind != "f":  # float64 does not hold each int64
+    if x.size > SLOTS or x.dtype.kind != "f":  # which does not hold each integer
         check_now()
         return x.get()
     waiting = _taken()
-    parts = [y.reshape(-1).astype("float64") for y in (x, *(wrong for wrong, _ in waiting))]
-    both = sys.modules["cupy"].concatenate(parts).get()
+    if not waiting:
+        return x.get()
+    both = sys.modules["cupy"].concatenate([x.reshape(-1), _flags[current()]]).get()
     _raise(waiting, both[x.size :])
     return both[: x.size].astype(x.dtype).reshape(x.shape)
 
 
-def _raise(waiting: list[tuple[Any, Callable[[], Exception]]], wrong: Any) -> None:
-    for failed, (_, error) in zip(wrong, waiting, strict=True):
-        if failed:
-            raise error()
+def _raise(waiting: list[tuple[Flag, Callable[[], Exception]]], flags: Any) -> None:
+    failed = [(flag, error) for flag, error in waiting if flags[flag.slot]]
+    for flag, _ in failed:
+        flag.place[...] = 0  # for who gets it next
+    if failed:
+        raise failed[0][1]()
+
+
+kernels: Any = None
+"""The module that `use_kernels` was given: what launches kernels in CUDA."""
+
+
+def use_kernels(module: Any) -> None:
+    """Have kernels of `module` look at ids and add up rows, where they are enabled."""
+    global kernels
+    kernels = module
 
 
 # --- sums in a fixed order ------------------------------------------------------------------------
@@ -154,6 +196,9 @@ def add_rows(xp: Any, buffer: Any, ids: Any, g: Any) -> None:
     [[2.0], [0.0], [4.0]]
     """
     if not ids.shape[0]:
+        return
+    if kernels is not None and is_on_device(g) and kernels.adds_rows(buffer, ids, g):
+        kernels.add_rows(buffer, ids, g)
         return
     order = xp.argsort(ids, kind="stable")
     ids, sums = ids[order], g[order]

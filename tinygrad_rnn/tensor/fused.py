@@ -67,15 +67,19 @@ class FusedPlan:
 
 
 def fused(
-    name: str, plain: Callable[P, Tensor], forward: Callable[..., Array], vjp: Vjp
+    name: str,
+    plain: Callable[P, Tensor],
+    forward: Callable[..., Array],
+    vjp: Vjp,
+    fits: Callable[[Sequence[Any]], bool] = backend.has_kernels,
 ) -> Callable[P, Tensor]:
     """The op `name` with a `plain` definition in ops, which says what it means, and a kernel.
 
     `forward(*arrays, **metadata)` returns the output and `vjp(g, y, needs, *arrays, **metadata)`
     one gradient or None per array argument, on real NumPy or CuPy arrays; `needs` tells which are
     wanted. The output is not kept for a vjp that calls it `_`. Complex arrays, other libraries and
-    derivatives that are themselves differentiated take `plain`. The two must agree; a property test
-    says so.
+    derivatives that are themselves differentiated take `plain`, and so does whatever else `fits`
+    says no to. The two must agree; a property test says so.
     """
     if not (forward.__module__ or "").startswith("tinygrad_rnn."):  # a user has written them
         forward, vjp = as_it_is(forward), as_it_is(vjp)
@@ -83,7 +87,7 @@ def fused(
 
     def call(*operands: Any, **metadata: Any) -> Any:
         arrays, sources, like = unbox(operands)
-        if not _fused_enabled or not backend.has_kernels(arrays):
+        if not _fused_enabled or not fits(arrays):
             return plain(*operands, **metadata)
         if like is None:
             return forward(*arrays, **metadata)

@@ -23,6 +23,7 @@ from types import CodeType
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ShapeError, TinygradRnnError
+from tinygrad_rnn.memory import out_of_memory, ran_out
 from tinygrad_rnn.scalars import as_number
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, as_array, raw_array, raw_operand
@@ -599,6 +600,8 @@ def explained(name: str, arrays: Sequence[Any], error: Exception) -> Exception:
         return error
     shapes = " and ".join(str(x.shape) if hasattr(x, "shape") else repr(x) for x in arrays)
     places = {(type(x), backend.device_of(x)) for x in arrays if hasattr(x, "dtype")}
+    if ran_out(error):
+        return out_of_memory(error, f"{name} of shapes {shapes}")
     scalars = not all(hasattr(x, "shape") for x in arrays)
     said = str(error).strip() if type(error) is ValueError else ""
     new: Exception

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tinygrad_rnn.errors import GraphFreedError, NonFiniteError
+from tinygrad_rnn.errors import GraphFreedError, NonFiniteError, OutOfMemoryError
+from tinygrad_rnn.memory import out_of_memory, ran_out
 from tinygrad_rnn.tensor.backend import (
     Array,
     dot,
@@ -56,7 +57,8 @@ def sweep(
     - `inputs`: if they are given, what does not lead to them is left alone;
     - the nodes below `floor`, a serial number: they are not pulled, freed or written to.
 
-    With `retain` the graph stays whole, for another sweep through it.
+    With `retain` the graph stays whole, for another sweep through it. Else what is pulled is freed,
+    and all of it where memory runs out: a smaller step may be next.
     """
     gradients.wanted = wanted = frozenset(inputs or ())
     order = newest_first(roots, floor, wanted)
@@ -66,17 +68,24 @@ def sweep(
         gradients.limit_to(order)
     results: dict[Node, Any] = {}
     gradients.add(roots, seeds)
-    with quiet(), blaming(not_older(order, floor)) as nodes:
-        for node in nodes:
-            g = gradients.complete(node)
-            if g is None:  # no gradient has come this way
-                continue
-            if node in wanted or (node.watch is not None and node.watch.keeps):
-                results[node] = g
-            if node.sources and node not in ends:
-                gradients.add(node.sources, gradients.pull(node, g))
-                if not retain:
-                    node.sources = node.kept = None  # freed
+    pulled = not_older(order, floor)
+    try:
+        with quiet(), blaming(pulled) as nodes:
+            for node in nodes:
+                g = gradients.complete(node)
+                if g is None:  # no gradient has come this way
+                    continue
+                if node in wanted or (node.watch is not None and node.watch.keeps):
+                    results[node] = g
+                if node.sources and node not in ends:
+                    gradients.add(node.sources, gradients.pull(node, g))
+                    if not retain:
+                        node.sources = node.kept = None  # freed
+    except OutOfMemoryError:  # whoever catches it has the frames, and with them the graph
+        gradients.forget()
+        if not retain:
+            free(pulled, ends)
+        raise
     return results | gradients.left_over()
 
 
@@ -92,30 +101,42 @@ def blaming(order: Sequence[Node]) -> Iterator[Iterator[Node]]:
     except Exception as error:
         at = len(order) - operator.length_hint(nodes) - 1  # how many were done before
         failed = order[at]
-        if not isinstance(error, GraphFreedError):
-            error.add_note(_where(failed))
         for node in order[:at]:
             if node.sources is None:
                 node.kept = failed.plan.name if failed.plan else "a hook"
+        if ran_out(error) and not isinstance(error, OutOfMemoryError):
+            raise out_of_memory(error, _what(failed)) from None
+        if not isinstance(error, GraphFreedError):
+            error.add_note(_where(failed))
         raise
+
+
+def free(order: Sequence[Node], ends: set[Node]) -> None:
+    """Free what a sweep that ran out of memory has not come to."""
+    for node in order:
+        if node.sources and node not in ends:
+            node.sources, node.kept = None, "an op, for want of memory"
 
 
 @replayed(changes="gradients")
 def write_gradients(results: dict[Node, Array], gradients: Gradients) -> None:
     """Add the results of a sweep to `.grad` of the nodes that keep one.
 
-    All of them are written, or none, if the sweep has failed. A sum that accumulation allocated is
-    adopted; any other array may be somebody's, and is copied.
+    All of them are written, or none, if the sweep has failed or memory runs out. A sum that
+    accumulation allocated is adopted; any other array may be somebody's, and is copied.
     """
     with _write_lock:
+        written = []
         for node, g in results.items():
             watch = node.watch
             if watch is None or not watch.keeps:
                 continue
             if watch.grad is not None:
-                watch.grad = namespace(g).asarray(watch.grad + g)
+                written.append((watch, namespace(g).asarray(watch.grad + g)))
             else:
-                watch.grad = gradients.own(node, g)
+                written.append((watch, gradients.own(node, g)))
+        for watch, total in written:
+            watch.grad = total
 
 
 class Gradients:
@@ -136,6 +157,11 @@ class Gradients:
         self.wanted: frozenset[Node] | None = None  # whose gradients are asked for; None: of all
         self.limit: frozenset[Node] | None = None
         self.checks = grad_mode.get() == ANOMALY
+
+    def forget(self) -> None:
+        """Let go of all that has come."""
+        for held in (self.dense, self.parts, self.pairs, self.shortcuts):
+            held.clear()
 
     def limit_to(self, nodes: Iterable[Node]) -> None:
         """Take contributions to these nodes only: what goes elsewhere is wanted by nobody."""
@@ -371,12 +397,19 @@ def check_finite(node: Node, g: Array, contributions: Sequence[Any]) -> None:
             )
 
 
+def _what(node: Node) -> str:
+    """What a sweep does at a node, in words."""
+    if node.plan is None:
+        return f"a hook of a leaf of shape {node.shape}"
+    shapes = ", ".join("constant" if s is None else str(s.shape) for s in node.sources or ())
+    return f"the backward of {node.plan.name} (inputs {shapes}; output {node.shape})"
+
+
 def _where(node: Node) -> str:
     """A note for an exception that a derivative raised."""
+    what = f"in {_what(node)}"
     if node.plan is None:
-        return f"in a hook of a leaf of shape {node.shape}"
-    shapes = ", ".join("constant" if s is None else str(s.shape) for s in node.sources or ())
-    what = f"in the backward of {node.plan.name} (inputs {shapes}; output {node.shape})"
+        return what
     if node.watch is not None and node.watch.born:
         return f"{what}, called at {node.watch.born}"
     return f"{what}; run forward and backward inside tr.detect_anomaly() to see the line"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ImmutableError, ShapeError
+from tinygrad_rnn.memory import memory_for
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import AnyArray, Array, DType
 from tinygrad_rnn.tensor.device import is_on_device
@@ -184,7 +185,7 @@ class Tensor:
         raises, no `.grad` has changed.
 
         Raises `ShapeError` for a gradient of another shape, `GraphFreedError` for a graph already
-        freed.
+        freed, `OutOfMemoryError` where memory runs out: the graph is freed then, too.
         """
         if self._node is None:
             raise RuntimeError(
@@ -193,8 +194,9 @@ class Tensor:
             )
         gradients = Gradients()
         start = self._output_gradient(gradient)
-        results = sweep([self._node], [start], gradients, retain=retain_graph)
-        write_gradients(results, gradients)
+        with memory_for("a backward"):
+            results = sweep([self._node], [start], gradients, retain=retain_graph)
+            write_gradients(results, gradients)
 
     def _output_gradient(self, gradient: Any = None) -> Array:
         """`gradient` as an array fit to be pulled back from this tensor; 1 if omitted."""

@@ -3,8 +3,10 @@
 It is a test of our code, and says nothing about CuPy or a device: kernels, precision, speed and memory are NumPy's.
 What it has in common with CuPy: names and arguments (`_surface.py`, from CuPy's wheel), no conversion to NumPy unasked,
 no arithmetic with host arrays, 0-d arrays where NumPy has numbers, indices out of range that wrap, `empty` that holds
-anything (here NaN), additions at an index in no order, subnormal float32 numbers that become 0, a current device. It
-counts what a device would be asked to do, and where the host waits for it: `cupy.standin.lines("synchronisation")`.
+anything (here NaN), additions at an index in no order, subnormal float32 numbers that become 0, a current device,
+memory that runs out at the limit of the default pool or of CUPY_GPU_MEMORY_LIMIT. It counts what a device would be
+asked to do, and where the host waits for it: `cupy.standin.lines("synchronisation")`.
+Kernels in CUDA run, compiled from the same source by a C++ compiler (`_raw.py`).
 
 Environment: STANDIN_DEVICES (2), and STANDIN_WITHOUT="nvrtc cublas", libraries that half an install lacks.
 """
@@ -20,9 +22,11 @@ from . import _surface
 from ._array import add_at, compute, host_of, ndarray, power
 from ._device import count, current
 from ._linked import cuda
+from ._memory import get_default_memory_pool
+from ._raw import RawKernel, RawModule
 
 __version__ = _surface.version()
-__all__ = ["cuda", "ndarray", "standin"]
+__all__ = ["RawKernel", "RawModule", "cuda", "get_default_memory_pool", "ndarray", "standin"]
 
 newaxis, pi, e, inf, nan = None, np.pi, np.e, np.inf, np.nan
 float16, float32, float64, bool_ = np.float16, np.float32, np.float64, np.bool_
@@ -72,6 +76,13 @@ def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
 
 def empty_like(prototype: Any, dtype: Any = None, order: str = "K", subok: Any = None, shape: Any = None) -> ndarray:
     return empty(prototype.shape if shape is None else shape, prototype.dtype if dtype is None else dtype)
+
+
+def ascontiguousarray(a: Any, dtype: Any = None) -> ndarray:
+    if isinstance(a, ndarray) and a.flags.c_contiguous and a.ndim and (dtype is None or a.dtype == dtype):
+        host_of(a)
+        return a
+    return compute("ascontiguousarray", np.ascontiguousarray, (a,), {"dtype": dtype})  # type: ignore[no-any-return]
 
 
 def astype(x: Any, dtype: Any, *, copy: Any = True) -> ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _surface
+from . import _memory, _surface
 from ._device import Device, count, current
 
 _SHUFFLE = random.Random()  # of another seed in each process: what depends on an order shows
@@ -120,9 +120,14 @@ class ndarray:
 
     @classmethod
     def _of(cls, host: Any, base: Any = None) -> ndarray:
+        _memory.hold(host)
         x = object.__new__(cls)
         x._host, x._id, x._base = host, current(), base
         return x
+
+    def __del__(self, is_over: Any = sys.is_finalizing) -> None:
+        if not is_over() and hasattr(self, "_host"):
+            _memory.let_go(self._host)
 
     # --- what CuPy refuses ----------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from typing import Any
 
 HERE = str(Path(__file__).parent)
 # A line of these reads for somebody else, whose line it is that waits.
-PASSED_BY = (HERE, *(str(Path("tinygrad_rnn", "tensor", name)) for name in ("device.py", "backend.py")))
+FILES = ("tensor/device.py", "tensor/backend.py", "kernels/cuda/cublas.py")
+PASSED_BY = (HERE, *(str(Path("tinygrad_rnn", name)) for name in FILES))
 DEVICES = int(os.environ.get("STANDIN_DEVICES", "2"))
 WITHOUT = frozenset(os.environ.get("STANDIN_WITHOUT", "").split())
 
@@ -89,6 +90,10 @@ class Device:
     def synchronize(self) -> None:
         count("synchronisation")
 
+    @property
+    def compute_capability(self) -> str:
+        return os.environ.get("STANDIN_CAPABILITY", "90")
+
     def __int__(self) -> int:
         return self.id
 
@@ -101,18 +106,19 @@ class Device:
     def __repr__(self) -> str:
         return f"<CUDA Device {self.id}>"
 
-    @property
-    def mem_info(self) -> tuple[int, int]:
-        return 8 * 2**30, 16 * 2**30
-
 
 class Stream:
     """A stream; here everything is done when it was asked for."""
 
     null: Stream
+    ptr = 0
 
     def synchronize(self) -> None:
         count("synchronisation")
 
 
 Stream.null = Stream()
+
+
+def current_stream(device_id: int | None = None) -> Stream:
+    return Stream.null

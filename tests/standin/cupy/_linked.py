@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from ._device import DEVICES, CUDARuntimeError, Device, Stream
+from ._blas import get_cublas_handle
+from ._device import DEVICES, CUDARuntimeError, Device, Stream, current_stream
+from ._memory import OutOfMemoryError
 
 
 def _properties(number: int) -> dict[str, Any]:
@@ -17,8 +19,16 @@ runtime = SimpleNamespace(
     getDeviceCount=lambda: DEVICES,
     getDeviceProperties=_properties,
     getDevice=lambda: Device().id,
-    memGetInfo=lambda: (8 * 2**30, 16 * 2**30),
+    memGetInfo=lambda: Device().mem_info,
     runtimeGetVersion=lambda: 12090,
     driverGetVersion=lambda: 12090,
 )
-cuda = SimpleNamespace(Device=Device, Stream=Stream, is_available=lambda: DEVICES > 0, runtime=runtime)
+cuda = SimpleNamespace(
+    Device=Device,
+    Stream=Stream,
+    get_cublas_handle=get_cublas_handle,
+    get_current_stream=current_stream,
+    is_available=lambda: DEVICES > 0,
+    memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+    runtime=runtime,
+)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn.errors import BackendMismatchError
-from tinygrad_rnn.tensor import backend
+from tinygrad_rnn.tensor import backend, device
 from tinygrad_rnn.tensor.backend import (
     Array,
     asarray,
@@ -30,7 +30,7 @@ from tinygrad_rnn.tensor.graph import Part
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.ops.shape import axes_of, slice_, squeeze, with_shape
-from tinygrad_rnn.tensor.tensor import Tensor
+from tinygrad_rnn.tensor.tensor import Tensor, box
 
 _BOUNDS = frozenset({int, type(None)})
 _BASIC = frozenset({int, slice, type(Ellipsis)})
@@ -77,7 +77,7 @@ def take(x: Operand, indices: Operand, axis: int = 0) -> Tensor:
     (axis,) = axes_of(axis, x.ndim)
     ids = checked_ids(_raw(indices), x.shape[axis], axis, _raw(x))
     if ids.shape:
-        return _take(x, ids, axis=axis)
+        return _take(x, box(ids, None) if is_on_device(ids) else ids, axis=axis)  # new ids: no copy
     return squeeze(_take(x, namespace(ids).reshape(ids, (1,)), axis=axis), axis=axis)
 
 
@@ -193,7 +193,7 @@ def checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
     if not is_integer(ids.dtype):
         raise IndexError(f"an index must be of integers or booleans, not {ids.dtype}")
     if is_on_device(ids):  # and not waited for: CuPy wraps them meanwhile
-        return _beside(x, _checked_later(xp.astype(ids, xp.int64), size, axis))
+        return _beside(x, _checked_later(ids, size, axis))
     low, high = int(xp.min(ids)), int(xp.max(ids))
     if low < -size or high >= size:
         raise _out_of_range(ids, size, axis)
@@ -202,6 +202,15 @@ def checked_ids(ids: Operand, size: int, axis: int, x: Array) -> Array:
 
 
 def _checked_later(ids: Array, size: int, axis: int) -> Array:
+    """`ids` of a device as new ids from 0 on; one out of range is an error at the next read."""
+
+    def error(placed: Array) -> IndexError:
+        given = namespace(placed).where(placed < 0, placed - size, placed)
+        return _out_of_range(given, size, axis)
+
+    if device.kernels is not None and device.kernels.takes_ids():
+        return device.kernels.placed_ids(ids, size, error)  # type: ignore[no-any-return]
+    ids = namespace(ids).astype(ids, "int64")
     check_later((ids < -size) | (ids >= size), lambda: _out_of_range(ids, size, axis))
     return namespace(ids).where(ids < 0, ids + size, ids)
 
