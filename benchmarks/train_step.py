@@ -51,6 +51,7 @@ def ours(
     compiled: bool = False,
     numba: bool = False,
     inside: bool = False,
+    precision: str = "float32",
 ) -> Callable[..., Made]:
     """Ours, as people write it, or with the lookup `inside` of the layer."""
 
@@ -68,8 +69,8 @@ def ours(
             def __init__(self) -> None:
                 super().__init__()
                 self.embed = tr.nn.Embedding(V, H)
-                self.rnn = getattr(tr.nn, kind)(H, H, fused=fused)
-                self.linear = tr.nn.Linear(H, V)
+                self.rnn = getattr(tr.nn, kind)(H, H, fused=fused, precision=precision)
+                self.linear = tr.nn.Linear(H, V, precision=precision)
 
         weights, tokens = numbers(kind, B, T, H)
         model = Model()

@@ -17,6 +17,7 @@ from benchmarks import (
     cells,
     first_use,
     gpu,
+    gpu_grid,
     grid,
     loops,
     main_job,
@@ -394,14 +395,20 @@ def test_the_table(capsys):
 
 
 def test_a_check_that_checks_nothing_fails_and_says_what_is_missing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(
         gpu.importlib.util, "find_spec", lambda name: None if name in ("cupy", "torch") else find_spec(name)
     )
-    assert gpu.main([]) == 1
+    assert gpu.main(["--out", str(tmp_path)]) == 1
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("Python 3.") and f"numpy {np.__version__}" in said
+    assert said == (tmp_path / "gpu.txt").read_text(encoding="utf-8").splitlines()
+    assert json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["missing"]["cupy"] == "everything"
+    assert (
+        said[0].startswith(f"Results: {tmp_path}")
+        and said[1].startswith("Python 3.")
+        and f"numpy {np.__version__}" in said
+    )
     assert "Missing: cupy, for everything" in said and "Missing: torch, for the comparison with cuDNN" in said
     assert said[-1] == "Nothing was checked: see what is missing above."
 
@@ -409,3 +416,73 @@ def test_a_check_that_checks_nothing_fails_and_says_what_is_missing(
 def test_the_files_that_need_a_gpu_are_found_by_their_mark() -> None:
     assert {"tests/test_gpu.py", "tests/tensor/test_gpu.py", "tests/nn/test_recurrent.py"} <= set(gpu.marked())
     assert "tests/tensor/test_backend.py" not in gpu.marked()
+
+
+def a_cell_of_a_gpu(kind: str = "LSTM", size: tuple[int, int, int] = (64, 64, 256), **slower: float) -> cells.Cell:
+    """As a device might give it: everybody takes 2 ms, or as many times as long as is said."""
+    names = dict.fromkeys(gpu_grid.contenders(size), 1.0) | {gpu_grid.OURS: slower.get("ours", 1.0)}
+    names |= {gpu_grid.LOOP: slower.get("loop", 1.0)}
+    found = {name: {"losses": [4.0, 3.0, 2.0], "bytes": 2**21, "launches": 100} for name in names}
+    seconds = {name: [2e-3 * factor, 2.2e-3 * factor, 2e-3 * factor] for name, factor in names.items()}
+    return {"kind": kind, **dict(zip("BTH", size, strict=True)), "seconds": seconds, "found": found, "refused": {}}
+
+
+def test_the_table_of_a_gpu() -> None:
+    alone = a_cell_of_a_gpu("RNN")
+    for name in [name for name in alone["seconds"] if name != gpu_grid.OURS]:
+        del alone["seconds"][name], alone["found"][name]
+    head, first, second = gpu_grid.table([a_cell_of_a_gpu(ours=1.25), alone], {"operations": 1e12, "launch": 2e-6})
+    assert head.split()[0] == "ms" and first.split()[:5] == ["RNN", "64,64,256", "2.00", "-", "-"]
+    assert second.split()[2] == "2.50" and "1.25" in second and "100/100" in second and "2/2" in second
+    assert f"{2 * 3 * (64 * 64 + 65) * 4 * 256**2 / 1e9 + 6 * 64 * 64 * 256 * 65 / 1e9:.2f}" in second  # operations
+    assert f"{(4 * 64 + 60) * 2e-3:.2f}" in second  # latency
+
+
+def test_the_goals_of_a_gpu() -> None:
+    found = [a_cell_of_a_gpu(ours=1.4), a_cell_of_a_gpu(size=(16, 32, 32), ours=9.0)]
+    assert [goal.reached for goal in gpu_grid.goals(found)] == [True, True, False]
+    assert [goal.found for goal in gpu_grid.goals(found)] == ["1.40", "1.00", "9.00"]
+    assert [goal.reached for goal in gpu_grid.goals([a_cell_of_a_gpu(ours=1.6)])] == [False, None, False]
+    assert [goal.reached for goal in gpu_grid.goals([])] == [None] * 3
+
+
+def test_first_losses_on_a_gpu_are_compared() -> None:
+    cell = a_cell_of_a_gpu(size=(64, 128, 512))
+    assert gpu_grid.losses_agree(cell) == ""
+    cell["found"][gpu_grid.TF32]["losses"] = [9.0] * 3  # which nobody compares
+    cell["found"][gpu_grid.OURS]["losses"] = [4.0, 3.0, 2.0 + 1e-5]
+    assert gpu_grid.losses_agree(cell) == ""
+    cell["found"][gpu_grid.OURS]["losses"] = [4.0, 3.0, 2.0 + 3e-5]
+    assert "LSTM 64,128,512: tinygrad_rnn has the losses" in gpu_grid.losses_agree(cell)
+    cell["found"][gpu_grid.OURS]["losses"] = [4.0, 3.0, float("nan")]
+    assert gpu_grid.losses_agree(cell)
+
+
+def test_the_picture_of_a_gpu(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    gpu_grid.picture([a_cell_of_a_gpu(), a_cell_of_a_gpu("GRU", loop=3.0)], str(tmp_path / "gpu.png"))
+    assert (tmp_path / "gpu.png").stat().st_size > 1000
+    assert gpu_grid.spread([a_cell_of_a_gpu()]) == pytest.approx(0.1)
+
+
+def test_a_contender_that_cannot_run_is_told_and_one_that_is_not_installed_left_out() -> None:
+    def fails(**size: int) -> None:
+        raise MemoryError("no\nmemory " + "x" * 999)
+
+    _, result = gpu_grid.careful(fails)(B=1)
+    assert result["refused"].startswith("MemoryError: no memory x") and len(result["refused"]) == gpu_grid.SAID
+    with pytest.raises(ModuleNotFoundError):
+        gpu_grid.careful(absent)()
+
+
+def test_a_step_that_is_timed_by_events() -> None:
+    class Event:
+        def record(self) -> None:
+            self.time = time.perf_counter()
+
+        def synchronize(self) -> None:
+            pass
+
+    made = []
+    step = gpu_grid.Timed(lambda: made.append(time.sleep(0.001)), Event, lambda a, b: 1e3 * (b.time - a.time))
+    assert step.seconds(0.02) >= 0.001 and len(made) > 2

@@ -14,6 +14,7 @@ import pytest
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import GraphFreedError, OutOfMemoryError
+from tinygrad_rnn.kernels.cuda import cublas
 from tinygrad_rnn.memory import memory_for, out_of_memory
 from tinygrad_rnn.tensor import sweep
 
@@ -141,6 +142,14 @@ def test_what_cupy_says(said: str, limit: int, shown: str, monkeypatch: pytest.M
     ):
         raise error
     assert given_back and caught.value.hint
+
+
+def test_what_cublas_says() -> None:
+    told = r"for a copy: cuBLAS: a product failed with status 3 "
+    with pytest.raises(OutOfMemoryError, match=told), memory_for("a copy"):
+        cublas._check("a product", cublas.ALLOC_FAILED)
+    with pytest.raises(RuntimeError, match="cuBLAS: a product failed with status 13"), memory_for("a copy"):
+        cublas._check("a product", 13)
 
 
 def test_gradients_are_all_written_or_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def out_of_memory(error: BaseException, what: str) -> OutOfMemoryError:
     if isinstance(error, OutOfMemoryError):
         return error
     said = str(error).strip()
-    of_device = not isinstance(error, MemoryError) or type(error).__module__.startswith("cupy")
+    of_device = not isinstance(error, MemoryError) or type(error).__module__.startswith("cupy") or "cuBLAS" in said
     if of_device and "cupy" in sys.modules:
         said = f"{_asked(said)}, {_free()}"
     clear_frames(error.__traceback__)

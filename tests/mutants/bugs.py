@@ -16,6 +16,7 @@ PASSES = "tests/compiler/test_passes.py"
 LOWER = "tests/compiler/test_lower.py"
 SWEEP = "tests/tensor/test_sweep.py tests/tensor/test_graph.py tests/tensor/test_pitfalls.py"
 STANDIN = "tests/standin/test_standin.py"
+TRAINING = "tests/kernels/test_training.py"
 TENSOR = "tests/tensor/test_tensor.py"
 WAYS_IN = "tests/test_ways_in.py"
 PLACES = "tests/tensor/test_places.py"
@@ -281,11 +282,11 @@ BUGS = [
         ("accumulate-borrowed", "                self.dense[node] = total = self.dense[node] + d\n",
          "                total = self.dense[node]\n                total += d\n",
          "the second contribution is added into somebody else's array", SWEEP),
-        ("leaf-borrows", "watch.grad = gradients.own(node, g)", "watch.grad = g",
+        ("leaf-borrows", "written.append((watch, gradients.own(node, g)))", "written.append((watch, g))",
          "two .grad share memory", SWEEP),
-        ("leaf-overwritten", "watch.grad = namespace(g).asarray(watch.grad + g)", "watch.grad = g",
+        ("leaf-overwritten", "(watch, namespace(g).asarray(watch.grad + g))", "(watch, g)",
          "a second backward replaces .grad", SWEEP),
-        ("leaf-in-place", "watch.grad = namespace(g).asarray(watch.grad + g)", "watch.grad += g",
+        ("leaf-in-place", "(watch, namespace(g).asarray(watch.grad + g))", "(watch, watch.grad.__iadd__(g))",
          "a gradient that was handed out changes", SWEEP),
         ("hook-twice", "g = self.hooked(node, g)", "g = self.hooked(node, self.hooked(node, g))",
          "a hook runs twice", SWEEP),
@@ -1530,6 +1531,48 @@ BUGS = [
         ("cuda-gru", "dh[k] = d * z;", "dh[k] = d;", "the state gets its gradient as if no gate had closed", STANDIN),
         ("cuda-rests", "    dh[k] = rests ? d : 0;", "    dh[k] = 0;", "what comes back to a sequence that rests ends",
          STANDIN),
+    ),
+    *table(
+        "kernels/cuda/training.cu",
+        ("cuda-sure-answer", "row.own == 0 ? row.others : total - 1", "total - 1",
+         "the loss of a sure answer is rounded to 0 on a device", TRAINING),
+        ("cuda-mask", "d[c] = counts ? weight", "d[c] = true ? weight", "what a mask leaves out gets a gradient there",
+         TRAINING),
+        ("cuda-none-counts", "mean && count > 1 ? count", "mean ? count", "the mean of no losses is NaN", TRAINING),
+        ("cuda-one-draw", "(Bits)(i + 1) * 0x", "(Bits)(i) * 0x", "dropout draws other numbers by kernels", TRAINING),
+        ("cuda-rows-order", "at = first + 32 * word", "at = first", "of repeated ids on a device most rows are lost",
+         TRAINING),
+        ("cuda-low-ids", "ids[i] < 0 || ids[i] >= size", "ids[i] >= size", "an id below 0 is not named", TRAINING),
+        ("cuda-adam", "rate * (m[i] / (sqrt(v[i]) * root + eps))", "rate * (m[i] / (sqrt(v[i]) + eps))",
+         "Adam's second moment is not corrected on a device", TRAINING),
+    ),
+    *table(
+        "kernels/cuda/linear.py",
+        ("cuda-tf32-slopes", "dW = product(g, by_rows(x), outputs, inputs, rows, (True, False))",
+         "dW = product(by_rows(x), g, inputs, outputs, rows, (True, False))",
+         "a gradient in TF32 is that of the transposed weight", "tests/nn/test_precision.py"),
+    ),
+    *table(
+        "memory.py",
+        ("memory-frames", "    clear_frames(error.__traceback__)\n", "", "an error holds what has failed inside of it",
+         "tests/test_memory.py"),
+    ),
+    *table(
+        "tensor/sweep.py",
+        ("memory-graph", "            free(pulled, ends)", "            pass", "memory runs out, and the graph stays",
+         "tests/test_memory.py"),
+        ("memory-ends", "        if node.sources and node not in ends:\n            node.sources, node.kept",
+         "        if node.sources:\n            node.sources, node.kept", "a graph that was not gone through is freed",
+         "tests/test_memory.py"),
+        ("memory-half", "            written.append((watch, gradients.own(node, g)))",
+         "            watch.grad = gradients.own(node, g)", "some gradients are written where memory runs out",
+         "tests/test_memory.py"),
+    ),
+    *table(
+        "nn/module.py",
+        ("error-keeps-itself", "        except Exception:\n            tell_where",
+         "        except Exception as error:\n            tell_where", "an error of a forward keeps the step's tensors",
+         "tests/nn/test_watching.py"),
     ),
     *table(
         "kernels/sequences.py",

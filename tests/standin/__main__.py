@@ -8,6 +8,7 @@ docs/gpu.md.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -77,8 +78,11 @@ def weights(run_folder: Path, step: int) -> bytes:
 
 def marked() -> None:
     """The tests marked `gpu`, and the benchmark, by the program that a machine with a GPU runs."""
-    said = run("-m", "benchmarks.gpu", "--quick")
-    assert "tinygrad_rnn, CuPy, ms" in said and " passed" in said, said
+    with tempfile.TemporaryDirectory() as folder:
+        said = run("-m", "benchmarks.gpu", "--quick", "--out", folder)
+        assert said.startswith(f"Results: {folder}/gpu.txt") and " passed" in said and "ms a step" in said, said
+        found = json.loads(Path(folder, "gpu.json").read_text(encoding="utf-8"))
+        assert len(found["cells"]) == 3 and len(found["agreement"]) == 6 and not found["losses"], found
 
 
 def kernels() -> None:
@@ -128,7 +132,7 @@ def command() -> None:
             said = run(*words, cwd=folder, status=2, **more)
             assert fault in said and "pip install" in said and said.count("\n") == 1, said
             assert f'Nothing was checked: device "cuda": CuPy is installed, but {fault}' in run(
-                "-m", "benchmarks.gpu", status=1, **more
+                "-m", "benchmarks.gpu", "--out", folder / "h", status=1, **more
             )
 
 

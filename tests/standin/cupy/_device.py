@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 HERE = str(Path(__file__).parent)
@@ -118,6 +119,24 @@ class Stream:
 
 
 Stream.null = Stream()
+
+
+class Event:
+    """An event; its time is the host's."""
+
+    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
+        self.time = 0.0
+
+    def record(self, stream: Any = None) -> None:
+        self.time = perf_counter()
+
+    def synchronize(self) -> None:
+        count("synchronisation")
+
+
+def get_elapsed_time(start_event: Event, end_event: Event) -> float:
+    """Milliseconds between two events."""
+    return 1e3 * (end_event.time - start_event.time)
 
 
 def current_stream(device_id: int | None = None) -> Stream:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ._blas import get_cublas_handle
-from ._device import DEVICES, CUDARuntimeError, Device, Stream, current_stream
+from ._device import DEVICES, CUDARuntimeError, Device, Event, Stream, current_stream, get_elapsed_time
 from ._memory import OutOfMemoryError
 
 
@@ -25,9 +25,11 @@ runtime = SimpleNamespace(
 )
 cuda = SimpleNamespace(
     Device=Device,
+    Event=Event,
     Stream=Stream,
     get_cublas_handle=get_cublas_handle,
     get_current_stream=current_stream,
+    get_elapsed_time=get_elapsed_time,
     is_available=lambda: DEVICES > 0,
     memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     runtime=runtime,

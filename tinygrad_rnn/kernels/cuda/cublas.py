@@ -20,6 +20,7 @@ REAL_32F, FAST_TF32, DEFAULT_ALGORITHM = 0, 77, -1  # CUDA_R_32F, CUBLAS_COMPUTE
 OUT = "tr.enable_cuda_kernels(False) does without"
 POINTERS_OF_THE_HOST = 0  # CUBLAS_POINTER_MODE_HOST: alpha and beta are here
 MOST = 2**31 - 1
+ALLOC_FAILED = 3  # CUBLAS_STATUS_ALLOC_FAILED
 REALS: dict[str, tuple[str, Any]] = {
     "float32": ("cublasSgemm_v2", ctypes.c_float),
     "float64": ("cublasDgemm_v2", ctypes.c_double),
@@ -115,4 +116,5 @@ def _library(major: int) -> Any:
 
 def _check(what: str, status: int) -> None:
     if status:
-        raise RuntimeError(f"cuBLAS: {what} failed with status {status} (its manual lists them): {OUT}")
+        kind = MemoryError if status == ALLOC_FAILED else RuntimeError
+        raise kind(f"cuBLAS: {what} failed with status {status} (its manual lists them): {OUT}")
