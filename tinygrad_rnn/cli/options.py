@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 from tinygrad_rnn.errors import InputError, TinygradRnnError
@@ -159,7 +160,7 @@ def _choose_kernels(numba: bool | None) -> str:
     if numba is not False:
         try:
             seconds = enable_numba()
-            return f"with kernels by numba {sys.modules['numba'].__version__}, ready in {seconds:.1f} s"
+            return f"with kernels by numba {version('numba')}, ready in {seconds:.1f} s"
         except (ImportError, OSError, RuntimeError) as error:  # it is not there, or does not fit, or cannot write
             why = one_line(str(error))
             if numba:
