@@ -199,3 +199,10 @@ def pack(W: HostArray, packed: HostArray) -> None:
 @stage("2r 3 2r", "x0 x1 y1", "x0 x0 y0", writes=["y"])
 def product(x: HostArray, w: HostArray, y: HostArray) -> None:
     """y = x W for x (M, K), y (M, N), both with rows without gaps, and W (K, N), packed as w; K is at least 1."""
+
+
+def trial() -> None:
+    """Call a stage, which ends this process, or fails, where Python or NumPy has objects of another form in memory."""
+    y, d = np.full((2, 3), 0.5, np.float32), np.zeros((2, 3), np.float32)
+    rnn_tanh_slope(2 * y, y, d)
+    assert (d == 0.75).all()

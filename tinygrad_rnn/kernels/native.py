@@ -107,16 +107,26 @@ def keep(group: str, data: bytes) -> Path | None:
     for place in places():
         with suppress(OSError):
             place.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=place, prefix="kernels-")
+            written = place / f"{file_name(group)}.{os.getpid()}"
             try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(data)
-                os.replace(name, place / file_name(group))
-                return place / file_name(group)
+                written.write_bytes(data)
+                return written.replace(place / file_name(group))
             except BaseException:
-                os.unlink(name)
+                written.unlink(missing_ok=True)
                 raise
     return None
+
+
+def state() -> str:
+    """What is kept of the kernels, in words."""
+    try:
+        found = {group: file for group in GROUPS if (file := kept(group)) is not None}
+    except (ImportError, OSError) as error:
+        return f"NumPy's alone: {error}"
+    if not found:
+        return f"none compiled yet: numba will, for some seconds, into {next(places())}"
+    places_of = ", ".join(sorted({str(file.parent) for file, _ in found.values()}))
+    return f"compiled by numba {metadata.version('numba')} for {' and '.join(found)}, in {places_of}"
 
 
 # --- how it is made ---------------------------------------------------------------------------------------------------
@@ -160,7 +170,11 @@ def main(group: str, path: str) -> None:
     """Load the kernels of a group from a file, as a trial."""
     code = content(Path(path).read_bytes())
     assert code is not None
-    _linked(code)
+    _engines[group] = _linked(code)
+    if group == GROUPS[0]:
+        from tinygrad_rnn.kernels import compiled_stages
+
+        compiled_stages.trial()
 
 
 # --- in this process --------------------------------------------------------------------------------------------------
