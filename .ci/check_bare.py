@@ -9,9 +9,12 @@ import sys
 
 # The modules that need an extra, and what they miss without it.
 NEEDS_EXTRA = {
-    "tinygrad_rnn.kernels.machine": ("numba", "llvmlite"),
+    "tinygrad_rnn.kernels.compiled_stages": ("llvmlite",),
+    "tinygrad_rnn.kernels.numba_machine": ("numba", "llvmlite"),
+    "tinygrad_rnn.kernels.numba_object": ("numba", "llvmlite"),
     "tinygrad_rnn.kernels.numba_products": ("numba", "llvmlite"),
     "tinygrad_rnn.kernels.numba_stages": ("numba", "llvmlite"),
+    "tinygrad_rnn.kernels.registers": ("llvmlite",),
     "tinygrad_rnn.testing.strategies": ("hypothesis",),
 }
 

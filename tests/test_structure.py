@@ -103,7 +103,7 @@ def test_parts_of_the_same_rank_form_no_cycle() -> None:
 def test_one_file_of_tensor_and_nn_knows_the_array_library() -> None:
     # `random` draws on the host, and what numba compiles is for NumPy only
     names = ("tensor/backend.py", "tensor/device.py", "tensor/random.py", "kernels/machine.py")
-    names += ("kernels/numba_products.py", "kernels/numba_stages.py")
+    names += ("kernels/compiled_stages.py", "kernels/numba_stages.py", "kernels/registers.py")
     knows = {PACKAGE / name for name in names}
     for path in itertools.chain(*((PACKAGE / part).rglob("*.py") for part in ("tensor", "kernels", "nn"))):
         if path not in knows:

@@ -304,7 +304,6 @@ def test_a_run_stopped_before_it_trains_leaves_nothing(
 @pytest.fixture
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "tinygrad_rnn.kernels.numba_stages", raising=False)
 
 
 def trained_on(text: Path, run: Path, *options: object) -> list[str]:
@@ -379,7 +378,6 @@ def test_numba_trains_about_the_same_and_resumes(trained: Trained, tmp_path: Pat
     assert np.allclose(*losses, rtol=1e-3)
     assert json.loads((run / "config.json").read_text())["training"]["numba"] is True
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "tinygrad_rnn.kernels.numba_stages", raising=False)
     assert main(["train", "--resume", str(run), "--steps", "70"]) == 2
     said = capsys.readouterr().err
     assert f"{run}: was begun with --numba: numba is not installed: pip install numba; or go on with --no-" in said

@@ -155,7 +155,6 @@ def test_enable_numba_is_a_switch(stages):
 
 def test_without_numba_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "tinygrad_rnn.kernels.numba_stages", raising=False)
     with pytest.raises(ModuleNotFoundError, match="numba is not installed: pip install numba"):
         tr.enable_numba()
 
@@ -186,7 +185,10 @@ def arguments(dtype, width=16):
         "carry_rows": [np.array([[1], [0], [1]], dtype), y6[:2].copy(), y5[:2].copy()],
         "clear_rows": [np.array([[1], [0], [1]], dtype), y5],
         "ctc_alphas": [ways.copy(), normal(dtype, 2, B, 4), labels, labels == 1, np.array([2, 1, 2])],
-        "ctc_slopes": [normal(dtype, 2, B, 4), ways[::-1].copy(), ways, labels, labels == 1, np.array([2, 1, 2])],
+        "ctc_slopes": [
+            *(normal(dtype, 2, B, 4), ways[::-1].copy(), ways, labels, labels == 1, np.array([2, 1, 2])),
+            normal(dtype, 2, 5, B),
+        ],
         "add_rows": [normal(dtype, 2, H), ids, x],
         "adam": [p, g, m, abs(m), p + 1, numbers],
         "pack": [x3, normal(dtype, -(-3 * H // width), B, width)],

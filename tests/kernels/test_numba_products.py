@@ -14,6 +14,7 @@ from tinygrad_rnn.kernels.copies import packed
 from tinygrad_rnn.tensor import backend
 
 pytest.importorskip("numba")
+from tinygrad_rnn.kernels import compiled_stages as stages
 from tinygrad_rnn.kernels import numba_products as products
 
 DTYPES = st.sampled_from([np.float32, np.float64])
@@ -22,11 +23,11 @@ RNG = np.random.default_rng(0)
 
 def times(x: np.ndarray, W: np.ndarray) -> np.ndarray:
     """x W by panels, into memory that holds NaN."""
-    width = products.width_of(W.dtype)
+    width = stages.width_of(W.dtype)
     panels = np.full((-(-W.shape[1] // width), len(W), width), np.nan, W.dtype)
-    products.pack(W, panels)
+    stages.pack(W, panels)
     y = np.full((len(x), W.shape[1]), np.nan, W.dtype)
-    products.product(x, panels, y)
+    stages.product(x, panels, y)
     return y
 
 
@@ -60,7 +61,7 @@ def test_infinity_and_nan_stay_where_they_are() -> None:
 def test_a_tile_for_any_processor(registers: tuple[int, int], dtype: str) -> None:
     """The code for other vectors than this processor has, which LLVM takes apart."""
     here = products.Registers(*registers)
-    tile, width, K = products.tiles(here), products.width_of(dtype, here), 5
+    tile, width, K = products.tiles(here), stages.width_of(dtype, here), 5
     run = pytest.importorskip("numba").njit(lambda like, *given: tile(like, *given))
     for rows in (1, 3, here.rows):
         panels = products.AT_ONCE[rows - 1] if rows <= len(products.AT_ONCE) else 1

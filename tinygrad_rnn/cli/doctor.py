@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_info
 
 from tinygrad_rnn.cli.answers import check_output
 from tinygrad_rnn.errors import BackendMismatchError
+from tinygrad_rnn.kernels import native
 from tinygrad_rnn.tensor.device import probe
 
 # Variables that choose the threads and the kernels of a BLAS, or of NumPy itself.
@@ -63,6 +64,7 @@ def examine() -> Iterator[str]:
     yield from _gpus()
     yield f"Memory       {_memory()}"
     others = ("safetensors", "rich", "threadpoolctl", "matplotlib", "numba")
+    yield f"Kernels      {native.state()}"
     yield "Packages     " + ", ".join(f"{name} {_version(name)}" for name in others)
 
 

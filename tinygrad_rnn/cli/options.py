@@ -8,9 +8,12 @@ import shlex
 import sys
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from tinygrad_rnn.errors import InputError, TinygradRnnError
+from tinygrad_rnn.kernels import native
 from tinygrad_rnn.kernels.switch import enable_numba
 from tinygrad_rnn.screen import one_line
 from tinygrad_rnn.tensor.creation import zeros
@@ -158,8 +161,10 @@ def _choose_kernels(numba: bool | None) -> str:
     why = "as asked for"
     if numba is not False:
         try:
+            if find_spec("numba") and not native.kept(native.GROUPS[0]):
+                print("numba compiles the kernels, once on this machine: some seconds", file=sys.stderr, flush=True)
             seconds = enable_numba()
-            return f"with kernels by numba {sys.modules['numba'].__version__}, ready in {seconds:.1f} s"
+            return f"with kernels by numba {version('numba')}, ready in {seconds:.1f} s"
         except (ImportError, OSError, RuntimeError) as error:  # it is not there, or does not fit, or cannot write
             why = one_line(str(error))
             if numba:

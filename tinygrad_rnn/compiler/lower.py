@@ -224,9 +224,9 @@ class Lowering:
         row[m.STEPS : m.STEPS + len(steps)] = steps
         return row
 
-    def own(self, loops: dict[Any, Any], kind: Any) -> tuple[int, int]:
+    def own(self, loops: Any, kind: Any) -> tuple[int, int]:
         """A loop that is made for the machine."""
-        return loops[kind].address, 0
+        return loops[kind], 0
 
     def copyto(self, y: Any, x: Any, casting: str = "same_kind") -> Rows:
         if not (isinstance(x, np.ndarray) and isinstance(casting, str) and is_plain(y) and apart(x, y)):
@@ -319,7 +319,7 @@ class Lowering:
         fit = packed.shape == (-(-W.shape[1] // width), len(W), width) and W.flags.aligned and apart(W, packed)
         if not (fit and can_write(packed) and W.size):
             return None
-        return [self.row(self.own(self.stages.pack_loop, char), (W, packed), W.shape, W.strides)]
+        return [self.row(self.own(self.stages.pack.loops, char), (W, packed), W.shape, W.strides)]
 
     def product(self, x: Any, w: Any, y: HostArray) -> Rows:
         """A product with a weight in panels, of which some columns may be there."""
@@ -333,7 +333,7 @@ class Lowering:
         if not (dense and w.flags.c_contiguous and can_write(y) and apart(x, y) and apart(w, y)):
             return None
         steps = (x.strides[0], 0, y.strides[0])
-        return [self.row(self.own(self.stages.product_loop, char), (x, w, y), (*x.shape, y.shape[1]), steps)]
+        return [self.row(self.own(self.stages.product.loops, char), (x, w, y), (*x.shape, y.shape[1]), steps)]
 
     def sum(self, x: Any, axis: Any, dtype: Any, y: Any, keepdims: Any) -> Rows:
         """Sums in the order in which NumPy takes them: of rows below one another, or of each stretch."""
@@ -460,7 +460,7 @@ class Lowering:
             return None
         if y.shape[1] > 1 and not y.strides[1] == g.strides[-1] == y.itemsize:
             return None
-        loop = self.own(self.stages.add_rows_loop, y.dtype.char)
+        loop = self.own(self.stages.add_rows.loops, y.dtype.char)
         steps = (y.strides[0], 0, g.strides[0] if g.ndim == 2 else y.shape[1] * y.itemsize)
         row = self.row(loop, (y, ids, g), (ids.size, y.shape[1], len(y)), steps)
         return [*self.checked(given, -len(y), len(y)), *before, row]
@@ -477,7 +477,7 @@ class Lowering:
         far = {blocks_apart(a) for a in floats if a.ndim == 3 and len(a) > 1} or {0}
         if dims is None or len(far) > 1 or not (floats[0].size and all(can_write(a) for a in floats)):
             return None
-        return [self.row(self.own(getattr(self.stages, f"{name}_loop"), char), args, (*dims[:2], *far, *dims[3:]))]
+        return [self.row(self.own(getattr(self.stages, name).loops, char), args, (*dims[:2], *far, *dims[3:]))]
 
 
 def _pointwise(*shapes: tuple[int, ...]) -> tuple[int, ...] | None:

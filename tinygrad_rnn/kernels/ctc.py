@@ -114,7 +114,8 @@ def write_slopes(
     states, skips = states[:U], skips[:U]
     dx[...] = 0
     if stages := numba_stages(dx, g, y):
-        stages.ctc_slopes(dx, g, y, states, skips, xp.astype(stops, xp.int64))
+        room = xp.empty((2, U + 2, log_p.shape[1]), dtype=dx.dtype)
+        stages.ctc_slopes(dx, g, y, states, skips, xp.astype(stops, xp.int64), room)
         return
     g = g[:, : U + 2]
     closed, moves = _prepared(log_p, skips)

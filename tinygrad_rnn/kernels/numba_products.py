@@ -7,54 +7,26 @@ it is summed: K. Goto and R. van de Geijn (2008), "Anatomy of high-performance m
 
 Each entry is summed in order, k = 0, 1, ..., by fused multiplications and additions. So its bits depend neither on the
 processor nor on how many rows or columns are computed with it: a batch may be cut for threads in any way.
-
-Imported by `enable_numba` only, as `numba_stages` is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from tinygrad_rnn.kernels.machine import FLOATS, at, byte, call, loops
-from tinygrad_rnn.tensor.backend import HostArray
-from tinygrad_rnn.tensor.effects import effects
+from tinygrad_rnn.kernels.numba_object import FLOATS, as_kind, at, byte, loops, size_of
+from tinygrad_rnn.kernels.registers import HERE, Registers, width_of
 
 BLOCK = 512  # summands after which a tile goes to memory and back, so that what is read meanwhile stays in the cache
 
 
-class Registers(NamedTuple):
-    """What a processor has: the bytes of a vector, and the rows of a tile of two vectors that fit into registers."""
-
-    nbytes: int
-    rows: int
-
-
-def registers(features: Mapping[str, bool]) -> Registers | None:
-    """Those of the processor with these features, by LLVM's names. None if it does not add and multiply at once."""
-    if features.get("avx512f"):
-        return Registers(64, 12)
-    if features.get("fma") and features.get("avx2"):
-        return Registers(32, 6)
-    return Registers(16, 12) if features.get("neon") else None
-
-
-_here = registers(binding.get_host_cpu_features())
-FAST = _here is not None  # else a multiplication with an addition is a call of a function
-HERE = _here or Registers(32, 6)
 MANY = HERE.rows  # rows of a tile, at most
 AT_ONCE = (4, 2, 2)  # panels of a tile of 1, 2 or 3 rows: one sum alone would wait for itself
-
-
-def width_of(dtype: Any, registers: Registers = HERE) -> int:
-    """The columns of a panel: two vectors."""
-    return 2 * registers.nbytes // int(np.dtype(dtype).itemsize)
 
 
 # --- a tile -----------------------------------------------------------------------------------------------------------
@@ -219,7 +191,7 @@ def _product(like: Any, x: Any, w: Any, y: Any, M: Any, K: Any, N: Any, x_row: A
     """y = x w: addresses, sizes, and distances of rows in bytes; `size` are the bytes of a number."""
     width = _width(like)
     apart, p, panels = width * size, 0, (N + width - 1) // width
-    most = AT_ONCE[M - 1] if len(AT_ONCE) >= M else 1
+    most = AT_ONCE[0] if M == 1 else AT_ONCE[1] if M == 2 else AT_ONCE[2] if M == 3 else 1
     while p < panels:
         g = min(most, panels - p)
         a, b, c, rest = x, w + p * K * apart, y + p * apart, (N - p * width) * size
@@ -243,7 +215,7 @@ def _product(like: Any, x: Any, w: Any, y: Any, M: Any, K: Any, N: Any, x_row: A
 @loops(FLOATS)
 def pack_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
     """`pack` of a matrix of dims[0] rows and dims[1] columns, steps[0] and steps[1] bytes apart."""
-    K, N, width, size = dims[0], dims[1], _width(carray(data, 0).dtype.type(0)), carray(data, 0).itemsize
+    K, N, width, size = dims[0], dims[1], _width(as_kind(data, 0)), size_of(data)
     for p in range((N + width - 1) // width):
         n = min(width, N - p * width)
         for k in range(K):
@@ -265,33 +237,5 @@ def pack_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
 @loops(FLOATS)
 def product_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
     """`product`; dims are M, K and N, steps the distances of rows."""
-    like, size = carray(data, 0).dtype.type(0), carray(data, 0).itemsize
+    like, size = as_kind(data, 0), size_of(data)
     _product(like, args[0], args[1], args[2], dims[0], dims[1], dims[2], steps[0], steps[2], size)
-
-
-# The loops take seconds to be compiled, so what Python calls is not compiled with them, but calls them.
-
-
-@njit(cache=True, nogil=True)
-def _pack(loop: int, W: HostArray, packed: HostArray) -> None:
-    args, dims, steps = np.array([W.ctypes.data, packed.ctypes.data]), np.array(W.shape), np.array(W.strides)
-    call(loop, args.ctypes.data, dims.ctypes.data, steps.ctypes.data, 0)
-
-
-@njit(cache=True, nogil=True)
-def _multiply(loop: int, x: HostArray, w: HostArray, y: HostArray) -> None:
-    args, dims = np.array([x.ctypes.data, w.ctypes.data, y.ctypes.data]), np.array([*x.shape, y.shape[1]])
-    steps = np.array([x.strides[0], 0, y.strides[0]])
-    call(loop, args.ctypes.data, dims.ctypes.data, steps.ctypes.data, 0)
-
-
-@effects(writes=["packed"])
-def pack(W: HostArray, packed: HostArray) -> None:
-    """The matrix W (K, N) as panels (P, K, width) of `width` columns each, with zeros beyond the last one."""
-    _pack(pack_loop[W.dtype.char].address, W, packed)
-
-
-@effects(writes=["y"])
-def product(x: HostArray, w: HostArray, y: HostArray) -> None:
-    """y = x W for x (M, K), y (M, N), both with rows without gaps, and W (K, N), packed as w; K is at least 1."""
-    _multiply(product_loop[x.dtype.char].address, x, w, y)

@@ -1,40 +1,22 @@
-"""The pointwise stages of a training step, compiled by numba: one pass over memory each.
+"""The pointwise stages of a training step, as numba compiles them: one pass over memory each.
 
-Imported by `enable_numba` only, since numba takes a while to import. Each stage does what its caller does with a dozen
-NumPy calls, for C-contiguous arrays of float32 or float64: the recurrent kernels, the gradient of an embedding in
-`backend.scatter_add`, and `optim.Adam`. Tests tie the two together. What numba has compiled is kept on disk (beside
-this file, or where NUMBA_CACHE_DIR says), so a machine compiles once.
+Each does what its caller does with a dozen NumPy calls, for arrays of float32 or float64 without gaps. What its
+arguments are says `compiled_stages`, as Python calls it; here it is a loop of the machine, and a part of the rows is
+other addresses and another B. Tests tie it to NumPy.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from tinygrad_rnn.kernels.machine import FLOATS, at, loops
-from tinygrad_rnn.kernels.numba_products import FAST, pack, pack_loop, product, product_loop, width_of  # noqa: F401
-from tinygrad_rnn.tensor.backend import HostArray
-from tinygrad_rnn.tensor.effects import effects
-
-
-def stage(
-    *, writes: Sequence[str] = (), updates: Sequence[str] = (), last_rows: Mapping[str, int] | None = None
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Compile a function of arrays by numba, with its `effects`: what it writes, what it updates; all else it reads."""
-
-    def compiled(f: Callable[..., None]) -> Callable[..., None]:
-        declared = effects(writes=writes, updates=updates, last_rows=last_rows)(f)
-        return njit(cache=True, error_model="numpy", nogil=True)(declared)  # type: ignore[no-any-return]
-
-    return compiled
-
+from tinygrad_rnn.kernels.numba_object import FLOATS, as_kind, at, byte, inlined, loops, place
 
 # tanh(x) = x P(x²) / Q(x²) for |x| <= 7.9, beyond which float32 has no number between tanh and 1. The coefficients are
 # those of `python -m benchmarks.tanh_fit`; their relative error, 2e-8, is below float32's rounding.
@@ -59,7 +41,7 @@ def tanh(x: Any) -> Any:
     raise NotImplementedError
 
 
-@overload(tanh, inline="always", strict=False)
+@overload(tanh, strict=False)
 def _tanh_of(x: Any) -> Any:
     if x is not types.float32:
         return lambda x: math.tanh(x)
@@ -107,7 +89,7 @@ def sigmoid(x: Any) -> Any:
     raise NotImplementedError
 
 
-@overload(sigmoid, inline="always", strict=False)
+@overload(sigmoid, strict=False)
 def _sigmoid_of(x: Any) -> Any:
     if x is not types.float32:
 
@@ -134,28 +116,32 @@ def _sigmoid_of(x: Any) -> Any:
 
 # --- recurrent layers -------------------------------------------------------------------------------------------------
 
-
-@stage(updates=["y"])
-def rnn_tanh(y: HostArray, x: HostArray) -> None:
-    """y = tanh(y + x) for y, x (B, H)."""
-    for b in range(y.shape[0]):
-        for k in range(y.shape[1]):
-            y[b, k] = tanh(y[b, k] + x[b, k])
+# dims are B, H, the B of arrays of several blocks (their distance, N), and how many blocks of a gradient or of what
+# rests, or biases, are given.
 
 
-@stage(writes=["d"])
-def rnn_tanh_slope(g: HostArray, y: HostArray, d: HostArray) -> None:
-    """d = g (1 - y²)."""
-    one = y.dtype.type(1)
-    for b in range(y.shape[0]):
-        for k in range(y.shape[1]):
-            d[b, k] = g[b, k] * (one - y[b, k] * y[b, k])
+@loops(FLOATS)
+def rnn_tanh_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`rnn_tanh`."""
+    y, x = at(args[0], data), at(args[1], data)
+    for k in range(dims[0] * dims[1]):
+        y[k] = tanh(y[k] + x[k])
 
 
-@stage(writes=["y"])
-def lstm_gates(z: HostArray, x: HostArray, c: HostArray, y: HostArray) -> None:
-    """The rows i, f, o, g, h', c' (6, B, H) from z = h Wᵀ and x (B, 4H), in the order i, f, g, o, and c (B, H)."""
-    B, H = c.shape
+@loops(FLOATS)
+def rnn_tanh_slope_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`rnn_tanh_slope`."""
+    g, y, d, one = at(args[0], data), at(args[1], data), at(args[2], data), as_kind(data, 1)
+    for k in range(dims[0] * dims[1]):
+        d[k] = g[k] * (one - y[k] * y[k])
+
+
+@loops(FLOATS)
+def lstm_gates_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`lstm_gates`; of one array y the compiler sees sooner that its rows are apart than of many addresses."""
+    B, H = dims[0], dims[1]
+    z, x = carray(at(args[0], data), (B, 4 * H)), carray(at(args[1], data), (B, 4 * H))
+    c, y = carray(at(args[2], data), (B, H)), carray(at(args[3], data), (6, dims[2], H))
     for b in range(B):
         for k in range(H):
             i = sigmoid(z[b, k] + x[b, k])
@@ -167,34 +153,48 @@ def lstm_gates(z: HostArray, x: HostArray, c: HostArray, y: HostArray) -> None:
             y[4, b, k], y[5, b, k] = o * tanh(new), new
 
 
-@stage(writes=["dz", "dc"], last_rows={"g": 2})
-def lstm_slopes(g: HostArray, y: HostArray, c: HostArray, dz: HostArray, dc: HostArray) -> None:
-    """dz (B, 4H) and the gradient dc (B, H) of c, from that of all rows, g (6, B, H), or of h and c alone (2, B, H)."""
-    one = y.dtype.type(1)
-    B, H = c.shape
-    s = 1 if g.shape[0] == 6 else 0  # or one row of zeros for all gates
-    d = g if s else np.zeros((1, 1, H), y.dtype)
+@loops(FLOATS)
+def lstm_slopes_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:  # noqa: C901 (a loop for each gate)
+    """`lstm_slopes`."""
+    B, H, far, one = dims[0], dims[1], dims[2] * dims[1], as_kind(data, 1)
     for b in range(B):  # short loops: with more arrays in one the compiler does not vectorise
+        c, dc, dz = place(args[2], H * b, data), place(args[4], H * b, data), place(args[3], 4 * H * b, data)
+        g, y = place(args[0], H * b, data), place(args[1], H * b, data)
+        to_h, to_c = (
+            place(args[0], (dims[3] - 2) * far + H * b, data),
+            place(args[0], (dims[3] - 1) * far + H * b, data),
+        )
+        i, f, o = y, place(args[1], far + H * b, data), place(args[1], 2 * far + H * b, data)
+        u, new = place(args[1], 3 * far + H * b, data), place(args[1], 5 * far + H * b, data)
+        if dims[3] == 6:
+            for n in range(4):
+                row = far * (n if n < 2 else 5 - n)
+                for k in range(H):
+                    dz[n * H + k] = g[row + k]
+        else:
+            for k in range(4 * H):
+                dz[k] = 0
         for k in range(H):
-            t = tanh(y[5, b, k])
-            dc[b, k] = g[-2, b, k] * y[2, b, k] * (one - t * t) + g[-1, b, k]
-            dz[b, 3 * H + k] = (g[-2, b, k] * t + d[2 * s, s * b, k]) * y[2, b, k] * (one - y[2, b, k])
+            t = tanh(new[k])
+            dc[k] = to_h[k] * o[k] * (one - t * t) + to_c[k]
+            dz[3 * H + k] = (to_h[k] * t + dz[3 * H + k]) * o[k] * (one - o[k])
         for k in range(H):
-            dz[b, k] = (dc[b, k] * y[3, b, k] + d[0, s * b, k]) * y[0, b, k] * (one - y[0, b, k])
+            dz[k] = (dc[k] * u[k] + dz[k]) * i[k] * (one - i[k])
         for k in range(H):
-            dz[b, 2 * H + k] = (dc[b, k] * y[0, b, k] + d[3 * s, s * b, k]) * (one - y[3, b, k] * y[3, b, k])
+            dz[2 * H + k] = (dc[k] * i[k] + dz[2 * H + k]) * (one - u[k] * u[k])
         for k in range(H):
-            dz[b, H + k] = (dc[b, k] * c[b, k] + d[s, s * b, k]) * y[1, b, k] * (one - y[1, b, k])
+            dz[H + k] = (dc[k] * c[k] + dz[H + k]) * f[k] * (one - f[k])
         for k in range(H):
-            dc[b, k] *= y[1, b, k]
+            dc[k] *= f[k]
 
 
-@stage(writes=["y"])
-def gru_gates(a: HostArray, x: HostArray, bias: HostArray, h: HostArray, y: HostArray) -> None:
-    """The rows r, z, n, m, h' (5, B, H) from a = h Wᵀ and x (B, 3H), h (B, H) and the bias (H,) of m, or (0,)."""
-    zero = y.dtype.type(0)
-    B, H = h.shape
-    biased = bias.shape[0] > 0
+@loops(FLOATS)
+def gru_gates_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`gru_gates`."""
+    B, H, zero, biased = dims[0], dims[1], as_kind(data, 0), dims[3] > 0
+    a, x = carray(at(args[0], data), (B, 3 * H)), carray(at(args[1], data), (B, 3 * H))
+    bias, h = at(args[2], data), carray(at(args[3], data), (B, H))
+    y = carray(at(args[4], data), (5, dims[2], H))
     for b in range(B):
         for k in range(H):
             r = sigmoid(a[b, k] + x[b, k])
@@ -205,252 +205,170 @@ def gru_gates(a: HostArray, x: HostArray, bias: HostArray, h: HostArray, y: Host
             y[4, b, k] = n + z * (h[b, k] - n)
 
 
-@stage(writes=["inward", "across", "rest"], last_rows={"g": 1})
-def gru_slopes(g: HostArray, y: HostArray, h: HostArray, inward: HostArray, across: HostArray, rest: HostArray) -> None:
-    """The gradients of x and of h Wᵀ (B, 3H), and what h gets beside the product, from that of all rows, g (5, B, H),
-    or of h' alone (1, B, H).
-    """
-    one = y.dtype.type(1)
-    B, H = h.shape
-    s = 1 if g.shape[0] == 5 else 0
-    d = g if s else np.zeros((1, 1, H), y.dtype)
+@loops(FLOATS)
+def gru_slopes_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:  # noqa: C901 (a loop for each gate)
+    """`gru_slopes`."""
+    B, H, far, one = dims[0], dims[1], dims[2] * dims[1], as_kind(data, 1)
     for b in range(B):  # short loops, as above
+        g, new = place(args[0], H * b, data), place(args[0], (dims[3] - 1) * far + H * b, data)
+        r, z = place(args[1], H * b, data), place(args[1], far + H * b, data)
+        n, m = place(args[1], 2 * far + H * b, data), place(args[1], 3 * far + H * b, data)
+        h, rest = place(args[2], H * b, data), place(args[5], H * b, data)
+        inward, across = place(args[3], 3 * H * b, data), place(args[4], 3 * H * b, data)
+        if dims[3] == 5:
+            for k in range(H):
+                inward[k], inward[H + k] = g[k], g[far + k]
+            for k in range(H):
+                rest[k], across[2 * H + k] = g[2 * far + k], g[3 * far + k]
+        else:
+            for k in range(2 * H):
+                inward[k] = 0
+            for k in range(H):
+                rest[k] = across[2 * H + k] = 0
         for k in range(H):
-            rest[b, k] = (g[-1, b, k] * (one - y[1, b, k]) + d[2 * s, s * b, k]) * (one - y[2, b, k] * y[2, b, k])
+            rest[k] = (new[k] * (one - z[k]) + rest[k]) * (one - n[k] * n[k])
         for k in range(H):
-            inward[b, k] = (rest[b, k] * y[3, b, k] + d[0, s * b, k]) * y[0, b, k] * (one - y[0, b, k])
+            inward[k] = (rest[k] * m[k] + inward[k]) * r[k] * (one - r[k])
         for k in range(H):
-            n = g[-1, b, k] * (h[b, k] - y[2, b, k]) + d[s, s * b, k]
-            inward[b, H + k] = n * y[1, b, k] * (one - y[1, b, k])
+            inward[H + k] = (new[k] * (h[k] - n[k]) + inward[H + k]) * z[k] * (one - z[k])
         for k in range(H):
-            inward[b, 2 * H + k] = rest[b, k]
+            inward[2 * H + k] = rest[k]
         for k in range(H):
-            across[b, 2 * H + k] = rest[b, k] * y[0, b, k] + d[3 * s, s * b, k]
+            across[2 * H + k] = rest[k] * r[k] + across[2 * H + k]
         for k in range(2 * H):
-            across[b, k] = inward[b, k]
+            across[k] = inward[k]
         for k in range(H):
-            rest[b, k] = g[-1, b, k] * y[1, b, k]
+            rest[k] = new[k] * z[k]
 
 
-@stage(updates=["y"])
-def carry_rows(runs: HostArray, before: HostArray, y: HostArray) -> None:
-    """Write the rows of `before` (k, B, H) over those of y (k, B, H) where `runs` (B, 1) is 0."""
-    for b in range(runs.shape[0]):
-        if runs[b, 0] == 0:
-            for n in range(y.shape[0]):
-                for k in range(y.shape[2]):
-                    y[n, b, k] = before[n, b, k]
+@loops(FLOATS)
+def carry_rows_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`carry_rows`."""
+    B, H, far, runs = dims[0], dims[1], dims[2] * dims[1], at(args[0], data)
+    for b in range(B):
+        if runs[b] == 0:
+            for n in range(dims[3]):
+                before, y = place(args[1], n * far + H * b, data), place(args[2], n * far + H * b, data)
+                for k in range(H):
+                    y[k] = before[k]
 
 
-@stage(updates=["y"])
-def clear_rows(runs: HostArray, y: HostArray) -> None:
-    """Write 0 over the rows of y (k, B, H) where `runs` (B, 1) is 0."""
-    for b in range(runs.shape[0]):
-        if runs[b, 0] == 0:
-            for n in range(y.shape[0]):
-                for k in range(y.shape[2]):
-                    y[n, b, k] = 0
+@loops(FLOATS)
+def clear_rows_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`clear_rows`."""
+    B, H, far, runs = dims[0], dims[1], dims[2] * dims[1], at(args[0], data)
+    for b in range(B):
+        if runs[b] == 0:
+            for n in range(dims[3]):
+                y = place(args[1], n * far + H * b, data)
+                for k in range(H):
+                    y[k] = 0
 
 
 # --- connectionist temporal classification ----------------------------------------------------------------------------
 
+# dims are T, B, C, how many states are used, U, and the rows of y.
 
-@njit(error_model="numpy", nogil=True, inline="always")
-def _arrivals(y: Any, skips: Any, t: Any, s: Any, b: Any) -> Any:
-    """The best of the ways to a state, and what each is relative to it, as `kernels.ctc` has it for all at once."""
-    stay, go, skip = y[t, s + 2, b], y[t, s + 1, b], y[t, s, b]
-    if not skips[s, b]:
-        skip = y.dtype.type(-math.inf)
+
+@inlined
+def _arrivals(y: Any, open: Any, B: Any) -> Any:
+    """The best of the ways to a state, and what each is relative to it, as `kernels.ctc` has it for all at once; y is
+    where the state two before it stands, and from there one may come if `open` is not 0.
+    """
+    stay, go, skip = y[2 * B], y[B], y[0]
+    if open[0] == 0:
+        skip = as_kind(y, -math.inf)
     best = stay
     if go > best or go != go:
         best = go
     if skip > best or skip != skip:
         best = skip
     if best == -math.inf:
-        return best, y.dtype.type(0), y.dtype.type(0), y.dtype.type(0)
+        return best, as_kind(y, 0), as_kind(y, 0), as_kind(y, 0)
     return best, math.exp(stay - best), math.exp(go - best), math.exp(skip - best)
 
 
-@stage(updates=["y"])
-def ctc_alphas(y: HostArray, log_p: HostArray, states: HostArray, skips: HostArray, steps: HostArray) -> None:
-    """y[1:] (T, U + 2, B) of y[0], as `kernels.ctc` has it; what is past the states (U, B) stays as it is."""
-    for t in range(log_p.shape[0]):
-        for s in range(states.shape[0]):
-            for b in range(log_p.shape[1]):
-                if t >= steps[b]:
-                    y[t + 1, s + 2, b] = y[t, s + 2, b]
+@loops(FLOATS)
+def ctc_alphas_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`ctc_alphas`."""
+    T, B, C, U, rows = dims[0], dims[1], dims[2], dims[3], dims[4]
+    states, stops, one = at(args[2], dims), at(args[4], dims), as_kind(data, 1)
+    for t in range(T):
+        for s in range(U):
+            for b in range(B):
+                before, y = (
+                    place(args[0], (t * rows + s) * B + b, data),
+                    place(args[0], ((t + 1) * rows + s) * B + b, data),
+                )
+                if t >= stops[b]:
+                    y[2 * B] = before[2 * B]
                     continue
-                best, stay, go, skip = _arrivals(y, skips, t, s, b)
+                best, stay, go, skip = _arrivals(before, byte(args[3] + s * B + b), B)
                 total = stay + go + skip
                 if total < 1:
-                    total = y.dtype.type(1)
-                y[t + 1, s + 2, b] = math.log(total) + best + log_p[t, b, states[s, b]]
+                    total = one
+                y[2 * B] = math.log(total) + best + place(args[1], (t * B + b) * C, data)[states[s * B + b]]
 
 
-@stage(updates=["dx"])
-def ctc_slopes(
-    dx: HostArray, g: HostArray, y: HostArray, states: HostArray, skips: HostArray, steps: HostArray
-) -> None:
-    """Add to dx (T, B, C) the gradient of log_p, from that of all forward variables."""
-    T, B = dx.shape[0], dx.shape[1]
-    rows = states.shape[0] + 2
-    d = np.empty((rows, B), y.dtype)
-    before = np.empty((rows, B), y.dtype)
-    for s in range(rows):
-        for b in range(B):
-            d[s, b] = g[T, s, b]
+@loops(FLOATS)
+def ctc_slopes_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`ctc_slopes`."""
+    T, B, C, U, rows = dims[0], dims[1], dims[2], dims[3], dims[4]
+    states, stops, one, zero = at(args[3], dims), at(args[5], dims), as_kind(data, 1), as_kind(data, 0)
+    last, size = place(args[1], T * rows * B, data), (U + 2) * B
+    after = place(args[6], T % 2 * size, data)
+    for k in range(size):
+        after[k] = last[k]
     for t in range(T - 1, -1, -1):
-        for s in range(rows):
+        g, after, now = (
+            place(args[1], t * rows * B, data),
+            place(args[6], (t + 1) % 2 * size, data),
+            place(args[6], t % 2 * size, data),
+        )
+        for s in range(U + 2):
             for b in range(B):
-                before[s, b] = g[t, s, b] + (d[s, b] if t >= steps[b] else y.dtype.type(0))
-        for s in range(states.shape[0]):
+                now[s * B + b] = g[s * B + b] + (after[s * B + b] if t >= stops[b] else zero)
+        for s in range(U):
             for b in range(B):
-                if t >= steps[b]:
+                if t >= stops[b]:
                     continue
-                here = d[s + 2, b]
-                dx[t, b, states[s, b]] += here
-                _, stay, go, skip = _arrivals(y, skips, t, s, b)
+                k = s * B + b
+                here = after[k + 2 * B]
+                place(args[0], (t * B + b) * C, data)[states[k]] += here
+                y = place(args[2], (t * rows + s) * B + b, data)
+                _, stay, go, skip = _arrivals(y, byte(args[4] + k), B)
                 total = stay + go + skip
                 if total < 1:
-                    total = y.dtype.type(1)
+                    total = one
                 here = here / total
-                before[s + 2, b] += here * stay
-                before[s + 1, b] += here * go
-                before[s, b] += here * skip
-        d, before = before, d
+                now[k + 2 * B] += here * stay
+                now[k + B] += here * go
+                now[k] += here * skip
 
 
 # --- embeddings and optimisers ----------------------------------------------------------------------------------------
 
 
-@stage(updates=["buffer"])
-def add_rows(buffer: HostArray, ids: HostArray, g: HostArray) -> None:
-    """buffer[ids[n]] += g[n] for each n in turn; buffer (V, H), ids (N,) in range, g (N, H)."""
-    for n in range(g.shape[0]):
-        row = ids[n]
-        for k in range(g.shape[1]):
-            buffer[row, k] += g[n, k]
+@loops(FLOATS)
+def add_rows_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`add_rows` of dims[0] rows of dims[1] numbers to a buffer of dims[2]; both may have gaps between their rows."""
+    ids = at(args[1], dims)
+    for i in range(dims[0]):
+        row = at(args[0] + (ids[i] + (dims[2] if ids[i] < 0 else 0)) * steps[0], data)
+        g = at(args[2] + i * steps[2], data)
+        for k in range(dims[1]):
+            row[k] += g[k]
 
 
-@stage(writes=["new"], updates=["m", "v"])
-def adam(p: HostArray, g: HostArray, m: HostArray, v: HostArray, new: HostArray, numbers: HostArray) -> None:
-    """One step of Adam or AdamW, as `optim.Adam.update` has it: m and v are written, and `new` is p after it.
-
-    `numbers` are β₁, 1 - β₁, β₂, 1 - β₂, 1 / √(1 - β₂ᵗ), ε, -lr / (1 - β₁ᵗ), what is added to g as a part of p, and
-    what p is multiplied by.
-    """
-    keep1, take1, keep2, take2, root, eps, rate, coupled, decoupled = numbers
-    for i in range(p.shape[0]):
+@loops(FLOATS)
+def adam_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
+    """`adam` of dims[0] numbers."""
+    p, g, m, v, new = at(args[0], data), at(args[1], data), at(args[2], data), at(args[3], data), at(args[4], data)
+    some = at(args[5], data)
+    keep1, take1, keep2, take2, root, eps, rate = some[0], some[1], some[2], some[3], some[4], some[5], some[6]
+    coupled, decoupled = some[7], some[8]
+    for i in range(dims[0]):
         d = g[i] + coupled * p[i]
         m[i] = keep1 * m[i] + take1 * d
         v[i] = keep2 * v[i] + take2 * (d * d)
         new[i] = decoupled * p[i] + rate * (m[i] / (math.sqrt(v[i]) * root + eps))
-
-
-# --- the stages as loops of the machine -------------------------------------------------------------------------------
-
-
-@loops(FLOATS)
-def add_rows_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
-    """`add_rows` of dims[0] rows of dims[1] numbers to a buffer of dims[2]; both may have gaps between their rows."""
-    n, width = dims[0], dims[1]
-    ids = carray(at(args[1], dims), n)
-    for i in range(n):
-        place = args[0] + (ids[i] + (dims[2] if ids[i] < 0 else 0)) * steps[0]
-        row, g = carray(at(place, data), width), carray(at(args[2] + i * steps[2], data), width)
-        for k in range(width):
-            row[k] += g[k]
-
-
-# The stages of a recurrent layer: dims are B, H, the B of arrays of several blocks (their distance), and how many
-# blocks of a gradient or of what rests, or biases, are given. So a part of the rows is other addresses and another B.
-
-
-@loops(FLOATS)
-def rnn_tanh_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
-    """`rnn_tanh`."""
-    shape = dims[0], dims[1]
-    rnn_tanh(carray(at(args[0], data), shape), carray(at(args[1], data), shape))
-
-
-@loops(FLOATS)
-def rnn_tanh_slope_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
-    """`rnn_tanh_slope`."""
-    shape = dims[0], dims[1]
-    g, y, d = carray(at(args[0], data), shape), carray(at(args[1], data), shape), carray(at(args[2], data), shape)
-    rnn_tanh_slope(g, y, d)
-
-
-@loops(FLOATS)
-def lstm_gates_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
-    """`lstm_gates`."""
-    B, H = dims[0], dims[1]
-    z, x = carray(at(args[0], data), (B, 4 * H)), carray(at(args[1], data), (B, 4 * H))
-    lstm_gates(z, x, carray(at(args[2], data), (B, H)), carray(at(args[3], data), (6, dims[2], H)))
-
-
-@loops(FLOATS)
-def lstm_slopes_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
-    """`lstm_slopes`."""
-    B, H = dims[0], dims[1]
-    g, y = carray(at(args[0], data), (dims[3], dims[2], H)), carray(at(args[1], data), (6, dims[2], H))
-    c, dc = carray(at(args[2], data), (B, H)), carray(at(args[4], data), (B, H))
-    lstm_slopes(g, y, c, carray(at(args[3], data), (B, 4 * H)), dc)
-
-
-@loops(FLOATS)
-def gru_gates_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
-    """`gru_gates`."""
-    B, H = dims[0], dims[1]
-    a, x = carray(at(args[0], data), (B, 3 * H)), carray(at(args[1], data), (B, 3 * H))
-    b, h = carray(at(args[2], data), dims[3]), carray(at(args[3], data), (B, H))
-    gru_gates(a, x, b, h, carray(at(args[4], data), (5, dims[2], H)))
-
-
-@loops(FLOATS)
-def gru_slopes_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
-    """`gru_slopes`."""
-    B, H = dims[0], dims[1]
-    g, y = carray(at(args[0], data), (dims[3], dims[2], H)), carray(at(args[1], data), (5, dims[2], H))
-    h, rest = carray(at(args[2], data), (B, H)), carray(at(args[5], data), (B, H))
-    inward, across = carray(at(args[3], data), (B, 3 * H)), carray(at(args[4], data), (B, 3 * H))
-    gru_slopes(g, y, h, inward, across, rest)
-
-
-@loops(FLOATS)
-def carry_rows_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
-    """`carry_rows`."""
-    B, shape = dims[0], (dims[3], dims[2], dims[1])
-    before, y = carray(at(args[1], data), shape), carray(at(args[2], data), shape)
-    carry_rows(carray(at(args[0], data), (B, 1)), before, y)
-
-
-@loops(FLOATS)
-def clear_rows_loop(args: Any, dims: Any, steps: Any, data: Any) -> None:
-    """`clear_rows`."""
-    B, shape = dims[0], (dims[3], dims[2], dims[1])
-    clear_rows(carray(at(args[0], data), (B, 1)), carray(at(args[1], data), shape))
-
-
-def warm_up() -> None:
-    """Compile every stage for float32 and float64, or load what was compiled before."""
-    for dtype in (np.float32, np.float64):
-        one, x, x3, x4 = (np.zeros((1, n), dtype) for n in (1, 1, 3, 4))
-        y5, y6 = np.zeros((5, 1, 1), dtype), np.zeros((6, 1, 1), dtype)
-        panel = np.zeros((1, 1, width_of(dtype)), dtype)
-        pack(x4, panel)
-        pack(np.zeros((4, 4), dtype).T, np.zeros((1, 4, width_of(dtype)), dtype))
-        product(one, panel, x4)
-        rnn_tanh(one, x)
-        rnn_tanh_slope(one, x, one)
-        lstm_gates(x4, x4, one, y6)
-        lstm_slopes(y6, y6, one, x4, one)
-        gru_gates(x3, x3, one[0], one, y5)
-        gru_slopes(y5, y5, one, x3, x3, one)
-        carry_rows(one, y5, y5)
-        clear_rows(one, y5)
-        ids, p = np.zeros((1, 1), np.int64), np.zeros((1, 1, 1), dtype)
-        ctc_alphas(np.zeros((2, 3, 1), dtype), p, ids, ids > 0, ids[0])
-        ctc_slopes(p, np.zeros((2, 3, 1), dtype), np.zeros((2, 3, 1), dtype), ids, ids > 0, ids[0])
-        add_rows(one, np.zeros(1, np.int64), one)
-        adam(one[0], one[0], one[0], one[0], one[0], np.ones(9, dtype))

@@ -303,7 +303,7 @@ def gru_forward(
     a = _across(h, W, x, t)
     x = x if t is None else x[t]
     y = xp.empty((5, B, H), dtype=a.dtype)
-    if stages := numba_stages(a, x, h):
+    if stages := numba_stages(a, x, h, a if b is None else b):
         stages.gru_gates(a, x, a.reshape(-1)[:0] if b is None else b, h, y)
     else:
         _gru_gates(a, x, b, h, y)

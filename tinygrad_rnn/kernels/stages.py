@@ -11,10 +11,10 @@ from tinygrad_rnn.tensor.mode import active_tape
 
 def numba_stages(*arrays: Array) -> Any:
     """The compiled stages, if they are enabled and take these arrays, else None."""
-    if backend.stages is None or device_of(arrays[0]) != "cpu" or arrays[0].dtype.itemsize < 4:
+    if backend.stages is None or device_of(arrays[0]) != "cpu" or arrays[0].dtype.char not in "fd":
         return None
     for a in arrays:
-        if not a.flags.c_contiguous:
+        if not a.flags.c_contiguous or a.dtype != arrays[0].dtype:
             return None
     tape = active_tape.get()
     return backend.stages if tape is None else tape.stages(backend.stages)
@@ -23,5 +23,4 @@ def numba_stages(*arrays: Array) -> Any:
 def fast_products(x: Array, W: Array) -> Any:
     """The same if they multiply such a matrix by such a weight faster than BLAS."""
     stages = numba_stages(x, W)
-    fit = stages is not None and backend.stages.FAST and x.dtype == W.dtype and x.dtype.kind == "f"
-    return stages if fit else None
+    return stages if stages is not None and backend.stages.FAST else None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from importlib import import_module
+from importlib.util import find_spec
 
+from tinygrad_rnn.kernels import native
 from tinygrad_rnn.tensor import backend
 
 
@@ -15,10 +17,12 @@ def enable_numba(on: bool = True) -> float:
     LSTM is then its matrix product, by a weight that was rearranged once a sequence, and one pass over memory, where
     NumPy takes a dozen: small layers gain most. In
     float32 tanh is within 6 units in the last place. Most of what `tr.compile` has recorded then runs without Python,
-    and on as many threads as NumPy's BLAS may use. The first time on a machine numba compiles for some seconds; what it
-    made is kept on disk.
+    and on as many threads as NumPy's BLAS may use. The first time on a machine numba compiles for some seconds, in a
+    process of its own; what it made is kept on disk, and loaded without numba. The kernels for float64 and those of
+    `ctc_loss` are compiled when they are needed for the first time.
 
-    Raises `ModuleNotFoundError` where numba is not installed, saying what to install.
+    Raises `ModuleNotFoundError` where numba is not installed, saying what to install, and `RuntimeError` where it does
+    not compile.
 
     >>> import tinygrad_rnn as tr
     >>> tr.enable_numba(False)
@@ -28,13 +32,10 @@ def enable_numba(on: bool = True) -> float:
     if not on:
         backend.use_stages(None)
         return 0.0
-    try:
-        import_module("numba")
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("numba is not installed: pip install numba") from None
-    stages = import_module("tinygrad_rnn.kernels.numba_stages")
-    stages.warm_up()
-    backend.use_stages(stages)
+    if find_spec("numba") is None:
+        raise ModuleNotFoundError(native.MISSING)
+    native.load()
+    backend.use_stages(import_module("tinygrad_rnn.kernels.compiled_stages"))
     return time.perf_counter() - begin
 
 

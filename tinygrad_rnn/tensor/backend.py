@@ -703,8 +703,9 @@ def _scatter_rows(buffer: AnyArray, ids: AnyArray, g: AnyArray) -> None:
         table = buffer.reshape(buffer.shape[0], math.prod(buffer.shape[1:]))
         cuda.add_rows(namespace(g), table, ids, widened(g).reshape(ids.size, table.shape[1]))
         return
-    if stages is not None and buffer.ndim == 2 and buffer.dtype == g.dtype and g.dtype.char in "fd":
-        stages.add_rows(buffer, ids, np.ascontiguousarray(g))
+    fit = buffer.ndim == 2 and buffer.flags.c_contiguous and buffer.dtype == g.dtype
+    if stages is not None and fit and g.dtype.char in "fd":
+        stages.add_rows(buffer, np.ascontiguousarray(ids, np.int64), np.ascontiguousarray(g))
         return
     if buffer.ndim == 2 and buffer.shape[1] >= WIDE and buffer.dtype == g.dtype and not is_half(g):
         for k, d in zip(ids.tolist(), g, strict=True):

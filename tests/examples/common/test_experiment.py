@@ -58,7 +58,6 @@ def test_steps_recorded_or_not_are_the_same_to_the_last_bit(
     before = tr.numba_enabled()
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "numba", None)
-        patch.delitem(sys.modules, "tinygrad_rnn.kernels.numba_stages", raising=False)
         assert go("--quick", "--out", str(tmp_path / "recorded")) == 1
     said = "Steps recorded once and replayed, by NumPy alone: numba is not installed: pip install numba\n"
     assert capsys.readouterr().out.startswith(said) and tr.numba_enabled() == before
