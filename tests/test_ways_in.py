@@ -78,6 +78,18 @@ WAYS = {
     "Embedding": lambda v: nn.Embedding(3, 2)(v),
     "pad_sequences": lambda v: tr.data.pad_sequences([[1.0, 2.0], v]),
     "last_values": lambda v: tr.data.last_values(v, 2),
+    "accuracy": lambda v: tr.training.accuracy([1, 2], v),
+    "perplexity": lambda v: tr.training.perplexity(v),
+    "sample": lambda v: tr.decoding.sample(v, np.random.default_rng(0)),
+    "greedy_search": lambda v: tr.decoding.greedy_search(lambda last, h: ([v], h), None, 0, count=1, length=1),
+    "beam_search": lambda v: tr.decoding.beam_search(lambda last, h: ([v], h), None, 0, length=1),
+    "ctc_best_path": lambda v: tr.decoding.ctc_best_path([[v]]),
+    "ctc_beam_search": lambda v: tr.decoding.ctc_beam_search([[v]]),
+    "log_mel": lambda v: tr.data.log_mel(v, 8000),
+    "decode": lambda v: tr.data.Vocabulary("abc").decode(v),
+    "decode words": lambda v: tr.data.WordVocabulary(("a", "b", "c")).decode(v),
+    "Streams": lambda v: tr.data.Streams(v, 1, 1),
+    "passage": lambda v: tr.data.passage(np.arange(3), v, 1),
 }
 
 
@@ -94,6 +106,26 @@ def test_the_gate_names_what_it_refuses(kind: str) -> None:
     for dtype in (None, "float32", "int64", "bool"):
         with pytest.raises(DTypeError, match=named):
             tr.Tensor(value, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda v: tr.data.Vocabulary("abc").decode(v),
+        lambda v: tr.data.WordVocabulary(("a", "b", "c")).decode(v),
+        lambda v: tr.data.Streams(v, 1, 1),
+        lambda v: tr.data.passage(np.arange(3), v, 1),
+        lambda v: tr.data.passage(v, np.arange(3), 1),
+        lambda v: tr.decoding.ctc_best_path(np.zeros((3, 2, 2)), v),
+        lambda v: tr.decoding.ctc_beam_search(np.zeros((3, 2, 2)), v),
+    ],
+)
+def test_ids_and_lengths_are_integers(way: Any) -> None:
+    """1.9 is not 1."""
+    way([1, 2])
+    for wrong in ([1.9, 1.0], np.array([1.0, 2.0]), [True, False], tr.Tensor([1.0, 2.0])):
+        with pytest.raises(DTypeError, match="integers"):
+            way(wrong)
 
 
 def test_none_is_refused_where_it_means_nothing() -> None:

@@ -9,10 +9,9 @@ import numpy as np
 
 from tinygrad_rnn.data.vocabularies import Vocabulary
 from tinygrad_rnn.errors import InputError, NonFiniteError, ShapeError
-from tinygrad_rnn.nn.checks import check_counts
+from tinygrad_rnn.nn.checks import as_tensor, check_counts, integer_ids
 from tinygrad_rnn.tensor.backend import host_array, to_host
 from tinygrad_rnn.tensor.mode import no_grad
-from tinygrad_rnn.tensor.tensor import Tensor
 
 
 def sample(
@@ -30,7 +29,7 @@ def sample(
         raise InputError(f"the temperature is a number from 0 up, not {temperature}")
     if top_k is not None and top_k < 1:
         raise InputError(f"top-k is at least 1, not {top_k}")
-    x = np.asarray(scores, dtype=np.float64)
+    x = host_array(scores).astype(np.float64)
     _check_scores("sample", x, ("id",), infinite=temperature == 0)
     if not np.any(x > -np.inf):
         raise NonFiniteError(f"sample: all {len(x)} scores are -inf: there is nothing to draw")
@@ -121,7 +120,7 @@ def greedy_search(
     ended = np.zeros(count, bool)
     while len(rows) < length and not ended.all():
         scores, state = step(last, state)
-        x = host_array(scores.data if isinstance(scores, Tensor) else scores)
+        x = host_array(scores)
         x = np.where(ended[:, None], 0.0, x)  # what has ended is computed, but not read
         _check_scores(f"greedy_search: step {len(rows)}", x, ("sequence", "token"), infinite=True)
         if count and not np.all(np.any(x > -np.inf, axis=-1)):
@@ -180,7 +179,7 @@ def beam_search(
 
     for n in range(length):
         scores, state = step(last, state)
-        x = host_array(scores.data if isinstance(scores, Tensor) else scores).astype(np.float64)
+        x = host_array(scores).astype(np.float64)
         _check_scores(f"beam_search: step {n}", x, ("beginning", "token"))
         x = x - np.maximum(x.max(axis=-1, keepdims=True), np.finfo(float).min)
         x = total[:, None] + x - np.log(np.maximum(np.exp(x).sum(axis=-1, keepdims=True), 1.0))
@@ -264,14 +263,13 @@ def _frames(
     name: str, log_probs: Any, lengths: Any, blank: int, infinite: bool = False
 ) -> tuple[np.ndarray, list[int]]:
     """The scores (T, B, C) in float64 on the host, and how many steps of each count."""
-    x, given = (host_array(a.data if isinstance(a, Tensor) else a) for a in (log_probs, lengths))
+    x = host_array(log_probs)
     if x.ndim != 3:
         raise ShapeError(f"{name}: log_probs must be (T, B, C), got shape {x.shape}")
     T, B, C = x.shape
     if not 0 <= blank < C:
         raise ValueError(f"{name}: blank {blank} is out of range for {C} classes: 0 to {C - 1}")
-    if lengths is None:
-        given = np.full(B, T)
+    given = np.full(B, T) if lengths is None else to_host(integer_ids(f"{name}: lengths", as_tensor(lengths)))
     check_counts("lengths", given, B, T, f"log_probs has 0 to {T} steps", name)
     counts = (np.arange(T)[:, None] < given)[..., None]
     _check_scores(name, np.where(counts, x, 0.0), ("step", "entry", "class"), infinite)

@@ -1633,6 +1633,27 @@ BUGS = [
          "every lookup waits for the device", STANDIN),
     ),
     *table(
+        "tensor/backend.py",
+        ("ungated-decoders", "    return to_host(real(getattr(x, \"_array\", x)))",
+         "    return to_host(np.asarray(getattr(x, \"_array\", x)))",
+         "decoders and metrics take complex numbers and masked arrays for numbers", WAYS_IN),
+    ),
+    *table(
+        "tensor/sweep.py",
+        ("half-uses", "total = widened(self.dense[node]) + d", "total = self.dense[node] + d",
+         "the float16 gradient of what is used often stops at 2048", f"{DIGITS} used_often"),
+        ("half-parts", "self.total = widened(zeros_beside(first.g, node.shape, node.dtype))",
+         "self.total = zeros_beside(first.g, node.shape, node.dtype)",
+         "the float16 gradient of what is indexed often stops at 2048", f"{DIGITS} used_often"),
+        ("half-products", "        if fresh and not is_half(self.dense[node]):", "        if fresh:",
+         "float16 gradients are added to a float16 product", f"{DIGITS} used_often"),
+    ),
+    *table(
+        "data/vocabularies.py",
+        ("ids-cut-to-integers", "    if found.dtype.kind not in \"iu\" and found.size:", "    if False:",
+         "1.9 is decoded as 1", WAYS_IN),
+    ),
+    *table(
         "optim/clip.py",
         ("norm-by-norm", "    return numbers([dot(flat, flat) for flat in flats])",
          "    return [float(dot(flat, flat)) for flat in flats]", "clipping waits for each parameter", STANDIN),

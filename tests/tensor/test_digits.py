@@ -208,3 +208,51 @@ def test_a_wide_op_takes_arrays_and_numbers_as_others_do():
     assert backend.widened(half).dtype == "float32"
     ones = np.ones(2)
     assert backend.widened(ones) is ones
+
+
+ONE = tr.ones(1, 2, dtype="float16")
+# Uses of a weight (2, 2) whose gradients are 1: whole, a row, an entry, ids, as the weight of a product.
+USES = {
+    "whole": (lambda w: [w * 1.0 for _ in range(3000)], [[3000, 3000]] * 2),
+    "rows": (lambda w: [w[k % 2] for k in range(6000)], [[3000, 3000]] * 2),
+    "entries": (lambda w: [w[0, 1] for _ in range(3000)], [[0, 3000], [0, 0]]),
+    "ids": (lambda w: [w[np.array([1, 1])] for _ in range(1500)], [[0, 0], [3000, 3000]]),
+    "products": (lambda w: [tr.linear(ONE, w) for _ in range(3000)], [[3000, 3000]] * 2),
+    # The newest report first: a thousand products are added up before anything else has come.
+    "all": (
+        lambda w: [
+            *(w[k % 2] for k in range(1000)),
+            *(w * 1.0 for _ in range(2000)),
+            *(tr.linear(ONE, w) for _ in range(1100)),
+        ],
+        [[3600, 3600]] * 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("way", ["backward", "grad"])
+@pytest.mark.parametrize("kind", USES)
+def test_the_gradient_of_what_is_used_often_counts_beyond_2048(kind, way):
+    w = tr.Tensor(np.ones((2, 2), np.float16), requires_grad=True)
+    parts, expected = USES[kind]
+    total = tr.sum(tr.concatenate([tr.reshape(part, (-1,)) for part in parts(w)]))
+    if way == "backward":
+        total.backward()
+    (found,) = [w.grad] if way == "backward" else tr.grad(total, [w])
+    assert found.dtype == np.float16 and found.tolist() == expected
+
+
+def test_a_float16_weight_of_no_axes_is_counted_in_a_recording_too():
+    w = tr.Tensor(np.array(1, np.float16), requires_grad=True)
+
+    @tr.compile
+    def step(x):
+        total = w * x
+        for _ in range(299):
+            total = total + w * x
+        total.backward()
+        found, w.grad = w.grad, None
+        return found
+
+    for k in (9, 9, 10, 9):
+        assert step(tr.Tensor(np.array(k, np.float16))).item() == 300 * k

@@ -189,3 +189,10 @@ def test_weights_may_change_between() -> None:
 def test_numbers_out_of_range(k1: int, k2: int) -> None:
     with pytest.raises(InputError, match="1 <= k1 <= k2"):
         tbptt(lambda x, state: (None, state), [], None, k1, k2)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    total, last = tbptt(lambda x, state: (None, state + x), range(7), tr.zeros(1), np.int64(2), np.uint8(4))
+    assert (total, last.item()) == (0.0, 21.0)
+    with pytest.raises(InputError, match="1 <= k1 <= k2"):
+        tbptt(lambda x, state: (None, state), [], None, 1.5, 2)

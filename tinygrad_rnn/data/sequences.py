@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygrad_rnn.data.vocabularies import Ids
+from tinygrad_rnn.data.vocabularies import Ids, integers
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.scalars import whole
 
@@ -45,7 +45,7 @@ class Streams:
 
     def __init__(self, ids: Ids, batch: int, steps: int, seed: int = 0) -> None:
         batch, steps = whole("the batch of streams", batch, 1), whole("the steps of a chunk", steps, 1)
-        self.ids, self.batch, self.steps, self.seed = ids, batch, steps, whole("a seed", seed)
+        self.ids, self.batch, self.steps, self.seed = integers("Streams: ids", ids), batch, steps, whole("a seed", seed)
         self.stride = (len(ids) - 1) // batch
         self.epoch_length = self.stride // steps
         if self.epoch_length < 1:
@@ -89,6 +89,7 @@ def passage(before: Ids, held_out: Ids, batch: int, warm_up: int = 128) -> Passa
         ([[3, 4, 5, 6], [6, 7, 8, 9]], [[0, 1, 1, 1], [0, 1, 1, 1]])
     """
     batch, warm_up = whole("the batch of a passage", batch, 1), whole("the warm-up of a passage", warm_up)
+    before, held_out = integers("passage: before", before), integers("passage: held_out", held_out)
     text = np.concatenate([before[-(warm_up + 1) :], held_out]).astype(np.int32)
     first = len(text) - len(held_out)
     batch = max(1, min(batch, len(held_out)))

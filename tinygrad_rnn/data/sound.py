@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_rnn.errors import InputError, ShapeError
+from tinygrad_rnn.tensor.backend import host_array
 
 Floats = npt.NDArray[np.floating[Any]]
 QUIET = 1e-8
@@ -73,7 +74,7 @@ def _hann(size: int) -> npt.NDArray[np.float64]:
 
 
 def _samples(name: str, samples: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    x = np.asarray(samples, np.float64)
+    x = host_array(samples).astype(np.float64)
     if x.ndim != 1:
         raise ShapeError(f"{name}: samples must be (N,), got shape {x.shape}")
     if not len(x):

@@ -34,9 +34,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.errors import DTypeError, InputError
+from tinygrad_rnn.tensor.backend import host_array
 
 Ids = npt.NDArray[np.integer[Any]]  # int32, or as small as the vocabulary allows
+
+
+def integers(what: str, ids: Any) -> Ids:
+    """Ids as an array on the host. Raises DTypeError for what is no integer: 1.9 would be taken for 1."""
+    found = ids if isinstance(ids, np.memmap) else host_array(ids)  # which may be larger than the memory
+    if found.dtype.kind not in "iu" and found.size:
+        raise DTypeError(f"{what} must be integers, got {found.dtype}")
+    return found if found.size else found.astype(np.int64)
+
 
 # --- characters ---------------------------------------------------------------------------------------------
 
@@ -93,8 +103,8 @@ class Vocabulary:
         return ids
 
     def decode(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> str:
-        """The text of some ids; an id outside the vocabulary is an IndexError."""
-        at = np.asarray(ids, dtype=np.int64)
+        """The text of some ids; an id outside the vocabulary is an IndexError, what is no integer a DTypeError."""
+        at = integers("Vocabulary.decode: ids", ids).astype(np.int64)
         if at.size and not 0 <= at.min() <= at.max() < len(self):
             raise IndexError(f"an id outside 0 ... {len(self) - 1}")
         return code_points(self.characters)[at].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
@@ -223,10 +233,10 @@ class WordVocabulary:
     def decode(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> list[str]:
         """The tokens of some ids up to the first `END`, without `PAD` and `BEGIN`.
 
-        An id that is out of range is an IndexError.
+        An id that is out of range is an IndexError, what is no integer a DTypeError.
         """
         found: list[str] = []
-        for k in np.asarray(ids, dtype=np.int64).reshape(-1).tolist():
+        for k in integers("WordVocabulary.decode: ids", ids).reshape(-1).tolist():
             if not 0 <= k < len(self):
                 raise IndexError(f"id {k} is outside 0 ... {len(self) - 1}")
             if self.tokens[k] == END:

@@ -180,10 +180,10 @@ def to_host(x: Any) -> HostArray:
 
 
 def host_array(x: Any) -> HostArray:
-    """An array, or lists of numbers and arrays, of any device as a NumPy array of its own dtype."""
-    found = _on_device_within(x) if isinstance(x, list | tuple) else None
-    x = x if found is None else sys.modules["cupy"].asarray(found)
-    return to_host(x) if is_on_device(x) else np.asarray(x)
+    """A Tensor, an array, or lists of numbers and arrays, of any device as a NumPy array of its own
+    dtype. Raises `DTypeError` for what `real` refuses.
+    """
+    return to_host(real(getattr(x, "_array", x)))
 
 
 def recorded_on_host(x: Any) -> Any:

@@ -13,10 +13,12 @@ from tinygrad_rnn.memory import out_of_memory, ran_out
 from tinygrad_rnn.tensor.backend import (
     Array,
     dot,
+    is_half,
     namespace,
     quiet,
     scatter_add,
     sum_to,
+    widened,
     zeros_beside,
 )
 from tinygrad_rnn.tensor.graph import (
@@ -144,7 +146,8 @@ class Gradients:
 
     Only here does the engine write into an array. A sum borrows its first contribution, allocates
     at the second and adds in place from then on, so no array that somebody else may hold is ever
-    written. `owned` are the nodes whose sum is a buffer of ours.
+    written. `owned` are the nodes whose sum is a buffer of ours. Sums of float16 are float32 until
+    their node has its turn.
     """
 
     def __init__(self) -> None:
@@ -189,7 +192,7 @@ class Gradients:
                 held = self.dense[node]
                 held += d
             else:
-                self.dense[node] = total = self.dense[node] + d
+                self.dense[node] = total = widened(self.dense[node]) + d
                 if total.ndim:  # a 0-d sum may be an immutable scalar
                     self.owned.add(node)
 
@@ -224,7 +227,7 @@ class Gradients:
         )
         fresh = node not in self.dense
         self.add((node,), (dot(x.mT, g),))
-        if fresh:
+        if fresh and not is_half(self.dense[node]):  # what comes next makes it float32
             self.owned.add(node)
 
     def settle(self, node: Node) -> None:
@@ -251,6 +254,8 @@ class Gradients:
                 return self.shortcuts.pop(node)
             self.settle(node)
         g = self.dense.pop(node, None)
+        if g is not None and g.dtype is not node.dtype:
+            g = narrowed(g, node.dtype)
         if g is not None and node.watch is not None:
             g = self.hooked(node, g)
         return g
@@ -267,7 +272,7 @@ class Gradients:
         with quiet():
             for node in self.lazy:
                 self.settle(node)
-        return self.dense
+        return {node: narrowed(g, node.dtype) for node, g in self.dense.items()}
 
     def pull(self, node: Node, g: Any) -> Sequence[Any]:
         """What a node pulls back to its sources."""
@@ -294,6 +299,11 @@ class Gradients:
         return g if node in self.owned else namespace(g).asarray(g, copy=True)
 
 
+def narrowed(g: Any, dtype: Any) -> Any:
+    """A sum in the dtype of its node: that of float16 is float32 until then."""
+    return g if g.dtype == dtype else namespace(g).astype(namespace(g).asarray(g), dtype)
+
+
 _WHOLE = slice(None)
 
 
@@ -316,7 +326,7 @@ class Parts:
     __slots__ = ("total", "axis", "met")
 
     def __init__(self, node: Node, first: Part) -> None:
-        self.total = zeros_beside(first.g, node.shape, node.dtype)
+        self.total = widened(zeros_beside(first.g, node.shape, node.dtype))
         _, self.axis = cut_of(first.index, self.total.ndim) if first.basic else (_WHOLE, 0)
         self.met = bytearray(node.shape[self.axis] if node.shape else 1)
 

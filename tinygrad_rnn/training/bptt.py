@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.scalars import as_integer
 from tinygrad_rnn.tensor.backend import is_floating
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -76,8 +77,10 @@ def tbptt(
     0.36
     0.072
     """
-    if not 1 <= k1 <= k2:
+    every, back = as_integer(k1), as_integer(k2)
+    if every is None or back is None or not 1 <= every <= back:
         raise InputError(f"tbptt: k1 and k2 must be whole numbers with 1 <= k1 <= k2, not {k1} and {k2}")
+    k1, k2 = every, back
     size = math.gcd(k1, k2)  # steps between two places where a backward can begin or end
     segments: deque[_Segment] = deque(maxlen=k2 // size)
     initial, total, count = state, 0.0, 0

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.errors import ShapeError
-from tinygrad_rnn.tensor.backend import host_array, to_host
-from tinygrad_rnn.tensor.tensor import Tensor
+from tinygrad_rnn.tensor.backend import host_array
 
 
 def accuracy(predicted: Any, targets: Any, mask: Any = None) -> float:
@@ -22,7 +21,7 @@ def accuracy(predicted: Any, targets: Any, mask: Any = None) -> float:
     >>> accuracy([1, 2, 3, 3], [1, 2, 0, 3])
     0.75
     """
-    a, b = _host(predicted), _host(targets)
+    a, b = host_array(predicted), host_array(targets)
     if a.shape != b.shape:
         raise ShapeError(f"accuracy: the shapes must be equal, got {a.shape} and {b.shape}")
     return _mean("accuracy", a == b, mask)
@@ -72,20 +71,16 @@ def perplexity(losses: Any, mask: Any = None) -> float:
     4.0
     """
     with np.errstate(over="ignore"):
-        return float(np.exp(_mean("perplexity", _host(losses), mask)))
+        return float(np.exp(_mean("perplexity", host_array(losses), mask)))
 
 
 def _mean(name: str, values: np.ndarray, mask: Any) -> float:
     """The mean in float64 of what counts."""
     if mask is not None:
-        keep = _host(mask)
+        keep = host_array(mask)
         if keep.dtype != bool or keep.shape != values.shape:
             raise ShapeError(
                 f"{name}: mask must be booleans of shape {values.shape}, got {keep.dtype} of shape {keep.shape}"
             )
         values = values[keep]
     return float(values.mean(dtype=np.float64)) if values.size else math.nan
-
-
-def _host(x: Any) -> np.ndarray:
-    return to_host(x.data) if isinstance(x, Tensor) else host_array(x)
