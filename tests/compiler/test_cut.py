@@ -32,6 +32,14 @@ def memory(call: Any) -> list[np.ndarray]:
     return list({id(root_of(x)): root_of(x) for x in arrays_in((args, getattr(f, "keywords", {})))}.values())
 
 
+def on_copies(stage: Any, args: Any) -> None:
+    """Call a stage on parts, between which there are gaps that instructions know, and Python's calls do not."""
+    copies = [x.copy() for x in args]
+    stage(*copies)
+    for x, copy in zip(args, copies, strict=True):
+        x[...] = copy
+
+
 def check(n: int, f: Any, *args: Any, stages: Any = MappingProxyType({}), must: bool = False) -> None:
     """Make the parts, last ones first, and the call, and compare what they leave."""
     call = f, args
@@ -44,7 +52,7 @@ def check(n: int, f: Any, *args: Any, stages: Any = MappingProxyType({}), must: 
     before = [x.copy() for x in roots]
     for g, some in reversed(parts):
         if all(x.size for x in arrays_in((some, getattr(g, "keywords", {})))):
-            g(*some)
+            on_copies(g, some) if f in stages else g(*some)
     found = [x.copy() for x in roots]
     for x, values in zip(roots, before, strict=True):
         x[...] = values
@@ -130,7 +138,7 @@ def test_tables(n: int, V: int, T: int, B: int, H: int) -> None:
 @given(n=THREADS, B=ROWS, H=st.integers(1, 20))
 def test_stages(n: int, B: int, H: int) -> None:
     pytest.importorskip("numba")
-    from tinygrad_rnn.kernels import numba_stages as s
+    from tinygrad_rnn.kernels import compiled_stages as s
 
     def stage(f: Any, *shapes: tuple[int, ...]) -> None:
         check(n, f, *(a(*shape) for shape in shapes), stages={f: cut.staged}, must=B >= 8)
@@ -148,7 +156,7 @@ def test_stages(n: int, B: int, H: int) -> None:
 @given(n=THREADS, B=ROWS, K=COLUMNS, N=COLUMNS, turned=st.booleans())
 def test_products_with_a_weight_in_panels(n: int, B: int, K: int, N: int, turned: bool) -> None:
     pytest.importorskip("numba")
-    from tinygrad_rnn.kernels import numba_stages as s
+    from tinygrad_rnn.kernels import compiled_stages as s
 
     width = s.width_of("f")
     W, panels = a(N, K).T if turned else a(K, N), a(-(-N // width), K, width)

@@ -703,8 +703,8 @@ def _scatter_rows(buffer: AnyArray, ids: AnyArray, g: AnyArray) -> None:
         table = buffer.reshape(buffer.shape[0], math.prod(buffer.shape[1:]))
         cuda.add_rows(namespace(g), table, ids, widened(g).reshape(ids.size, table.shape[1]))
         return
-    fit = buffer.ndim == 2 and buffer.flags.c_contiguous and buffer.dtype == g.dtype
-    if stages is not None and fit and g.dtype.char in "fd":
+    dense = buffer.ndim == 2 and (buffer.shape[1] < 2 or buffer.strides[1] == buffer.itemsize)
+    if stages is not None and dense and buffer.dtype == g.dtype and g.dtype.char in "fd":
         stages.add_rows(buffer, np.ascontiguousarray(ids, np.int64), np.ascontiguousarray(g))
         return
     if buffer.ndim == 2 and buffer.shape[1] >= WIDE and buffer.dtype == g.dtype and not is_half(g):
@@ -712,6 +712,7 @@ def _scatter_rows(buffer: AnyArray, ids: AnyArray, g: AnyArray) -> None:
             row = buffer[k]
             np.add(row, d, row)
         return
+    ids = np.where(ids < 0, ids + len(buffer), ids)  # -1 and the last one are one row
     order = np.argsort(ids, kind="stable")
     rows, starts = np.unique(ids[order], return_index=True)
     pieces: list[Any] = [...]
