@@ -62,6 +62,8 @@ def read_source(path: Path) -> str:
     try:
         return read_text(path, encoding)
     except InputError as error:  # an encoding is chosen in the file itself
+        if not error.hint:
+            raise
         raise InputError(str(error).replace(error.hint, "declare another encoding, # coding: latin-1")) from None
 
 

@@ -98,3 +98,12 @@ def test_wrong_programs_are_one_line(
     assert run(tmp_path) == 2
     shown = capsys.readouterr().err
     assert message in shown and shown.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_program_that_is_no_text_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "x.py"
+    for content, what in ((b"x = 1\0\n", "line 1: a binary file, not a text"), (b"# coding: utf-8\n\xff\n", "declare")):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=what) as found:
+            tagging.read_source(file)
+        assert str(found.value).count("declare another encoding") == (what == "declare")
