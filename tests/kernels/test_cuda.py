@@ -28,7 +28,8 @@ needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason=nvrtc.MISSING)
 @pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 def test_every_source_compiles_without_spills(name: str, architecture: int, dtype: str) -> None:
-    options = (f"-arch=sm_{architecture}", "-ftz=true", "--ptxas-options=-v", *cuda.options(dtype))
+    cupys = ("-ftz=true", f"-arch=sm_{architecture}", "--device-as-default-execution-space")  # what CuPy adds
+    options = (*cuda.options(dtype), *cupys, "--ptxas-options=-v")
     source = cuda.source(name)
     fine, log, ptx = nvrtc.compiled(source, *options)
     assert fine, log
