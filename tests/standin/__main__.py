@@ -29,12 +29,19 @@ ON_CUDA = [
     "tests/test_decoding.py",
     "tests/nn/test_layers.py",
     "tests/nn/test_functional.py",
+    "tests/nn/test_recurrent.py",
 ]
 OF_NUMPY = {
     "values_handed_out_never_change": "reads the view that `.data` is on the host; on a device it is a copy",
     "steps_of_float16_are_those_of_float32": "compares with steps of NumPy's, whose subnormal float32 are not flushed",
     "a_recording_drops_out_of_a_constant": "records a step, which only steps on the CPU are",
     "gradients_of_layer_norm_are_those_of_a_numeric_derivative": "gives NumPy arrays to the layer's kernel",
+    "every_law_of_the_kit": "judges a layer by NumPy arrays",
+    "dropout_between_layers": "draws the masks again on the host",
+    "the_kernel_or_the_plain_graph": "names the nodes of the CPU",
+    "one_node_for_each_step": "counts the nodes of the CPU",
+    "on_a_gpu_everything_is_as_on_the_cpu": "is marked gpu, and means the CPU where it says so",
+    "on_another_library_of_arrays": "of a third library",
     "every_row_of_the_kernel_is_its_plain_definition": "gives NumPy arrays to the loss's kernel",
 }
 

@@ -51,7 +51,7 @@ def has_cuda_kernels(*arrays: Array | None) -> bool:
     """Whether the kernels are enabled and take these arrays: on a GPU, of one dtype, float32 or float64."""
     found = [x for x in arrays if x is not None]
     dtype = found[0].dtype
-    if not _enabled or str(dtype) not in REALS:
+    if not _enabled or not is_on_device(found[0]) or str(dtype) not in REALS:
         return False
     return all(is_on_device(x) and x.dtype == dtype for x in found)
 

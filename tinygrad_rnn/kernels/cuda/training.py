@@ -99,7 +99,9 @@ def cross_entropy_forward(x: Array, *, targets: Targets, smoothing: float, mean:
     dtype = str(x.dtype)
     if N:
         cuda.kernel("training", "cross_entropy", dtype)((N,), (BLOCK,), (C, x, *ids, real(x)(smoothing), losses))
-    cuda.kernel("training", "reduce_losses", dtype)((1,), (BLOCK,), (N, C, losses, *ids, mean, y, wrong.place))
+    cuda.kernel("training", "reduce_losses", dtype)(
+        (1,), (BLOCK,), (N, C, losses, *ids, xp.bool_(mean), y, wrong.place)
+    )
     wrong.raise_later(targets.error)
     return y  # type: ignore[no-any-return]
 
