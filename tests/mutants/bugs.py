@@ -202,6 +202,8 @@ BUGS = [
     ),
     *table(
         "tensor/backend.py",
+        ("rows-one-by-one", "if isinstance(x, np.ndarray) and x.ndim > 1 and x.size > MANY", "if False",
+         "the mean of 3 million rows of float32 is 3 % too small", "tests/tensor/test_digits.py -k rows"),
         ("scatter-last-write-wins", "buffer[piece][rows] += np.add.reduceat(sums, starts, axis=0)",
          "buffer[piece][rows] += g[piece][order[starts]]", "a row that is taken twice gets the last gradient only",
          "tests/tensor/test_indexing.py"),

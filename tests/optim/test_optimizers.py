@@ -556,3 +556,17 @@ def test_moments_of_float16_are_saved_and_loaded_as_float32() -> None:
         kept = optimiser.state_dict()["state"]["0"]["exp_avg"].dtype
         assert kept == ("float64" if dtype == "float64" else "float32")
         optimiser.zero_grad()
+
+
+def test_an_option_that_is_set_where_nobody_looks_is_refused() -> None:
+    optimizer = tr.optim.Adam([tr.nn.Parameter([1.0])])
+    with pytest.raises(AttributeError, match=r"Adam has 'lr' in each of its groups: .*group\['lr'\] = "):
+        optimizer.lr = 0.1
+    optimizer.note = "mine"
+
+    class Own(tr.optim.SGD):
+        """Reads an attribute of its own."""
+
+    own = Own([tr.nn.Parameter([1.0])], lr=0.1)
+    own.lr = 0.2
+    assert own.lr == 0.2 and own.param_groups[0]["lr"] == 0.1

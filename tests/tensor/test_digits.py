@@ -256,3 +256,29 @@ def test_a_float16_weight_of_no_axes_is_counted_in_a_recording_too():
 
     for k in (9, 9, 10, 9):
         assert step(tr.Tensor(np.array(k, np.float16))).item() == 300 * k
+
+
+@pytest.mark.parametrize("f", [tr.sum, tr.mean, tr.norm, tr.logsumexp, tr.var])
+@pytest.mark.parametrize("axis", [0, (0, 2), None])
+def test_many_rows_are_added_up_with_all_digits(f, axis):
+    x = np.random.default_rng(0).uniform(0.1, 0.2, (300_000, 2, 2)).astype(np.float32)
+    for a in (x, x[::2], np.asfortranarray(x)):
+        with tr.no_grad():
+            found = tr.compile(lambda a: f(tr.Tensor(a), axis=axis))
+            wide = f(tr.Tensor(a.astype(np.float64)), axis=axis).numpy()
+            for y in (f(tr.Tensor(a), axis=axis), found(a), found(a), found(a)):
+                assert y.dtype == "float32"
+                np.testing.assert_allclose(y.numpy(), wide, rtol=1e-6)
+
+
+def test_gradients_of_what_is_added_to_many_rows():
+    b = tr.zeros(2, requires_grad=True)
+    weight, bias = tr.ones(2, requires_grad=True), tr.zeros(2, requires_grad=True)
+    x, g = np.random.default_rng(0).uniform(0.1, 0.2, (2, 300_000, 2)).astype(np.float32)
+    (tr.Tensor(x) + b).backward(tr.Tensor(g))
+    tr.nn.functional.layer_norm(tr.Tensor(x), 2, weight, bias).backward(tr.Tensor(g))
+    for p in (b, bias):
+        np.testing.assert_allclose(p.grad.numpy(), g.sum(axis=0, dtype=np.float64), rtol=1e-6)
+    wide = tr.ones(2, dtype="float64", requires_grad=True)
+    tr.nn.functional.layer_norm(tr.Tensor(x.astype("d")), 2, wide).backward(tr.Tensor(g.astype("d")))
+    np.testing.assert_allclose(weight.grad.numpy(), wide.grad.numpy(), rtol=1e-4)

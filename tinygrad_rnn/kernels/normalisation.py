@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tinygrad_rnn.tensor.backend import Array, namespace
+from tinygrad_rnn.tensor.backend import Array, namespace, summed
 
 
 def _normalised(x: Array, eps: float) -> tuple[Array, Array]:
@@ -39,11 +39,11 @@ def layer_norm_vjp(
     xp = namespace(g)
     z, scale = _normalised(x, eps)
     d = g if w is None else g * w
-    dw = xp.sum(g * z, axis=0) if needs[1] else None
+    dw = summed(g * z, 0) if needs[1] else None
     dx = None
     if needs[0]:
         dx = d - xp.mean(d, axis=1, keepdims=True)
         z *= xp.mean(d * z, axis=1, keepdims=True)
         dx -= z
         dx *= scale
-    return dx, dw, xp.sum(g, axis=0) if needs[2] else None
+    return dx, dw, summed(g, 0) if needs[2] else None

@@ -158,6 +158,15 @@ class Optimizer:
         for group in groups:
             self.add_param_group(group, defaults)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        groups = vars(self).get("param_groups")
+        if groups and name in groups[0] and type(self).__module__.startswith("tinygrad_rnn."):
+            raise AttributeError(
+                f"{type(self).__name__} has {name!r} in each of its groups: "
+                f"for group in optimizer.param_groups: group[{name!r}] = ..."
+            )
+        super().__setattr__(name, value)
+
     def add_param_group(self, group: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
         """Add a group {"params": ..., options ...}; options that it does not give are those of the first
         group.

@@ -552,6 +552,25 @@ def ranged(start: float, stop: float, step: float) -> HostArray:
 # --- what libraries do differently ----------------------------------------------------------------
 
 
+MANY = 2**16  # numbers of float32 that NumPy may add one after the other, not in pairs
+
+
+def summed(x: Array, axis: Any, keepdims: bool = False, *, mean: bool = False) -> Array:
+    """The sum over `axis`, or the mean: of many in float64, for NumPy adds up rows one by one.
+
+    >>> float(summed(np.ones((2**24 + 2, 1), np.float32), 0)[0]), 2.0**24
+    (16777218.0, 16777216.0)
+    """
+    xp: Any = namespace(x)
+    f = xp.mean if mean else xp.sum
+    if isinstance(x, np.ndarray) and x.ndim > 1 and x.size > MANY and x.dtype.char == "f":
+        axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+        if math.prod([x.shape[k] for k in axes]) > MANY:
+            wide = f(x, axis=axis, keepdims=keepdims, dtype=np.float64)
+            return wide.astype(x.dtype)  # type: ignore[no-any-return]
+    return f(x, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+
 def sum_to(g: Array, shape: tuple[int, ...]) -> Array:
     """`g` summed over the axes along which `shape` was broadcast to it: broadcasting transposed.
 
@@ -561,7 +580,7 @@ def sum_to(g: Array, shape: tuple[int, ...]) -> Array:
     if getattr(g.dtype, "char", "") == "e":  # float16 counts to 2048
         return namespace(g).astype(sum_to(widened(g), shape), g.dtype)
     extra = g.ndim - len(shape)
-    if isinstance(g, np.ndarray) and g.shape[extra:] == shape:
+    if isinstance(g, np.ndarray) and g.shape[extra:] == shape and g.size <= MANY:
         # a bias, at every step of a recurrent layer
         return np.add.reduce(g, axis=0 if extra == 1 else tuple(range(extra)))  # type: ignore[no-any-return]
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
@@ -571,7 +590,7 @@ def sum_to(g: Array, shape: tuple[int, ...]) -> Array:
         )
     stretched = [extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1]
     axes = (*range(extra), *stretched)
-    g = namespace(g).sum(g, axis=axes, keepdims=True)
+    g = summed(g, axes, keepdims=True)
     return g.reshape(shape) if isinstance(g, np.ndarray) else namespace(g).reshape(g, shape)
 
 

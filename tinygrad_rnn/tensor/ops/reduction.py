@@ -13,7 +13,7 @@ from typing import Any
 
 from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.scalars import real_number
-from tinygrad_rnn.tensor.backend import Array, namespace
+from tinygrad_rnn.tensor.backend import Array, namespace, summed
 from tinygrad_rnn.tensor.op import Operand, in_float32, op
 from tinygrad_rnn.tensor.ops.arithmetic import equal, where
 from tinygrad_rnn.tensor.ops.elementwise import exp, square
@@ -38,7 +38,7 @@ def sum(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     >>> tr.sum(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0).numpy()
     array([4., 6.], dtype=float32)
     """
-    return namespace(x).sum(x, axis=axis, keepdims=keepdims)
+    return summed(x, axis, keepdims)
 
 
 @op(
@@ -52,7 +52,7 @@ def mean(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     >>> tr.mean(tr.Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0).numpy()
     array([2., 3.], dtype=float32)
     """
-    return namespace(x).mean(x, axis=axis, keepdims=keepdims)
+    return summed(x, axis, keepdims, mean=True)
 
 
 @op(None, None)
@@ -101,7 +101,7 @@ def norm(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     5.0
     """
     xp = namespace(x)
-    return xp.sqrt(xp.sum(x * x, axis=axis, keepdims=keepdims))
+    return xp.sqrt(summed(x * x, axis, keepdims))
 
 
 def _direction(x: Operand, y: Operand) -> Tensor:
@@ -176,7 +176,7 @@ def _exponents(x: Array, axis: Axes) -> tuple[Array, Array, Array, Array]:
         peak = xp.sum(x, axis=axis, keepdims=True) - math.inf
     z = x - xp.where(xp.isfinite(peak), peak, 0.0)
     e = xp.exp(z)
-    total = xp.sum(e, axis=axis, keepdims=True)
+    total = summed(e, axis, keepdims=True)
     return peak, z, e, xp.where(total == 0, 1.0, total)
 
 
