@@ -1,7 +1,7 @@
 """What the extra `numba` costs at first: seconds until `tr.enable_numba()` is ready, cold and warm.
 
-Cold is a machine on which it never ran, made of an empty folder for numba's cache; warm is every process after that.
-Both include importing numba. Each time is that of a process of its own.
+Cold is a machine on which it never ran, made of an empty folder for what numba compiles; warm is every process after
+that. Each time is that of a process of its own.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from benchmarks.processes import Missing, call
 
 
 def ready(cache: str) -> dict[str, float]:
-    """Seconds of `enable_numba()` with numba's cache in that folder, and its bytes afterwards."""
+    """Seconds of `enable_numba()` with what numba compiles in that folder, and its bytes afterwards."""
     if not find_spec("numba"):
         raise ModuleNotFoundError(name="numba")  # which the parent understands
-    os.environ["NUMBA_CACHE_DIR"] = cache  # numba reads it when it is imported
+    os.environ["NUMBA_CACHE_DIR"] = cache  # where the object files are kept
     import tinygrad_rnn as tr
 
     seconds = tr.enable_numba()
@@ -45,11 +45,11 @@ def section(found: dict[str, Any]) -> list[str]:
         return [*lines, f"Not measured: {found['missing']}.", ""]
     return [
         *lines,
-        "`tr.enable_numba()` has numba compile its kernels the first time on a machine, and keeps them on disk. How",
-        "long that takes, each time in a process of its own and with the import of numba; the steps above do not count",
-        "it:",
+        "`tr.enable_numba()` has numba compile the kernels of float32 the first time on a machine, and keeps them as",
+        "an object file (those of float64, and of `ctc_loss`, when they are first needed). How long that takes, each",
+        "time in a process of its own; the steps above do not count it:",
         "",
-        "| numba's cache | seconds |",
+        "| what numba compiles | seconds |",
         "|:--|--:|",
         f"| empty: the first time on a machine | {found['cold']:.1f} |",
         f"| filled, {found['bytes'] / 1e6:.1f} MB: every time after that, the median of {len(found['warm'])} "

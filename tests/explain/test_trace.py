@@ -29,7 +29,9 @@ def all_ops() -> dict[str, Op | FusedOp]:
     """Every op of the library that has a derivative."""
     found: dict[str, Op | FusedOp] = {}
     for module in pkgutil.walk_packages(tr.__path__, "tinygrad_rnn."):
-        if not any(part in module.name for part in ("__main__", ".numba_", ".cli", ".testing")):
+        if not any(
+            part in module.name for part in ("__main__", ".numba_", ".compiled_", ".registers", ".cli", ".testing")
+        ):
             for value in vars(importlib.import_module(module.name)).values():
                 op = getattr(value, "op", None)
                 if isinstance(op, FusedOp) or (isinstance(op, Op) and (op.joint or any(op.vjps))):

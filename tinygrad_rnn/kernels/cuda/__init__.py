@@ -19,7 +19,7 @@ from tinygrad_rnn.tensor.device import cupy_here, is_on_device
 FOLDER = Path(__file__).parent
 REALS = {"float32": "float", "float64": "double"}
 # CuPy adds -ftz=true, as to its own kernels: float32 below 1.2e-38 is 0. Division and roots are IEEE's: no fast math.
-OPTIONS = ("--std=c++17",)
+OPTIONS = ("-std=c++17",)
 
 _enabled = True
 
