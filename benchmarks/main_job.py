@@ -34,7 +34,7 @@ OURS: dict[str, list[str]] = {NUMBA: ["--numba"], NUMPY: ["--no-numba"], PLAIN: 
 PEERS: dict[str, dict[str, Any]] = {TORCH: {}, ONE: {"threads": 1}}
 
 
-def measure(full: bool = False, rounds: int = 5) -> list[dict[str, Any]]:
+def measure(full: bool = False, rounds: int = 3) -> list[dict[str, Any]]:
     """One row for each contender: the medians over the rounds. A run is of 400 steps, or, `full`, of the usual 3000."""
     steps = 3000 if full else 400
     names = [*(n for n in OURS if n != NUMBA or find_spec("numba")), *(PEERS if find_spec("torch") else ())]
