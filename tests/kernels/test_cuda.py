@@ -6,6 +6,7 @@ which compiles the same source by the C++ compiler; what its layer makes of it, 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from tests.kernels import nvrtc
 from tests.standin.cupy import _raw
 from tinygrad_rnn.kernels import cuda
 
-SOURCES = sorted(path.stem for path in cuda.FOLDER.glob("*.cu"))
+SOURCES = sorted(path.stem for path in Path(cuda.__file__).parent.glob("*.cu"))
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 each_dtype = pytest.mark.parametrize("dtype", TOLERANCE)
 

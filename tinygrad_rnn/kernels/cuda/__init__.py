@@ -10,13 +10,11 @@ Numbers are passed as CuPy passes Python's: an integer is a `long long`, a float
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from tinygrad_rnn.tensor.backend import Array
 from tinygrad_rnn.tensor.device import cupy_here, is_on_device
 
-FOLDER = Path(__file__).parent
 REALS = {"float32": "float", "float64": "double"}
 # CuPy adds -ftz=true, as to its own kernels: float32 below 1.2e-38 is 0. Division and roots are IEEE's: no fast math.
 OPTIONS = ("-std=c++17",)
@@ -58,7 +56,9 @@ def has_cuda_kernels(*arrays: Array | None) -> bool:
 
 def source(name: str) -> str:
     """The text of NAME.cu."""
-    return (FOLDER / f"{name}.cu").read_text(encoding="utf-8")
+    from pathlib import Path  # imported when it is needed: it is slow to import
+
+    return Path(__file__).with_name(f"{name}.cu").read_text(encoding="utf-8")
 
 
 def options(dtype: str) -> tuple[str, ...]:
