@@ -29,7 +29,7 @@ from tinygrad_rnn.screen import console as console_of
 from tinygrad_rnn.screen import say
 
 # Seconds: `grid` and `loops` take what they are given, the others about as long on two cores. 14 minutes in all.
-PLAN = {"main_job": 150, "grid": 380, "loops": 100, "step_memory": 40, "imports": 10, "first_use": 60, "scale": 110}
+PLAN = {"main_job": 150, "grid": 380, "loops": 100, "step_memory": 40, "imports": 10, "first_use": 30, "scale": 110}
 QUICK_PLAN = {"main_job": 50, "grid": 40, "loops": 12, "step_memory": 40, "imports": 10, "first_use": 40, "scale": 40}
 DRAWN: dict[str, Any] = {"grid": grid, "loops": loops, "scale": scale}  # the parts that have a picture
 JUDGED: dict[str, Any] = {  # the parts of which something was asked
