@@ -68,7 +68,8 @@ def careful(make: Callable[..., Made]) -> Callable[..., Made]:
             raise
         except Exception as error:  # noqa: BLE001 (nobody has run this on a device)
             said = " ".join(f"{type(error).__name__}: {error}".split())
-            return lambda: None, {"refused": said[:SAID]}  # type: ignore[dict-item]
+            refused: dict[str, Any] = {"refused": said[:SAID]}
+            return lambda: None, refused
 
     return made
 
@@ -368,7 +369,10 @@ def picture(found: list[Cell], path: str) -> None:
                     axes.plot(values[-1], place, marker, color="C0" if "tinygrad" in name else "C1", label=name)
         axes.set_xlabel("times as long as PyTorch with cuDNN")
         cells.ticks(axes, values)
-    handles = {label: handle for axes, _ in parts.values() for handle, label in zip(*axes.get_legend_handles_labels())}  # noqa: B905
+    handles: dict[str, Any] = {}
+    for axes, _ in parts.values():
+        of_axes, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, of_axes, strict=True))
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
     figure.savefig(path, dpi=150)

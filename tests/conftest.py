@@ -8,6 +8,7 @@ than the profile's says so with `tests.profiles.examples`, for all three.
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 
 import pytest
@@ -59,6 +60,20 @@ def seeded():
     import tinygrad_rnn as tr
 
     tr.manual_seed(0)
+
+
+@pytest.fixture
+def standin(monkeypatch: pytest.MonkeyPatch):
+    """A stand-in for CuPy in this process, which is `cupy` while the test runs, for tests that launch kernels."""
+    from tests.standin import cupy as cp
+    from tests.standin.cupy import _raw
+    from tinygrad_rnn.kernels import cuda
+
+    if _raw.compiler() is None:
+        pytest.skip(_raw.MISSING)
+    monkeypatch.setitem(sys.modules, "cupy", cp)
+    monkeypatch.setattr(cuda, "kernel", cuda.kernel.__wrapped__)  # what it has cached may be of another `cupy`
+    return cp
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from traceback import clear_frames
 
 from tinygrad_rnn.errors import OutOfMemoryError
@@ -46,15 +44,19 @@ def out_of_memory(error: BaseException, what: str) -> OutOfMemoryError:
     return OutOfMemoryError(f"not enough memory for {what}{said and f': {said}'}", hint=HELPS)
 
 
-@contextmanager
-def memory_for(what: str) -> Iterator[None]:
+class memory_for:
     """Have memory that runs out inside be an `OutOfMemoryError` that names `what`."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not ran_out(error):
-            raise
-        raise out_of_memory(error, what) from None
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None and ran_out(error) and not isinstance(error, OutOfMemoryError):
+            raise out_of_memory(error, self.what) from None
 
 
 def _asked(said: str) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tests.kernels.conftest import standin  # noqa: F401 (a fixture)
 from tests.reference import assert_close
 from tests.standin.cupy import _blas
 from tinygrad_rnn import nn
@@ -32,7 +31,7 @@ def results(make: Any, precision: str, device: str, dtype: str = "float32") -> l
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_tf32_is_asked_for_by_a_module(standin: Any, name: str) -> None:  # noqa: F811
+def test_tf32_is_asked_for_by_a_module(standin: Any, name: str) -> None:
     exact = results(MAKERS[name], "float32", "cpu")
     rounded = results(MAKERS[name], "tf32", "cuda")
     for ours, theirs in zip(rounded, exact, strict=True):
@@ -44,7 +43,7 @@ def test_tf32_is_asked_for_by_a_module(standin: Any, name: str) -> None:  # noqa
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_elsewhere_it_changes_nothing(standin: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_elsewhere_it_changes_nothing(standin: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU, of float64, and on a GPU that has no TF32."""
     cases = [("cpu", "float32"), ("cuda", "float64")]
     monkeypatch.setenv("STANDIN_CAPABILITY", "75")
@@ -57,7 +56,7 @@ def test_elsewhere_it_changes_nothing(standin: Any, name: str, monkeypatch: pyte
                 assert_close(ours, theirs, 1e-6 if dtype == "float32" else 1e-13)
 
 
-def test_the_products_are_those_of_rounded_factors(standin: Any) -> None:  # noqa: F811
+def test_the_products_are_those_of_rounded_factors(standin: Any) -> None:
     x, W, b = (RNG.standard_normal(shape).astype(np.float32) for shape in ((4, 9), (3, 9), (3,)))
     y = linear(*(tr.Tensor(v, device="cuda") for v in (x, W, b)), "tf32")
     assert_close(y.numpy(), _blas.rounded(x) @ _blas.rounded(W).T + b, 1e-6)
@@ -67,7 +66,7 @@ def test_the_products_are_those_of_rounded_factors(standin: Any) -> None:  # noq
         linear(tr.Tensor(x, device="cuda"), tr.zeros(3, 8, device="cuda"), None, "tf32")
 
 
-def test_it_may_be_differentiated_twice(standin: Any) -> None:  # noqa: F811
+def test_it_may_be_differentiated_twice(standin: Any) -> None:
     x, W = (tr.Tensor(RNG.standard_normal((2, 2)), dtype="float32", device="cuda", requires_grad=True) for _ in "xW")
     slopes = tr.grad(tr.square(linear(x, W, None, "tf32")).sum(), x, create_graph=True)
     assert tr.grad(slopes.sum(), W).shape == (2, 2)

@@ -73,7 +73,9 @@ def _fits(head: Any, wanted: Any, kind: Any) -> Any:
 
 @entry(types.intp(types.CPointer(types.intp), types.CPointer(types.intp)))
 def on_arrays(plan: Any, arrays: Any) -> Any:
-    """`machine.on_arrays`: `arrays` is a tuple's head."""
+    """Call a loop on arrays, by a plan as `machine` has it: `arrays` is a tuple's head. 0, or -1 for another number of
+    arrays, or which of them, counted from 1, does not fit.
+    """
     args, dims, steps = at(room(), plan), at(room(), plan), at(room(), plan)
     heads, count, p = at(address(arrays) + m.ITEMS, plan), plan[m.PLAN_ARRAYS], m.PLAN
     if arrays[m.OBJECT // 8] != count:

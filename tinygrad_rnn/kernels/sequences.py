@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tinygrad_rnn.kernels.cuda import grid_of_rows, kernel
+from tinygrad_rnn.kernels.cuda import by_rows, grid_of_rows, kernel
 from tinygrad_rnn.kernels.cuda.cublas import Products
 from tinygrad_rnn.tensor.backend import Array, namespace, sum_to
 
@@ -101,7 +101,7 @@ def _address(x: Array) -> int:
 
 def _rows(*arrays: Array | None) -> list[Any]:
     """Arrays that lie row by row, as kernels read them; 0, a null pointer, for None."""
-    return [NULL if x is None else namespace(x).ascontiguousarray(x) for x in arrays]
+    return [NULL if x is None else by_rows(x) for x in arrays]
 
 
 def rnn_forward(

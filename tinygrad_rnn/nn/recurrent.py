@@ -302,9 +302,15 @@ class _Recurrent(Module):
             outputs.append(zeros_for(W_hh, (rest, B, self.hidden_size)))
         return outputs[0] if len(outputs) == 1 else ops.concatenate(outputs), state
 
-    def _as_one(self, steps: Steps, options: RecurrentOptions, *arrays: Tensor | None) -> bool:
-        """Whether a stretch over these is one node of the graph: on a GPU, where nobody looks at the steps."""
-        return self.fused and not options and steps.shown is None and run_as_one(*arrays)
+    def _as_one(
+        self, steps: Steps, options: RecurrentOptions, runs: Runs, *arrays: Tensor | None
+    ) -> dict[str, Any] | None:
+        """What a stretch over these is given as one node of the graph; None where it is none. It is one on a GPU, where
+        nobody looks at the steps.
+        """
+        if not self.fused or options or steps.shown is not None or not run_as_one(*arrays):
+            return None
+        return {"reverse": steps.reverse, "runs": runs, "precision": self.precision}
 
     def _weights(self, tail: str) -> Weights:
         """The four arrays of one direction of one layer."""
@@ -471,8 +477,7 @@ class RNN(_Recurrent):
         self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions, runs: Runs
     ) -> tuple[Tensor, States]:
         (h,) = state
-        if self._as_one(steps, options, x, h, W):
-            given: dict[str, Any] = {"reverse": steps.reverse, "runs": runs, "precision": self.precision}
+        if (given := self._as_one(steps, options, runs, x, h, W)) is not None:
             y = rnn_sequence(x, h, W, nonlinearity=self.nonlinearity, **given)
             return y, (y[steps.order[-1]],)
         outputs = []
@@ -574,8 +579,7 @@ class LSTM(_Recurrent):
         self, x: Tensor, steps: Steps, state: States, W: Tensor, b: Tensor | None, options: RecurrentOptions, runs: Runs
     ) -> tuple[Tensor, States]:
         h, c = state
-        if self._as_one(steps, options, x, h, c, W):
-            given: dict[str, Any] = {"reverse": steps.reverse, "runs": runs, "precision": self.precision}
+        if (given := self._as_one(steps, options, runs, x, h, c, W)) is not None:
             y = lstm_sequence(x, h, c, W, saved=to_save(), **given)
             return y[: len(steps.order)], (y[steps.order[-1]], y[len(steps.order)])
         outputs = []
@@ -682,8 +686,7 @@ class GRU(_Recurrent):
     ) -> tuple[Tensor, States]:
         outputs = []
         (h,) = state
-        if self._as_one(steps, options, x, h, W, b):
-            given: dict[str, Any] = {"reverse": steps.reverse, "runs": runs, "precision": self.precision}
+        if (given := self._as_one(steps, options, runs, x, h, W, b)) is not None:
             y = gru_sequence(x, h, W, b, saved=to_save(), **given)
             return y, (y[steps.order[-1]],)
         if self.fused and not options:

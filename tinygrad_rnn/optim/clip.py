@@ -10,7 +10,7 @@ from tinygrad_rnn.errors import NonFiniteError
 from tinygrad_rnn.kernels.cuda import has_cuda_kernels
 from tinygrad_rnn.kernels.cuda.training import squared_norm
 from tinygrad_rnn.memory import memory_for
-from tinygrad_rnn.tensor.backend import Array, dot, flattened, namespace, numbers, quiet, to_host, widened
+from tinygrad_rnn.tensor.backend import Array, dot, flattened, joined, namespace, numbers, quiet, to_host, widened
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -91,7 +91,7 @@ def _joined(gradients: list[Array]) -> Array | None:
     """The gradients behind one another, if kernels on a GPU take them: few launches, whatever their number."""
     if not gradients or not has_cuda_kernels(*gradients):
         return None
-    return namespace(*gradients).concat([flattened(g) for g in gradients])
+    return joined(gradients)
 
 
 def _pieces(flat: Array, like: list[Array]) -> Iterator[Array]:

@@ -61,11 +61,6 @@ class _Flat:
         self.bound: list[Array] = []  # the arrays that the parameters were given: who has another was assigned to
         self.moments: dict[str, Array] = {}
 
-    def join(self, arrays: list[Array]) -> Array:
-        """Arrays of the parameters' shapes as one new flat array."""
-        xp = namespace(*arrays)
-        return xp.concat([backend.flattened(a) for a in arrays])
-
     def piece(self, flat: Array, k: int) -> Array:
         """The part of a flat array that belongs to parameter k, in its shape."""
         return flat[self.cuts[k] : self.cuts[k + 1]].reshape(self.shapes[k])
@@ -252,12 +247,12 @@ class Optimizer:
         if flat is None or flat.shapes != shapes:
             flat = _Flat(indices, shapes)
         if len(flat.bound) != len(arrays) or not all(map(operator.is_, arrays, flat.bound)):
-            flat.values = flat.join(arrays)
+            flat.values = backend.joined(arrays)
         owned = all(self._owner[i] is flat for i in indices)
         for name in self.moments:
             if not owned or name not in flat.moments:
-                flat.moments[name] = flat.join([self._moment(i, name) for i in indices])
-        g = flat.join([_gradient(p) for p in parameters])
+                flat.moments[name] = backend.joined([self._moment(i, name) for i in indices])
+        g = backend.joined([_gradient(p) for p in parameters])
         step = self._steps[indices[0]] + 1
         # a NumPy or Tensor scalar, as a schedule of one's own may set, would make float64 of float32 parameters
         options = {k: plain(v) for k, v in dict.items(group)}

@@ -267,6 +267,11 @@ def flattened(x: Array) -> Array:
     return x.reshape(-1) if type(x) is np.ndarray else namespace(x).reshape(x, (-1,))
 
 
+def joined(arrays: Sequence[Array]) -> Array:
+    """Arrays of any shapes behind one another, as one new array with one axis."""
+    return namespace(*arrays).concat([flattened(x) for x in arrays])
+
+
 def is_integer(dtype: DType) -> bool:
     """Whether `dtype` is an integer type, of any byte order."""
     kind = getattr(dtype, "kind", "")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from tinygrad_rnn.tensor.backend import Array
+from tinygrad_rnn.tensor.backend import Array, namespace
 from tinygrad_rnn.tensor.device import cupy_here, is_on_device
 
 REALS = {"float32": "float", "float64": "double"}
@@ -52,6 +52,12 @@ def has_cuda_kernels(*arrays: Array | None) -> bool:
     if not _enabled or not is_on_device(found[0]) or str(dtype) not in REALS:
         return False
     return all(is_on_device(x) and x.dtype == dtype for x in found)
+
+
+def by_rows(x: Array) -> Array:
+    """`x` as it lies in memory where kernels read it."""
+    xp: Any = namespace(x)
+    return x if x.flags.c_contiguous else xp.ascontiguousarray(x)
 
 
 def source(name: str) -> str:

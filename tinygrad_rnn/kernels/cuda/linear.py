@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn.errors import ShapeError
-from tinygrad_rnn.kernels.cuda import has_cuda_kernels
+from tinygrad_rnn.kernels.cuda import by_rows, has_cuda_kernels
 from tinygrad_rnn.kernels.cuda.cublas import Products
-from tinygrad_rnn.kernels.cuda.training import by_rows
 from tinygrad_rnn.tensor.backend import Array, namespace
 
 

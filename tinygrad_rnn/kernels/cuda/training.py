@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinygrad_rnn.kernels import cuda
+from tinygrad_rnn.kernels.cuda import by_rows
 from tinygrad_rnn.tensor import device
 from tinygrad_rnn.tensor.backend import Array, namespace
 
@@ -147,12 +148,6 @@ def adam(p: Array, g: Array, m: Array, v: Array, numbers: Sequence[float]) -> Ar
         launch = cuda.kernel("training", "adam", str(p.dtype))
         launch((blocks(p.size),), (BLOCK,), (p.size, p, g, m, v, new, *map(real(p), numbers)))
     return new
-
-
-def by_rows(x: Array) -> Array:
-    """`x` as it lies in memory where kernels read it."""
-    xp: Any = namespace(x)
-    return x if x.flags.c_contiguous else xp.ascontiguousarray(x)
 
 
 def integers(ids: Array) -> Array:
