@@ -107,7 +107,7 @@ THIRD, OTHERS = ("third", 0, 8), [("other", k, k + 4) for k in (0, 4)]
 MADE = [("multiply", A, B, B), ("copy", HOME, A)]  # A is made in HOME
 
 
-@examples(dev=300, ci=2000, thorough=20_000)
+@examples(dev=300, ci=600, thorough=20_000)
 @given(st.lists(steps(), max_size=25))
 @example([*MADE, ("fill", A, 1.5), ("copy", KEPT, HOME)])  # written after it was copied
 @example([*MADE, ("multiply", HOME, B, B), ("copy", KEPT, A), ("copy", KEPT, HOME)])  # its place is, while it is read

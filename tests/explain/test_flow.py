@@ -43,7 +43,7 @@ def last(output: Any) -> Any:
 
 
 @given(cases())
-@examples(dev=15, ci=40, thorough=600)
+@examples(dev=10, ci=15, thorough=600)
 def test_it_is_the_derivative_by_every_state_of_every_layer(case: Case) -> None:
     flow = flow_of(case)
     output, probes, _ = by_hand(case)
@@ -57,7 +57,7 @@ def test_it_is_the_derivative_by_every_state_of_every_layer(case: Case) -> None:
 
 
 @given(cases())
-@examples(dev=10, ci=25, thorough=400)
+@examples(dev=10, ci=10, thorough=400)
 def test_no_gradient_is_above_its_bound_and_the_recursion_behind_it_holds(case: Case) -> None:
     for layer in flow_of(case):
         states = layer.states[~np.isnan(layer.states)]

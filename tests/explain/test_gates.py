@@ -25,7 +25,7 @@ def series(*shape: int) -> Any:
 
 
 @given(cases())
-@examples(dev=10, ci=30, thorough=400)
+@examples(dev=10, ci=15, thorough=400)
 def test_gates_and_states_are_those_of_the_equations(case: Case) -> None:
     found = gates(case.layer, case.x, case.hx, lengths=case.lengths)
     _, _, wanted = by_hand(case)

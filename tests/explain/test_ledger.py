@@ -54,7 +54,7 @@ layers = st.fixed_dictionaries(
 
 
 @given(options=layers, lengths=st.none() | st.lists(st.integers(1, 4), min_size=3, max_size=3), seed=st.integers(0, 99))
-@examples(dev=15, ci=40, thorough=400)
+@examples(dev=6, ci=10, thorough=400)
 def test_the_sum_is_the_gradient_and_every_row_that_of_its_loss(options: Any, lengths: Any, seed: int) -> None:
     tr.manual_seed(seed)
     T, B = 4, 3

@@ -231,7 +231,7 @@ LAYERS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_laws_of_modules(name: str) -> None:
     make, kind = LAYERS[name]
-    counts = check_module(make, inputs(kind), examples=examples(dev=10, ci=30, thorough=200).max_examples)
+    counts = check_module(make, inputs(kind), examples=examples(dev=8, ci=12, thorough=200).max_examples)
     assert counts["gradient"] and counts["zero"]
 
 

@@ -28,7 +28,7 @@ from tinygrad_rnn.testing.strategies import configurations, seeds
 from tinygrad_rnn.testing.subject import KINDS, Configuration
 
 RTOL = 1e-10
-many = examples(dev=60, ci=150, thorough=2500)
+many = examples(dev=40, ci=80, thorough=2500)
 SHORT, MEDIUM, LONG = st.integers(0, 8), st.integers(9, 32), st.integers(33, 512)
 
 

@@ -49,7 +49,7 @@ def evaluation_case(choose: Any) -> Any:
     return (shape, shape[1:2], shape[1:2], *affine), options
 
 
-FEW = examples(dev=20, ci=60, thorough=400).max_examples
+FEW = examples(dev=15, ci=30, thorough=400).max_examples
 LAWS = {"value", "gradient", "second derivative", "linear", "transpose", "zero", "float32", "backend", "layout"}
 
 

@@ -17,8 +17,8 @@ from tinygrad_rnn.testing import Boolean, Case, Distinct, Domain, GradientError,
 from tinygrad_rnn.testing.ops import check_case
 from tinygrad_rnn.testing.strategies import arrays, shapes
 
-EXAMPLES = examples(dev=10, ci=50, thorough=300).max_examples
-LOSSES = examples(dev=15, ci=100, thorough=500).max_examples
+EXAMPLES = examples(dev=8, ci=15, thorough=300).max_examples
+LOSSES = examples(dev=15, ci=30, thorough=500).max_examples
 
 
 SEEN = np.array([[True, True], [True, True], [False, True]])  # (S, B): the keys of two sequences, one shorter

@@ -20,7 +20,7 @@ from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.nn.convolution import overlap_add, windows
 from tinygrad_rnn.testing import Distinct, Domain, Real, check_gradients, check_op
 
-FEW = examples(dev=15, ci=60, thorough=400).max_examples
+FEW = examples(dev=15, ci=30, thorough=400).max_examples
 
 
 # --- by hand ------------------------------------------------------------------------------------------------

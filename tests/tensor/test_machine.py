@@ -1146,7 +1146,7 @@ class Graphs(RuleBasedStateMachine):
         assert not self.heard, "a hook was called that should not have been"
 
 
-Graphs.TestCase.settings = settings(examples(dev=100, ci=400, thorough=6000), stateful_step_count=40)
+Graphs.TestCase.settings = settings(examples(dev=100, ci=150, thorough=6000), stateful_step_count=40)
 test_graphs = Graphs.TestCase
 
 

@@ -23,7 +23,7 @@ from tinygrad_rnn.testing.values import make_arrays
 
 ROWS = {str(domain): domain for domain in DOMAINS}
 DIFFERENTIABLE = {name: domain for name, domain in ROWS.items() if not domain.constant}
-EXAMPLES = examples(dev=50, ci=300, thorough=1000).max_examples
+EXAMPLES = examples(dev=30, ci=60, thorough=1000).max_examples
 
 # Cases that have failed once: (row, case), as Hypothesis printed them.
 PINNED = [
