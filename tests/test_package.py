@@ -48,7 +48,9 @@ def test_all_that_is_imported_is_declared() -> None:
     assert third_party("tests") <= hard | of_tests | {"cupy"}
 
 
-ADVICE = re.compile(r"pip install +(?:-e |--editable )?(?:'([^']+)'|\\?\"([^\"\\]+)\\?\"|([\w.-]+))")
+ADVICE = re.compile(
+    r"pip install +(?:-e |--editable )?(?:'([^']+)'|\\?\"([^\"\\]+)\\?\"|([\w.-]+))|\binstall\(['\"]([^-'\"]+)['\"]\)"
+)
 
 
 def test_the_advice_to_install_something_can_be_followed() -> None:

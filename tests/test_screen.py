@@ -13,6 +13,7 @@ import pytest
 
 from tinygrad_rnn.screen import (
     console,
+    install,
     new_figure,
     one_line,
     plain_labels,
@@ -204,3 +205,22 @@ def test_a_figure_shows_itself_where_nothing_is_set_up_for_matplotlib() -> None:
     figure = new_figure((2, 1), dpi=50)
     figure.subplots().set_title("$a$ \ue000")
     assert figure._repr_png_().startswith(b"\x89PNG") and len(figure.get_size_inches()) == 2
+
+
+def test_what_is_to_be_installed_is_for_the_python_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/a b/bin/python3")
+    for found, python in (("/usr/bin/", "'/a b/bin/python3'"), ("/a b/bin/", "python3")):
+        monkeypatch.setattr("shutil.which", lambda name, found=found: found + name)
+        assert install("numba>=1", "pooch") == f"{python} -m pip install 'numba>=1' pooch"
+
+
+def test_a_number_of_a_table_stays_in_one_piece_on_a_narrow_screen() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    stream = io.StringIO()
+    table = Table("name", "how")
+    table.add_column("bits", justify="right")
+    table.add_row("a name of some length", "said in many words, one after the other", "12.345")
+    show_table(Console(file=stream, force_terminal=True, width=20), "t", table)
+    assert "12.345" in stream.getvalue()

@@ -9,6 +9,9 @@ from __future__ import annotations
 import codecs
 import io
 import re
+import shlex
+import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,14 +56,26 @@ def say(screen: Console, *parts: str | tuple[str, str]) -> None:
 
 
 def show_table(screen: Console, title: str, table: Table) -> None:
-    """A table under its title. In a terminal what is too long for its column goes on in a line below; elsewhere the
-    table is as wide as it needs to be.
+    """A table under its title. In a terminal what is too long for its column goes on in a line below, but a number
+    stays in one piece; elsewhere the table is as wide as it needs to be.
     """
     say(screen, (title, "bold"))
     for column in table.columns:
         column.overflow = "fold"
+        column.min_width = max((len(str(x)) for x in column.cells if re.fullmatch(r"[^A-Za-z]*\d", str(x))), default=1)
     wide = screen if screen.is_terminal else console(screen.file, width=10**6)
     wide.print(table)
+
+
+def install(*what: str) -> str:
+    """The command that installs packages for the Python that runs, whether its environment is activated or not, as a
+    shell takes it.
+
+    >>> install("numba", "matplotlib>=3.9")
+    "...python... -m pip install numba 'matplotlib>=3.9'"
+    """
+    names = (name for name in ("python", "python3") if shutil.which(name) == sys.executable)
+    return shlex.join([next(names, sys.executable), "-m", "pip", "install", *what])
 
 
 def one_line(message: str) -> str:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from tinygrad_rnn.nn import Module
     from tinygrad_rnn.tensor.tensor import Tensor
 
-INSTALL = " (pip install -e '.[viz,data]' in the clone, or make .venv/.examples, brings what the examples need)"
+CLONE = Path(__file__).parents[2]
 LONGEST = 150  # bytes of a file's name: there are names of 255, and others are made of it
 Cell = str | int | float
 BaseSchedule = Callable[[float], float]
@@ -217,6 +217,7 @@ class Experiment:
         def save(state: LoopState, figures: dict[str, float]) -> None:
             best["weights"], best["figures"] = weights(model), figures
             manifest = {"step": state.step, "example": self.name, "model": name, "seed": self.seed, "figures": figures}
+            metrics.sync()
             save_checkpoint(self.out / "checkpoints", slug, best["weights"], manifest)
 
         if steps is None and minutes is None:
@@ -240,12 +241,12 @@ class Experiment:
                 keep_best=save,
                 plain=self.options.plain or self.device != "cpu",
             )
-        if best:
-            model.load_state_dict(best["weights"])
-        elif outcome.stopped_by is None:
-            save(outcome.state, {key: number(key, value) for key, value in problem.evaluate().items()})
-        elif outcome.state.step:  # stopped before its first evaluation
-            save(outcome.state, {})
+            if best:
+                model.load_state_dict(best["weights"])
+            elif outcome.stopped_by is None:
+                save(outcome.state, {key: number(key, value) for key, value in problem.evaluate().items()})
+            elif outcome.state.step:  # stopped before its first evaluation
+                save(outcome.state, {})
         model.eval()
         if outcome.stopped_by is not None:
             raise KeyboardInterrupt if outcome.stopped_by == signal.SIGINT else Terminated(outcome.stopped_by)
@@ -392,9 +393,17 @@ def experiment(
             error.args = (with_flags(error, parser.flags()),)
             raise
         except ImportError as error:  # a library of an extra, such as scikit-learn
-            raise ImportError(f"{error}{'' if 'pip install' in str(error) else INSTALL}") from None
+            advice = "" if "pip install" in str(error) else f" ({_install()} brings what the examples need)"
+            raise ImportError(f"{error}{advice}") from None
 
     return answered(name, work)
+
+
+def _install() -> str:
+    """The command that installs what the examples need, as a shell takes it here."""
+    from tinygrad_rnn.screen import install
+
+    return install("-e", f"{'.' if Path.cwd() == CLONE else CLONE}[viz,data]")
 
 
 def _parser(name: str, about: str, steps: int, quick: int) -> tuple[Parser, argparse._ArgumentGroup]:

@@ -103,7 +103,7 @@ class Folder:
         kept = None
         if self._begun:
             if not any((self.unfinished / name).stat().st_size for name in _files(self.unfinished)):
-                shutil.rmtree(self.unfinished)
+                shutil.rmtree(self.unfinished, ignore_errors=True)  # somebody may have done so
             elif (self.path / "results.json").exists():
                 kept = self.unfinished
             else:

@@ -320,6 +320,20 @@ def test_closed_standard_streams_are_no_traceback(trained: Trained, tmp_path: Pa
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_outputs_that_take_nothing_in_a_process_of_its_own(trained: Trained, unbuffered: str) -> None:
+    """The interpreter has nothing left to write, which it would answer with a status of its own, 120."""
+    root = str(Path(tr.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root, "PYTHONUNBUFFERED": unbuffered, "OPENBLAS_NUM_THREADS": "1"}
+    args = [sys.executable, "-m", "tinygrad_rnn", "train", "--help"]
+    for err in (subprocess.PIPE, subprocess.STDOUT):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(args, cwd=trained[0], env=environment, stdout=full, stderr=err, text=True)
+        assert done.returncode == 2
+        assert done.stderr in (None, "tinygrad-rnn: the standard output: No space left on device\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("args", [["evaluate", "run", "--text", "text.txt"], ["generate", "run", "--length", "3"]])
 def test_an_output_that_takes_nothing_is_one_line(
     trained: Trained, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], args: list[str]

@@ -20,6 +20,7 @@ from tinygrad_rnn.cli.options import FLAGS, quoted, with_flags
 from tinygrad_rnn.cli.parser import parser
 from tinygrad_rnn.data import Streams, read_text
 from tinygrad_rnn.errors import InputError, NonFiniteError
+from tinygrad_rnn.memory import out_of_memory
 from tinygrad_rnn.training import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,12 @@ def test_only_options_that_there_are_get_named() -> None:
     assert with_flags(error, {"--out"}) == str(error)
     plain = InputError("a learning rate that is too high")
     assert with_flags(plain, set(FLAGS.values())) == str(plain)
+
+
+def test_what_helps_who_writes_code_is_not_said_to_who_uses_a_command() -> None:
+    assert (
+        with_flags(out_of_memory(MemoryError("7 TiB"), "matmul"), {"--batch"}) == "not enough memory for matmul: 7 TiB"
+    )
 
 
 def test_the_command_names_the_options_of_the_subcommand(

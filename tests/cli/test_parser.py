@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.cli.main import main
+from tinygrad_rnn.cli.options import Parser
+from tinygrad_rnn.cli.parser import parser
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,3 +50,17 @@ def test_a_text_without_its_option_is_recognised(capsys, tmp_path, monkeypatch):
     Path("yours.txt").write_text("some text")
     assert main(["train", "yours.txt"]) == 2
     assert "did you mean --text yours.txt? (see tinygrad-rnn train --help)" in capsys.readouterr().err
+
+
+def test_no_command_is_broken_in_two_at_any_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    shown = Parser(prog="demo")
+    shown.add_argument("--x", help="a word and another (python -m pip install 'numba>=1', tinygrad-rnn doctor)")
+    whole = {name: re.findall(r"pip install [\w']+", " ".join(p.format_help().split())) for name, p in commands.items()}
+    assert whole["train"]
+    for width in range(20, 301, 7):
+        monkeypatch.setenv("COLUMNS", str(width))
+        for name, command in commands.items():
+            assert all(text in command.format_help() for text in whole[name]), (name, width)
+        help = shown.format_help()
+        assert "python -m pip install 'numba>=1'" in help and "tinygrad-rnn doctor" in help

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,34 @@ def test_a_closed_terminal_stops_and_saves(
     assert json.loads(Path(out, "checkpoints", "last.json").read_text())["step"] == 6
 
 
+@pytest.mark.skipif(os.name == "nt", reason="files of POSIX, which may be removed while they are open")
+def test_a_folder_that_is_removed_ends_the_run_at_the_next_save(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    at_step(5, monkeypatch, lambda: shutil.rmtree(out))
+    args = ["train", "--text", str(trained[0] / "text.txt"), "--out", str(out), "--steps", "500", *SMALL]
+    assert main([*args, "--save-every", "10"]) == 2
+    said = capsys.readouterr().err
+    assert said == f"tinygrad-rnn: {out / 'metrics.jsonl'}: was removed or moved while it was written\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_runs_that_start_at_once_take_two_names(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    real = cli_train._session
+
+    def meanwhile(*args: Any) -> Any:
+        Path("runs", "lstm-1").mkdir(parents=True)
+        return real(*args)
+
+    monkeypatch.setattr(cli_train, "_session", meanwhile)
+    assert main(["train", "--text", str(trained[0] / "text.txt"), "--steps", "2", *SMALL]) == 0
+    assert not list(Path("runs", "lstm-1").iterdir()) and Path("runs", "lstm-2", "checkpoints", "last.json").exists()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_reader_that_goes_away_costs_no_steps(
@@ -232,7 +261,7 @@ def test_evaluations_get_a_share_of_the_training(
     settings = cli_train._settings(parser().parse_args(["train", *map(str, budget)]))
     ids = np.arange(3 * 10**6, dtype=np.int32) % 7
     text = cli_train._Text(language.Corpus.of("abcdefg"), data.Streams(ids[: 2 * 10**6], 16, 32), ids[2 * 10**6 :])
-    session = cli_train._session(settings, text)
+    session = cli_cli_train._session(settings, text)
     assert len(text.measured) == text.whole().counted.sum() == measured
     sample = session.task.held_out
     streams = max(1, min(64, min(measured, read) // 128))

@@ -47,6 +47,17 @@ def test_the_live_display_shows_every_figure() -> None:
         assert part in shown
 
 
+def test_what_is_said_is_never_folded() -> None:
+    from rich.console import Console
+
+    stream = io.StringIO()
+    display = LiveDisplay(Console(file=stream, force_terminal=True, width=20, legacy_windows=False))
+    display.start(40, "chars")
+    display.say("to go on: tinygrad-rnn train --resume 'a long name'")
+    display.stop()
+    assert "to go on: tinygrad-rnn train --resume 'a long name'\n" in stream.getvalue()
+
+
 def test_without_a_terminal_lines_are_plain() -> None:
     from rich.console import Console
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+
+import pytest
 
 from tinygrad_rnn.training import MetricsLog, read_metrics, truncate_metrics
 
@@ -25,6 +28,25 @@ def test_metrics_are_lines_of_json(tmp_path: Path) -> None:
     with open(path, "a") as file:
         file.write('{"step": 42, "lo')
     assert len(read_metrics(path)) == 41
+
+
+@pytest.mark.parametrize(
+    "gone", [Path.unlink, lambda path: path.rename(f"{path}.old"), lambda path: path.write_text("")]
+)
+@pytest.mark.skipif(os.name == "nt", reason="files of POSIX, which may be removed while they are open")
+def test_a_log_that_is_no_longer_there_is_an_error_at_the_next_save(tmp_path: Path, gone) -> None:
+    with MetricsLog(tmp_path / "metrics.jsonl") as log:
+        log.write({"step": 1})
+        log.sync()
+        gone(tmp_path / "metrics.jsonl")
+        if not (tmp_path / "metrics.jsonl").exists():
+            with pytest.raises(FileNotFoundError, match="was removed or moved while it was written"):
+                log.sync()
+            (tmp_path / "metrics.jsonl").write_text("of another run")
+            with pytest.raises(FileNotFoundError, match="was removed or moved while it was written"):
+                log.sync()
+        else:
+            log.sync()  # emptied, and still the same file
 
 
 def test_metrics_are_cut_behind_a_step(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ The command `tinygrad-rnn` and the scripts in `examples/` share it.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from tinygrad_rnn.errors import InputError, NonFiniteError, TinygradRnnError
 from tinygrad_rnn.screen import one_line, show_any_name
@@ -42,7 +43,7 @@ def answered(program: str, work: Callable[[], int]) -> int:
         _say(program, *getattr(error, "__notes__", ()))
         return 141
     except (TinygradRnnError, ImportError, MemoryError, OSError, KeyboardInterrupt, Terminated) as error:
-        message, status = _answer(_placed(error))
+        message, status = _answer(placed(error) if isinstance(error, OSError) else error)
         _say(program, message, *getattr(error, "__notes__", ()))
         return status
     finally:
@@ -83,6 +84,9 @@ def _open_streams() -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 (for good)
+    raw, kind = getattr(sys.stdout, "buffer", None), sys.stdout.encoding
+    if isinstance(raw, io.RawIOBase):  # by PYTHONUNBUFFERED; what could not be written would be known to no one then
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding=kind, line_buffering=sys.stdout.isatty())
 
 
 def _flushed() -> int:
@@ -92,18 +96,23 @@ def _flushed() -> int:
     try:
         sys.stdout.flush()
     except OSError as error:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        _lead_nowhere(sys.stdout)
         if error.errno != errno.EIO:
             error.filename = error.filename or "the standard output"
             raise
     return 0
 
 
-def _placed(error: BaseException) -> BaseException:
+def _lead_nowhere(stream: TextIO) -> None:
+    """Have what a stream could not write go nowhere: the interpreter would answer it with a status of its own."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def placed(error: OSError) -> OSError:
     """An error of the standard output with its name, where it is one; any other as it is."""
-    if isinstance(error, OSError) and error.filename is None:
+    if error.filename is None:
         try:
             _flushed()
         except OSError as lost:
@@ -115,8 +124,10 @@ def _say(program: str, *parts: str) -> None:
     """A line on the standard error output, if there is something to say and somebody to read it."""
     line = one_line("; ".join(parts))
     if line:
-        with suppress(OSError):
+        try:
             print(f"{program}: {line}", file=sys.stderr, flush=True)
+        except OSError:
+            _lead_nowhere(sys.stderr)
 
 
 def _answer(error: BaseException) -> tuple[str, int]:

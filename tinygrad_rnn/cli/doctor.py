@@ -7,7 +7,6 @@ import ctypes
 import importlib.metadata
 import os
 import platform
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from threadpoolctl import threadpool_info
 from tinygrad_rnn.cli.answers import check_output
 from tinygrad_rnn.errors import BackendMismatchError
 from tinygrad_rnn.kernels import native
+from tinygrad_rnn.screen import install
 from tinygrad_rnn.tensor.device import probe
 
 # Variables that choose the threads and the kernels of a BLAS, or of NumPy itself.
@@ -130,7 +130,7 @@ def _gpus() -> Iterator[str]:
             package = CUPY[min(max(driver // 1000, 12), 13)]
             version = f"{driver // 1000}.{driver % 1000 // 10}"
             yield f"GPU          there is a driver for CUDA {version}, but no CuPy: install it"
-            yield f"             {shlex.quote(sys.executable)} -m pip install '{package}'"
+            yield f"             {install(package)}"
         return
     count = cupy.cuda.runtime.getDeviceCount() if cupy.cuda.is_available() else 0
     yield f"CuPy         {cupy.__version__}" + ("" if count else ", but it finds no GPU or no driver")

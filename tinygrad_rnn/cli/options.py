@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,6 +17,7 @@ from typing import Any, NoReturn
 from tinygrad_rnn.errors import InputError, TinygradRnnError
 from tinygrad_rnn.kernels import native
 from tinygrad_rnn.kernels.switch import enable_numba
+from tinygrad_rnn.memory import HELPS
 from tinygrad_rnn.screen import one_line
 from tinygrad_rnn.tensor.creation import zeros
 from tinygrad_rnn.tensor.device import probe, use
@@ -34,8 +37,23 @@ FLAGS = {
 SEEDS = 2**32 - 1  # the largest
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Descriptions are shown as they are, and of the help of an option no command or option is broken in two."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        whole = _COMMAND.sub(lambda found: found[0].replace(" ", "\0"), " ".join(text.split()))
+        lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
+        return [line.replace("\0", " ") for line in lines]
+
+
+_COMMAND = re.compile(r"(?:\bpython -m |\bpip install |\btinygrad-rnn )+[\w'.\[\],-]*\w")
+
+
 class Parser(argparse.ArgumentParser):
-    """Mistakes are InputErrors of one line that say where help is."""
+    """Mistakes are InputErrors of one line that say where help is, which `Help` shows at any width of a terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "formatter_class": Help})
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
@@ -118,12 +136,15 @@ def path(text: str) -> str:
 
 
 def with_flags(error: TinygradRnnError, flags: Container[str]) -> str:
-    """The message of an error; where its hint advises what one of `flags` does, that is named.
+    """The message of an error; where its hint advises what one of `flags` does, that is named. What only helps who
+    writes code is left out.
 
     >>> error = InputError("holds a run already", hint="choose another folder, or replace it")
     >>> with_flags(error, {"--out"})
     'holds a run already: choose another folder (--out), or replace it'
     """
+    if error.hint == HELPS:
+        return str(error).removesuffix(f": {HELPS}")
     hint = error.hint
     for advice, flag in FLAGS.items():
         if flag in flags:

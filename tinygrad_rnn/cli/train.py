@@ -32,6 +32,7 @@ from tinygrad_rnn import (
     screen,
 )
 from tinygrad_rnn.cli import report
+from tinygrad_rnn.cli.answers import placed
 from tinygrad_rnn.cli.options import check_device, choose_path
 from tinygrad_rnn.cli.parser import CHANGEABLE, DEFAULTS, PROGRAM, RATES, parser
 from tinygrad_rnn.data.vocabularies import Ids
@@ -92,10 +93,10 @@ def _run(settings: argparse.Namespace) -> int:
     with _kernels(settings, spent), _on_threads(settings):
         console = screen.console()
         session = _session(settings, text)
+        folder = _made(folder, settings)
         if settings.watch:
             advice = report.flow_advice(settings.model, settings.clip)
             session.task = explain.WatchedTask(session.task, folder.flow, advice=advice)
-        folder.make()
         with _kept(folder, session, settings), folder.occupied():
             damage = _restore(session, folder, settings) if settings.config else ""
             baselines = _announce(console, settings, text, session, spent)
@@ -246,6 +247,19 @@ def _folder(settings: argparse.Namespace) -> RunFolder:
     return folder
 
 
+def _made(folder: RunFolder, settings: argparse.Namespace) -> RunFolder:
+    """The folder, made. Where another process has taken the name since it was found free, the next one that is."""
+    chosen = settings.out or settings.resume
+    while True:
+        try:
+            folder.make(new=not chosen)
+            return folder
+        except FileExistsError:
+            if chosen:
+                raise
+            folder = RunFolder(free_run(folder.path.parent, settings.model))
+
+
 @dataclass
 class _Text:
     """The text as it is trained on and measured with: of what is held out the first `count` characters, of which an
@@ -376,7 +390,8 @@ def _kept(folder: RunFolder, session: Session[CharModel], settings: argparse.Nam
         raise
     except OSError as error:
         if session.state.step and (folder.checkpoints / "last.json").exists():
-            why = f"{error.filename or folder.path}: {error.strerror or error}"
+            lost = placed(error)
+            why = f"{lost.filename or folder.path}: {lost.strerror or lost}"
             raise InputError(f"{why}; to go on from the last checkpoint: {report.resume(folder)}") from None
         raise
     finally:

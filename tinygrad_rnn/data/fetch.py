@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.screen import console as console_on
-from tinygrad_rnn.screen import one_line, say
+from tinygrad_rnn.screen import install, one_line, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -224,7 +224,7 @@ def fetch(
     try:
         import pooch
     except ImportError:
-        raise InputError("data sets are downloaded with pooch: pip install pooch") from None
+        raise InputError(f"data sets are downloaded with pooch: {install('pooch')}") from None
     root = cache or os.environ.get(CACHE) or pooch.os_cache("tinygrad-rnn")
     folder = Path(root).expanduser() / data_set.name
     try:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_rnn.screen import new_figure, plain_labels, save_picture
+from tinygrad_rnn.screen import install, new_figure, plain_labels, save_picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-INSTALL = "pictures need matplotlib: pip install matplotlib"
+INSTALL = f"pictures need matplotlib: {install('matplotlib')}"
 SHADES = " .:-=+*#%@"
 NUMBERS = 9  # so many columns of numbers fit on a line of a terminal
 CELLS = 64  # so many cells a side are told apart on a screen; larger tables are shown in blocks, by their largest

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygrad_rnn.explain import text, verdicts
-from tinygrad_rnn.screen import new_figure, plain_labels, save_picture
+from tinygrad_rnn.screen import install, new_figure, plain_labels, save_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INSTALL = "pictures need matplotlib: pip install matplotlib"
+INSTALL = f"pictures need matplotlib: {install('matplotlib')}"
 WORDS = {
     "i": "i, input gate", "f": "f, forget gate", "g": "g, candidate", "o": "o, output gate", "c": "c, cell",
     "r": "r, reset gate", "z": "z, update gate", "n": "n, candidate", "h": "h, state",

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_rnn.screen import plain_labels, save_picture
+from tinygrad_rnn.screen import install, plain_labels, save_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INSTALL = "pictures need matplotlib: pip install matplotlib"
+INSTALL = f"pictures need matplotlib: {install('matplotlib')}"
 
 
 def plot_loss(

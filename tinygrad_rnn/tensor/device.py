@@ -16,8 +16,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tinygrad_rnn.errors import BackendMismatchError
+from tinygrad_rnn.screen import install
 
-INSTALL = "python -m pip install 'cupy-cuda12x[ctk]', or 'cupy-cuda13x[ctk]', as your driver is"
+INSTALL = f"""{install("cupy-cuda12x[ctk]")}, or, as your driver is, 'cupy-cuda13x[ctk]'"""
 
 
 _CUPY = frozenset({"cupy", "cupy."})  # beginnings of the names of its modules

@@ -163,7 +163,7 @@ class LiveDisplay:
 
         self.figures.take(record, measured, used, seconds)
         if self.aside and (news := self.aside.news()):
-            self.console.print(Text(news, "yellow"), highlight=False)
+            self.console.print(Text(news, "yellow"), highlight=False, soft_wrap=True)
         if measured:
             names = [SHORT.get(name, name.replace("_", " ")) for name in measured]
             if not self.headed:
@@ -183,7 +183,7 @@ class LiveDisplay:
     def say(self, line: str) -> None:
         from rich.text import Text
 
-        self.console.print(Text(line), highlight=False)
+        self.console.print(Text(line), highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         if self.live:

@@ -4,6 +4,7 @@ a crash.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -49,8 +50,16 @@ class MetricsLog:
             raise
 
     def sync(self) -> None:
-        """Wait until what was written is on the disk."""
+        """Wait until what was written is on the disk. Raises FileNotFoundError where it is no longer there to be read:
+        somebody has removed or moved the file, or the folder that it is in.
+        """
         os.fsync(self._file.fileno())
+        try:
+            there = os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._file.name))
+        except FileNotFoundError:
+            there = False
+        if not there:
+            raise FileNotFoundError(errno.ENOENT, "was removed or moved while it was written", self._file.name)
 
     def close(self) -> None:
         """Close the file; nothing can be written afterwards."""

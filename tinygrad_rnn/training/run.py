@@ -120,10 +120,11 @@ class RunFolder:
         if self.checkpoints.exists():
             clear_stale(self.checkpoints)
 
-    def make(self) -> None:
-        """Make the folder and those above it, unless they exist."""
-        self._made += [path for path in (self.path, *self.path.parents) if not path.exists()]
-        self.path.mkdir(parents=True, exist_ok=True)
+    def make(self, new: bool = False) -> None:
+        """Make the folder and those above it, unless they exist. One that is to be `new` may not: FileExistsError."""
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        self.path.mkdir(parents=True, exist_ok=not new)
+        self._made += made
 
     def configure(self, config: Mapping[str, Any]) -> None:
         """Write `config.json`."""

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from examples.common.experiment import Experiment, Fit, experiment, file_name
 from tinygrad_rnn import nn
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.nn import functional as F
-from tinygrad_rnn.training import load_checkpoint, read_metrics
+from tinygrad_rnn.training import MetricsLog, load_checkpoint, read_metrics
 
 pytest.importorskip("matplotlib")
 
@@ -249,6 +250,20 @@ def test_an_error_leaves_the_last_results_as_they_are(tmp_path: Path, capsys: py
     assert capsys.readouterr().err.endswith(f"no such tag; what was trained so far is in {kept}\n")
     assert (kept / "a-line.jsonl").exists() and (kept / "checkpoints" / "a-line.json").exists()
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files of POSIX, which may be removed while they are open")
+def test_a_folder_that_is_removed_ends_it_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def main(run: Experiment) -> None:
+        real = MetricsLog.sync
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(MetricsLog, "sync", lambda log: (shutil.rmtree(tmp_path / "new"), real(log)))
+            line(run)
+
+    assert go("--out", str(tmp_path / "new"), main=main) == 2
+    shown = capsys.readouterr().err
+    assert "a-line.jsonl: was removed or moved while it was written" in shown and shown.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("option", [["--out", "{}"], ["--out={}"], ["--ou", "{}"], ["--o={}"]])
