@@ -37,6 +37,7 @@ from tinygrad_rnn.tensor.device import is_on_device
 from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.mode import no_grad
 from tinygrad_rnn.tensor.op import in_float32
+from tinygrad_rnn.tensor.ops.reduction import shrink
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 __all__ = [
@@ -89,7 +90,9 @@ def _layer_norm(x: Tensor, w: Tensor | None, b: Tensor | None, *, eps: float) ->
     """Rows (N, D) normalised, times w (D,), plus b (D,)."""
     z = x - x[:, :1].detach()  # of large numbers close together this has all digits, but their mean has not
     z = z - ops.mean(z, axis=-1, keepdims=True)
-    y = z / ops.sqrt(ops.mean(ops.square(z), axis=-1, keepdims=True) + eps)
+    k = shrink(z, axis=-1)  # squares of very large numbers would be infinite
+    z = z * k
+    y = z / ops.sqrt(ops.mean(ops.square(z), axis=-1, keepdims=True) + eps * k * k)
     y = y if w is None else y * w
     return y if b is None else y + b
 
