@@ -270,7 +270,9 @@ def var(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     n = count(x.shape, axis)
     d = _centred(x, axis)
     k = shrink(d, axis=axis, by=2.0 ** -(n or 1).bit_length())
-    y = mean(square(d * k), axis, keepdims=True) / k / k  # a mean may fit where the sum does not
+    y: Tensor = (
+        mean(square(d * k), axis, keepdims=True) / k / k
+    )  # a mean may fit where the sum does not
     y = y if keepdims else reshape(y, left_shape(x.shape, axis))
     if not ddof:
         return y
