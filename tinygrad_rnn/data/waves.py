@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_rnn.data.kinds import HEAD, kind_of
-from tinygrad_rnn.data.text import read_bytes, unreadable
+from tinygrad_rnn.data.text import checked_path, read_bytes, unreadable
 from tinygrad_rnn.errors import InputError
 
 Name = str | PathLike[str]
@@ -200,6 +200,7 @@ def read_waveforms(folder: Name) -> list[Waveform]:
     Names are LABEL_ANYTHING.wav, as in the Free Spoken Digit Dataset, 7_jackson_32.wav. Raises InputError as `read_wav`
     does, and for a folder without such files, for another name, and for a rate that is not that of the file before.
     """
+    folder = checked_path(folder)
     try:
         paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() == ".wav")
     except OSError as error:
