@@ -79,13 +79,14 @@ def compile(step: F) -> F:
     threadpoolctl), and BLAS uses one meanwhile. With more than one, large products are made in parts, at all calls,
     which may round their last digits otherwise than the step by itself: the bits depend on how many threads there are.
 
-    Raises `CompileError`, with the line, for what cannot be repeated: a NumPy function on arrays of the step of which
-    it is not known what it does, a value of a tensor as a Python number (float, .item(), int, if), a constant that is
-    another at the second call, random numbers that are not the library's, an iterator that it would use up, a shape that depends on values, a returned
-    tensor whose graph is still there, arrays on a GPU. Parameters, gradients and optimisers are then as they were
-    before the call. An error of the step itself leaves them as the step would, and its `except` catches. A function
-    that is called while another one is recorded becomes a part of that recording; under `detect_anomaly` the step runs
-    as it is. Do not use the same modules in another thread while it is recorded.
+    Raises `CompileError`, with the line, for what cannot be repeated: a NumPy function on arrays of the step of
+    which it is not known what it does, a value of a tensor as a Python number (float, .item(), int, if), a constant
+    that is another at the second call, random numbers that are not the library's, an iterator that it would use up,
+    a shape that depends on values, a returned tensor whose graph is still there, arrays on a GPU. Parameters,
+    gradients and optimisers are then as they were before the call. An error of the step itself leaves them as the
+    step would, and its `except` catches. A function that is called while another one is recorded becomes a part of
+    that recording; under `detect_anomaly` the step runs as it is. Do not use the same modules in another thread
+    while it is recorded.
 
     >>> import tinygrad_rnn as tr
     >>> w = tr.nn.Parameter([1.0])
