@@ -130,8 +130,10 @@ READ = {
     "an odd chunk before": sound(MONO, PCM, before=b"note\x03\0\0\0abc\0"),
     "an odd chunk without its padding": sound(MONO, PCM, before=b"note\x03\0\0\0abc"),
     "an odd chunk after": sound(MONO, PCM, after=b"note\x01\0\0\0a\0" + LIST),
-    "rubbish after": sound(MONO, PCM, after=b"\0\1\2"),
-    "much rubbish after": sound(MONO, PCM, after=bytes(100)),
+    "zeros after": sound(MONO, PCM, after=bytes(3)),
+    "many zeros after": sound(MONO, PCM, after=LIST + bytes(100)),
+    "a tag after": sound(MONO, PCM, after=b"TAG" + b"x" * 125),
+    "an odd chunk at the end without its padding": sound(MONO, PCM, after=b"note\x01\0\0\0a"),
     **{f"of unknown length, {n:#x}": sound(MONO, PCM, n) for n in (0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0x7FFFF000)},
     "of unknown length, less a header": sound(MONO, PCM, 0xFFFFFFFF - 44),
     "of unknown length, 0": sound(MONO, PCM, 0),
@@ -182,6 +184,14 @@ WRONG = {
     "cut off: 4 of 2,097,152 samples are there": sound(MONO, PCM, 2**22),
     "cut off: 4 of 5 samples are there": sound(MONO, PCM, 10),
     "7 bytes of samples, and each has 2": sound(MONO, PCM[:7] + b"\0", 7),
+    "the 4 bytes at its end are in no chunk, and may be samples": sound(MONO, PCM, 4),
+    "the 404 bytes at its end": sound(MONO, PCM * 51, 4),
+    "the 4 bytes at": sound(form(1, 8), PCM[:3] + b"\0" + PCM[:4], 3),  # 3 bytes and their padding
+    "the 36 bytes at its end": sound(MONO, PCM + b"    " * 9, 8),  # which look like the name of a chunk
+    "the 24 bytes at its end": sound(MONO, PCM, after=LIST + PCM * 3),
+    "the 16 bytes at its end": b"RF64"
+    + sound(MONO, PCM * 3, 2**32 - 1, b"ds64" + struct.pack("<IQQQI", 28, 0, 8, 4, 0))[4:],
+    "the 13 bytes at its end": sound(MONO, PCM, after=b"LIST\x64\0\0\0INFO."),  # cut off
     "two chunks 'data'": sound(MONO, PCM, after=b"data\x02\0\0\0ab"),
     "another WAV file follows in it": sound(MONO, PCM) + sound(MONO, PCM),
     "0 channels of 16 bits at 8000 Hz": sound(form(1, 16, channels=0), PCM),

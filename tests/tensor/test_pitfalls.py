@@ -17,6 +17,7 @@ import pytest
 
 import tinygrad_rnn as tr
 from tests.tensor.helpers import leaf
+from tinygrad_rnn.errors import DTypeError
 from tinygrad_rnn.tensor import sweep
 from tinygrad_rnn.testing import check_gradients
 
@@ -485,3 +486,17 @@ def test_a_slice_with_a_bound_that_is_no_integer_is_a_type_error():
     for cut in (lambda x: tr.split(x, "ab"), lambda x: x[:"a"], lambda x: x[1.5:]):
         with pytest.raises(TypeError, match=r"cannot be interpreted as an integer|must be an integer"):
             cut(tr.ones(3))
+
+
+def test_a_hook_is_a_function():
+    with pytest.raises(TypeError, match="a hook is a function of a gradient, not int"):
+        tr.ones(2, requires_grad=True).register_hook(5)
+
+
+def test_where_does_not_wrap_numbers():
+    small = tr.Tensor(np.array([1, 2], np.int8))
+    assert tr.where([True, False], small, 127).tolist() == [1, 127]
+    for f in (lambda: tr.where([True, False], small, 300), lambda: tr.where([True, False], -129, small.numpy())):
+        with pytest.raises(DTypeError, match="does not fit int8"):
+            f()
+    assert tr.where([True, False], small, 300.0).tolist() == [1, 300]

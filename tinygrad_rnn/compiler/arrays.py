@@ -112,7 +112,7 @@ def refill(container: Any, items: Sequence[Any]) -> None:
         half = len(items) // 2
         dict.clear(container)
         dict.update(container, zip(items[:half], items[half:], strict=True))
-    elif isinstance(container, list):
+    elif isinstance(container, list | bytearray):
         container[:] = items
     elif isinstance(container, set | deque):
         container.clear()

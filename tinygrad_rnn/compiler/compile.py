@@ -79,13 +79,14 @@ def compile(step: F) -> F:
     threadpoolctl), and BLAS uses one meanwhile. With more than one, large products are made in parts, at all calls,
     which may round their last digits otherwise than the step by itself: the bits depend on how many threads there are.
 
-    Raises `CompileError`, with the line, for what cannot be repeated: a NumPy function on arrays of the step of which
-    it is not known what it does, a value of a tensor as a Python number (float, .item(), int, if), a constant that is
-    another at the second call, random numbers that are not the library's, a shape that depends on values, a returned
-    tensor whose graph is still there, arrays on a GPU. Parameters, gradients and optimisers are then as they were
-    before the call. An error of the step itself leaves them as the step would, and its `except` catches. A function
-    that is called while another one is recorded becomes a part of that recording; under `detect_anomaly` the step runs
-    as it is. Do not use the same modules in another thread while it is recorded.
+    Raises `CompileError`, with the line, for what cannot be repeated: a NumPy function on arrays of the step of
+    which it is not known what it does, a value of a tensor as a Python number (float, .item(), int, if), a constant
+    that is another at the second call, random numbers that are not the library's, an iterator that it would use up,
+    a shape that depends on values, a returned tensor whose graph is still there, arrays on a GPU. Parameters,
+    gradients and optimisers are then as they were before the call. An error of the step itself leaves them as the
+    step would, and its `except` catches. A function that is called while another one is recorded becomes a part of
+    that recording; under `detect_anomaly` the step runs as it is. Do not use the same modules in another thread
+    while it is recorded.
 
     >>> import tinygrad_rnn as tr
     >>> w = tr.nn.Parameter([1.0])
@@ -314,14 +315,12 @@ def states(generators: Sequence[Any]) -> Any:
     """How far the generators that a step may draw from by itself have come: those that it finds, Python's, NumPy's."""
     numpys: Any = np.random.get_state() if "numpy.random" in sys.modules else ()
     numbers = [x.tobytes() if isinstance(x, np.ndarray) else x for x in numpys]
-    return [repr(g.bit_generator.state) for g in generators], random.getstate(), numbers
+    return [repr(g.state()) for g in generators], random.getstate(), numbers
 
 
 def going_back(guard: Guard) -> list[Callable[[], None]]:
     """What brings back what a guard has found, and the generators of Python and NumPy, as they are now."""
-    found: list[Callable[[], None]] = [
-        functools.partial(setattr, g.bit_generator, "state", g.bit_generator.state) for g in guard.generators
-    ]
+    found: list[Callable[[], None]] = [functools.partial(g.go_to, g.state()) for g in guard.generators]
     found += [functools.partial(np.copyto, array, array.copy()) for array, _ in guard.arrays if array.flags.writeable]
     if "numpy.random" in sys.modules:
         found.append(functools.partial(np.random.set_state, np.random.get_state()))

@@ -23,8 +23,9 @@ import numpy.typing as npt
 
 from tinygrad_rnn.data.batches import split_at_random
 from tinygrad_rnn.data.kinds import HEAD, kind_of
-from tinygrad_rnn.data.text import read_bytes, read_text
+from tinygrad_rnn.data.text import checked_path, read_bytes, read_text
 from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.scalars import as_integer, whole
 
 Row = TypeVar("Row")
 Name = str | PathLike[str]
@@ -121,6 +122,10 @@ def read_labelled(
     without them, those that occur, sorted. Raises InputError as `read_tsv` does, and for a line whose text is empty or
     whose label is none of `names`.
     """
+    if len(_names("columns", columns)) != 2:
+        raise InputError(f"columns are two names, of the texts and of the labels, not {columns!r:.80}")
+    if len(set(names := _names("names", names))) < len(names):
+        raise InputError(f"names of labels are given twice: {names!r:.80}")
     rows = list(_tsv_rows(path, columns, encoding))
     for line, (text, label) in rows:
         if not text:
@@ -150,7 +155,9 @@ def read_parts(
         [16, 2, 2]
         >>> folder.cleanup()
     """
-    path = Path(path)
+    if not 1 <= len(names := _names("names", names)) <= 3:
+        raise InputError(f"names are those of one to three files, not of {len(names)}: {names!r:.80}")
+    path = Path(checked_path(path))
     first, *rest = [read(path / f"{name}.tsv") for name in names] if path.is_dir() else [read(path)]
     if len(rest) == 2:
         return [list(first), *map(list, rest)]
@@ -163,12 +170,17 @@ def read_parts(
 
 def _tsv_rows(path: Name, columns: int | Sequence[str], encoding: str) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The number of each line that is not empty, and its fields that are wanted."""
+    count = as_integer(columns)
+    wanted = range(whole("the number of columns", count, 1)) if count is not None else _names("columns", columns)
+    if not wanted:
+        raise InputError(f"columns are how many, or the names of some, not {columns!r:.80}")
     numbered = enumerate(read_text(path, encoding).split("\n"), 1)
     lines = ((k, line) for k, line in numbered if "\t" in line or line.strip())  # a tab divides two empty fields
-    picked = list(range(columns)) if isinstance(columns, int) else []
-    if not isinstance(columns, int):
+    if isinstance(wanted, range):
+        picked = list(wanted)
+    else:
         first, header = next(lines, (1, ""))
-        picked = _picked(path, [name.strip() for name in header.split("\t")], columns, first)
+        picked = _picked(path, [name.strip() for name in header.split("\t")], wanted, first)
     found = False
     for k, line in lines:
         fields = line.split("\t")
@@ -182,7 +194,6 @@ def _tsv_rows(path: Name, columns: int | Sequence[str], encoding: str) -> Iterat
 
 def _picked(path: Name, header: list[str], columns: Sequence[str], line: int) -> list[int]:
     """Where the columns stand that are wanted; the header is on this line."""
-    columns = [columns] if isinstance(columns, str) else columns
     for name in columns:
         if name not in header:
             there = ", ".join(name if name.isprintable() else repr(name) for name in header)
@@ -191,6 +202,14 @@ def _picked(path: Name, header: list[str], columns: Sequence[str], line: int) ->
             what = f"are called {name!r}" if name else "have no name"
             raise InputError(f"{path}, line {line}: {header.count(name)} columns {what}")
     return [header.index(name) for name in columns]
+
+
+def _names(what: str, given: Any) -> tuple[str, ...]:
+    """One name or several. Raises InputError for what is neither."""
+    found = (given,) if isinstance(given, str) else given
+    if isinstance(found, bytes) or not isinstance(found, Collection) or not all(isinstance(v, str) for v in found):
+        raise InputError(f"{what} are names, a list of texts, not {given!r:.80}")
+    return tuple(found)
 
 
 def _count(things: Sequence[Any], name: str) -> str:
@@ -260,11 +279,16 @@ def read_csv(
         tinygrad_rnn.errors.InputError: .../spots.csv, line 3: spots is missing (missing="keep" or "drop" allows it)
         >>> folder.cleanup()
     """
-    if missing not in ("error", "keep", "drop"):
-        raise ValueError(f'missing must be "error", "keep" or "drop", not {missing!r}')
+    if not isinstance(missing, str) or missing not in ("error", "keep", "drop"):
+        raise InputError(f'missing must be "error", "keep" or "drop", not {missing!r:.80}')
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter.isalnum() or delimiter in '"#+-._\r\n':
+        raise InputError(
+            f"a delimiter is one character, of which no number is made, such as , or ;, not {delimiter!r:.80}"
+        )
+    wanted = _names("columns", columns)
     lines = _Lines(path, read_text(path, encoding), delimiter)
     (first, header), rows = _under_header(path, lines.rows())
-    picked = _picked(path, header, columns or _named_columns(header, rows), first)
+    picked = _picked(path, header, wanted or _named_columns(header, rows), first)
     values: list[list[float]] = []
     numbers: list[int] = []
     for line, row in rows:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_rnn.data.kinds import HEAD, kind_of
-from tinygrad_rnn.data.text import read_bytes, unreadable
+from tinygrad_rnn.data.text import checked_path, read_bytes, unreadable
 from tinygrad_rnn.errors import InputError
 
 Name = str | PathLike[str]
@@ -49,17 +49,17 @@ def read_wav(path: Name) -> tuple[npt.NDArray[np.float32], int]:
     PCM of 8, 16, 24 or 32 bits, which is in [-1, 1), and floats of 32 or 64 bits, which are as they are; either as a
     WAVE_FORMAT_EXTENSIBLE, too. Several channels become their mean. If the header does not know how long the sound is,
     as where it was written into a pipe or by a recorder that was killed, it goes on to the end of the file, as far as
-    its samples are whole.
+    its samples are whole. Behind the samples there may be other chunks, a tag of the kind ID3v1, and zeros.
 
-    Raises InputError for a file that cannot be read, is no such WAV (another format is named), is cut off or empty, or
-    has samples that are not finite.
+    Raises InputError for a file that cannot be read, is no such WAV (another format is named), is cut off or empty, has
+    bytes behind its samples that may be samples, too, or samples that are not finite.
     """
     raw = read_bytes(path)
     if raw[:4] not in (b"RIFF", b"RF64", b"BW64") or raw[8:12] != b"WAVE":
         what = kind_of(raw[:HEAD]) or f"it begins with the bytes {raw[:12].hex(' ') or 'of nothing'}"
         raise InputError(f"{path}: not a WAV file that can be read: {what}")
     found: dict[bytes, tuple[int, int]] = {}
-    for name, start, size in _chunks(raw):
+    for name, start, size in _chunks(path, raw):
         if name in found and name in (b"fmt ", b"data"):
             raise InputError(f"{path}: has two chunks {name.decode()!r}: one sound is read from a file")
         if name == b"RIFF":
@@ -89,16 +89,19 @@ class _Format:
     width: int
 
 
-def _chunks(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(path: Name, raw: bytes) -> Iterator[tuple[bytes, int, int]]:
     """The name of each chunk, where its bytes start, and how many it says they are.
 
-    After the chunk of data there may be anything: what has no name of a chunk ends the search.
+    What follows the chunk of data and is no chunk may be samples that an old header does not know of: InputError.
     """
-    at, data = 12, False
+    at, data, long = 12, False, 0xFFFFFFFF
     while at + 8 <= len(raw):
         name, size = struct.unpack_from("<4sI", raw, at)
-        if data and not _is_name(name):
-            return
+        if data and name != b"RIFF" and not (_is_name(name) and at + 8 + size <= len(raw)):
+            break
+        if name == b"ds64" and size >= 16 and at + 24 <= len(raw) and raw[:4] != b"RIFF":
+            long = struct.unpack_from("<Q", raw, at + 16)[0]
+        size = long if name == b"data" and size == 0xFFFFFFFF else size
         yield name, at + 8, size
         data = data or name == b"data"
         if name == b"RIFF" or (name == b"data" and not _whole(raw, at + 8, size)):
@@ -107,6 +110,12 @@ def _chunks(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
         # A byte is added to an odd number of them, though there are programs that forget it.
         if size % 2 and not (_is_name(raw[at : at + 4]) and not _is_name(raw[at + 1 : at + 5])):
             at += 1
+    rest = raw[at:]
+    if data and rest.strip(b"\0") and not (rest.startswith(b"TAG") and len(rest) == 128):  # ID3v1
+        raise InputError(
+            f"{path}: the {len(rest):,} bytes at its end are in no chunk, and may be samples of which the header does "
+            f"not know; sox --ignore-length makes a file of all of them"
+        )
 
 
 def _is_name(name: bytes) -> bool:
@@ -152,8 +161,6 @@ def _data(path: Name, raw: bytes, found: dict[bytes, tuple[int, int]], sound: _F
     """The bytes of the samples. Raises InputError where there are none, or less than the header says."""
     (start, size), frame = found[b"data"], sound.channels * sound.width
     there = len(raw) - start
-    if raw[:4] != b"RIFF" and size == 0xFFFFFFFF and b"ds64" in found and found[b"ds64"][1] >= 16:
-        size = struct.unpack_from("<Q", raw, found[b"ds64"][0] + 8)[0]
     largest = any(top - _PIPED <= size <= top for top in (0x80000000, 0xFFFFFFFF))
     if (size > there and largest) or (size == 0 and not _whole(raw, start, 0)):
         size = there // frame * frame
@@ -193,6 +200,7 @@ def read_waveforms(folder: Name) -> list[Waveform]:
     Names are LABEL_ANYTHING.wav, as in the Free Spoken Digit Dataset, 7_jackson_32.wav. Raises InputError as `read_wav`
     does, and for a folder without such files, for another name, and for a rate that is not that of the file before.
     """
+    folder = checked_path(folder)
     try:
         paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() == ".wav")
     except OSError as error:

@@ -88,17 +88,37 @@ class ParamGroup(dict[str, Any]):
     def copy(self) -> dict[str, Any]:
         return dict(self.items())
 
+    def _keep(self, name: str, value: Any = None) -> None:
+        """Raise `AttributeError` where the parameters were to be others: the optimiser would go by its own."""
+        if name == "params" and dict.get(self, name, value) is not value:
+            raise AttributeError(
+                "the parameters of a group stay: add_param_group adds some, a new optimiser has others, "
+                "and p.requires_grad = False or p.grad = None leaves a parameter as it is"
+            )
+
     @replayed(changes="options")
     def __setitem__(self, name: str, value: Any) -> None:
+        self._keep(name, value)
         super().__setitem__(name, value)
 
     @replayed(changes="options")
     def __delitem__(self, name: str) -> None:
+        self._keep(name)
         super().__delitem__(name)
 
     @replayed(changes="options")
     def update(self, *args: Any, **kwargs: Any) -> None:
-        super().update(*args, **kwargs)
+        found = dict(*args, **kwargs)
+        self._keep("params", found.get("params", dict.get(self, "params")))
+        super().update(found)
+
+    def clear(self) -> None:
+        self._keep("params")
+        super().clear()
+
+    def popitem(self) -> tuple[str, Any]:
+        self._keep(next(reversed(self), ""))
+        return super().popitem()
 
     def setdefault(self, name: str, value: Any = None) -> Any:
         if name not in self:
@@ -188,7 +208,7 @@ class Optimizer:
             members.append((label, p))
         if not members:
             raise ValueError(f"{name}: no parameters to optimise in a group")
-        new["params"] = [p for _, p in members]
+        new["params"] = tuple(p for _, p in members)
         for label, p in members:
             self._names.append(label)
             self._parameters.append(p)

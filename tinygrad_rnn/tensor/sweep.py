@@ -255,7 +255,7 @@ class Gradients:
             self.settle(node)
         g = self.dense.pop(node, None)
         if g is not None and g.dtype is not node.dtype:
-            g = narrowed(g, node.dtype)
+            g = self.narrowed(g, node.dtype)
         if g is not None and node.watch is not None:
             g = self.hooked(node, g)
         return g
@@ -272,7 +272,7 @@ class Gradients:
         with quiet():
             for node in self.lazy:
                 self.settle(node)
-        return {node: narrowed(g, node.dtype) for node, g in self.dense.items()}
+        return {node: self.narrowed(g, node.dtype) for node, g in self.dense.items()}
 
     def pull(self, node: Node, g: Any) -> Sequence[Any]:
         """What a node pulls back to its sources."""
@@ -294,14 +294,13 @@ class Gradients:
             g = g if replaced is None else replaced
         return g
 
+    def narrowed(self, g: Any, dtype: Any) -> Any:
+        """A sum in the dtype of its node: that of float16 is float32 until then."""
+        return g if g.dtype == dtype else namespace(g).astype(namespace(g).asarray(g), dtype)
+
     def own(self, node: Node, g: Array) -> Array:
         """`g`, the gradient of a node, as an array that nobody else holds."""
         return g if node in self.owned else namespace(g).asarray(g, copy=True)
-
-
-def narrowed(g: Any, dtype: Any) -> Any:
-    """A sum in the dtype of its node: that of float16 is float32 until then."""
-    return g if g.dtype == dtype else namespace(g).astype(namespace(g).asarray(g), dtype)
 
 
 _WHOLE = slice(None)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ImmutableError, ShapeError
 from tinygrad_rnn.memory import memory_for
+from tinygrad_rnn.scalars import flag
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import AnyArray, Array, DType
 from tinygrad_rnn.tensor.device import is_on_device
@@ -65,7 +66,7 @@ class Tensor:
         self._node = None
         self._place = OWN
         if requires_grad:
-            self.requires_grad = True
+            self.requires_grad = requires_grad
 
     # --- what it is -------------------------------------------------------------------------------
 
@@ -119,6 +120,7 @@ class Tensor:
             raise RuntimeError(
                 f"requires_grad of the output of {self._maker()} cannot be set: .detach() it first"
             )
+        wanted = flag("requires_grad", wanted)
         if wanted and not backend.is_floating(self._array.dtype):
             raise DTypeError(
                 f"a tensor of dtype {self._array.dtype} cannot require a gradient: "
@@ -253,6 +255,9 @@ class Tensor:
         Returns a function that removes the hook. A hook may add and remove hooks, itself too: that
         holds from the next backward on.
         """
+
+        if not callable(hook):
+            raise TypeError(f"a hook is a function of a gradient, not {type(hook).__name__}")
 
         def on_gradient(g: Any) -> Any:
             seen = box(g._array, g._node) if isinstance(g, Tensor) else box(g, None)

@@ -27,6 +27,7 @@ from safetensors.numpy import save
 
 from tinygrad_rnn.errors import CheckpointError, InputError
 from tinygrad_rnn.scalars import number, whole
+from tinygrad_rnn.tensor.backend import host_array
 from tinygrad_rnn.tensor.tensor import Tensor
 
 FORMAT = "tinygrad-rnn checkpoint"
@@ -128,7 +129,8 @@ def _arrays(tensors: Mapping[str, np.ndarray | Tensor]) -> dict[str, np.ndarray]
         if not isinstance(key, str) or key == "__metadata__" or key != key.encode("utf-8", "replace").decode():
             raise CheckpointError(f"{key!r} cannot be the name of a tensor in a checkpoint")
         try:
-            array = np.asarray(given.numpy() if isinstance(given, Tensor) else given, order="C")
+            array = given.numpy() if isinstance(given, Tensor) else given
+            array = np.asarray(array if isinstance(array, np.ndarray | np.generic) else host_array(array), order="C")
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"tensor {key!r} cannot be made an array: {error}") from None
         if array.dtype.name not in DTYPES or isinstance(given, np.ma.MaskedArray):
@@ -149,16 +151,28 @@ def _content(manifest: Mapping[str, Any], weights: str, arrays: Mapping[str, np.
             for key, array in arrays.items()
         },
     }
-    if (taken := own.keys() & manifest.keys()) and manifest.get("format") != FORMAT:  # else one that has been read
+    if (taken := {*own, "sha256"} & manifest.keys()) and manifest.get(
+        "format"
+    ) != FORMAT:  # else one that has been read
         raise CheckpointError(f"the manifest has {min(taken)!r}, which is an entry of the checkpoint's own")
     try:
         # There and back: a tuple is a list then and 1 as a key "1", and the digest is of that.
         text = json.dumps({**manifest, **own}, default=_as_json, ensure_ascii=False)
-        content: dict[str, Any] = json.loads(text)
+        content: dict[str, Any] = json.loads(text, object_pairs_hook=_once)
     except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"the manifest cannot be written as JSON: {error}") from None
     content["sha256"] = _manifest_digest(content)
     return content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dictionary of JSON whose keys are all different: 1 and "1" are not."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"two keys are {twice!r} there")
+    return found
 
 
 def _as_json(value: Any) -> Any:
