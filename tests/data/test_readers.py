@@ -131,7 +131,7 @@ def test_tsv_that_is_wrong(file: Path) -> None:
         ("a\tb\n\n \tc\td\n", lambda path: read_tsv(path, filled=True), "line 3: field 1 of 2 is empty"),
         ("a\tb\nc\t\td\n", lambda path: read_tsv(path, filled=True), "line 2: field 2 of 2 is empty"),
         ("\n \n", read_tsv, "no rows in it"),
-        ("sentence\tlabel\n", read_labelled, "no rows in it"),
+        ("sentence\tlabel\n", read_labelled, "no rows under a header in it"),
         ("text\tlabel\na\t1\n", read_labelled, "line 1: no column 'sentence': the header has text, label"),
         ("label\tlabel\tsentence\n1\t2\ta\n", read_labelled, "line 1: 2 columns are called 'label'"),
         ("sentence\tlabel\na\t1\n\t0\n", read_labelled, "line 3: the sentence is empty"),
