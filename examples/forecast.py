@@ -25,7 +25,7 @@ from examples.common.plots import CELLS, GREY, INK, ORANGE, draw_curves, tones
 from examples.common.tables import add_delimiter, delimiter, pairs
 from tinygrad_rnn import nn
 from tinygrad_rnn.cli.options import whole
-from tinygrad_rnn.data import read_csv, read_series, split_in_time
+from tinygrad_rnn.data import TimeSeries, read_csv, read_series, split_in_time
 from tinygrad_rnn.data.series import GAPS
 from tinygrad_rnn.errors import InputError
 
@@ -98,10 +98,9 @@ def pinball(quantiles: tr.Tensor, target: tr.Tensor) -> tr.Tensor:
     return tr.maximum(q * e, (q - 1) * e)
 
 
-def own_series(run: Experiment, file: Path) -> Series:
-    """A column of the user's file. Raises InputError for one that is too short, or has no rhythm."""
-    asked = run.options
-    found = read_series(
+def series_in(file: Path, asked: argparse.Namespace, encoding: str) -> TimeSeries:
+    """The series in the user's file, as the options say."""
+    return read_series(
         file,
         asked.column or "",
         dates=asked.date_column or (),
@@ -110,9 +109,14 @@ def own_series(run: Experiment, file: Path) -> Series:
         gaps=asked.gaps or "refuse",
         delimiter=delimiter(asked),
         decimal=asked.decimal or "",
-        encoding=run.encoding,
+        encoding=encoding,
     )
-    column, values, season = found.name, found.values, asked.season or found.season or 12
+
+
+def own_series(run: Experiment, file: Path) -> Series:
+    """A column of the user's file. Raises InputError for one that is too short, or has no rhythm."""
+    found = series_in(file, run.options, run.encoding)
+    column, values, season = found.name, found.values, run.options.season or found.season or 12
     least = max(LEAST, SEASONS * season)
     if len(values) < least:
         needed = f"{least} are needed, {SEASONS} seasons of {season} and {LEAST} at least"

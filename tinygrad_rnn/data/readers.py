@@ -137,7 +137,8 @@ def read_labelled(
         Labelled(texts=['Good.\nReally, good.', 'Dull'], labels=array([1, 0]), names=('1', '5'))
         >>> folder.cleanup()
     """
-    table = read_table(path, read_text(path, encoding), columns, delimiter, notes=False)
+    hints = ["choose the column of the texts", "choose the column of the labels"]
+    table = read_table(path, read_text(path, encoding), columns, delimiter, notes=False, hints=hints)
     at, of = find_columns(path, table.header, columns)
     _check_texts(table, of)
     for line, fields in table.rows:

@@ -11,6 +11,7 @@ import csv
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -56,7 +57,13 @@ class Rows:
 
 
 def read_table(
-    path: Name, text: str, columns: str | Sequence[str] = (), delimiter: str = "", *, notes: bool = True
+    path: Name,
+    text: str,
+    columns: str | Sequence[str] = (),
+    delimiter: str = "",
+    *,
+    notes: bool = True,
+    hints: Sequence[str] = (),
 ) -> Rows:
     r"""The header and the rows of a table that is the `text` of the file `path`.
 
@@ -65,7 +72,7 @@ def read_table(
 
     Between quotes a field may hold delimiters, quotes that are doubled, and line breaks. In a file with tabs quotes may
     be plain characters: they are, unless all of them are where quotes around fields belong. With `notes`, lines that
-    begin with # are comments.
+    begin with # are comments. `hints` say of each of the `columns` what helps if it is not there.
 
     Empty lines are passed over, but in a table of one column, where one between others is an empty field.
 
@@ -84,20 +91,20 @@ def read_table(
     quoted = delimiter != "\t" or _has_quoted_fields(path, lines, notes)
     source = _Lines(path, lines, delimiter, quoted, notes)
     header, rows = _under_header(path, source.rows())
-    find_columns(path, header, columns)  # a wrong name says more than rows that do not fit
+    find_columns(path, header, columns, hints)  # a wrong name says more than rows that do not fit
     for row in rows:
         if len(row.fields) != len(header.fields):
             raise InputError(f"{path}, line {row.line}: {count(row.fields)}, and the header has {len(header.fields)}")
     return Rows(path, header, rows, delimiter, sum(line > header.line for line in source.comments))
 
 
-def find_columns(path: Name, header: Row, columns: str | Sequence[str]) -> list[int]:
-    """Where these columns stand. Raises InputError for one that is not in the header, or there twice."""
+def find_columns(path: Name, header: Row, columns: str | Sequence[str], hints: Sequence[str] = ()) -> list[int]:
+    """Where these columns stand. Raises InputError for one that is not in the header, with its hint, or there twice."""
     columns = [columns] if isinstance(columns, str) else columns
     where = f"{path}, line {header.line}"
-    for name in columns:
+    for name, hint in zip_longest(columns, hints, fillvalue=""):
         if name not in header.fields:
-            raise InputError(f"{where}: no column {name!r}: the header has {_listed(header.fields)}")
+            raise InputError(f"{where}: no column {name!r}: the header has {_listed(header.fields)}", hint=hint)
         if header.fields.count(name) > 1:
             what = f"are called {name!r}" if name else "have no name"
             raise InputError(f"{where}: {header.fields.count(name)} columns {what}")

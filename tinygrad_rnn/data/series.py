@@ -129,8 +129,9 @@ def read_series(
     if decimal not in ("", ".", ","):
         raise ValueError(f'decimal must be "." or ",", not {decimal!r}')
     dates, only = [dates] if isinstance(dates, str) and dates else list(dates), dict(only or {})
-    wanted = [*([column] if column else []), *dates, *only]
-    table = read_table(path, read_text(path, encoding), wanted, delimiter)
+    wanted = dict.fromkeys(dates, "choose the column of dates") | dict.fromkeys(only, "choose one by its value")
+    wanted |= {column: "choose the column of the series"} if column else {}
+    table = read_table(path, read_text(path, encoding), list(wanted), delimiter, hints=list(wanted.values()))
     table, empty = _chosen(table, only)
     when = _dates(table, column, dates, date_format, gaps, only)
     at = _column(table, column, when.columns if when else [], only)
