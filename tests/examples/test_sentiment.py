@@ -42,7 +42,7 @@ def test_ones_own_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         ),
         (
             [*"01" * 19, "2", "2"],
-            "the label '2' has 2 sentences, 2 of them to learn from: 3 or more are to be learnt from, and t",
+            "of them to learn from: 3 or more are to be learnt from, and tested",
         ),
     ):
         file.write_text("\n".join(["sentence\tlabel", *(f"film {k}\t{x}" for k, x in enumerate(labels))]))
