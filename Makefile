@@ -117,8 +117,8 @@ $(VENV)/.examples: pyproject.toml $(VENV)/.python
 	@$(PIP) --editable '.[viz,data,numba]' && touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.python
-	@echo "Installing the project with its tests into $(VENV)"
-	@$(PIP) --editable '.[viz,test]' && touch $@
+	@echo "Installing the project with its tests, and what its examples need, into $(VENV)"
+	@$(PIP) --editable '.[viz,data,test]' && touch $@
 
 $(VENV)/.numba: $(VENV)/.test
 	@echo "Installing numba into $(VENV)"

@@ -22,13 +22,16 @@ import tinygrad_rnn as tr
 from examples.common.baselines import simple_forecasts
 from examples.common.experiment import Experiment, experiment
 from examples.common.plots import CELLS, GREY, INK, ORANGE, draw_curves, tones
+from examples.common.tables import add_delimiter, delimiter, pairs
 from tinygrad_rnn import nn
 from tinygrad_rnn.cli.options import whole
-from tinygrad_rnn.data import read_csv, split_in_time
+from tinygrad_rnn.data import TimeSeries, read_csv, read_series, split_in_time
+from tinygrad_rnn.data.series import GAPS
 from tinygrad_rnn.errors import InputError
 
 QUANTILES = np.array([0.1, 0.5, 0.9], np.float32)
 MOST = 20_000_000  # forecasts: some gigabytes
+LEAST, SEASONS = 30, 5  # values of a series: fewer have no test to speak of
 LENGTH = 80  # steps of a piece that is trained on; two seasons, if that is more
 
 
@@ -95,17 +98,30 @@ def pinball(quantiles: tr.Tensor, target: tr.Tensor) -> tr.Tensor:
     return tr.maximum(q * e, (q - 1) * e)
 
 
-def own_series(run: Experiment, file: Path, column: str | None, season: int) -> Series:
+def series_in(file: Path, asked: argparse.Namespace, encoding: str) -> TimeSeries:
+    """The series in the user's file, as the options say."""
+    return read_series(
+        file,
+        asked.column or "",
+        dates=asked.date_column or (),
+        date_format=asked.date_format or "",
+        only=pairs("--only", asked.only),
+        gaps=asked.gaps or "refuse",
+        delimiter=delimiter(asked),
+        decimal=asked.decimal or "",
+        encoding=encoding,
+    )
+
+
+def own_series(run: Experiment, file: Path) -> Series:
     """A column of the user's file. Raises InputError for one that is too short, or has no rhythm."""
-    if not column:
-        raise InputError(f"{file}: say which column is the series: --column NAME")
-    table = read_csv(file, [column], missing="drop", encoding=run.encoding)
-    values = table[column]
-    least = max(50, 10 * season)
+    found = series_in(file, run.options, run.encoding)
+    column, values, season = found.name, found.values, run.options.season or found.season or 12
+    least = max(LEAST, SEASONS * season)
     if len(values) < least:
-        raise InputError(
-            f"{file}: {len(values)} values of {column}, and {least} are needed, 10 seasons of {season} and 50 at least"
-        )
+        needed = f"{least} are needed, {SEASONS} seasons of {season} and {LEAST} at least"
+        shorter = f"choose a shorter season, of {len(values) // SEASONS} or less" if len(values) >= LEAST else ""
+        raise InputError(f"{file}: {len(values)} values of {column}, and {needed}", hint=shorter)
     lowest, highest = float(values.min()), float(values.max())
     largest = max(highest, -lowest)
     if len(values) * season > MOST:
@@ -114,16 +130,23 @@ def own_series(run: Experiment, file: Path, column: str | None, season: int) -> 
         )
     if not max(1e-100, 1e-12 * largest) < highest - lowest < 1e100:
         raise InputError(f"{file}: {column} is from {lowest:g} to {highest:g}: nothing can be forecast of that")
-    s = Series(column, np.arange(len(values)), values, season)
-    missing = f", and {table.dropped} rows without one are left out" if table.dropped else ""
-    comments = f"; {table.comments} passed over, comments that begin with #" if table.comments else ""
-    run.source(f"{file}: {len(values)} values of {column}{missing}{comments}")
+    s = Series(column, found.times, values, season)
+    first, last = when(s.times[0]), when(s.times[-1])
+    span = f", {first} to {last}, in seasons of {season}" if found.step else ""
+    run.source(f"{file}: {len(values)} values of {column}{span} ({found.said})")
     return s
+
+
+def when(time: np.generic) -> str:
+    """A time as it is shown: a day, a moment or a number."""
+    if not isinstance(time, np.datetime64):
+        return f"{time:.10g}"
+    return str(time.astype("datetime64[s]")).replace("T", " ").removesuffix(":00").removesuffix(" 00:00")
 
 
 def series_of(run: Experiment) -> list[Series]:
     if run.data:
-        return [own_series(run, run.data, run.options.column, run.options.season or 12)]
+        return [own_series(run, run.data)]
     import matplotlib
 
     spots = read_csv(Path(__file__).parent / "data" / "sunspots.csv")
@@ -182,8 +205,8 @@ def main(run: Experiment) -> None:
             figures = f"{errors[name][0]:.2f}", f"{np.mean(errors[name]):.2f}", f"{holds:.0f} %", f"{width:.1f}"
             rows.append([name, *figures])
         run.expect(f"{s.name}: of the GRU's 80 % intervals hold, in %", holds, at_least=60)
-        first = s.times[s.test[0]]
-        title = f"{s.name}, from {first:.0f} on: mean absolute error, and the intervals that should hold 80 %"
+        since = when(s.times[s.test[0]])
+        title = f"{s.name}, from {since} on: mean absolute error, and the intervals that should hold 80 %"
         best = min(range(len(rows)), key=lambda k: np.mean(errors[rows[k][0]]))
         run.table(title, ["", "1 ahead", f"1 to {s.season} ahead", "they hold", "width"], rows, best=best)
         for ahead, what in ((1, "one step ahead"), (s.season, f"1 to {s.season} steps ahead")):
@@ -227,8 +250,20 @@ def draw(run: Experiment, s: Series, forecasts: dict[str, np.ndarray], errors: d
 
 
 def data_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--column", metavar="NAME", help="the column to forecast")
-    group.add_argument("--season", type=whole(1, 1000), help="steps in a season, and to forecast (default: 12)")
+    add = group.add_argument
+    add("--column", metavar="NAME", help="the column to forecast (default: the only one besides the dates)")
+    add("--season", type=whole(1, 1000), help="steps in a season, and to forecast (default: by the dates, or 12)")
+    dates = "the column of the dates, or one of several that make them (default: the one that holds dates)"
+    add("--date-column", metavar="NAME", action="append", help=dates)
+    add("--date-format", metavar="FORMAT", help="such as %%d.%%m.%%Y (default: a usual one that fits all dates)")
+    add("--only", metavar="COLUMN=VALUE", action="append", help="the rows that count, of several series in one column")
+    add(
+        "--gaps",
+        choices=GAPS,
+        help="what fills steps without a value; or refuse them, or close them up (default: refuse)",
+    )
+    add_delimiter(group)
+    add("--decimal", choices=(".", ","), help="the decimal mark (default: the one that fits all values)")
 
 
 if __name__ == "__main__":

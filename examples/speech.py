@@ -210,5 +210,5 @@ def draw(run: Experiment, x: np.ndarray, said: Utterance, alignment: np.ndarray,
 
 
 if __name__ == "__main__":
-    about = "a folder of WAV files, one word each, called LABEL_ANYTHING.wav as in the Free Spoken Digit Dataset"
+    about = "a folder of sounds (WAV, FLAC, Ogg), one word each, called LABEL_ANYTHING.wav as 7_jackson_32.wav"
     sys.exit(experiment(main, steps=1200, quick=280, data=about, fetch="fsdd"))

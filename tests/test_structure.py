@@ -230,6 +230,7 @@ ACROSS = {
     "testing/test_layers.py": "the layers that people write, right and wrong",
     "witness/test_onnx.py": "layers beside ONNX's",
     "witness/test_ops.py": "ops beside PyTorch's",
+    "witness/test_sound.py": "bands of pitch beside librosa's",
 }
 
 

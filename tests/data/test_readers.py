@@ -79,7 +79,7 @@ OPTIONS: dict[str, tuple[Callable[[Path, Any], Any], tuple[Any, ...], str]] = {
     "missing": (lambda p, v: read_csv(p, missing=v), ("", None, 0, [], np.array([1, 2])), 'missing must be "error"'),
     "delimiter": (
         lambda p, v: read_csv(p, delimiter=v),
-        ("", ",,", None, 5, b",", '"', "\n", "\r", "#", "1", "a", ".", "-", "+", "_", [","]),
+        (",,", None, 5, b",", '"', "\n", "\r", "#", "1", "a", ".", "-", "+", "_", [","]),
         "a delimiter is one character",
     ),
     "encoding": (lambda p, v: read_csv(p, encoding=v), (None, 5, b"utf-8", ["utf-8"]), "an encoding is a name"),
@@ -191,7 +191,7 @@ def test_tsv_that_is_wrong(file: Path) -> None:
         ("a\tb\n\n \tc\td\n", lambda path: read_tsv(path, filled=True), "line 3: field 1 of 2 is empty"),
         ("a\tb\nc\t\td\n", lambda path: read_tsv(path, filled=True), "line 2: field 2 of 2 is empty"),
         ("\n \n", read_tsv, "no rows in it"),
-        ("sentence\tlabel\n", read_labelled, "no rows in it"),
+        ("sentence\tlabel\n", read_labelled, "no rows under a header in it"),
         ("text\tlabel\na\t1\n", read_labelled, "line 1: no column 'sentence': the header has text, label"),
         ("label\tlabel\tsentence\n1\t2\ta\n", read_labelled, "line 1: 2 columns are called 'label'"),
         ("sentence\tlabel\na\t1\n\t0\n", read_labelled, "line 3: the sentence is empty"),

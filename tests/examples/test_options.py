@@ -117,7 +117,7 @@ def test_a_script_names_no_option_that_it_does_not_have(name: str, scripts: dict
     flags = {"--quick", "--fetch"} | {action.option_strings[0] for action in actions(scripts[name])}
     if not scripts[name].get("fetch"):
         flags.remove("--fetch")
-    assert set(re.findall(r"--[a-z]+", (HERE / f"{name}.py").read_text(encoding="utf-8"))) <= flags
+    assert set(re.findall(r"--[a-z-]+", (HERE / f"{name}.py").read_text(encoding="utf-8"))) <= flags
 
 
 def test_what_advises_to_give_data_has_that_option(scripts: dict[str, dict[str, Any]]) -> None:

@@ -54,7 +54,9 @@ TBPTT = "tests/training/test_bptt.py"
 ARGUMENTS = "tests/compiler/test_arguments.py"
 ERRORS = "tests/compiler/test_errors.py"
 GUARDS = "tests/compiler/test_guards.py"
+NUMBERS = "tests/data/test_numbers.py"
 READERS = "tests/data/test_readers.py"
+ROWS = "tests/data/test_rows.py"
 WAVES = "tests/data/test_waves.py"
 SCREEN = "tests/test_screen.py"
 CHECKPOINTS = "tests/training/test_checkpoint.py"
@@ -1128,12 +1130,12 @@ BUGS = [
          "vowel signs and accents break words", "tests/data/test_vocabularies.py"),
     ),
     *table(
-        "data/readers.py",
+        "data/rows.py",
         ("csv-quote-never-closed", "if self.given > self.start or (row and row[-1].endswith(\"\\n\")):",
          "if not row and self.fresh:",
          "a quote hides the rows up to the next one", READERS),
-        ("csv-quote-looks-like-a-row", "if len(fields) == width and any(_is_number(fields[i]) for i in known):",
-         "if len(fields) == width and all(_is_number(field) for field in fields):",
+        ("csv-quote-looks-like-a-row", "if len(fields) == width and any(is_number(fields[i]) for i in known):",
+         "if len(fields) == width and all(is_number(field) for field in fields):",
          "the rows between two stray quotes are a note", READERS),
         ("csv-row-of-delimiters", "for row in rows[at + 1 : end] if row.fields or len(header) == 1]",
          "for row in rows[at + 1 : end] if any(row.fields)]", "a row whose values are all missing is lost", READERS),
@@ -1141,13 +1143,32 @@ BUGS = [
          "a row that begins with a quoted # is a comment", READERS),
         ("csv-error-of-a-cell", "first.strip().upper() not in _CELLS and ", "",
          "#N/A makes a row a comment", READERS),
-        ("csv-longest-field", "csv.field_size_limit(max(self.longest, csv.field_size_limit()))",
+        ("csv-longest-field", "csv.field_size_limit(max(longest, csv.field_size_limit()))",
          "csv.field_size_limit()",
          "a long field cannot be read", READERS),
-        ("csv-header-with-a-gap", "all(_is_number(field) or field.lower() in _MISSING for field in header)",
-         "all(_is_number(field) for field in header)", "the first row is taken for a header", READERS),
+        ("csv-header-with-a-gap", "all(is_number(field) or is_missing(field) for field in header)",
+         "all(is_number(field) for field in header)", "the first row is taken for a header", READERS),
+        ("csv-short-row", "if len(row.fields) != len(header.fields):", "if len(row.fields) < len(header.fields):",
+         "a row with a field too many is cut", READERS),
+        ("tsv-quotes-are-characters", "if rows != len(plain) and len(set(plain)) == 1:", "if not rows:",
+         "a quote at the beginning of a sentence hides the rows up to the next one", ROWS),
+    ),
+    *table(
+        "data/readers.py",
         ("tsv-tab-alone", 'if "\\t" in line or line.strip())', "if line.strip())",
          "a row of empty fields is lost", READERS),
+        ("labelled-row-in-a-quote", "inner[of].strip() in known:", "inner[of].strip() in ():",
+         "a sentence in a stray quote takes the sentences after it along", READERS),
+    ),
+    *table(
+        "data/numbers.py",
+        ("numbers-either-mark", "if len(whole) == 2 and likely not in whole:", "if not whole:",
+         "1.234 in a file from Germany is a little more than 1", NUMBERS),
+        ("numbers-groups-of-any-size", "[1-9][0-9]{{0,2}}([,'’\\s])[0-9]{{3}}",
+         "[1-9][0-9]{{0,2}}([,'’\\s])[0-9]{{2,3}}", "1,23 is 123", NUMBERS),
+        ("numbers-mixed-units", "if here != (unit := here if unit is None else unit):", "if not here:",
+         "dollars and euros are one column", NUMBERS),
+        ("numbers-price-without-cents", "((?<=[0-9])[-−])?", "([-−])?", "5,- is below 0", NUMBERS),
     ),
     *table(
         "data/waves.py",

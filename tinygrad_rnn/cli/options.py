@@ -29,6 +29,17 @@ FLAGS = {
     "replace it": "--replace",
     "smaller batch": "--batch",
     "shorter sequences": "--seq-len",
+    "shorter season": "--season",
+    "the delimiter": "--delimiter",
+    "decimal mark": "--decimal",
+    "the column of the series": "--column",
+    "the column of dates": "--date-column",
+    "the format of the dates": "--date-format",
+    "what fills the gaps": "--gaps",
+    "close the gaps": "--gaps close",
+    "one by its value": "--only COLUMN=VALUE",
+    "the column of the texts": "--text-column",
+    "the column of the labels": "--label-column",
 }
 
 SEEDS = 2**32 - 1  # the largest
@@ -126,7 +137,7 @@ def with_flags(error: TinygradRnnError, flags: Container[str]) -> str:
     """
     hint = error.hint
     for advice, flag in FLAGS.items():
-        if flag in flags:
+        if flag.partition(" ")[0] in flags:
             hint = hint.replace(advice, f"{advice} ({flag})")
     return str(error).replace(error.hint, hint) if error.hint else str(error)
 
