@@ -2,8 +2,9 @@
 
 A GRU reads a series and at each step forecasts the steps ahead, each by three quantiles: the median, and two between
 which the value should lie in 80 of 100 cases. The origin rolls: at each step of the last part of the series it knows
-all that came before, and nothing after. The same is asked of simple methods: the last value stays, the last season
-comes again, a linear model of the last nine values.
+all that came before, and nothing after. The same is asked of simple methods: the last value stays, or drifts on; the
+last season comes again, or as much higher as each one was; a linear model of the last nine values; exponential
+smoothing.
 
 Of the sunspots the network knows far more than that they stay or return, and about as much as the linear model, which
 is hard to beat with two centuries of yearly values. Of the stock price nobody here knows more than the last value.
@@ -272,7 +273,7 @@ def main(run: Experiment) -> None:
         draw(run, s, forecasts, errors)
     if "Holt-Winters" not in forecasts and "Holt" not in forecasts:
         run.note("Exponential smoothing (Holt-Winters) is not among the simple methods: statsmodels is not installed.")
-    run.try_with("--steps", str(s.season))
+    run.try_with("--series", s.name, "--steps", str(s.season))
 
 
 def draw(run: Experiment, s: Series, forecasts: dict[str, np.ndarray], errors: dict[str, list[float]]) -> None:
@@ -350,7 +351,7 @@ def ahead(used: Used, name: str, found: Sequence[Kept]) -> dict[str, Any]:
     season, values, scaling = (found[0][key] for key in ("season", "values", "scaling"))
     count = used.options.steps or season
     if count > season:
-        raise InputError(f"--steps {count}: this run forecasts a season ahead, 1 to {season} steps")
+        raise InputError(f"--steps {count}: of {name} a season is forecast, 1 to {season} steps")
     models = [one.load(Forecaster) for one in found]
     s = Series(name, np.arange(len(values)), np.array(values), season, scaling)
     change, held_on = together(used, s, models), len(s.test)

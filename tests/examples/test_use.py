@@ -316,7 +316,7 @@ def test_a_newer_file_is_gone_on_with(series: tuple[Trained, Path], ask: Ask, tm
 @pytest.mark.parametrize(
     ("content", "argv", "message"),
     [
-        ("", ["--steps", "7"], "--steps 7: this run forecasts a season ahead, 1 to 6 steps"),
+        ("", ["--steps", "7"], "--steps 7: of x a season is forecast, 1 to 6 steps"),
         ("", ["--season", "3"], "--season is of training, and --use trains nothing: leave it out"),
         ("", ["--column", "y"], "--column says how --input is read, and there is none: give both"),
         ("", ["--series", "z"], "{run}: no series 'z' in it: there is x"),
