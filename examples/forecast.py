@@ -67,7 +67,8 @@ class Series:
     """Values in time (N,), when they are from, and the length of a season: also how far ahead is forecast.
 
     What the values are scaled by is found in those that are trained on, unless it is given: that of another series,
-    which is then read as that one was.
+    which is then read as that one was. `later` is when the steps after the last value are, as it is shown; none if that
+    is not known.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Series:
     values: np.ndarray
     season: int
     scaling: dict[str, Any] | None = None
+    later: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         lowest, highest, n = self.values.min(), self.values.max(), len(self.values)
@@ -150,11 +152,16 @@ def own_series(run: Experiment, file: Path) -> Series:
         )
     if not max(1e-100, 1e-12 * largest) < highest - lowest < 1e100:
         raise InputError(f"{file}: {column} is from {lowest:g} to {highest:g}: nothing can be forecast of that")
-    s = Series(column, found.times, values, season)
+    s = Series(column, found.times, values, season, later=next_times(found, season))
     first, last = when(s.times[0]), when(s.times[-1])
     span = f", {first} to {last}, in seasons of {season}" if found.step else ""
     run.source(f"{file}: {len(values)} values of {column}{span} ({found.said})")
     return s
+
+
+def next_times(found: TimeSeries, count: int) -> list[str]:
+    """When the next steps of a series are, as it is shown; nothing if it has no times."""
+    return [when(time) for time in found.later(count)] if found.step else []
 
 
 def when(time: np.generic) -> str:
@@ -177,7 +184,12 @@ def series_of(run: Experiment) -> list[Series]:
         "each month from 1990 on, adjusted for dividends (matplotlib's sample_data/Stocks.csv: finance.yahoo.com)"
     )
     months = 1990 + np.arange(len(prices)) / 12
-    return [Series("sunspots", spots["year"], spots["sunspots"], 11), Series("stock price", months, prices, 12)]
+    years = [f"{spots['year'][-1] + k:.0f}" for k in range(1, 12)]
+    ends = [f"{1990 + k // 12}-{k % 12 + 1:02}" for k in range(len(prices), len(prices) + 12)]
+    return [
+        Series("sunspots", spots["year"], spots["sunspots"], 11, later=years),
+        Series("stock price", months, prices, 12, later=ends),
+    ]
 
 
 def networks(run: Experiment, s: Series, count: int) -> np.ndarray:
@@ -206,7 +218,13 @@ def networks(run: Experiment, s: Series, count: int) -> np.ndarray:
 
         name = f"{s.name} {k + 1}"
         how = {"lr": 3e-3, "weight_decay": 1e-2, "evaluations": 20, "unit": "forecasts"}
-        kept = {"series": s.name, "values": s.values.tolist(), "season": s.season, "scaling": s.scaling}
+        kept = {
+            "series": s.name,
+            "values": s.values.tolist(),
+            "season": s.season,
+            "scaling": s.scaling,
+            "later": s.later,
+        }
         run.fit(name, model, batch, loss, evaluate, use={"sizes": {"ahead": s.season}, **kept}, **how)
         models.append(model)
     change = together(run, s, models)
@@ -337,8 +355,12 @@ def answer(used: Used) -> Iterator[Answer]:
     for content in contents:
         name, steps = content["series"], content["forecast"]
         lines = [f"{name}: {len(steps)} steps after the last of {content['values']:,} values"]
-        lines += ["step     forecast        80 of 100 lie between"]
-        lines += [f"{k['step']:4}  {k['forecast']:11.6g}  {k['low']:11.6g} and {k['high']:11.6g}" for k in steps]
+        times = [str(step.get("time", "")) for step in steps]
+        wide = max(map(len, times))
+        lines += [f"step  {'':{wide}}     forecast        80 of 100 lie between"]
+        for time, k in zip(times, steps, strict=True):
+            between = f"{k['low']:11.6g} and {k['high']:11.6g}"
+            lines += [f"{k['step']:4}  {time:{wide}}  {k['forecast']:11.6g}  {between}"]
         lines += [
             f"The interval: {content['made']}. Of such intervals {100 * content['held']:.0f} of 100 held on the last "
             f"{content['held_on']} values of what it was trained with, from which nothing was learnt."
@@ -348,7 +370,7 @@ def answer(used: Used) -> Iterator[Answer]:
 
 def ahead(used: Used, name: str, found: Sequence[Kept]) -> dict[str, Any]:
     """The forecast of one series, with how its intervals were made, and how many of them held."""
-    season, values, scaling = (found[0][key] for key in ("season", "values", "scaling"))
+    season, values, scaling, later = (found[0][key] for key in ("season", "values", "scaling", "later"))
     count = used.options.steps or season
     if count > season:
         raise InputError(f"--steps {count}: of {name} a season is forecast, 1 to {season} steps")
@@ -359,27 +381,29 @@ def ahead(used: Used, name: str, found: Sequence[Kept]) -> dict[str, Any]:
     held = share_held(s, s.undone(widened(change, margin))) / 100
     for file in used.files():
         new = newer(file, used, season, scaling["kind"])
-        s = Series(name, np.arange(len(new)), new, season, scaling)
+        s, later = Series(name, new.times, new.values, season, scaling), next_times(new, season)
         change = together(used, s, models)
     steps = []
     for h, quantiles in enumerate(s.undone(widened(change, margin))[-1, :count]):
         low, middle, high = (float(f"{value:.7g}") for value in quantiles)  # of float32 there are no more digits
-        steps.append({"step": h + 1, "forecast": middle, "low": low, "high": high})
+        time = {"time": later[h]} if later else {}
+        steps.append({"step": h + 1, **time, "forecast": middle, "low": low, "high": high})
     made = f"the mean of {len(models)} networks' quantiles 0.1 and 0.9, wider where that held too few"
     shown = {"series": name, "values": len(s.values), "forecast": steps}
     return {**shown, "interval": 0.8, "made": made, "held": round(held, 4), "held_on": held_on}
 
 
-def newer(file: Path, used: Used, season: int, kind: str) -> np.ndarray:
-    """The values of a newer file. Raises InputError for those that a network cannot go on with."""
-    values = series_in(file, used.options, used.options.encoding or "utf-8").values
+def newer(file: Path, used: Used, season: int, kind: str) -> TimeSeries:
+    """The series in a newer file. Raises InputError for those that a network cannot go on with."""
+    found = series_in(file, used.options, used.options.encoding or "utf-8")
+    values = found.values
     if len(values) <= season:
         raise InputError(f"{file}: {len(values)} values, and more than a season is needed, {season + 1}")
     lowest = float(values.min())
     if (kind == "roots" and lowest < 0) or (kind == "logarithms" and lowest <= 0):
         limit = "none is below 0" if kind == "roots" else "all are above 0"
         raise InputError(f"{file}: the value {lowest:g}: of the values that were trained on, {limit}")
-    return values
+    return found
 
 
 def use_options(group: argparse._ActionsContainer) -> None:

@@ -95,13 +95,14 @@ def test_sentiment(tmp_path: Path, ask: Ask, capsys: pytest.CaptureFixture[str])
     data = tmp_path / "mine.tsv"
     rows = [f"a {'good' if k % 2 else 'bad'} film number {k}\t{k % 2}" for k in range(40)]
     data.write_text("\n".join(["sentence\tlabel", *rows]))
-    trained = Trained("sentiment", tmp_path / "run", "--data", str(data), data="a file", encoded=True)
+    more = {"data": "a file", "encoded": True, "data_options": sentiment.data_options}
+    trained = Trained("sentiment", tmp_path / "run", "--data", str(data), **more)
     losses = {name: trained.manifest(name)["figures"]["held_out_loss"] for name in trained.models}
     best = min(losses, key=losses.__getitem__)  # of those that were trained, it is the best that answers
     texts = ["a good film", "no such word in this film"]
     answers = ask(trained, "--text", texts[0], "--text", texts[1])
     vocabulary = WordVocabulary(tuple(trained.manifest(best)["use"]["words"]))
-    p = sentiment.favour(trained.models[best], [vocabulary.encode(words(text)) for text in texts])
+    p = sentiment.favour(trained.models[best], [vocabulary.encode(words(text)) for text in texts])[:, 1]
     for k, answer in enumerate(answers):
         assert answer["text"] == texts[k] and answer["label"] == str(int(p[k] > 0.5))
         assert answer["probabilities"]["1"] == pytest.approx(p[k], abs=6e-5)
@@ -247,7 +248,8 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Path]:
     rng = np.random.default_rng(0)
     values = [math.exp(0.01 * k + math.sin(k) + 0.1 * rng.normal()) for k in range(200)]
     data = folder / "mine.csv"
-    data.write_text("\n".join(["y,x", *(f"0,{value}" for value in values)]))
+    days = [np.datetime64("2024-02-20") + k for k in range(200)]
+    data.write_text("\n".join(["day,x", *(f"{day},{value}" for day, value in zip(days, values, strict=True))]))
     argv = ["--data", str(data), "--column", "x", "--season", "6", "--steps", "8"]
     more = {"data": "CSV", "encoded": True, "data_options": forecast.data_options}
     return Trained("forecast", folder / "run", *argv, **more), data
@@ -302,9 +304,10 @@ def test_a_newer_file_is_gone_on_with(series: tuple[Trained, Path], ask: Ask, tm
     [same], [first] = ask(trained, "--input", str(data)), ask(trained, again=False)
     assert same == first
     newer = tmp_path / "newer.csv"
-    newer.write_text("\n".join([data.read_text(), "0,9.5", "0,8.5"]))
+    newer.write_text("\n".join([data.read_text(), "2024-09-07,9.5", "2024-09-08,8.5"]))
     [answer] = ask(trained, "--input", str(newer), again=False)
     assert answer["values"] == 202 and answer["forecast"] != first["forecast"]
+    assert first["forecast"][0]["time"] == "2024-09-07" and answer["forecast"][-1]["time"] == "2024-09-14"
     values = forecast.read_csv(newer, ["x"])["x"]
     scaling = trained.manifest("x 1")["use"]["scaling"]
     assert scaling == forecast.Series("x", np.arange(200), values[:200], 6).scaling
