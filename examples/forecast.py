@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,12 @@ import tinygrad_rnn as tr
 from examples.common.baselines import simple_forecasts
 from examples.common.experiment import Experiment, experiment
 from examples.common.plots import CELLS, GREY, INK, ORANGE, draw_curves, tones
+from examples.common.series import Series, margins, share_held, widened
 from examples.common.tables import add_delimiter, delimiter, pairs
 from examples.common.use import Answer, Kept, OnDevice, Use, Used
 from tinygrad_rnn import nn
 from tinygrad_rnn.cli.options import whole
-from tinygrad_rnn.data import TimeSeries, read_csv, read_series, split_in_time
+from tinygrad_rnn.data import TimeSeries, read_csv, read_series
 from tinygrad_rnn.data.series import GAPS
 from tinygrad_rnn.errors import InputError
 
@@ -52,65 +52,6 @@ class Forecaster(nn.Module):
         """Features (T, B, 2) give quantiles (T, B, ahead, 3) of the change from the step to each one ahead."""
         T, B, _ = x.shape
         return self.head(self.dropout(self.recurrent(x)[0])).reshape(T, B, -1, len(QUANTILES))
-
-
-def squared(roots: np.ndarray) -> np.ndarray:
-    """What counts the roots are of; a root below 0 means that none is left."""
-    return np.square(np.maximum(roots, 0))
-
-
-KINDS = {"values": (np.copy, np.copy), "roots": (np.sqrt, squared), "logarithms": (np.log, np.exp)}
-
-
-@dataclass
-class Series:
-    """Values in time (N,), when they are from, and the length of a season: also how far ahead is forecast.
-
-    What the values are scaled by is found in those that are trained on, unless it is given: that of another series,
-    which is then read as that one was. `later` is when the steps after the last value are, as it is shown; none if that
-    is not known.
-    """
-
-    name: str
-    times: np.ndarray
-    values: np.ndarray
-    season: int
-    scaling: dict[str, Any] | None = None
-    later: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        lowest, highest, n = self.values.min(), self.values.max(), len(self.values)
-        kind = "values"
-        if lowest >= 0:  # Logarithms of prices and roots of counts vary alike everywhere.
-            kind = "logarithms" if lowest > 1e-30 * highest else "roots"
-        kind = self.scaling["kind"] if self.scaling else kind
-        to, self.back = KINDS[kind]
-        self.x = x = to(self.values)
-        least = 1e-3 * np.std(x)  # for a series that repeats itself
-        self.train, self.choose, self.test = split_in_time(n, (0.6, 0.15, 0.25))
-        H, end = self.season, len(self.train)
-        ahead = np.arange(n)[:, None] + 1 + np.arange(H)
-        self.ahead = np.where(ahead < n, ahead, -1)  # the steps that are forecast at each step, -1 past the end
-        change = np.where(self.ahead >= 0, x[self.ahead] - x[:, None], np.nan)
-        known = (self.ahead >= 0) & (self.ahead < end)
-        step = np.diff(x, prepend=x[0])
-        mean = np.array([x[max(0, t - H + 1) : t + 1].mean() for t in range(n)])
-        features = np.stack([step, x - mean], axis=-1)
-        if self.scaling is None:
-            scale = [max(least, np.std(change[known[:, h], h])) for h in range(H)]
-            spread = [max(least, np.std(f[:end])) for f in features.T]
-            self.scaling = {"kind": kind, "scale": scale, "features": spread}
-        self.scale = np.array(self.scaling["scale"])
-        self.target = change / self.scale  # (N, H), NaN past the end
-        self.features = features / self.scaling["features"]
-
-    def counted(self, part: np.ndarray) -> np.ndarray:
-        """Which forecasts (N, H) are of a step in this part, made at the step before it or later."""
-        return (self.ahead >= part[0]) & (self.ahead <= part[-1]) & (np.arange(len(self.x))[:, None] >= part[0] - 1)
-
-    def undone(self, change: np.ndarray) -> np.ndarray:
-        """Quantiles (N, H, 3) of scaled changes as values."""
-        return self.back(self.x[:, None, None] + np.sort(change, axis=-1) * self.scale[:, None])
 
 
 def pinball(quantiles: tr.Tensor, target: tr.Tensor) -> tr.Tensor:
@@ -152,7 +93,7 @@ def own_series(run: Experiment, file: Path) -> Series:
         )
     if not max(1e-100, 1e-12 * largest) < highest - lowest < 1e100:
         raise InputError(f"{file}: {column} is from {lowest:g} to {highest:g}: nothing can be forecast of that")
-    s = Series(column, found.times, values, season, later=next_times(found, season))
+    s = Series(column, found.times, values, season, later=next_times(found, season), step=found.step)
     first, last = when(s.times[0]), when(s.times[-1])
     span = f", {first} to {last}, in seasons of {season}" if found.step else ""
     run.source(f"{file}: {len(values)} values of {column}{span} ({found.said})")
@@ -218,13 +159,8 @@ def networks(run: Experiment, s: Series, count: int) -> np.ndarray:
 
         name = f"{s.name} {k + 1}"
         how = {"lr": 3e-3, "weight_decay": 1e-2, "evaluations": 20, "unit": "forecasts"}
-        kept = {
-            "series": s.name,
-            "values": s.values.tolist(),
-            "season": s.season,
-            "scaling": s.scaling,
-            "later": s.later,
-        }
+        kept = {key: getattr(s, key) for key in ("season", "scaling", "later", "step")}
+        kept |= {"series": s.name, "values": s.values.tolist()}
         run.fit(name, model, batch, loss, evaluate, use={"sizes": {"ahead": s.season}, **kept}, **how)
         models.append(model)
     change = together(run, s, models)
@@ -236,31 +172,6 @@ def together(on: OnDevice, s: Series, models: Sequence[Forecaster]) -> np.ndarra
     x = on.tensor(s.features[:, None])
     with tr.no_grad():
         return np.mean([np.sort(model(x).numpy()[:, 0], axis=-1) for model in models], axis=0)
-
-
-def margins(s: Series, change: np.ndarray) -> np.ndarray:
-    """By how much the interval of each step ahead must be wider at both ends (H,) to hold 80 of 100 values of the part
-    to choose by: networks that have learnt little are too sure (Y. Romano, E. Patterson and E. Candès, Conformalized
-    quantile regression, 2019). None is made narrower: that part may have been a quiet one.
-    """
-    outside = np.maximum(change[..., 0] - s.target, s.target - change[..., 2])
-    counted, found = s.counted(s.choose), [0.0]
-    for h in range(s.season):
-        score = np.sort(outside[counted[:, h], h])
-        enough = int(np.ceil(0.8 * (len(score) + 1))) - 1
-        found.append(max(0.0, score[min(enough, len(score) - 1)]) if len(score) else found[-1])
-    return np.array(found[1:])
-
-
-def widened(change: np.ndarray, margin: np.ndarray) -> np.ndarray:
-    """Quantiles (N, H, 3), the lowest and the highest so much (H,) farther away."""
-    return change + margin[:, None] * np.array([-1.0, 0.0, 1.0])
-
-
-def share_held(s: Series, q: np.ndarray) -> float:
-    """How many of a hundred of the intervals, of steps in the part to test with, hold the value that came."""
-    counted, true = s.counted(s.test), s.values[s.ahead]
-    return 100 * float(((q[..., 0] <= true) & (true <= q[..., 2]))[counted].mean())
 
 
 def main(run: Experiment) -> None:
@@ -380,7 +291,7 @@ def ahead(used: Used, name: str, found: Sequence[Kept]) -> dict[str, Any]:
     margin = margins(s, change)
     held = share_held(s, s.undone(widened(change, margin))) / 100
     for file in used.files():
-        new = newer(file, used, season, scaling["kind"])
+        new = newer(file, used, found[0])
         s, later = Series(name, new.times, new.values, season, scaling), next_times(new, season)
         change = together(used, s, models)
     steps = []
@@ -393,13 +304,15 @@ def ahead(used: Used, name: str, found: Sequence[Kept]) -> dict[str, Any]:
     return {**shown, "interval": 0.8, "made": made, "held": round(held, 4), "held_on": held_on}
 
 
-def newer(file: Path, used: Used, season: int, kind: str) -> TimeSeries:
-    """The series in a newer file. Raises InputError for those that a network cannot go on with."""
+def newer(file: Path, used: Used, kept: Kept) -> TimeSeries:
+    """The series in a newer file. Raises InputError for one that a network cannot go on with."""
     found = series_in(file, used.options, used.options.encoding or "utf-8")
-    values = found.values
-    if len(values) <= season:
-        raise InputError(f"{file}: {len(values)} values, and more than a season is needed, {season + 1}")
-    lowest = float(values.min())
+    lowest, season, kind = float(found.values.min()), kept["season"], kept["scaling"]["kind"]
+    if len(found.values) <= season:
+        raise InputError(f"{file}: {len(found.values)} values, and more than a season is needed, {season + 1}")
+    if found.step != kept["step"]:
+        steps = [step or "of no known length" for step in (found.step, kept["step"])]
+        raise InputError(f"{file}: its steps are {steps[0]}, and those that were trained on {steps[1]}")
     if (kind == "roots" and lowest < 0) or (kind == "logarithms" and lowest <= 0):
         limit = "none is below 0" if kind == "roots" else "all are above 0"
         raise InputError(f"{file}: the value {lowest:g}: of the values that were trained on, {limit}")

@@ -316,6 +316,10 @@ def test_a_newer_file_is_gone_on_with(series: tuple[Trained, Path], ask: Ask, tm
     np.testing.assert_allclose([step["forecast"] for step in answer["forecast"]], q[-1, :, 1], rtol=1e-6)
 
 
+DAYS = "day,x\n" + "".join(f"2024-01-{k},{20 - k}\n" for k in range(10, 21))
+YEARS = "day,x\n" + "".join(f"20{k},1\n" for k in range(10, 30))
+
+
 @pytest.mark.parametrize(
     ("content", "argv", "message"),
     [
@@ -323,12 +327,9 @@ def test_a_newer_file_is_gone_on_with(series: tuple[Trained, Path], ask: Ask, tm
         ("", ["--season", "3"], "--season is of training, and --use trains nothing: leave it out"),
         ("", ["--column", "y"], "--column says how --input is read, and there is none: give both"),
         ("", ["--series", "z"], "{run}: no series 'z' in it: there is x"),
-        ("x\n1\n2\n", ["--input", "{file}"], "{file}: 2 values, and more than a season is needed, 7"),
-        (
-            "x\n" + "1\n" * 9 + "0\n",
-            ["--input", "{file}"],
-            "{file}: the value 0: of the values that were trained on, all",
-        ),
+        (DAYS[:33], ["--input", "{file}"], "{file}: 2 values, and more than a season is needed, 7"),
+        (DAYS, ["--input", "{file}"], "{file}: the value 0: of the values that were trained on, all are above 0"),
+        (YEARS, ["--input", "{file}"], "{file}: its steps are a year, and those that were trained on a day"),
         ("z\n" + "1\n" * 9, ["--input", "{file}"], "{file}, line 1: no column 'x': the header has z"),
         ("", ["--csv", "{file}/x.csv"], "{file}/x.csv: there is no folder {file}"),
         ("x\n1\n", ["--input", "{file}", "{file}"], "--input takes one file here, of one series"),
