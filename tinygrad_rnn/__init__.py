@@ -83,7 +83,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"{__name__}.{name}")
     if name == "compile":
         return importlib.import_module(f"{__name__}.compiler").compile
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise importlib.import_module(f"{__name__}.pytorch").no_name(__name__, name)
 
 
 def __dir__() -> list[str]:

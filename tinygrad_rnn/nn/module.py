@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType
-from typing import Any, ClassVar, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
 from tinygrad_rnn.errors import DTypeError, ImmutableError, ShapeError
 from tinygrad_rnn.nn.watching import tell_where, watcher
@@ -122,6 +122,13 @@ class Module:
     def __delattr__(self, name: str) -> None:
         Changes.count += 1
         super().__delattr__(name)
+
+    if not TYPE_CHECKING:  # to a type checker no name is missing then
+
+        def __getattr__(self, name: str) -> Any:
+            from tinygrad_rnn.pytorch import missing
+
+            return missing(self, "Module", name)
 
     # --- what is in it ----------------------------------------------------------------------------
 

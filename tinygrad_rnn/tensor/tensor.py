@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ImmutableError, ShapeError
 from tinygrad_rnn.memory import memory_for
@@ -474,6 +474,15 @@ class Tensor:
         )
 
     __hash__ = object.__hash__
+
+    if not TYPE_CHECKING:  # to a type checker no name is missing then
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):  # `_place`, which a computed tensor has not: soon answered
+                return object.__getattribute__(self, name)
+            from tinygrad_rnn.pytorch import missing
+
+            return missing(self, "Tensor", name)
 
     # --- arithmetic -------------------------------------------------------------------------------
 
