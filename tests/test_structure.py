@@ -35,6 +35,7 @@ RANK = {
     "compiler": 5,
     "training": 5,
     "decoding": 5,
+    "estimators": 6,
     "explain": 6,
     "language": 6,
     "__init__": 6,  # what users import; below it a part says which part it needs
