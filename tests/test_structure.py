@@ -24,6 +24,7 @@ PARTS = {path.stem for path in PACKAGE.iterdir()}
 RANK = {
     "errors": 0,
     "memory": 0,
+    "notebook": 0,
     "pytorch": 0,
     "scalars": 0,
     "screen": 0,

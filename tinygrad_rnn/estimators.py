@@ -1,8 +1,8 @@
 """Recurrent networks as estimators of scikit-learn: for its pipelines, its cross-validation and its searches.
 
-scikit-learn (the extra `data`) is imported here and nowhere else in the package. A fit runs on one thread: its products
-are small, and what uses more cores is the search around it (`n_jobs`). scikit-learn's own checks of estimators pass; what
-is skipped, and why, stands in `tests/test_estimators.py`.
+scikit-learn (the extra `data`) is imported here and nowhere else in the package; its own checks of estimators pass, and
+`tests/test_estimators.py` says which are skipped, and why. A fit runs on one thread: its products are small, and what
+uses more cores is the search around it (`n_jobs`).
 """
 
 from __future__ import annotations

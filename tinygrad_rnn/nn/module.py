@@ -332,6 +332,11 @@ class Module:
     def __repr__(self) -> str:
         return "\n".join(self._lines("", ()))
 
+    def _repr_html_(self) -> str:
+        from tinygrad_rnn.notebook import module_html
+
+        return module_html(self)
+
     def _lines(self, label: str, above: tuple[Module, ...]) -> list[str]:
         extra = self.extra_repr()
         count = sum(p.size for p in self.parameters())

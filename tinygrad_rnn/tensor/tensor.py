@@ -401,6 +401,11 @@ class Tensor:
             marks.append("requires_grad=True" if self.is_leaf else f"made_by={self._maker()}")
         return f"Tensor({body}, {', '.join(marks)})"
 
+    def _repr_html_(self) -> str:
+        from tinygrad_rnn.notebook import tensor_html
+
+        return tensor_html(self)
+
     def _maker(self) -> str:
         if self._node is None or self._node.plan is None:
             return "the user"
