@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from tinygrad_rnn.scalars import number
+from tinygrad_rnn.training.disk import to_disk
 
 
 class MetricsLog:
@@ -50,7 +51,7 @@ class MetricsLog:
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
-        os.fsync(self._file.fileno())
+        to_disk(self._file.fileno())
 
     def close(self) -> None:
         """Close the file; nothing can be written afterwards."""

@@ -19,7 +19,8 @@ from typing import Any
 
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.notebook import run_html
-from tinygrad_rnn.training.checkpoint import clear_stale, rename_checkpoint, write_atomically
+from tinygrad_rnn.training.checkpoint import clear_stale, rename_checkpoint
+from tinygrad_rnn.training.disk import write_atomically
 from tinygrad_rnn.training.log import read_metrics, truncate_metrics
 
 FORMAT = "tinygrad-rnn run"
