@@ -24,6 +24,8 @@ PARTS = {path.stem for path in PACKAGE.iterdir()}
 RANK = {
     "errors": 0,
     "memory": 0,
+    "notebook": 0,
+    "pytorch": 0,
     "scalars": 0,
     "screen": 0,
     "tensor": 1,
@@ -34,6 +36,7 @@ RANK = {
     "compiler": 5,
     "training": 5,
     "decoding": 5,
+    "estimators": 6,
     "explain": 6,
     "language": 6,
     "__init__": 6,  # what users import; below it a part says which part it needs

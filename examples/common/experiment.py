@@ -525,7 +525,7 @@ def _left(folder: Folder) -> Iterator[None]:
 
 def _keep(run: Experiment, command: str, seconds: float) -> None:
     """Write the results, and show what became of the claims."""
-    from tinygrad_rnn.training.checkpoint import write_atomically
+    from tinygrad_rnn.training.disk import write_atomically
 
     about = {"example": run.name, "about": run.about, "command": command, "quick": run.quick, "seed": run.seed}
     content = json.dumps({**about, "seconds": seconds, **run.results}, indent=1, ensure_ascii=False) + "\n"

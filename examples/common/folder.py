@@ -17,7 +17,7 @@ from typing import Any
 
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.training import RunFolder
-from tinygrad_rnn.training.checkpoint import write_atomically
+from tinygrad_rnn.training.disk import write_atomically
 from tinygrad_rnn.training.loop import interruptible
 
 FORMAT = "tinygrad-rnn example"

@@ -131,6 +131,18 @@ def test_a_diverging_run_says_so(
     assert main(["generate", str(out), "--length", "5"]) == 0
 
 
+@pytest.mark.parametrize(("error", "said"), [(MemoryError(), ""), (MemoryError("1 TiB"), "1 TiB: ")])
+def test_where_memory_runs_out_it_says_what_helps(
+    error: MemoryError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(settings: object) -> int:
+        raise error  # true, and without a word
+
+    monkeypatch.setattr(cli_train, "_run", fails)
+    assert main(["train"]) == 2
+    assert capsys.readouterr().err == f"tinygrad-rnn: not enough memory: {said}{cli_train.SMALLER}\n"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_is_saved_and_says_how_to_go_on(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.kernels.cuda import has_cuda_kernels
@@ -314,3 +314,11 @@ def positional_encoding(T: int, d_model: int, *, dtype: Any = "float32", device:
     angles = ops.expand_dims(arange(T, dtype="float64"), 1) * ops.exp(even * (-math.log(10000) / d_model))
     pairs = ops.reshape(ops.stack([ops.sin(angles), ops.cos(angles)], axis=2), (T, 2 * even.shape[0]))
     return Tensor(pairs[:, :d_model].numpy(), dtype=dtype, device=device)
+
+
+if not TYPE_CHECKING:  # to a type checker no name is missing then
+
+    def __getattr__(name: str) -> Any:
+        from tinygrad_rnn.pytorch import no_name
+
+        raise no_name(__name__, name)

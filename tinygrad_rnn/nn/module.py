@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType
-from typing import Any, ClassVar, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
 from tinygrad_rnn.errors import DTypeError, ImmutableError, ShapeError
 from tinygrad_rnn.nn.watching import tell_where, watcher
@@ -127,6 +127,13 @@ class Module:
     def __delattr__(self, name: str) -> None:
         Changes.count += 1
         super().__delattr__(name)
+
+    if not TYPE_CHECKING:  # to a type checker no name is missing then
+
+        def __getattr__(self, name: str) -> Any:
+            from tinygrad_rnn.pytorch import missing
+
+            return missing(self, "Module", name)
 
     # --- what is in it ----------------------------------------------------------------------------
 
@@ -331,6 +338,11 @@ class Module:
 
     def __repr__(self) -> str:
         return "\n".join(self._lines("", ()))
+
+    def _repr_html_(self) -> str:
+        from tinygrad_rnn.notebook import module_html
+
+        return module_html(self)
 
     def _lines(self, label: str, above: tuple[Module, ...]) -> list[str]:
         extra = self.extra_repr()

@@ -566,9 +566,10 @@ def settled(op: Any, value: Any) -> Any:
     """
     if isinstance(value, Tensor):
         names = ", ".join(f"{name}=" for name in op.metadata)
+        pair = f"; of two tensors: tr.{op.name}imum(a, b)" if op.name in ("max", "min") else ""
         raise TypeError(
             f"{op.name}: {names} takes plain values, not a Tensor: no gradient could reach it "
-            f"(the op has vjps for {', '.join(op.arrays)} only)"
+            f"(the op has vjps for {', '.join(op.arrays)} only){pair}"
         )
     if type(value) is list or type(value) is tuple:
         if type(value) is tuple and PLAIN.issuperset(map(type, value)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ImmutableError, ShapeError
 from tinygrad_rnn.memory import memory_for
@@ -406,6 +406,11 @@ class Tensor:
             marks.append("requires_grad=True" if self.is_leaf else f"made_by={self._maker()}")
         return f"Tensor({body}, {', '.join(marks)})"
 
+    def _repr_html_(self) -> str:
+        from tinygrad_rnn.notebook import tensor_html
+
+        return tensor_html(self)
+
     def _maker(self) -> str:
         if self._node is None or self._node.plan is None:
             return "the user"
@@ -479,6 +484,15 @@ class Tensor:
         )
 
     __hash__ = object.__hash__
+
+    if not TYPE_CHECKING:  # to a type checker no name is missing then
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):  # `_place`, which a computed tensor has not: soon answered
+                return object.__getattribute__(self, name)
+            from tinygrad_rnn.pytorch import missing
+
+            return missing(self, "Tensor", name)
 
     # --- arithmetic -------------------------------------------------------------------------------
 

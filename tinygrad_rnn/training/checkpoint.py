@@ -3,7 +3,7 @@
     best.json                           the manifest: names its weights file, holds a SHA-256 for each tensor
     best-001200-5f2c9a7e.safetensors    the weights, at step 1,200
 
-The manifest is the switch. Weights are written under a name of their own, fsynced and moved into place before
+The manifest is the switch. Weights are written under a name of their own, to the disk, and moved into place before
 the manifest that names them replaces the old one in one step; only then is the old weights file removed. So
 whenever a process dies, either the old checkpoint or the new one is whole. A checkpoint that is replaced may stay
 as the previous one: its manifest is copied under another name before the switch, and its weights are not removed.
@@ -29,6 +29,7 @@ from tinygrad_rnn.errors import CheckpointError, InputError
 from tinygrad_rnn.scalars import number, whole
 from tinygrad_rnn.tensor.backend import host_array
 from tinygrad_rnn.tensor.tensor import Tensor
+from tinygrad_rnn.training.disk import remove, write_atomically
 
 FORMAT = "tinygrad-rnn checkpoint"
 VERSION = 1
@@ -196,7 +197,7 @@ def clear_stale(folder: str | os.PathLike[str]) -> None:
         # Whose manifest is damaged is left alone: a person may still want the weights.
         used = path.name in named.values() or (ours and named.get(ours[1], "") is None)
         if (ours and not used) or path.name.endswith((".json.tmp", ".safetensors.tmp")):
-            path.unlink(missing_ok=True)
+            remove(path)
 
 
 def load_checkpoint(folder: str | os.PathLike[str], name: str) -> Checkpoint:
@@ -236,30 +237,6 @@ def load_checkpoint(folder: str | os.PathLike[str], name: str) -> Checkpoint:
             raise
         raise CheckpointError(f"{weights}: not a whole safetensors file: {error}") from None
     return Checkpoint(tensors, content, path)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all: beside it, fsync, move into place, fsync the
-    folder.
-    """
-    beside = path.with_name(path.name + ".tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException as error:
-        beside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = error.filename or str(path)
-        raise
-    if os.name != "nt":  # Windows cannot open a folder
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class _Names(NamedTuple):

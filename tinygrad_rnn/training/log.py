@@ -14,6 +14,7 @@ from typing import Any
 
 from tinygrad_rnn.errors import DTypeError, InputError
 from tinygrad_rnn.scalars import number
+from tinygrad_rnn.training.disk import to_disk
 
 LONGEST = 2**20
 """The bytes at the end of a file among which the last line is looked for."""
@@ -66,7 +67,7 @@ class MetricsLog:
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
-        os.fsync(self._file.fileno())
+        to_disk(self._file.fileno())
 
     def close(self) -> None:
         """Close the file; nothing can be written afterwards."""

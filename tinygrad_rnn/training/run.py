@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_rnn.errors import InputError
-from tinygrad_rnn.training.checkpoint import clear_stale, rename_checkpoint, write_atomically
-from tinygrad_rnn.training.log import truncate_metrics
+from tinygrad_rnn.notebook import run_html
+from tinygrad_rnn.training.checkpoint import clear_stale, rename_checkpoint
+from tinygrad_rnn.training.disk import write_atomically
+from tinygrad_rnn.training.log import read_metrics, truncate_metrics
 
 FORMAT = "tinygrad-rnn run"
 
@@ -59,6 +61,13 @@ class RunFolder:
             pass
         what = "is no run of tinygrad-rnn" if self.path.exists() else "no such folder"
         raise InputError(f"{self.path}: {what}")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the learning curve, the figures of the last step, and what was asked for."""
+        config = self.config() if self.is_run() else {}
+        records = read_metrics(self.metrics) if self.metrics.exists() else []
+        picture = self.picture.read_bytes() if self.picture.exists() else None
+        return run_html(self.path, config, records[-1] if records else {}, picture)
 
     def is_run(self) -> bool:
         """Whether the folder holds a run."""
