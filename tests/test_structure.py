@@ -207,6 +207,7 @@ ACROSS = {
     "compiler/test_guards.py": "what is changed around a compiled function between its calls",
     "compiler/test_state.py": "optimisers, schedules, modes and generators in compiled functions",
     "examples/test_options.py": "every option of every example",
+    "language/test_use_a_model_page.py": "docs/use-a-model.md",
     "nn/test_configurations.py": "random recurrent layers beside a reference of each",
     "nn/test_digits.py": "the digits of losses, normalisers and gates: offsets, tails, float16",
     "nn/test_lengths.py": "ragged batches through all recurrent layers",

@@ -10,14 +10,15 @@ from threadpoolctl import threadpool_limits
 from tinygrad_rnn.cli.answers import check_output
 from tinygrad_rnn.decoding import generate
 from tinygrad_rnn.errors import InputError
-from tinygrad_rnn.language.model import load_run
+from tinygrad_rnn.language.trained import load
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the prompt and what follows it, a character at a time; returns the exit status."""
     check_output()
     with threadpool_limits(args.threads or 1):  # one character is too little work to share
-        model, vocabulary, _ = load_run(args.folder, args.checkpoint)
+        trained = load(args.folder, args.checkpoint)
+        model, vocabulary = trained.model, trained.vocabulary
         unseen = [c for c in args.prompt if c not in vocabulary.characters]
         if unseen:
             raise InputError(f"the model has never seen the character {unseen[0]!r} of the prompt")

@@ -25,6 +25,7 @@ FLAGS = {
     "clip harder": "--clip",
     "another encoding": "--encoding",
     "another folder": "--out",
+    "another file": "--out",
     "another port": "--port",
     "replace it": "--replace",
     "smaller batch": "--batch",

@@ -101,6 +101,17 @@ examples:
   tinygrad-rnn evaluate runs/demo --text new.txt
   tinygrad-rnn evaluate runs/demo --text new.txt --per-line | sort -n | tail    the lines it found oddest"""
 
+EXPORT_HELP = """\
+Write a trained model as one file for other programs: its weights alone, a third of the size of a checkpoint,
+with the vocabulary, the configuration and the figures in the metadata. As safetensors the weights have
+PyTorch's names and layouts, and every command here that takes a RUN takes the file, too; as ONNX it is a
+graph that other runtimes compute, with the state as an input and an output (pip install onnx)."""
+
+EXPORT_EXAMPLES = """\
+examples:
+  tinygrad-rnn export runs/demo                                 into runs/demo.safetensors
+  tinygrad-rnn export runs/demo --format onnx --out model.onnx"""
+
 DOCTOR_HELP = """\
 Show what this computer has for training: Python, NumPy, the library of its matrix products with the
 kernels and threads it uses, variables that slow it down and by how much (measured, in about a second),
@@ -128,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    for add in (_add_train, _add_generate, _add_evaluate, _add_doctor, _add_explore):
+    for add in (_add_train, _add_generate, _add_evaluate, _add_export, _add_doctor, _add_explore):
         command = add(commands)
         command.set_defaults(flags=command.flags())
     return top
@@ -246,7 +257,7 @@ def _add_generate(commands: Commands) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = generate.add_argument
-    add("folder", metavar="RUN", help="a folder that train has written")
+    _add_folder(add)
     add("--prompt", default="", metavar="TEXT", help="what the text begins with (default: a new line)")
     add(
         "--length",
@@ -284,13 +295,30 @@ def _add_evaluate(commands: Commands) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = evaluate.add_argument
-    add("folder", metavar="RUN", help="a folder that train has written")
+    _add_folder(add)
     add("--text", nargs="+", metavar="FILE", required=True, help="text files, joined in this order")
     add("--encoding", default="utf-8", help="of the text files (default: %(default)s)")
     add("--per-line", action="store_true", help="first print each line with its own bits per character")
     _add_checkpoint(add)
     add("--threads", type=whole(1, 1024), metavar="N", help="threads of the matrix products (default: 1)")
     return evaluate
+
+
+def _add_export(commands: Commands) -> Parser:
+    export = commands.add_parser(
+        "export",
+        help="write a trained model as one file for other programs",
+        description=EXPORT_HELP,
+        epilog=EXPORT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = export.add_argument
+    _add_folder(add)
+    add("--format", choices=("safetensors", "onnx"), default="safetensors", help="(default: %(default)s)")
+    add("--out", type=path, metavar="FILE", help="the file to write (default: beside the run, with its name)")
+    add("--replace", action="store_true", help="replace a file that is there")
+    _add_checkpoint(add)
+    return export
 
 
 def _add_doctor(commands: Commands) -> Parser:
@@ -320,6 +348,10 @@ def _add_explore(commands: Commands) -> Parser:
         help="instead, write the page as one file that needs no server and holds the answers to some of the settings",
     )
     return explore
+
+
+def _add_folder(add: Callable[..., Any]) -> None:
+    add("folder", type=path, metavar="RUN", help="a folder that train has written, or a file by export")
 
 
 def _add_checkpoint(add: Callable[..., Any]) -> None:

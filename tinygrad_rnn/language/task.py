@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import compress
 from time import perf_counter
 from typing import Any
@@ -12,7 +12,6 @@ import numpy as np
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.data.sequences import Passage, Streams, passage
-from tinygrad_rnn.data.text import read_blocks
 from tinygrad_rnn.data.vocabularies import Ids, Vocabulary
 from tinygrad_rnn.errors import InputError, ShapeError
 from tinygrad_rnn.tensor.backend import to_host
@@ -154,59 +153,57 @@ def measuring_speed(model: nn.Module, ids: Ids, seconds: float = 0.1) -> float:
 def text_bits(
     model: Callable[..., tuple[Any, Any]],
     vocabulary: Vocabulary,
-    paths: Sequence[str],
-    encoding: str = "utf-8",
+    pieces: Iterable[tuple[str, str]],
     allowed: float = 0.1,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The texts of some files in pieces, each with the bits that the model needs for each of its characters: infinitely
-    many for one that is not in the vocabulary, which the model is not given to read either.
+    """The pieces of a text, each with the bits that the model needs for each of its characters: infinitely many for one
+    that is not in the vocabulary, which the model is not given to read either. With each piece stands where it is from.
 
-    It begins as after a new line. The first 2,048 characters are read in one go, the rest as parallel streams, each
-    led by the 128 characters before it. Raises InputError as `data.read_text` does, and at the end where more than the
-    part `allowed` of the characters are not in the vocabulary.
+    It begins as after a new line. The first 2,048 characters of a piece are read in one go, the rest as parallel
+    streams, each led by the 128 characters before it. Raises InputError at the end where more than the part `allowed`
+    of the characters are not in the vocabulary.
     """
     before = vocabulary.encode("\n" if "\n" in vocabulary.characters else vocabulary.characters[0])
     unseen = _Unseen(vocabulary)
-    for path in paths:
-        for block in read_blocks(path, encoding):
-            seen = unseen.take(path, block)
-            kept = block if seen.all() else "".join(compress(block, seen))
-            found, at = np.full(len(block), math.inf), 0
-            cut = 2048 if len(before) == 1 else 0
-            for text in (kept[:cut], kept[cut:]):
-                if text:
-                    ids = vocabulary.encode(text)
-                    batch = 1 if len(before) == 1 else max(1, min(64, len(ids) // 1024))
-                    streams = passage(before, ids, batch, warm_up=len(before) - 1)
-                    bits = character_bits(model, streams).T[streams.counted.T]
-                    found[np.flatnonzero(seen)[at : at + len(ids)]] = bits
-                    at += len(ids)
-                    before = np.concatenate([before, ids])[-129:]
-            yield block, found
+    for source, block in pieces:
+        seen = unseen.take(source, block)
+        kept = block if seen.all() else "".join(compress(block, seen))
+        found, at = np.full(len(block), math.inf), 0
+        cut = 2048 if len(before) == 1 else 0
+        for text in (kept[:cut], kept[cut:]):
+            if text:
+                ids = vocabulary.encode(text)
+                batch = 1 if len(before) == 1 else max(1, min(64, len(ids) // 1024))
+                streams = passage(before, ids, batch, warm_up=len(before) - 1)
+                bits = character_bits(model, streams).T[streams.counted.T]
+                found[np.flatnonzero(seen)[at : at + len(ids)]] = bits
+                at += len(ids)
+                before = np.concatenate([before, ids])[-129:]
+        yield block, found
     if unseen.count > allowed * unseen.total:
         raise InputError(f"{unseen.first}, and {unseen.count:,} of {unseen.total:,} are too many to leave out")
 
 
 class _Unseen:
-    """The characters of some files that are not in a vocabulary: how many, and which was the `first`."""
+    """The characters of some texts that are not in a vocabulary: how many, and which was the `first`."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.known = set(vocabulary.characters)
-        self.count = self.total = self.of_file = 0
-        self.path = self.first = ""
+        self.count = self.total = self.of_source = 0
+        self.source = self.first = ""
 
-    def take(self, path: str, block: str) -> np.ndarray:
-        """Count those of the next block of a file; returns which of its characters are in the vocabulary."""
-        if path != self.path:
-            self.path, self.of_file = path, 0
+    def take(self, source: str, block: str) -> np.ndarray:
+        """Count those of the next piece of a text; returns which of its characters are in the vocabulary."""
+        if source != self.source:
+            self.source, self.of_source = source, 0
         wrong = set(block) - self.known
         seen = np.fromiter((c not in wrong for c in block), bool, len(block)) if wrong else np.ones(len(block), bool)
         if wrong and not self.first:
             at = int(seen.argmin())
-            place = f"character {self.of_file + at + 1:,} of the file"
-            self.first = f"{path}: the model has never seen {block[at]!r} ({place})"
+            place = f"character {self.of_source + at + 1:,} of it"
+            self.first = f"{source}: the model has never seen {block[at]!r} ({place})"
         self.count += int((~seen).sum())
-        self.total, self.of_file = self.total + len(block), self.of_file + len(block)
+        self.total, self.of_source = self.total + len(block), self.of_source + len(block)
         return seen
 
 
