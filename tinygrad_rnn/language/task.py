@@ -14,6 +14,7 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.data.sequences import Passage, Streams, passage
 from tinygrad_rnn.data.vocabularies import Ids, Vocabulary
 from tinygrad_rnn.errors import InputError, ShapeError
+from tinygrad_rnn.scalars import whole
 from tinygrad_rnn.tensor.backend import to_host
 from tinygrad_rnn.tensor.creation import zeros_like
 from tinygrad_rnn.tensor.mode import no_grad
@@ -25,20 +26,32 @@ class NextCharacter:
 
     Each training step is one chunk of the streams. The state that a chunk ends in begins the next one, but
     detached: its values are carried over, its graph is not, so gradients reach back to the beginning of their
-    own chunk.
+    own chunk. With `parts` above 1 so many equal parts of the streams are read one after the other, and the step is
+    made with the mean of their gradients: that of all the streams at once, in the memory that a part takes.
+
+    Raises InputError for streams that cannot be divided so.
     """
 
     goal = "held_out_bits_per_char"
     unit = "chars"
 
-    def __init__(self, model: nn.Module, streams: Streams, held_out: Passage, chunk: int = 256) -> None:
+    def __init__(self, model: nn.Module, streams: Streams, held_out: Passage, chunk: int = 256, parts: int = 1) -> None:
         self.model, self.streams, self.held_out, self.chunk = model, streams, held_out, chunk
+        self.parts = whole("the parts of a batch", parts, 1)
+        if streams.batch % self.parts:
+            raise InputError(f"{streams.batch} streams cannot be divided into {self.parts} equal parts")
         self.state: Any = None
 
-    def batch(self, step: int) -> tuple[tuple[Ids, Ids, Any], int]:
-        """Chunk number `step` with the state that it begins with, and its number of characters."""
+    def batch(self, step: int) -> tuple[tuple[Any, ...], int]:
+        """Chunk number `step` with the state that it begins with, part by part if it has `parts`, and its number of
+        characters. Where no chunk came before, as after a change of the batch, that state is zeros.
+        """
         chunk = self.streams[step]
-        return (chunk.x, chunk.y, self._zeros() if chunk.fresh else self.state), chunk.y.size
+        state = self._zeros() if chunk.fresh or self.state is None else self.state
+        if self.parts == 1:
+            return (chunk.x, chunk.y, state), chunk.y.size
+        ids = (np.split(ids, self.parts, axis=1) for ids in (chunk.x, chunk.y))
+        return tuple(zip(*ids, state, strict=True)), chunk.y.size
 
     def loss(self, x: Ids, y: Ids, state: Any) -> tuple[Tensor, Any]:
         """The mean cross-entropy of a chunk in nats, and the state that it ends in."""
@@ -46,24 +59,24 @@ class NextCharacter:
         return nn.functional.cross_entropy(scores, y), _mapped(Tensor.detach, state)
 
     def keep(self, state: Any) -> None:
-        """Take the state that the next chunk begins with."""
+        """Take the state that the next chunk begins with, a list of those of its parts if it has `parts`."""
         self.state = state
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The state that the next chunk begins with, part by part; empty before the first."""
-        parts = self.state if isinstance(self.state, tuple) else (self.state,)
-        return {str(k): part for k, part in enumerate(parts) if part is not None}
+        """The state that the next chunk begins with, tensor by tensor; empty before the first."""
+        return {str(k): tensor for k, tensor in enumerate(_flat(self.state)) if tensor is not None}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on with the state of a `state_dict`. All or nothing: raises ShapeError for parts of other shapes than the
         model's state has, KeyError for other names.
         """
         like = next(iter(self.model.parameters()))
-        parts = [Tensor(state[str(k)], like.dtype, like.device) for k in range(len(state))]
-        found = tuple(parts) if len(parts) > 1 else next(iter(parts), None)
-        if parts and (given := _shapes(found)) != (here := _shapes(self._new_state())):
-            raise ShapeError(f"the carried state has the shapes {given}, that of this model and batch {here}")
-        self.state = found
+        tensors = [Tensor(state[str(k)], like.dtype, like.device) for k in range(len(state))]
+        here = self._new_state()
+        if tensors and (given := _shapes(tensors)) != (shapes := _shapes(_flat(here))):
+            raise ShapeError(f"the carried state has the shapes {given}, that of this model and batch {shapes}")
+        left = iter(tensors)
+        self.state = _mapped(lambda _: next(left), here) if tensors else None
 
     def _zeros(self) -> Any:
         """The state before the first character. It is passed as any other, so that one recording fits all chunks."""
@@ -71,11 +84,12 @@ class NextCharacter:
 
     @no_grad()
     def _new_state(self) -> Any:
-        """The state after one character of each stream."""
+        """The state after one character of each stream, part by part if it has `parts`."""
         training = self.model.training
         self.model.eval()
         try:
-            return self.model(np.zeros((1, self.streams.batch), np.int32), None)[1]
+            state = self.model(np.zeros((1, self.streams.batch // self.parts), np.int32), None)[1]
+            return state if self.parts == 1 else [state] * self.parts
         finally:
             self.model.train(training)
 
@@ -207,9 +221,14 @@ class _Unseen:
         return seen
 
 
-def _shapes(state: Any) -> list[tuple[int, ...]]:
-    return [part.shape for part in (state if isinstance(state, tuple) else (state,))]
+def _flat(state: Any) -> list[Any]:
+    """The tensors of a state, or of a list of states."""
+    return [tensor for part in state for tensor in _flat(part)] if isinstance(state, tuple | list) else [state]
+
+
+def _shapes(tensors: list[Tensor]) -> list[tuple[int, ...]]:
+    return [tensor.shape for tensor in tensors]
 
 
 def _mapped(f: Callable[[Tensor], Tensor], state: Any) -> Any:
-    return tuple(map(f, state)) if isinstance(state, tuple) else f(state)
+    return type(state)(_mapped(f, part) for part in state) if isinstance(state, tuple | list) else f(state)
