@@ -1,4 +1,4 @@
-"""What every test shares: how long Hypothesis searches, and which tests need a GPU.
+"""What every test shares: how long Hypothesis searches, which tests need a GPU, and a run of the command.
 
 HYPOTHESIS_PROFILE chooses how long: `dev` (the default; few examples, new ones every time), `ci` (the default
 where CI is set; the same examples every time) or `thorough` (`make test-thorough`). A test that needs another number
@@ -8,8 +8,10 @@ than the profile's says so with `tests.profiles.examples`, for all three.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -87,3 +89,15 @@ def one_blas_thread_per_worker():
 
     with threadpool_limits(limits=1):
         yield
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder with `text.txt` and the run `run`, and what the command said: `tests.cli.command.Trained`."""
+    from tests.cli.command import SMALL, TEXT, command
+
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+    done = command("train", "--text", "text.txt", "--steps", 60, "--out", "run", *SMALL, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done

@@ -211,6 +211,7 @@ ACROSS = {
     "compiler/test_state.py": "optimisers, schedules, modes and generators in compiled functions",
     "examples/test_options.py": "every option of every example",
     "examples/test_use.py": "every example that learns is used on what is new",
+    "language/test_use_a_model_page.py": "docs/use-a-model.md",
     "nn/test_configurations.py": "random recurrent layers beside a reference of each",
     "nn/test_digits.py": "the digits of losses, normalisers and gates: offsets, tails, float16",
     "nn/test_lengths.py": "ragged batches through all recurrent layers",

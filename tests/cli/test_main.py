@@ -78,7 +78,7 @@ WRONG = {
     "evaluate on a binary file": (["evaluate", "run", "--text", "binary"], "binary"),
     "evaluate on unseen characters": (
         ["evaluate", "run", "--text", "unseen.txt"],
-        "unseen.txt: the model has never seen '§' (character 9 of the file)",
+        "unseen.txt: the model has never seen '§' (character 9 of it)",
     ),
     "evaluate a damaged run": (["evaluate", "damaged", "--text", "text.txt"], "is damaged: its SHA-256 differs"),
     "no run to generate from": (["generate", "none"], "none: no such folder"),

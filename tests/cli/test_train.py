@@ -26,6 +26,7 @@ from tinygrad_rnn import data, language
 from tinygrad_rnn.cli import train as cli_train
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.cli.parser import parser
+from tinygrad_rnn.cli.settings import settings_of
 from tinygrad_rnn.kernels.threads import allowed
 from tinygrad_rnn.language.model import load_model
 from tinygrad_rnn.language.task import NextCharacter, measuring_speed
@@ -40,6 +41,7 @@ def test_train_leaves_a_run(trained: Trained) -> None:
         "config.json",
         "loss.png",
         "metrics.jsonl",
+        "options.toml",
     ]
     config = json.loads((run / "config.json").read_text())
     assert config["model"]["hidden"] == 16 and config["training"]["steps"] == 60
@@ -241,7 +243,7 @@ def test_evaluations_get_a_share_of_the_training(
     monkeypatch: pytest.MonkeyPatch, budget: list[object], measured: int, read: int
 ) -> None:
     monkeypatch.setattr(cli_train, "measuring_speed", lambda model, ids: 1e5)
-    settings = cli_train._settings(parser().parse_args(["train", *map(str, budget)]))
+    settings = settings_of(parser().parse_args(["train", *map(str, budget)]))
     ids = np.arange(3 * 10**6, dtype=np.int32) % 7
     text = cli_train._Text(language.Corpus.of("abcdefg"), data.Streams(ids[: 2 * 10**6], 16, 32), ids[2 * 10**6 :])
     session = cli_train._session(settings, text)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.data import Streams, passage, read_blocks, read_text
+from tinygrad_rnn.data import Streams, Vocabulary, passage, read_blocks, read_text
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.language import corpus
 from tinygrad_rnn.language.corpus import Corpus, read_corpus
@@ -57,6 +57,9 @@ def test_long_and_short_texts_give_the_same(tmp_path_factory: pytest.TempPathFac
     assert np.array_equal(short.ids, long.ids) and short.ids.dtype == long.ids.dtype
     assert short.sha256 == long.sha256 == hashlib.sha256(text.encode()).hexdigest()
     assert isinstance(long.ids, np.memmap) and not long.ids.flags.writeable
+    short, long = read_corpus(paths, known="é.\uffff"), read_corpus(paths, in_memory=0, known="é.\uffff")
+    assert short.vocabulary == long.vocabulary == Vocabulary.of(text + "é.\uffff")
+    assert short.vocabulary.decode(short.ids) == short.vocabulary.decode(long.ids) == text
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(256, np.uint8), (257, np.uint16), (2**16 + 1, np.int32)])

@@ -201,7 +201,7 @@ def test_both_byte_orders_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_digest_is_that_of_the_file_whatever_the_machine() -> None:
-    assert checkpoint._digest(np.arange(3, dtype=">i4")) == checkpoint._digest(np.arange(3, dtype="<i4"))
+    assert checkpoint.digest(np.arange(3, dtype=">i4")) == checkpoint.digest(np.arange(3, dtype="<i4"))
 
 
 WRONG = {

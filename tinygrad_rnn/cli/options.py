@@ -25,6 +25,7 @@ FLAGS = {
     "clip harder": "--clip",
     "another encoding": "--encoding",
     "another folder": "--out",
+    "another file": "--out",
     "another port": "--port",
     "replace it": "--replace",
     "smaller batch": "--batch",
@@ -208,3 +209,12 @@ def _escaped(character: str) -> str:
         return character
     named = {"\n": r"\n", "\t": r"\t", "\r": r"\r"}
     return named.get(character) or "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
+
+
+def listed(names: list[str]) -> str:
+    """Names as a sentence lists them.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

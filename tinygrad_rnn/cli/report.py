@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from tinygrad_rnn.cli.options import quoted
+from tinygrad_rnn.cli.options import listed, quoted
 from tinygrad_rnn.cli.parser import PROGRAM
 from tinygrad_rnn.data.sequences import Passage
 from tinygrad_rnn.data.vocabularies import Vocabulary
@@ -165,12 +165,3 @@ def _table(console: Console, title: str, kind: str, bits: float, baselines: list
         say(console, (listed(winners), "bold"), f"{win} against the network here.")
     if any("lzma" in name for name in winners):
         say(console, ("(lzma copies passages word for word that the text repeats; the network cannot.)", "dim"))
-
-
-def listed(names: list[str]) -> str:
-    """Names as a sentence lists them.
-
-    >>> listed(["a"]), listed(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -81,6 +81,7 @@ class WatchedTask:
         """The task's, with a look at its gradient where that is due."""
         if not self.looks:
             return self.task.loss(*arguments)
+        self.looks = False  # of a batch in parts at the first
         with looking() as seen:
             result = self.task.loss(*arguments)
         loss = result[0] if isinstance(result, tuple) else result

@@ -36,13 +36,13 @@ class Corpus:
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, text: str) -> Corpus:
-        """The corpus of a text that stands in memory.
+    def of(cls, text: str, known: str = "") -> Corpus:
+        """The corpus of a text that stands in memory; characters that are `known` are in its vocabulary, too.
 
         >>> Corpus.of("banana").ids.tolist(), Corpus.of("banana").vocabulary.characters
         ([1, 0, 2, 0, 2, 0], 'abn')
         """
-        vocabulary = Vocabulary.of(text)
+        vocabulary = Vocabulary.of(text + known)
         ids = vocabulary.encode(text).astype(_smallest(vocabulary))
         return cls(ids, vocabulary, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
 
@@ -59,22 +59,26 @@ def size_of(paths: Iterable[str | PathLike[str]]) -> int:
     return total
 
 
-def read_corpus(paths: Sequence[str | PathLike[str]], encoding: str = "utf-8", in_memory: int = IN_MEMORY) -> Corpus:
-    """The texts of several files, one after another. Raises InputError as `read_text` does.
+def read_corpus(
+    paths: Sequence[str | PathLike[str]], encoding: str = "utf-8", in_memory: int = IN_MEMORY, known: str = ""
+) -> Corpus:
+    """The texts of several files, one after another; the vocabulary has the characters that are `known` as well. Raises
+    InputError as `read_text` does.
 
     From `in_memory` bytes on, the ids are memory-mapped and read-only; an OSError says that the folder for
     temporary files has no room for them.
     """
     started = perf_counter()
     if size_of(paths) < in_memory:
-        corpus = Corpus.of("".join(read_text(path, encoding) for path in paths))
+        corpus = Corpus.of("".join(read_text(path, encoding) for path in paths), known)
     else:
-        corpus = _mapped(paths, encoding)
+        corpus = _mapped(paths, encoding, known)
     return Corpus(corpus.ids, corpus.vocabulary, corpus.sha256, perf_counter() - started)
 
 
-def _mapped(paths: Sequence[str | PathLike[str]], encoding: str) -> Corpus:
+def _mapped(paths: Sequence[str | PathLike[str]], encoding: str, known: str) -> Corpus:
     seen = np.zeros(0x110000, dtype=bool)
+    seen[code_points(known)] = True
     digest, length = hashlib.sha256(), 0
     for block in _blocks(paths, encoding):
         seen[code_points(block)] = True

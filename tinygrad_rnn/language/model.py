@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tinygrad_rnn import nn
 from tinygrad_rnn.data.vocabularies import Vocabulary
 from tinygrad_rnn.errors import CheckpointError, InputError, TinygradRnnError
@@ -15,7 +17,6 @@ from tinygrad_rnn.screen import one_line
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.training.checkpoint import load_checkpoint, save_checkpoint
 from tinygrad_rnn.training.resume import weights
-from tinygrad_rnn.training.run import RunFolder
 
 State = Tensor | tuple[Tensor, ...]
 
@@ -102,29 +103,21 @@ def load_model(folder: str | os.PathLike[str], name: str = "best") -> tuple[Char
     model.
     """
     checkpoint = load_checkpoint(folder, name)
-    manifest = checkpoint.manifest
+    own = {key: array for key, array in checkpoint.tensors.items() if "/" not in key}
+    return *built(Path(folder) / f"{name}.json", own, checkpoint.manifest), checkpoint.manifest
+
+
+def built(path: Path, tensors: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> tuple[CharModel, Vocabulary]:
+    """The model, in evaluation mode, and the vocabulary of what `describe_model` has written into a file. Raises
+    CheckpointError, naming the file and the reason, if that is no such model.
+    """
     try:
-        model = CharModel(CharModelConfig(**manifest["model"]))
-        vocabulary = Vocabulary(manifest["vocabulary"])
+        model = CharModel(CharModelConfig(**described["model"]))
+        vocabulary = Vocabulary(described["vocabulary"])
         if len(vocabulary) != model.config.vocabulary:
             raise InputError(f"{model.config.vocabulary} characters in the model, {len(vocabulary)} in its vocabulary")
-        model.load_state_dict({key: array for key, array in checkpoint.tensors.items() if "/" not in key})
+        model.load_state_dict(dict(tensors))
     except (KeyError, TypeError, TinygradRnnError) as error:
         why = one_line(str(error.args[0] if error.args else error))
-        raise CheckpointError(f"{Path(folder) / name}.json: not a character model: {why}") from None
-    model.eval()
-    return model, vocabulary, manifest
-
-
-def load_run(folder: str | os.PathLike[str], name: str | None = None) -> tuple[CharModel, Vocabulary, dict[str, Any]]:
-    """What `load_model` returns for the checkpoint `name` of a run's folder: the best one unless given, the last one
-    where no best one is known yet.
-
-    Raises InputError if the folder is no run, and what `load_model` does.
-    """
-    run = RunFolder(folder)
-    run.config()
-    if name is None:
-        only_last = (run.checkpoints / "last.json").exists() and not (run.checkpoints / "best.json").exists()
-        name = "last" if only_last else "best"
-    return load_model(run.checkpoints, name)
+        raise CheckpointError(f"{path}: not a character model: {why}") from None
+    return model.eval(), vocabulary

@@ -148,7 +148,7 @@ def _content(manifest: Mapping[str, Any], weights: str, arrays: Mapping[str, np.
         "version": VERSION,
         "weights": weights,
         "tensors": {
-            key: {"dtype": array.dtype.name, "shape": list(array.shape), "sha256": _digest(array)}
+            key: {"dtype": array.dtype.name, "shape": list(array.shape), "sha256": digest(array)}
             for key, array in arrays.items()
         },
     }
@@ -225,7 +225,7 @@ def load_checkpoint(folder: str | os.PathLike[str], name: str) -> Checkpoint:
                         f"{weights}: tensor {key!r} is {array.dtype.name} {list(array.shape)}, the manifest "
                         f"says {entry['dtype']} {entry['shape']}"
                     )
-                if _digest(array) != entry["sha256"]:
+                if digest(array) != entry["sha256"]:
                     raise CheckpointError(f"{weights}: tensor {key!r} is damaged: its SHA-256 differs")
                 tensors[key] = array
     except FileNotFoundError:
@@ -254,7 +254,7 @@ def _names(path: Path) -> _Names:
     return _Names(content.get("step", 0), content["weights"])
 
 
-def _digest(array: np.ndarray) -> str:
+def digest(array: np.ndarray) -> str:
     """The SHA-256 of the bytes of a contiguous array, low byte first; where that is the machine's order, uncopied."""
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()

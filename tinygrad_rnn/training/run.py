@@ -1,6 +1,7 @@
 """A run's folder: what a training leaves behind, and what may be replaced.
 
 config.json      what was asked for, and on what
+options.toml     the options, to be asked for the same again
 metrics.jsonl    a line a step
 loss.png         the learning curve
 flow.jsonl       where the gradient was watched: how it flows back through time, a line for each look; and flow.png
@@ -48,6 +49,7 @@ class RunFolder:
         self.picture = self.path / "loss.png"
         self.flow, self.flow_picture = self.path / "flow.jsonl", self.path / "flow.png"
         self.checkpoints = self.path / "checkpoints"
+        self.options = self.path / "options.toml"
         self._made: list[Path] = []
         self._created = False
 
@@ -105,29 +107,37 @@ class RunFolder:
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise InputError(f"{self.path}: no permission to write here")
 
-    def create(self, config: Mapping[str, Any]) -> None:
-        """Make the folder and write `config.json`. Of an older run, only the files that a run writes are
-        removed, `config.json` last: until then it is a run.
+    def create(self, config: Mapping[str, Any], options: str = "") -> None:
+        """Make the folder and write `config.json`, and `options.toml` unless that is empty. Of an older run, only the
+        files that a run writes are removed, `config.json` last: until then it is a run.
         """
         self.make()
         if self.is_run():
             shutil.rmtree(self.checkpoints, ignore_errors=True)
-            for path in (self.metrics, self.picture, self.flow, self.flow_picture):
+            for path in self._files():
                 path.unlink(missing_ok=True)
         self._created = True
         self.configure(config)
+        if options:
+            write_atomically(self.options, options.encode())
 
     def reopen(self, config: Mapping[str, Any], step: int, damaged: bool = False) -> None:
         """Write `config.json` for a run that goes on after `step`, and remove what it left of later steps. If its last
         checkpoint is `damaged`, the previous one becomes the last.
         """
         self.configure(config)
+        self.options.with_name("options.toml.tmp").unlink(missing_ok=True)  # of a process that was killed
         for log in (self.metrics, self.flow):
             truncate_metrics(log, step)
         if damaged:  # or else the damaged one would become the previous one
             rename_checkpoint(self.checkpoints, "previous", "last")
         if self.checkpoints.exists():
             clear_stale(self.checkpoints)
+
+    def _files(self) -> tuple[Path, ...]:
+        """What a run writes, but for `config.json` and its checkpoints."""
+        options = self.options, self.options.with_name("options.toml.tmp")
+        return self.metrics, self.picture, self.flow, self.flow_picture, *options
 
     def make(self) -> None:
         """Make the folder and those above it, unless they exist."""
@@ -144,8 +154,9 @@ class RunFolder:
         """Remove what `create` has made: the files of the run, and those of the folders that are empty then."""
         if self._created:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
-            for name in ("metrics.jsonl", "loss.png", "flow.jsonl", "flow.png", "config.json.tmp", "config.json"):
-                (self.path / name).unlink(missing_ok=True)
+            config = self.path / "config.json"
+            for path in (*self._files(), config.with_name("config.json.tmp"), config):
+                path.unlink(missing_ok=True)
         with suppress(OSError):
             for path in self._made:
                 path.rmdir()
