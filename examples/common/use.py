@@ -266,7 +266,7 @@ def use_run(use: Use, example: str, args: argparse.Namespace, own: argparse._Arg
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     """Rows of the same names as a CSV file with a header."""
-    from tinygrad_rnn.training.checkpoint import write_atomically
+    from tinygrad_rnn.training.disk import write_atomically
 
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

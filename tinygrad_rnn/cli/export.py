@@ -13,7 +13,7 @@ from tinygrad_rnn.language.exported import as_metadata, exported
 from tinygrad_rnn.language.model import describe_model
 from tinygrad_rnn.language.onnx_file import OPSET, onnx_bytes
 from tinygrad_rnn.language.trained import Trained, load
-from tinygrad_rnn.training.checkpoint import write_atomically
+from tinygrad_rnn.training.disk import write_atomically
 from tinygrad_rnn.training.resume import weights
 
 
