@@ -93,6 +93,8 @@ def test_business_days_have_no_gap_at_the_weekend(file: Path) -> None:
 def test_two_readings_of_a_date(file: Path) -> None:
     write(file, [f"{k % 9 + 1}/{k // 9 + 1}/2024;{k}" for k in range(45)])
     refused(read_series, file, "the dates in day fit %d/%m/%Y and %m/%d/%Y: choose the format of the dates")
+    write(file, [f"{k:02d}/02/2024;{k}" for k in range(1, 13)])  # twelve days of February, or the 2nd of each month
+    refused(read_series, file, "the dates in day fit %d/%m/%Y and %m/%d/%Y: choose the format of the dates")
     write(file, [f"{day:%d/%m/%Y};1" for day in MONTHS])  # by the other one, a day apart and then months
     assert "%d/%m/%Y" in read_series(file).said
     found = read_series(file, date_format="%m/%d/%Y", gaps="close")
@@ -123,6 +125,17 @@ def test_a_day_that_there_is_not(file: Path) -> None:
     refused(read_series, file, "line 30: day is 'Sum', not a date %Y-%m-%d")
     write(file, ["2024-02-01;1", ";2", "2024-02-03;3", "2024-02-04;3"])
     refused(read_series, file, "line 3: day is '', and each row needs its date")
+
+
+def test_dates_that_are_not_understood_are_not_passed_over(file: Path) -> None:
+    """The rows may come newest first."""
+    write(file, [f"{k}. Januar 2024;{k}" for k in range(31, 0, -1)])
+    refused(
+        read_series, file, "line 2: day is '31. Januar 2024', which may be a date, in no usual format: choose the fo"
+    )
+    assert read_series(file, "x", gaps="close").values[0] == 31
+    found = read_series(file, "x", dates="day", date_format="%d. Januar %Y")
+    assert found.values.tolist() == list(range(1, 32))
 
 
 def test_an_order_by_numbers(file: Path) -> None:
