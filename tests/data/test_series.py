@@ -171,8 +171,6 @@ def test_gaps_are_refused_or_filled(file: Path) -> None:
         assert ("3 gaps closed" if gaps == "close" else f"3 gaps filled ({gaps})") in found.said
         assert found.filled.sum() == (0 if gaps == "close" else 3) and len(found.times) == len(values)
         assert days(found.later(1)) == ["2024-01-12"]
-    with pytest.raises(ValueError, match="gaps must be one of refuse, linear, previous, zero, close, not 'ignore'"):
-        read_series(file, gaps="ignore")  # type: ignore[arg-type]
 
 
 def test_gaps_without_dates(file: Path) -> None:
@@ -237,8 +235,26 @@ def test_numbers_with_marks(file: Path) -> None:
     assert read_series(file, decimal=",").values[0] == 1001 and read_series(file, decimal=".").values[0] == 1.001
     write(file, [f"{day},{k}.{k:03d}" for k, day in enumerate(MONTHS, 1)], "day,x")
     assert read_series(file).values[0] == 1.001  # between commas a point is a decimal point
-    with pytest.raises(ValueError, match=r"decimal must be \".\" or \",\", not ';'"):
-        read_series(file, decimal=";")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"gaps": "ignore"}, "gaps must be one of refuse, linear, previous, zero, close, not 'ignore'"),
+        ({"gaps": None}, "gaps must be one of refuse, linear, previous, zero, close, not None"),
+        ({"decimal": ";"}, r"decimal must be \"\.\" or \",\", not ';'"),
+        ({"column": 1}, "column is a text, not 1"),
+        ({"date_format": None}, "date_format is a text, not None"),
+        ({"dates": 3}, "dates are names, a list of texts, not 3"),
+        ({"only": {"shop": 3}}, "only has columns and their values, all of them texts, not "),
+        ({"only": "shop"}, "only has columns and their values, all of them texts, not 'shop'"),
+        ({"delimiter": ";;"}, "a delimiter is one character"),
+    ],
+)
+def test_options_that_are_none(option: dict[str, Any], message: str, file: Path) -> None:
+    write(file, ["1"], "x")
+    with pytest.raises(InputError, match=message):
+        read_series(file, **option)
 
 
 def test_a_file_as_a_spreadsheet_writes_it(file: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_rnn.data.numbers import is_missing, is_number, read_numbers, shown
-from tinygrad_rnn.data.rows import Name, Rows, find_columns, read_table
+from tinygrad_rnn.data.rows import Name, Rows, as_names, find_columns, read_table
 from tinygrad_rnn.data.text import read_text
 from tinygrad_rnn.errors import InputError
 
@@ -125,11 +125,9 @@ def read_series(
         ['2024-07-01', '2024-08-01']
         >>> folder.cleanup()
     """
-    if gaps not in GAPS:
-        raise ValueError(f"gaps must be one of {', '.join(GAPS)}, not {gaps!r}")
-    if decimal not in ("", ".", ","):
-        raise ValueError(f'decimal must be "." or ",", not {decimal!r}')
-    dates, only = [dates] if isinstance(dates, str) and dates else list(dates), dict(only or {})
+    only = {} if only is None else only
+    _check_options(column, date_format, only, gaps, decimal)
+    dates = as_names("dates", dates) if dates != "" else ()
     wanted = dict.fromkeys(dates, "choose the column of dates") | dict.fromkeys(only, "choose one by its value")
     wanted |= {column: "choose the column of the series"} if column else {}
     table = read_table(path, read_text(path, encoding), list(wanted), delimiter, hints=list(wanted.values()))
@@ -163,6 +161,19 @@ def read_series(
         raise InputError(f"{path}: {what}", hint="close the gaps, if the rows are to count as equally far apart")
     said[-1] += f", {steps.words} apart" if steps else ""
     return _complete(table, name, values, when, steps, gaps, said)
+
+
+def _check_options(column: Any, date_format: Any, only: Any, gaps: Any, decimal: Any) -> None:
+    """Raise InputError for an option that is none."""
+    if not isinstance(gaps, str) or gaps not in GAPS:
+        raise InputError(f"gaps must be one of {', '.join(GAPS)}, not {gaps!r:.80}")
+    if not isinstance(decimal, str) or decimal not in ("", ".", ","):
+        raise InputError(f'decimal must be "." or ",", not {decimal!r:.80}')
+    for what, text in (("column", column), ("date_format", date_format)):
+        if not isinstance(text, str):
+            raise InputError(f"{what} is a text, not {text!r:.80}")
+    if not isinstance(only, Mapping) or not all(isinstance(text, str) for pair in only.items() for text in pair):
+        raise InputError(f"only has columns and their values, all of them texts, not {only!r:.80}")
 
 
 # --- which rows and columns ---------------------------------------------------------------------------------
