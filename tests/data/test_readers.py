@@ -181,6 +181,27 @@ def test_labelled(file: Path) -> None:
     assert read_labelled(file, ("id", "label")).texts == ["7", "8", "9"]
 
 
+def test_labels_in_any_table(file: Path) -> None:
+    rows = '1.0;"Good; really.\n\nVery ""good""."\n0.5;#dull\n'
+    file.write_text("\ufeffstars;review\n" + rows, encoding="utf-8")
+    found = read_labelled(file, ("review", "stars"))
+    assert found.texts == ['Good; really.\n\nVery "good".', "#dull"] and found.names == ("0.5", "1.0")
+    refused(
+        lambda path: read_labelled(path, ("text", "stars")), file, "no column 'text': the header has stars, review: ch"
+    )
+    cases = {
+        'sentence,label\n"fine, I say,pos\n': "line 2: a quote is opened and never closed",
+        'sentence,label\n"fine,pos\ndull,neg\n"so, so",pos\n': "line 2: a quote is opened and not closed where its",
+        'sentence,label\n"fine,pos\ndull,neg\nso",pos\nbad,neg\n': (
+            "line 2: a quote is opened, and in it is 'dull,neg', which looks like another row"
+        ),
+        "sentence,label\nfine, I say,pos\n": "line 2: 3 fields, and the header has 2",
+    }
+    for text, message in cases.items():
+        file.write_text(text)
+        refused(read_labelled, file, message)
+
+
 def test_tsv_that_is_wrong(file: Path) -> None:
     cases: list[tuple[str, Callable[[Path], Any], str]] = [
         ("a\tb\n\nc\n", read_tsv, "line 3: 1 field between tabs, 2 are needed"),

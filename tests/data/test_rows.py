@@ -23,6 +23,7 @@ from tinygrad_rnn.errors import InputError
         ('a;"b, c, d"\n1;2\n', "a", ";", ["a", "b, c, d"]),
         ("t,x;y\n1,2\n", "t", ",", ["t", "x;y"]),
         ("x\n1\n", (), ",", ["x"]),
+        ("x\n1,5\n", (), ";", ["x"]),
         ("# a;b;c\na,b\n1,2\n", (), ",", ["a", "b"]),
         ("sep=;\na,b;c,d\n1;2\n", (), ";", ["a,b", "c,d"]),
         ("sep=\t\na\tb\n1\t2\n", (), "\t", ["a", "b"]),

@@ -93,6 +93,8 @@ def test_business_days_have_no_gap_at_the_weekend(file: Path) -> None:
 def test_two_readings_of_a_date(file: Path) -> None:
     write(file, [f"{k % 9 + 1}/{k // 9 + 1}/2024;{k}" for k in range(45)])
     refused(read_series, file, "the dates in day fit %d/%m/%Y and %m/%d/%Y: choose the format of the dates")
+    write(file, [f"{k:02d}/02/2024;{k}" for k in range(1, 13)])  # twelve days of February, or the 2nd of each month
+    refused(read_series, file, "the dates in day fit %d/%m/%Y and %m/%d/%Y: choose the format of the dates")
     write(file, [f"{day:%d/%m/%Y};1" for day in MONTHS])  # by the other one, a day apart and then months
     assert "%d/%m/%Y" in read_series(file).said
     found = read_series(file, date_format="%m/%d/%Y", gaps="close")
@@ -123,6 +125,17 @@ def test_a_day_that_there_is_not(file: Path) -> None:
     refused(read_series, file, "line 30: day is 'Sum', not a date %Y-%m-%d")
     write(file, ["2024-02-01;1", ";2", "2024-02-03;3", "2024-02-04;3"])
     refused(read_series, file, "line 3: day is '', and each row needs its date")
+
+
+def test_dates_that_are_not_understood_are_not_passed_over(file: Path) -> None:
+    """The rows may come newest first."""
+    write(file, [f"{k}. Januar 2024;{k}" for k in range(31, 0, -1)])
+    refused(
+        read_series, file, "line 2: day is '31. Januar 2024', which may be a date, in no usual format: choose the fo"
+    )
+    assert read_series(file, "x", gaps="close").values[0] == 31
+    found = read_series(file, "x", dates="day", date_format="%d. Januar %Y")
+    assert found.values.tolist() == list(range(1, 32))
 
 
 def test_an_order_by_numbers(file: Path) -> None:
@@ -158,8 +171,6 @@ def test_gaps_are_refused_or_filled(file: Path) -> None:
         assert ("3 gaps closed" if gaps == "close" else f"3 gaps filled ({gaps})") in found.said
         assert found.filled.sum() == (0 if gaps == "close" else 3) and len(found.times) == len(values)
         assert days(found.later(1)) == ["2024-01-12"]
-    with pytest.raises(ValueError, match="gaps must be one of refuse, linear, previous, zero, close, not 'ignore'"):
-        read_series(file, gaps="ignore")  # type: ignore[arg-type]
 
 
 def test_gaps_without_dates(file: Path) -> None:
@@ -224,8 +235,26 @@ def test_numbers_with_marks(file: Path) -> None:
     assert read_series(file, decimal=",").values[0] == 1001 and read_series(file, decimal=".").values[0] == 1.001
     write(file, [f"{day},{k}.{k:03d}" for k, day in enumerate(MONTHS, 1)], "day,x")
     assert read_series(file).values[0] == 1.001  # between commas a point is a decimal point
-    with pytest.raises(ValueError, match=r"decimal must be \".\" or \",\", not ';'"):
-        read_series(file, decimal=";")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"gaps": "ignore"}, "gaps must be one of refuse, linear, previous, zero, close, not 'ignore'"),
+        ({"gaps": None}, "gaps must be one of refuse, linear, previous, zero, close, not None"),
+        ({"decimal": ";"}, r"decimal must be \"\.\" or \",\", not ';'"),
+        ({"column": 1}, "column is a text, not 1"),
+        ({"date_format": None}, "date_format is a text, not None"),
+        ({"dates": 3}, "dates are names, a list of texts, not 3"),
+        ({"only": {"shop": 3}}, "only has columns and their values, all of them texts, not "),
+        ({"only": "shop"}, "only has columns and their values, all of them texts, not 'shop'"),
+        ({"delimiter": ";;"}, "a delimiter is one character"),
+    ],
+)
+def test_options_that_are_none(option: dict[str, Any], message: str, file: Path) -> None:
+    write(file, ["1"], "x")
+    with pytest.raises(InputError, match=message):
+        read_series(file, **option)
 
 
 def test_a_file_as_a_spreadsheet_writes_it(file: Path) -> None:

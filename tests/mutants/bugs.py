@@ -57,6 +57,7 @@ GUARDS = "tests/compiler/test_guards.py"
 NUMBERS = "tests/data/test_numbers.py"
 READERS = "tests/data/test_readers.py"
 ROWS = "tests/data/test_rows.py"
+SERIES = "tests/data/test_series.py"
 WAVES = "tests/data/test_waves.py"
 SCREEN = "tests/test_screen.py"
 CHECKPOINTS = "tests/training/test_checkpoint.py"
@@ -1171,8 +1172,25 @@ BUGS = [
         ("numbers-price-without-cents", "((?<=[0-9])[-−])?", "([-−])?", "5,- is below 0", NUMBERS),
     ),
     *table(
+        "data/series.py",
+        ("series-gap-in-silence", 'if missing and gaps == "refuse":', 'if missing and gaps == "never":',
+         "a month that is not there is filled unasked", SERIES),
+        ("series-in-the-order-of-the-file", 'order = np.argsort(when.stamps, kind="stable")',
+         "order = np.arange(len(when.stamps))", "the newest value is the first", SERIES),
+        ("series-several-in-one", "if not len(twice):", "if True:", "two shops are one series", SERIES),
+        ("series-weekend", "step == _DAY\n", "step == 0\n", "weekends are gaps", SERIES),
+        ("series-day-or-month", "        if len(even) != 1:\n", "        if not even:\n",
+         "1/2/2024 is the first reading that comes", SERIES),
+        ("series-dates-in-words", "if 2 * sum(bool(_YEARLY.search(text))", "if 0 * sum(bool(_YEARLY.search(text))",
+         "dates in German are passed over, and the newest value is the first", SERIES),
+    ),
+    *table(
         "data/waves.py",
-        ("wav-length-believed", "(size > there and largest) or (size == 0 and not _whole(raw, start, 0))",
+        ("sound-cut-off-in-ogg", 'if raw[:4] == b"OggS" and not _has_last_page(raw):',
+         'if raw[:4] == b"oggs":', "a part of a sound is a sound", WAVES),
+        ("sound-cut-off-in-a-coded-wav", 'if name == b"data" and start + size > len(raw)',
+         'if name == b"DATA" and start + size > len(raw)', "a part of a sound is a sound", WAVES),
+        ("wav-length-believed", "(size > there and _unknown(size)) or (size == 0 and not _whole(raw, start, 0))",
          "False", "a sound from a pipe is cut off", WAVES),
         ("wav-cut-off", "    if there < size:\n", "    if there < 0:\n", "a sound that is cut off is read", WAVES),
         ("wav-24-bits", "wide[:, 4 - sound.width :]", "wide[:, : sound.width]",

@@ -149,7 +149,9 @@ def _delimiter(path: Name, lines: list[str], columns: str | Sequence[str], notes
     fitting = [mark for mark, names in headers.items() if wanted <= {name.strip() for name in names}]
     most = max(len(headers[mark]) for mark in fitting or DELIMITERS)
     best = [mark for mark in fitting or DELIMITERS if len(headers[mark]) == most]
-    if len(best) > 1 and most > 1:
+    if most < 2:  # one column: what is in no row, since a comma may be a decimal one
+        best = [mark for mark in best if not any(mark in line for line in lines)] or best
+    elif len(best) > 1:
         either = " and by ".join(DELIMITERS[mark] for mark in best)
         raise InputError(f"{path}: its header falls into {most} fields by {either}", hint="choose the delimiter")
     return best[0]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_rnn.data.numbers import is_missing, is_number, read_numbers, shown
-from tinygrad_rnn.data.rows import Name, Rows, find_columns, read_table
+from tinygrad_rnn.data.rows import Name, Rows, as_names, find_columns, read_table
 from tinygrad_rnn.data.text import read_text
 from tinygrad_rnn.errors import InputError
 
@@ -36,6 +36,7 @@ _QUARTER = re.compile(r"(\d{4})[ /-]?Q([1-4])|Q([1-4])[ /-]?(\d{4})|([1-4])Q(\d{
 _WEEK = re.compile(r"(\d{4})-?W(\d\d)")
 _CLOCK = re.compile(r"(.*\d)(, | |T)(\d{1,2}:[0-9:.]+(?: [AP]M)?)(Z|[+-]\d\d:?\d\d)?", re.IGNORECASE)
 _LOOKS = re.compile(r"\d{4,8}$|\d{1,4}[-/. ](?:\d|[a-z]{3})|[a-z]{3,9}[- ]\d|\d{4}-?[MQW]\d|[1-4Q]+[ /-]?\d{4}", re.I)
+_YEARLY = re.compile(r"(?<!\d)(?:1[5-9]|20|21)\d\d(?!\d)")
 _DAY = 86_400_000_000  # microseconds
 _LENGTHS = {"week": 7 * _DAY, "day": _DAY, "hour": _DAY // 24, "minute": _DAY // 1440, "second": 10**6}
 _LENGTHS |= {"millisecond": 1000, "microsecond": 1}
@@ -124,11 +125,9 @@ def read_series(
         ['2024-07-01', '2024-08-01']
         >>> folder.cleanup()
     """
-    if gaps not in GAPS:
-        raise ValueError(f"gaps must be one of {', '.join(GAPS)}, not {gaps!r}")
-    if decimal not in ("", ".", ","):
-        raise ValueError(f'decimal must be "." or ",", not {decimal!r}')
-    dates, only = [dates] if isinstance(dates, str) and dates else list(dates), dict(only or {})
+    only = {} if only is None else only
+    _check_options(column, date_format, only, gaps, decimal)
+    dates = as_names("dates", dates) if dates != "" else ()
     wanted = dict.fromkeys(dates, "choose the column of dates") | dict.fromkeys(only, "choose one by its value")
     wanted |= {column: "choose the column of the series"} if column else {}
     table = read_table(path, read_text(path, encoding), list(wanted), delimiter, hints=list(wanted.values()))
@@ -162,6 +161,19 @@ def read_series(
         raise InputError(f"{path}: {what}", hint="close the gaps, if the rows are to count as equally far apart")
     said[-1] += f", {steps.words} apart" if steps else ""
     return _complete(table, name, values, when, steps, gaps, said)
+
+
+def _check_options(column: Any, date_format: Any, only: Any, gaps: Any, decimal: Any) -> None:
+    """Raise InputError for an option that is none."""
+    if not isinstance(gaps, str) or gaps not in GAPS:
+        raise InputError(f"gaps must be one of {', '.join(GAPS)}, not {gaps!r:.80}")
+    if not isinstance(decimal, str) or decimal not in ("", ".", ","):
+        raise InputError(f'decimal must be "." or ",", not {decimal!r:.80}')
+    for what, text in (("column", column), ("date_format", date_format)):
+        if not isinstance(text, str):
+            raise InputError(f"{what} is a text, not {text!r:.80}")
+    if not isinstance(only, Mapping) or not all(isinstance(text, str) for pair in only.items() for text in pair):
+        raise InputError(f"only has columns and their values, all of them texts, not {only!r:.80}")
 
 
 # --- which rows and columns ---------------------------------------------------------------------------------
@@ -235,10 +247,28 @@ def _dates(
     if dates:
         return _read_dates(table, find_columns(table.path, table.header, dates), date_format, numbers=True)
     names = table.header.fields
+    others = [i for i, name in enumerate(names) if name != column and name not in only]
+    found, years = _dated_columns(table, others, date_format)
+    if len(found) == 1:
+        return _read_dates(table, found, date_format)
+    if gaps != "close":
+        if found or years:
+            what = " and ".join(names[i] for i in found or years)
+            raise InputError(f"{table.path}: there are dates in {what}", hint="choose the column of dates, or several")
+        for i in others:
+            texts = [row.fields[i] for row in table.rows]
+            if 2 * sum(bool(_YEARLY.search(text)) and not is_number(text) for text in texts) > len(texts):
+                message = f"{table.where(i)(0)} is {shown(texts[0])}, which may be a date, in no usual format"
+                raise InputError(message, hint="choose the format of the dates")
+    return None if found or years or 0 not in others or len(names) < 2 else _counted(table)
+
+
+def _dated_columns(table: Rows, columns: Sequence[int], date_format: str) -> tuple[list[int], list[int]]:
+    """Which columns hold dates, and which years or the like that stay the same for some rows: parts of dates."""
     found, years = [], []
-    for i, name in enumerate(names):
+    for i in columns:
         texts = [row.fields[i] for row in table.rows]
-        if name == column or name in only or not _is_dated(texts, date_format):
+        if not _is_dated(texts, date_format):
             continue
         if not texts[0].isdecimal():
             found.append(i)
@@ -246,14 +276,9 @@ def _dates(
         rising = np.diff([int(text) if text.isdecimal() else 0 for text in texts])
         if (rising > 0).all() or (rising < 0).all():
             found.append(i)
-        elif (rising >= 0).all() or (rising <= 0).all():  # years, and the months may be in another column
+        elif (rising >= 0).all() or (rising <= 0).all():
             years.append(i)
-    if len(found) == 1:
-        return _read_dates(table, found, date_format)
-    if (found or years) and gaps != "close":
-        what = " and ".join(names[i] for i in found or years)
-        raise InputError(f"{table.path}: there are dates in {what}", hint="choose the column of dates, or several")
-    return None if found or names[0] in (column, *only) or len(names) < 2 else _counted(table)
+    return found, years
 
 
 def _counted(table: Rows) -> _When | None:
