@@ -446,7 +446,7 @@ def test_an_optimiser_keeps_options_of_its_own() -> None:
     group["lr"][...], group["betas"][0] = 9.0, 0.75
     group["params"].append("no parameter")
     assert (optimiser.param_groups[0]["lr"], list(optimiser.param_groups[0]["betas"])) == (0.5, [0.5, 0.25])
-    assert optimiser.param_groups[0]["params"] == [p]
+    assert optimiser.param_groups[0]["params"] == (p,)
 
 
 LISTS: dict[str, Any] = {  # functions, and the shapes of their arguments that are no option

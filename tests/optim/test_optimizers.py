@@ -600,3 +600,21 @@ def test_the_parameters_of_a_group_stay() -> None:
         p.grad = tr.ones(1)
     optimizer.step()
     assert [p.item() for p in (a, b, c)] == [0.0, 0.5, 1.0]
+
+
+def test_what_is_no_state_is_refused_by_its_form() -> None:
+    p = tr.nn.Parameter([1.0])
+    optimizer = tr.optim.Adam([p])
+    p.grad = tr.ones(1)
+    optimizer.step()
+    good = optimizer.state_dict()
+    assert good["state"]
+    for wrong in (
+        None, [], 5, "state", {}, {"groups": good["groups"]}, {**good, "groups": None}, {**good, "groups": 1.5},
+        {**good, "groups": {}}, {**good, "groups": [None]}, {**good, "groups": [{}]}, {**good, "groups": ["ab"]},
+        {**good, "groups": [{**good["groups"][0], "params": None}]}, {**good, "state": []}, {**good, "state": None},
+        {**good, "state": {"0": None}}, {**good, "state": {"0": 3}}, {**good, "state": np.zeros(2)},
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match="load_state_dict of Adam: a state is"):
+            optimizer.load_state_dict(wrong)  # type: ignore[arg-type]
+    optimizer.load_state_dict(good)

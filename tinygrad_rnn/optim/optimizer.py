@@ -143,6 +143,23 @@ def _option(group: ParamGroup, name: str) -> Any:
     return dict.__getitem__(group, name)
 
 
+def _parts_of_state(kind: str, state: Any) -> tuple[list[Mapping[str, Any]], Mapping[str, Mapping[str, Any]]]:
+    """The groups and the entries of the state of an optimiser. Raises `TypeError` for what has not its form."""
+    of_state = isinstance(state, Mapping) and {"groups", "state"} <= state.keys()
+    groups, entries = (state["groups"], state["state"]) if of_state else (None, None)
+    if (
+        not isinstance(groups, list | tuple)
+        or not all(isinstance(group, Mapping) and isinstance(group.get("params"), list | tuple) for group in groups)
+        or not isinstance(entries, Mapping)
+        or not all(isinstance(entry, Mapping) for entry in entries.values())
+    ):
+        raise TypeError(
+            f'load_state_dict of {kind}: a state is {{"groups": [options and the names of "params", ...], "state": '
+            f"moments by name}}, as state_dict() returns it, not {state!r:.60}"
+        )
+    return list(groups), entries
+
+
 class Optimizer:
     """The base of the optimisers. A subclass names its options and its moments and defines `update`.
 
@@ -324,9 +341,10 @@ class Optimizer:
 
         Raises `KeyError` listing the names of parameters that only one side has, `ShapeError` listing moments that do
         not fit, `ValueError` for another number of groups, other options or one out of its range, entries of another
-        kind of optimiser, and a step that is no whole number, `DTypeError` for moments that are no numbers.
+        kind of optimiser, and a step that is no whole number, `DTypeError` for moments that are no numbers,
+        `TypeError` for what is no state.
         """
-        groups, entries = state["groups"], state["state"]
+        groups, entries = _parts_of_state(type(self).__name__, state)
         self._check_names(groups, entries)
         before = [dict(group) for group in self.param_groups]
         try:
