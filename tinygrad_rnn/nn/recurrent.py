@@ -65,14 +65,14 @@ AT_ONCE = 1024  # rows, those of all sequences, whose gates are in memory where 
 
 
 @op(lambda g, W: dot(g, W), lambda g, h: Product(g, h))
-def _by_transposed(h: Array, W: Array) -> Array:
+def _linear(h: Array, W: Array) -> Array:
     """h Wᵀ, forwards by the copy of Wᵀ that all steps share, backwards by W itself: with a view BLAS is slower."""
     y: Array = dot(h, transposed(W))
     return y
 
 
 class _SharedWeight(Tensor):
-    """The recurrent weight W of many steps, for which `h @ W.T` is `_by_transposed`."""
+    """The recurrent weight W of many steps, for which `h @ W.T` is `_linear`."""
 
     __slots__ = ("_transposed",)
 
@@ -94,7 +94,7 @@ class _SharedTranspose(Tensor):
         self._weight = W
 
     def __rmatmul__(self, h: Any) -> Tensor:
-        return _by_transposed(h, self._weight)
+        return _linear(h, self._weight)
 
 
 class _Recurrent(Module):

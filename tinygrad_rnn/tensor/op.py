@@ -364,7 +364,7 @@ def _one(op: Op) -> Callable[..., Any]:
     forward, plan, mode_of, wide = op.forward, op.plan((True,)), grad_mode.get, op.wide
 
     def call(x: Any, /) -> Any:
-        if wide and backend.is_half(x):
+        if wide and backend.is_half(x._array if isinstance(x, Tensor) else x):
             return cast(call(cast(x, dtype="float32")), dtype="float16")
         if not isinstance(x, Tensor):
             x = raw_operand(x)
