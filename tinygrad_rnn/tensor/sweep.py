@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-import threading
+from _thread import allocate_lock  # `threading` takes as long to import as a module of ours
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -35,7 +35,7 @@ from tinygrad_rnn.tensor.mode import ANOMALY, grad_mode, replayed
 
 PRODUCT_ROWS = 1024  # enough rows for one matrix product to be fast; more would only keep memory
 
-_write_lock = threading.Lock()
+_write_lock = allocate_lock()
 
 
 def sweep(
