@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-import threading
+from _thread import allocate_lock  # `threading` takes as long to import as a module of ours
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -35,7 +35,7 @@ from tinygrad_rnn.tensor.mode import ANOMALY, grad_mode, replayed
 
 PRODUCT_ROWS = 1024  # enough rows for one matrix product to be fast; more would only keep memory
 
-_write_lock = threading.Lock()
+_write_lock = allocate_lock()
 
 
 def sweep(
@@ -202,7 +202,7 @@ class Gradients:
         if isinstance(d, Part):
             parts = self.parts.get(node)
             if parts is None:
-                self.parts[node] = parts = Parts(node, d)
+                self.parts[node] = parts = Parts(node)
             parts.add(d)
             return
         if isinstance(d, Shortcut):
@@ -237,7 +237,7 @@ class Gradients:
         if node in self.pairs:
             self.flush(node)
         if node in self.parts:
-            part = self.parts.pop(node).total
+            part = self.parts.pop(node).joined()
             if node in self.dense:
                 part += self.dense[node]
             self.dense[node] = part
@@ -310,26 +310,56 @@ class Parts:
     """The parts that have come to a node: their total, and which of its rows they have met.
 
     Rows are those of the axis that the first part cuts. Where nothing was before, a part is put:
-    that is faster than a sum, and 0 + g would have no -0.0.
+    that is faster than a sum, and 0 + g would have no -0.0. The pieces of a `split`, the last of
+    which comes first, wait for one another and are joined, which is faster still.
 
     >>> import numpy as np
     >>> from tinygrad_rnn.tensor.graph import leaf
     >>> first, again = Part(np.array([1.0, 2.0]), 1, True), Part(np.array(3.0), (..., 0), True)
-    >>> parts = Parts(leaf((3, 2), np.float64), first)
-    >>> parts.add(first)
-    >>> parts.add(again)
-    >>> parts.total.tolist()
+    >>> parts = Parts(leaf((3, 2), np.float64))
+    >>> for part in (first, again):
+    ...     parts.add(part)
+    >>> parts.joined().tolist()
     [[3.0, 0.0], [4.0, 2.0], [3.0, 0.0]]
     """
 
-    __slots__ = ("total", "axis", "met")
+    __slots__ = ("node", "pieces", "end", "total", "axis", "met")
 
-    def __init__(self, node: Node, first: Part) -> None:
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.pieces: list[Part] = []  # of the last axis, each ending where the one before begins
+        self.end: int | None = None  # where the next of them would end
+        self.total: Any = None  # while there is none, the pieces are all that has come
+
+    def add(self, d: Part) -> None:
+        """Keep a part that is the next piece; anything else ends that, and goes into the total."""
+        if self.total is None:
+            if d.basic and (cut := _piece(d.index)) and cut.stop == self.end:
+                self.pieces.append(d)
+                self.end = cut.start or 0
+                return
+            self.begin(d)
+        self._put(d)
+
+    def joined(self) -> Any:
+        """All parts as one array."""
+        if self.total is None and self.end == 0:
+            xp = namespace(self.pieces[0].g)
+            self.total = widened(xp.concat([piece.g for piece in self.pieces[::-1]], axis=-1))
+        if self.total is None or self.total.shape != self.node.shape:  # not whole, or overlapping
+            self.begin(self.pieces[0])
+        return self.total
+
+    def begin(self, d: Part) -> None:
+        """Make the total, of zeros and the pieces."""
+        node, first = self.node, self.pieces[0] if self.pieces else d
         self.total = widened(zeros_beside(first.g, node.shape, node.dtype))
         _, self.axis = cut_of(first.index, self.total.ndim) if first.basic else (_WHOLE, 0)
         self.met = bytearray(node.shape[self.axis] if node.shape else 1)
+        for piece in self.pieces:
+            self._put(piece)
 
-    def add(self, d: Part) -> None:
+    def _put(self, d: Part) -> None:
         """Put a part where it belongs, or add it to what is there."""
         index = d.index
         if not d.basic:
@@ -353,6 +383,13 @@ class Parts:
             return not met
         self.met[cut] = b"\1" * len(met)
         return 1 not in met
+
+
+def _piece(index: Any) -> Any:
+    """The slice of an index that cuts nothing but the last axis, as those of `split`; else None."""
+    if type(index) is tuple and len(index) == 2 and index[0] is ... and type(index[1]) is slice:
+        return index[1] if index[1].step is None else None
+    return None
 
 
 def cut_of(index: Any, ndim: int) -> tuple[Any, int]:
