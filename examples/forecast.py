@@ -124,12 +124,10 @@ def series_of(run: Experiment) -> list[Series]:
         "yearly sunspot numbers, 1700 to 2008 (examples/data/sunspots.csv: NOAA, public domain); the price of IBM in "
         "each month from 1990 on, adjusted for dividends (matplotlib's sample_data/Stocks.csv: finance.yahoo.com)"
     )
-    months = 1990 + np.arange(len(prices)) / 12
-    years = [f"{spots['year'][-1] + k:.0f}" for k in range(1, 12)]
-    ends = [f"{1990 + k // 12}-{k % 12 + 1:02}" for k in range(len(prices), len(prices) + 12)]
+    years, months = spots["year"].astype(int), np.datetime64("1990-01") + np.arange(len(prices) + 12)
     return [
-        Series("sunspots", spots["year"], spots["sunspots"], 11, later=years),
-        Series("stock price", months, prices, 12, later=ends),
+        Series("sunspots", years, spots["sunspots"], 11, later=[f"{years[-1] + k}" for k in range(1, 12)]),
+        Series("stock price", months[:-12], prices, 12, later=[when(month) for month in months[-12:]]),
     ]
 
 

@@ -30,9 +30,20 @@ from examples.common.shapes import few_shapes
 from examples.common.tables import add_delimiter, delimiter
 from examples.common.use import Answer, Use, Used
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import Batches, Labelled, WordVocabulary, pad_sequences, read_labelled, read_parts, words
+from tinygrad_rnn.data import (
+    Batches,
+    Labelled,
+    WordVocabulary,
+    pad_sequences,
+    read_labelled,
+    read_parts,
+    read_text,
+    words,
+)
+from tinygrad_rnn.data.rows import find_columns, read_table
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.nn import functional as F
+from tinygrad_rnn.screen import one_line
 from tinygrad_rnn.training import accuracy
 
 WRONG = 0.1  # of the labels to learn from are wrong, as labels given by people are
@@ -183,7 +194,7 @@ def main(run: Experiment) -> None:
     draw_overfitting(run, fits)
     shown = SHOWN if run.data is None else sorted(test.texts, key=len)[len(test.texts) // 2 :][:4]
     draw_words(run, favours, train.names, shown)
-    run.try_with("--text", shown[0])
+    run.try_with("--text", one_line(shown[0]))
 
 
 def draw_overfitting(run: Experiment, fits: dict[str, Fit]) -> None:
@@ -239,11 +250,22 @@ def data_options(group: argparse._ArgumentGroup) -> None:
     add_delimiter(group)
 
 
+def texts_in(file: Path, asked: argparse.Namespace, encoding: str) -> list[tuple[int, str]]:
+    """The line and the text of each row of a table, whatever labels it has."""
+    column, hints = asked.text_column or "sentence", ["choose the column of the texts"]
+    table = read_table(file, read_text(file, encoding), (column,), delimiter(asked), notes=False, hints=hints)
+    [at] = find_columns(file, table.header, (column,), hints)
+    for row in table.rows:
+        if not row.fields[at].strip():
+            raise InputError(f"{file}, line {row.line}: the {column} is empty")
+    return [(row.line, row.fields[at]) for row in table.rows]
+
+
 def answer(used: Used) -> Iterator[Answer]:
     """For each sentence the label that is likeliest, and the probability of each."""
     kept = used.models[0]
     model, vocabulary, labels = kept.load(Reader), WordVocabulary(tuple(kept["words"])), kept["labels"]
-    given = used.lines()
+    given = used.lines(partial(texts_in, asked=used.options, encoding=used.options.encoding or "utf-8"))
     for part in (given[k : k + 500] for k in range(0, len(given), 500)):
         said = [words(one.text) for one in part]
         scores = model(*pad_sequences([vocabulary.encode(one) for one in said]))
@@ -252,11 +274,11 @@ def answer(used: Used) -> Iterator[Answer]:
             aside = f"  (unknown: {', '.join(unknown)})" if unknown else ""
             each = {name: round(float(share), 4) for name, share in zip(labels, p, strict=True)}
             content = {**one.content, "text": one.text, "label": label, "probabilities": each, "unknown": unknown}
-            yield Answer(f"{label}  {p.max():.3f}  {one.text}{aside}", content)
+            yield Answer(f"{label}  {p.max():.3f}  {one_line(one.text)}{aside}", content)
 
 
-COLUMNS = ("text_column", "label_column", "delimiter")  # of what is trained on: a file of new sentences has none
-USE = Use(answer, text="a sentence", files="text files, one sentence a line", settled=COLUMNS)
+TAKES = "text files, one sentence a line, or tables (.csv, .tsv) with the column of the texts"
+USE = Use(answer, text="a sentence", files=TAKES, settled=("label_column",))
 DATA = "a TSV or CSV file with a column of texts and one of labels, or a folder with train.tsv and dev.tsv, or .csv"
 
 if __name__ == "__main__":

@@ -146,12 +146,17 @@ class Used(OnDevice):
     options: argparse.Namespace
     device: str
 
-    def lines(self) -> list[Given]:
-        """The texts of --text, and of the files of --input each line that is not blank. Raises InputError for none."""
+    def lines(self, tables: Callable[[Path], list[tuple[int, str]]] | None = None) -> list[Given]:
+        """The texts of --text, and of the files of --input each line that is not blank; of a .csv or .tsv what `tables`
+        finds in it, lines and texts. Raises InputError for none.
+        """
         from tinygrad_rnn.data import read_text
 
         found = [Given(text, "", {}) for text in self.options.text or ()]
         for file in self.files():
+            if tables and file.suffix.lower() in (".csv", ".tsv"):
+                found += [Given(text, f"{file}, line {k}", {"file": str(file), "line": k}) for k, text in tables(file)]
+                continue
             for k, line in enumerate(read_text(file, self.options.encoding or "utf-8").split("\n"), 1):
                 if "\t" in line:
                     raise InputError(

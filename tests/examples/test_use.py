@@ -113,6 +113,17 @@ def test_sentiment(tmp_path: Path, ask: Ask, capsys: pytest.CaptureFixture[str])
     lines = ask(trained, "--input", str(file), again=False)
     assert [(line.pop("file"), line.pop("line")) for line in lines] == [(str(file), 1), (str(file), 3)]
     assert lines == answers
+    table = tmp_path / "new.csv"
+    table.write_text(f'id;review\n7;"{texts[0]}"\n8;"no such word\nin this film"\n')
+    rows = ask(trained, "--input", str(table), "--text-column", "review", again=False)
+    assert [row["line"] for row in rows] == [2, 3] and [row["text"] for row in rows] == [
+        texts[0],
+        texts[1].replace("word ", "word\n"),
+    ]
+    assert [row["probabilities"] for row in rows] == [answer["probabilities"] for answer in answers]
+    assert trained.run("--use", str(trained.folder), "--input", str(table)) == 2  # the run had another column
+    said = "the header has id, review: choose the column of the texts (--text-column)"
+    assert f"new.csv, line 1: no column 'sentence': {said}" in capsys.readouterr().err
     piped = trained.new_process("--input", "-", "--json", input=file.read_text())
     assert [json.loads(line)["probabilities"] for line in piped.stdout.splitlines()] == [
         answer["probabilities"] for answer in answers
