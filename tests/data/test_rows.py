@@ -43,6 +43,14 @@ def test_two_delimiters_are_one_too_many() -> None:
     assert read_table("f", "a,b;c\n1;2\n", delimiter=";").rows[0].fields == ["1", "2"]
 
 
+def test_a_column_that_is_not_there_has_a_hint() -> None:
+    read = lambda delimiter: read_table("f", "a;b\n1;2\n", ("c",), delimiter, hints=["choose another column"])
+    with pytest.raises(InputError, match="f, line 1: no column 'c': the header has a, b: choose another column"):
+        read("")
+    with pytest.raises(InputError, match="f, line 1: no column 'c': the header has a;b: choose the delimiter"):
+        read(",")
+
+
 TSV = {
     "no quotes": ("a b\tc\n", [["a b", "c"]]),
     "around every field": ('"a"\t"c"\n"d"\t"e"\n', [["a", "c"], ["d", "e"]]),

@@ -194,7 +194,10 @@ def test_a_file_as_people_keep_them(tmp_path: Path, capsys: pytest.CaptureFixtur
         ),
         (("--only", "Ort=Ulm", "--date-column", "Tag"), "no column 'Tag': the header has Monat, Ort, Umsatz"),
         (("--only", "Ort=Ulm", "--date-format", "%Y", "--date-column", "Monat"), "not a date %Y: choose the format of"),
-        (("--column", "Umsatz", "--delimiter", "tab"), "no column 'Umsatz': the header has Monat;Ort;Umsatz"),
+        (
+            ("--column", "Umsatz", "--delimiter", "tab"),
+            "the header has Monat;Ort;Umsatz: choose the delimiter (--delimiter)",
+        ),
     ):
         assert run(*options) == 2
         shown = capsys.readouterr().err

@@ -92,6 +92,8 @@ def read_table(
     quoted = delimiter != "\t" or _has_quoted_fields(path, lines, notes)
     source = _Lines(path, lines, delimiter, quoted, notes)
     header, rows = _under_header(path, source.rows())
+    if len(header.fields) == 1 and any(mark in header.fields[0] for mark in DELIMITERS):
+        hints = ["choose the delimiter"] * len(columns)
     find_columns(path, header, columns, hints)  # a wrong name says more than rows that do not fit
     for row in rows:
         if len(row.fields) != len(header.fields):
