@@ -459,9 +459,6 @@ LISTS: dict[str, Any] = {  # functions, and the shapes of their arguments that a
     "conv1d": (F.conv1d, (1, 2, 6), (3, 2, 2), (3,)),
     "conv2d": (F.conv2d, (1, 2, 4, 4), (3, 2, 2, 2), (3,)),
     "attention": (F.scaled_dot_product_attention, (2, 3), (4, 3), (4, 2)),
-    "rnn_cell": (nn.rnn_cell, (2, 4), (2, 4), (4, 4)),
-    "lstm_cell": (lambda *xs: tr.concatenate(nn.lstm_cell(*xs)), (2, 16), (2, 4), (2, 4), (16, 4)),
-    "gru_cell": (nn.gru_cell, (2, 12), (2, 4), (12, 4), (4,)),
     "mse_loss": (F.mse_loss, (4,), (4,)),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), (1, 1, 4, 4)),
 }

@@ -49,7 +49,7 @@ def rnn_cell(x: Tensor, h: Tensor, W: Tensor, *, nonlinearity: str = "tanh") -> 
     [[2.0, 3.0]]
     """
     f = NONLINEARITIES[nonlinearity]
-    return f(x + h @ turned(W))
+    return f(x + h @ W.T)
 
 
 def lstm_cell(x: Tensor, h: Tensor, c: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +67,7 @@ def lstm_cell(x: Tensor, h: Tensor, c: Tensor, W: Tensor) -> tuple[Tensor, Tenso
     >>> c.tolist(), round(h.item(), 4)  # half of c is kept, half of its tanh is shown
     ([[0.5]], 0.2311)
     """
-    i, f, g, o = ops.split(x + h @ turned(W), 4, axis=-1)
+    i, f, g, o = ops.split(x + h @ W.T, 4, axis=-1)
     c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
     h = ops.sigmoid(o) * ops.tanh(c)
     return h, c
@@ -88,17 +88,12 @@ def gru_cell(x: Tensor, h: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor
     [[0.5]]
     """
     x_r, x_z, x_n = ops.split(x, 3, axis=-1)
-    h_r, h_z, h_n = ops.split(h @ turned(W), 3, axis=-1)
+    h_r, h_z, h_n = ops.split(h @ W.T, 3, axis=-1)
     if b is not None:
         h_n = h_n + b
     r, z = ops.sigmoid(x_r + h_r), ops.sigmoid(x_z + h_z)
     n = ops.tanh(x_n + r * h_n)
     return n + z * (h - n)  # (1 - z) n + z h
-
-
-def turned(W: Any) -> Any:
-    """Wᵀ, of lists too: a layer, whose steps share one copy of it, has its own `W.T`."""
-    return W.T if hasattr(W, "T") else ops.transpose(W)
 
 
 # --- the same as one node -------------------------------------------------------------------------
