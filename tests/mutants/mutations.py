@@ -39,6 +39,7 @@ FUNCTIONS = {
 STATEMENTS = {
     "tensor/graph.py": "_freed",
     "tensor/sweep.py": "check_finite _where",
+    "tensor/parts.py": "",
     "tensor/functional.py": "_tensors _one _paired _checked_positions",
     "tensor/checkpoint.py": "",
 }
