@@ -45,7 +45,7 @@ MISSES = 16  # calls in a row that were recorded anew, before a warning
 RECORDINGS = 8  # how many are kept: the last used, of arguments of as many signatures
 
 
-def compile(step: F) -> F:
+def compile(step: F, *, graph: bool = False) -> F:
     """`step`, a training step, say, recorded once and then repeated without building its graph again. For the CPU.
 
         @tr.compile
@@ -105,6 +105,10 @@ def compile(step: F) -> F:
         raise TypeError(f"tr.compile takes a function, not {type(step).__name__}")
     if inspect.iscoroutinefunction(step) or inspect.isgeneratorfunction(step) or inspect.isasyncgenfunction(step):
         raise TypeError(f"tr.compile: {step.__name__} is a coroutine or a generator, of which no recording can be made")
+    if graph:
+        from tinygrad_rnn.compiler.graphs import Graphed  # for a GPU alone
+
+        return Graphed(step)  # type: ignore[return-value]
     return Compiled(step)  # type: ignore[return-value]
 
 
@@ -118,7 +122,7 @@ class Compiled:
     def __init__(self, step: Callable[..., Any]) -> None:
         functools.update_wrapper(self, step, updated=())
         self.step = step
-        self.found: OrderedDict[Any, list[Recording]] = OrderedDict()
+        self.found: OrderedDict[Any, list[Any]] = OrderedDict()  # recordings
         self.lock = threading.RLock()
         self.misses = 0  # how many calls in a row no recording fitted
         self.recorded = 0  # how many calls were recorded
@@ -133,13 +137,13 @@ class Compiled:
         return self if owner is None else types.MethodType(self, owner)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
-        return Compiled(copy.deepcopy(self.step, memo))
+        return type(self)(copy.deepcopy(self.step, memo))
 
     def __copy__(self) -> Compiled:
-        return Compiled(self.step)
+        return type(self)(self.step)
 
     def __reduce__(self) -> Any:
-        return Compiled, (self.step,)
+        return type(self), (self.step,)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         mode = grad_mode.get()
@@ -193,17 +197,17 @@ class Compiled:
             self.keep(key, new)
         return outcome
 
-    def keep(self, key: Any, new: Recording) -> None:
+    def keep(self, key: Any, new: Any) -> None:
         """Add a recording, and let go of those that were not used for longest."""
         self.found.setdefault(key, []).insert(0, new)
         self.found.move_to_end(key)
         while sum(map(len, self.found.values())) > RECORDINGS:
             oldest = next(iter(self.found))
-            self.found[oldest].pop().tape.close()
+            self.found[oldest].pop().close()
             if not self.found[oldest]:
                 del self.found[oldest]
 
-    def note_miss(self, key: Any, first: Recording | None) -> None:
+    def note_miss(self, key: Any, first: Any) -> None:
         """Warn if it is always recorded anew, since something is another thing at each call."""
         if first is None and (recordings := self.found.get(key)):
             self.misses, self.changed = self.misses + 1, recordings[0].changed()
@@ -234,6 +238,10 @@ class Recording:
         self.done = False
         self.moving = ""  # what the step looks at, and has changed itself: no two calls do the same, in words
         self.settling = False  # whether the step, at its first call, has changed containers that it may look at
+
+    def close(self) -> None:
+        """Let go of what the recording was made of."""
+        self.tape.close()
 
     def fits(self, given: Sequence[Any]) -> bool:
         """Whether the step would do the same now with these arguments."""

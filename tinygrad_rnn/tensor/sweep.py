@@ -11,6 +11,7 @@ from typing import Any
 from tinygrad_rnn.errors import GraphFreedError, NonFiniteError, OutOfMemoryError
 from tinygrad_rnn.memory import out_of_memory, ran_out
 from tinygrad_rnn.tensor.backend import (
+    concat,
     Array,
     dot,
     is_half,
@@ -220,9 +221,8 @@ class Gradients:
     def flush(self, node: Node) -> None:
         """Turn the pairs that a node has collected into one matrix product."""
         pairs = self.pairs.pop(node)
-        xp = namespace(pairs.xs[0])
         x, g = (
-            arrays[0] if len(arrays) == 1 else xp.concat(arrays[::-1])
+            arrays[0] if len(arrays) == 1 else concat(arrays[::-1])
             for arrays in (pairs.xs, pairs.gs)
         )
         fresh = node not in self.dense

@@ -120,7 +120,8 @@ def where(condition: Any, x: Any = None, y: Any = None) -> Any:
 
 
 def take(a: Any, indices: Any, axis: Any = None, out: Any = None) -> Any:
-    return compute("take", lambda x, ids: np.take(x, ids, axis=axis, mode="wrap"), (a, indices), {})
+    size = max(1, a.size if axis is None else a.shape[axis])
+    return compute("take", lambda x, ids: np.take(x, ids % size, axis=axis), (a, indices), {})
 
 
 def take_along_axis(a: Any, indices: Any, axis: Any) -> Any:
