@@ -18,13 +18,12 @@ holds (a parameter's array, a gradient, a result) is never written, as everywher
 from __future__ import annotations
 
 import contextlib
-import random as pythons
-import sys
+import math
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import unwrap
-from itertools import count as counting
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -47,7 +46,7 @@ from tinygrad_rnn.tensor import device, random
 from tinygrad_rnn.tensor.backend import device_of
 from tinygrad_rnn.tensor.fused import fused_enabled
 from tinygrad_rnn.tensor.mode import ANOMALY, active_tape, grad_mode
-from tinygrad_rnn.tensor.tensor import Tensor, box, twin
+from tinygrad_rnn.tensor.tensor import Tensor, twin
 
 WARM_UP = 2  # calls that run as they are: they compile kernels, and make what is made once
 WORDS = 1024  # of 8 bytes, for numbers of the host
@@ -66,7 +65,7 @@ class Graphed(Compiled):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         mode = grad_mode.get()
-        if active_tape.get() is not None or mode == ANOMALY:
+        if active_tape.get() is not None or device.capture.get() is not None or mode == ANOMALY:
             return self.step(*args, **kwargs)
         if not cuda_kernels_enabled():
             raise CompileError("tr.compile(graph=True) needs the library's CUDA kernels: tr.enable_cuda_kernels()")
@@ -74,24 +73,22 @@ class Graphed(Compiled):
             given: list[Tensor] = []
             signature = signature_of(rebuilt((args, kwargs), lambda v: form_of(v, given)), [])
             key = (signature, mode, fused_enabled(), device.current())
-            recordings = self.found.setdefault(key, [])
-            recordings[:] = [recording for recording in recordings if not recording.is_over()]
-            for recording in recordings:
-                if recording.fits():
-                    recordings.insert(0, recordings.pop(recordings.index(recording)))
-                    break
-            else:
+            recording = next((r for r in self.found.get(key, ()) if r.fits()), None)
+            if recording is None:
                 self.recorded += 1
                 self.note_miss(key, None)
                 recording = Recording(self.step, args, kwargs)
-                self.keep(key, recording)
-            self.found.move_to_end(key)
-            try:
-                done, outcome = recording.call(args, kwargs, given)
-            except CompileError:
-                recordings.remove(recording)
-                raise
+            self.found = OrderedDict((k, left) for k, rs in self.found.items() if (left := without(rs, recording)))
+            done, outcome = recording.call(args, kwargs, given)  # if that raises it is not kept
+            if recording.memory is not None:
+                self.misses = 0
+            self.keep(key, recording)
             return outcome if done else self.step(*args, **kwargs)
+
+
+def without(recordings: list[Recording], this: Recording) -> list[Recording]:
+    """The others, but for those whose graphs can never fit again."""
+    return [r for r in recordings if r is not this and not r.is_over()]
 
 
 def form_of(v: Any, given: list[Tensor]) -> Any:
@@ -172,15 +169,20 @@ class Ids(set[int]):
 class Used:
     """The tensors that a step uses and did not make, found by use; with the arrays that they had."""
 
-    def __init__(self, known: Iterable[int] = ()) -> None:
+    def __init__(self, known: Iterable[int], leaves: dict[int, Tensor] | None) -> None:
         self.inside, self.constants = Ids(known), Ids()
-        self.leaves: dict[int, Tensor] = {}
+        self.complete = leaves is not None  # whether these are all that the step may use
+        self.leaves = leaves or {}
         self.before: dict[int, Any] = {}
 
     def array(self, tensor: Tensor, array: Any) -> Any:
         """The array of a tensor that is read."""
         if id(tensor) in self.inside or id(tensor) in self.leaves:
             return array
+        if self.complete:
+            raise CompileError(
+                f"{users_place()}: a tensor of shape {tensor.shape} is used that was not at the call before, {CAPTURED}"
+            )
         if not device.is_on_device(array):
             raise CompileError(
                 f"{users_place()}: tr.compile(graph=True) captures what runs on a GPU, and a tensor of shape "
@@ -201,30 +203,34 @@ class Used:
 class Later:
     """A number that is on the GPU, and is read after the launch: until then it can be returned, and nothing else."""
 
-    __slots__ = ("array", "value_of", "graph")
+    __slots__ = ("array", "value_of")
 
-    def __init__(self, array: Any, value_of: Callable[[list[float]], float | None], graph: Capture) -> None:
-        self.array, self.value_of, self.graph = array, value_of, graph
+    def __init__(self, array: Any, value_of: Callable[[list[float]], float | None]) -> None:
+        self.array, self.value_of = array, value_of
 
     def refuse(self, *args: Any) -> NoReturn:
-        raise self.graph.error("a number that the step computes, such as a norm, is looked at: return it instead")
+        graph = device.capture.get()
+        if graph is None:
+            raise RuntimeError("a number of a step that is captured, which is over")
+        raise graph.error("a number that the step computes, such as a norm, is looked at: return it instead")
 
     __hash__ = None  # type: ignore[assignment]
 
 
-for _name in """float int bool index complex str repr format round neg abs lt le gt ge eq ne add radd sub rsub mul rmul
-        truediv rtruediv floordiv rfloordiv mod rmod pow rpow""".split():
+OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")
+CONVERSIONS = ("float", "int", "bool", "index", "complex", "str", "repr", "format", "round", "neg", "abs")
+for _name in (*CONVERSIONS, "lt", "le", "gt", "ge", "eq", "ne", *OPERATORS, *[f"r{name}" for name in OPERATORS]):
     setattr(Later, f"__{_name}__", Later.refuse)
 
 
 class Draws:
     """In the place of the library's generator: what is drawn on the host would be the same at each launch."""
 
-    def __init__(self, graph: Capture, real: Any) -> None:
-        self.graph, self.bit_generator = graph, real.bit_generator
+    def __init__(self, real: Any) -> None:
+        self.bit_generator = real.bit_generator
 
     def __getattr__(self, name: str) -> Any:
-        raise self.graph.error("random numbers are drawn on the host: draw them outside, and pass them")
+        raise device.capture.get().error("random numbers are drawn on the host: draw them outside, and pass them")
 
 
 class Capture:
@@ -232,8 +238,10 @@ class Capture:
 
     namespace = np  # whose arrays are the host's
 
-    def __init__(self, known: Iterable[int] = (), memory: Memory | None = None) -> None:
-        self.found = Used(known)
+    def __init__(
+        self, known: Iterable[int], leaves: dict[int, Tensor] | None = None, memory: Memory | None = None
+    ) -> None:
+        self.found = Used(known, leaves)
         self.memory = memory
         self.undo = Undo()
         self.optimizers: list[Optimizer] = []
@@ -244,7 +252,7 @@ class Capture:
         self.expected: list[tuple[Callable[..., Any], Any, Any]] = []  # options that the step looks at
         self.after: list[tuple[Callable[..., Any], Any, Any]] = []  # what the host does when the step is over
         self.refused: CompileError | None = None
-        self.draws = Draws(self, random.generator())
+        self.draws = Draws(random.generator())
 
     @contextmanager
     def noticing(self) -> Iterator[None]:
@@ -346,7 +354,8 @@ class Capture:
     def of_host(self, make: Callable[[], Any], count: int, dtype: Any) -> Any:
         """Numbers that are made before each launch, where kernels find them."""
         assert self.memory is not None
-        if random.used_generator() is not self.draws:
+        drawing: Any = random.used_generator()
+        if drawing is not self.draws:
             raise self.error(DRAWS_INSIDE)
         if self.after:
             raise self.error(f"{self.after[-1][0].__qualname__} before an optimiser's step: call it behind that")
@@ -360,7 +369,7 @@ class Capture:
 
     def later(self, array: Any, value_of: Callable[[list[float]], float | None]) -> Later:
         """A number that `value_of` makes of an array after the launch; None: the step has to run as it is."""
-        self.read.append(Later(array, value_of, self))
+        self.read.append(Later(array, value_of))
         return self.read[-1]
 
     def stepped(self, optimizer: Optimizer, group: Any, indices: tuple[int, ...], flat: Any) -> None:
@@ -393,6 +402,7 @@ class Memory:
         self.cupy, self.pool = cupy, cupy.cuda.MemoryPool()
         self.slots: list[int] = []  # flags that are this graph's
         weakref.finalize(self, device.free_slots.extend, self.slots)
+        device.new_flag()  # so that there are flags
         with self.used():
             self.words = cupy.zeros((WORDS,), dtype="uint64")
             self.workspace = cupy.empty((WORKSPACE[int(cupy.cuda.Device().compute_capability) >= 90],), dtype="uint8")
@@ -410,18 +420,18 @@ class Memory:
         place[...] = array
         return place
 
-    def place(self, slots: Sequence[Slot], changed: dict[Slot, Any]) -> None:
-        """Give each slot a place: those that are `changed`, to arrays of this form, in one block for each dtype."""
-        for dtype in {a.dtype: None for a in changed.values()}:
-            mine = [s for s, a in changed.items() if a.dtype == dtype]
+    def place(self, slots: Sequence[Slot], changed: dict[Slot, tuple[tuple[int, ...], Any]]) -> None:
+        """Give each slot a place: those that are `changed`, to a shape and a dtype, in one block for each dtype."""
+        for dtype in {dtype: None for _, dtype in changed.values()}:
+            mine = [(s, shape) for s, (shape, of) in changed.items() if of == dtype]
             with self.used():
-                block = self.cupy.empty((sum(changed[s].size for s in mine),), dtype=dtype)
+                block = self.cupy.empty((sum(math.prod(shape) for _, shape in mine),), dtype=dtype)
             start = 0
-            for s in mine:
-                s.after = slice(start, start + changed[s].size)
-                s.place = block[s.after].reshape(changed[s].shape)
+            for s, shape in mine:
+                s.after = slice(start, start + math.prod(shape))
+                s.place = block[s.after].reshape(shape)
                 start = s.after.stop
-            self.blocks.append((block, mine))
+            self.blocks.append((block, [s for s, _ in mine]))
         for s in slots:
             array = s.now()
             s.absent, s.held = array is None, None
@@ -457,8 +467,7 @@ class Recording:
         self.noted: Capture
         self.slots: list[Slot] = []
         self.given: list[Any] = []  # the places of the arguments, and the arrays whose values they have
-        self.launches = counting()
-        self.last = -1
+        self.last = 0  # the number of the last launch
 
     def close(self) -> None:
         """Let go of the graph and its memory."""
@@ -483,7 +492,7 @@ class Recording:
 
     def fits(self) -> bool:
         """Whether the step would do the same now."""
-        if not self.guard.fits():
+        if self.is_over() or not self.guard.fits():
             return False
         if self.memory is None:
             return True
@@ -494,7 +503,7 @@ class Recording:
         return all(s.fits() for s in self.slots)
 
     def call(self, args: Any, kwargs: Any, given: list[Tensor]) -> tuple[bool, Any]:
-        """Run the step, capture it or launch its graph. False if the graph has to be passed by, and nothing was done."""
+        """Run the step, capture it or launch its graph. False if the graph must be passed by, and nothing was done."""
         self.calls += 1
         if self.calls <= WARM_UP:
             self.note(args, kwargs, given)
@@ -508,17 +517,24 @@ class Recording:
     def note(self, args: Any, kwargs: Any, given: list[Tensor]) -> None:
         """Run the step as it is, and note what it uses."""
         noted = Capture([id(x) for x in given if id(x) not in self.guard.tensors])
-        with self.undone(noted), noted.noticing():
-            self.outcome = self.step(*args, **kwargs)
-        self.guard.after(set(noted.found.leaves))
-        changed = self.guard.moving(set(noted.found.leaves))
-        if changed:
-            raise CompileError(f"{users_place()}: {changed} is changed by the step itself, {CAPTURED}: pass it")
+        with self.undone(noted, CompileError):
+            with noted.noticing():
+                self.outcome = self.step(*args, **kwargs)
+            leaves = set(noted.found.leaves)
+            if changed := self.guard.moving(leaves):
+                raise CompileError(f"{users_place()}: {changed} is changed by the step itself, {CAPTURED}: pass it")
+        self.guard.after(leaves)
+        noted.undo = Undo()
         self.noted = noted
+        self.changes = {
+            (id(s.owner), s.name): (a.shape, a.dtype)
+            for s in slots_of(noted.found.leaves.values(), noted.optimizers)
+            if (a := s.now()) is not None and replaced(s, noted.found)
+        }
 
     @contextmanager
-    def undone(self, noted: Capture) -> Iterator[None]:
-        """Have a `CompileError` inside leave all as it was."""
+    def undone(self, noted: Capture, kinds: type[BaseException]) -> Iterator[None]:
+        """Have an error of these kinds inside leave all as it was."""
         drawn, back = states(self.guard.generators), going_back(self.guard)
         try:
             yield
@@ -528,7 +544,7 @@ class Recording:
                 )
             if noted.refused is not None:
                 raise noted.refused
-        except CompileError:
+        except kinds:
             noted.undo.restore()
             for step in reversed(back):
                 step()
@@ -541,16 +557,15 @@ class Recording:
         cupy = device.cupy_here()
         memory, found = Memory(cupy), self.noted.found
         self.slots = list(slots_of(found.leaves.values(), self.noted.optimizers))
-        changed = {s: s.now() for s in self.slots if s.now() is not None and replaced(s, found)}
-        memory.place(self.slots, changed)
+        changed = {s: self.changes.get((id(s.owner), s.name)) for s in self.slots}
+        memory.place(self.slots, {s: form for s, form in changed.items() if form is not None})
         self.given = [[memory.copy(x._array), x._array] for x in given]
         twins = {id(x): twin(x, place) for x, (place, _) in zip(given, self.given, strict=True)}
         held_before = [s.now() for s in self.slots]
-        new = Capture([id(t) for t in twins.values()], memory)
-        new.found.leaves = dict(found.leaves)
+        new = Capture([id(t) for t in twins.values()], dict(found.leaves), memory)
         inside: Any = rebuilt((args, kwargs), lambda v: twins.get(id(v), v))
         try:
-            with self.undone(new), refusals():
+            with self.undone(new, BaseException), refusals():
                 for s in self.slots:
                     s.put(None if s.absent else s.place)
                 with memory.capturing():
@@ -565,17 +580,15 @@ class Recording:
         for _, _, _, flat_ in new.steps:  # what is joined at the next step that runs as it is
             flat_.values, flat_.bound = None, []
         del self.outcome
-        new.undo, new.optimizers, self.noted = Undo(), [], new
+        new.undo, new.optimizers, new.memory, self.noted = Undo(), [], None, new
         self.states = [state_of(*step[:3]) for step in new.steps]
-        self.seeds = any(dtype == np.uint64 for _, dtype, _ in new.made)
+        self.draws = any(dtype == np.uint64 for _, dtype, _ in new.made)
         self.memory = memory
 
     def commit(self, new: Capture) -> None:
         """Have the graph end by bringing what the step has made of the state to its places."""
         if new.refused is not None:
             raise new.refused
-        if set(new.found.leaves) != set(self.noted.found.leaves):
-            raise new.error("other tensors are used than at the call before")
         pending = []
         for s in self.slots:
             array = s.now()
@@ -584,12 +597,14 @@ class Recording:
             if s.after is None or array.shape != s.place.shape or array.dtype != s.place.dtype:
                 raise new.error("a tensor or a gradient changes that did not at the call before, or its shape does")
             pending.append((s.place, array))
-        blocks = [b for b, _ in (new.memory.blocks if new.memory else ())]
-        overlaps = lambda a: any(b.data.ptr <= a.data.ptr < b.data.ptr + b.nbytes for b in blocks)
-        for place, array in [(place, a.copy() if overlaps(a) else a) for place, a in pending]:
-            place[...] = array
-        self.gone = [s for s in self.slots if s.now() is None and not s.absent]
-        self.kept = {s for s in self.slots if s.now() is not None}
+        assert new.memory is not None
+        spans = [(block.data.ptr, block.data.ptr + block.nbytes) for block, _ in new.memory.blocks]
+        for k, (place, a) in enumerate(pending):
+            if any(first <= a.data.ptr < end for first, end in spans):  # in a place that may be written before
+                pending[k] = place, a.copy()
+        for place, a in pending:
+            place[...] = a
+        self.gone = {s for s in self.slots if s.now() is None and s.place is not None}
 
     def results(self, result: Any, new: Capture, given: list[int]) -> Any:
         """The result of the step with what stands for it at each call in the place of tensors."""
@@ -619,9 +634,9 @@ class Recording:
         def refused(v: Any) -> NoReturn:
             raise new.error(f"a {type(v).__name__} that is not on the GPU is returned: return tensors and numbers")
 
-        self.outputs = set()
         made = mapped(result, one)
-        self.outputs = {id(v) for v in held(made) if isinstance(v, Tensor) and id(v) not in new.found.leaves}
+        there = [v for v in held(made) if isinstance(v, Tensor) or device.is_on_device(v)]
+        self.outputs = [v for v in there if id(v) not in new.found.leaves]
         return made
 
     # --- launched -----------------------------------------------------------------------------------------------------
@@ -635,51 +650,31 @@ class Recording:
                 entry[0][...] = entry[1] = x._array
         for s in self.slots:
             s.refresh()
-        back = random.keep_generator() if self.seeds and noted.read else None
-        self.make_numbers(memory)
-        memory.graph.launch()
-        self.last = now = next(self.launches)
-        for flag, error in noted.checks:
-            flag.raise_later(lambda error=error: self.blamed(error, now))  # type: ignore[misc]
-        blocks = [(block.copy(), slots) for block, slots in memory.blocks]
-        copies = {id(v): self.copy_of(v) for v in held(self.result) if id(v) in self.outputs or device.is_on_device(v)}
-        news = [(s, copy[s.after].reshape(s.place.shape)) for copy, slots in blocks for s in slots if s in self.kept]
-        numbers: dict[int, Any] = {}
-        for later in noted.read:
-            numbers[id(later)] = value = later.value_of(device.read(later.array).tolist()[:1])
-            if value is None:
-                if back is not None:
-                    back()
-                for s in self.slots:
-                    s.held = None
-                return False, None
-        for s in self.slots:
-            if s.after is not None:
-                s.held = None
-        for s, array in news:
+        back = random.keep_generator() if self.draws and noted.read else None
+        self.launch(memory)
+        copies = {id(v): self.copy_of(v) for v in self.outputs}  # which are asked for before anything is waited for
+        state = list(self.new_state(memory))
+        if not all(self.reads(later, copies) for later in noted.read):
+            if back is not None:
+                back()
+            return False, None
+        for s, array in state:
             s.put(array)
             s.held = array
-        for s in self.gone:
-            s.put(None)
         for optimizer, _, indices, _ in noted.steps:
             for i in indices:
                 optimizer._steps[i] += 1
         for f, args, kwargs in noted.after:
             f(*args, **kwargs)
+        return True, mapped(self.result, lambda v: given[v.k] if isinstance(v, Given) else copies.get(id(v), v))
 
-        def one(v: Any) -> Any:
-            if isinstance(v, Given):
-                return given[v.k]
-            return numbers[id(v)] if isinstance(v, Later) else copies.get(id(v), v)
+    def reads(self, later: Later, numbers: dict[int, Any]) -> bool:
+        """Read a number, and whether it is of use."""
+        numbers[id(later)] = value = later.value_of(device.read(later.array).tolist()[:1])
+        return value is not None
 
-        return True, mapped(self.result, one)
-
-    def copy_of(self, v: Any) -> Any:
-        """What the step has computed, as a new object."""
-        return twin(v, slot(v).copy()) if isinstance(v, Tensor) else v.copy()
-
-    def make_numbers(self, memory: Memory) -> None:
-        """Bring the numbers of the host to where the graph looks for them."""
+    def launch(self, memory: Memory) -> None:
+        """Bring the numbers of the host to where the graph looks for them, and launch it."""
         made = self.noted.made
         if made:
             words = np.zeros(made[-1][0].stop, np.uint64)
@@ -687,6 +682,24 @@ class Recording:
                 numbers = make()
                 words[place].view(dtype)[: len(numbers)] = numbers
             memory.words[: words.size] = memory.cupy.asarray(words)
+        memory.graph.launch()
+        for s in self.slots:
+            if s.after is not None:
+                s.held = None  # until it is copied out
+        self.last = now = self.last + 1
+        for flag, error in self.noted.checks:
+            flag.raise_later(lambda error=error: self.blamed(error, now))
+
+    def new_state(self, memory: Memory) -> Iterator[tuple[Slot, Any]]:
+        """What the state is after a launch, in memory that nothing will write: of each dtype in one array."""
+        for block, slots in memory.blocks:
+            copy = block.copy()
+            yield from ((s, copy[s.after].reshape(s.place.shape)) for s in slots if s not in self.gone)
+        yield from ((s, None) for s in self.gone)
+
+    def copy_of(self, v: Any) -> Any:
+        """What the step has computed, as a new object."""
+        return twin(v, slot(v).copy()) if isinstance(v, Tensor) else v.copy()
 
     def blamed(self, error: Callable[[], Exception], launch: int) -> Exception:
         """The error of an id that is out of range. Ids of an earlier launch are there no more."""

@@ -211,7 +211,6 @@ class Adam(Optimizer):
         spare += p * (1 - lr * decay) if decay and self.decoupled else p
         return spare
 
-
     def numbers(self, step: int, options: Mapping[str, Any]) -> list[float]:
         """What the kernels are given: keep1, take1, keep2, take2, root, eps, rate, coupled, decoupled."""
         lr, decay = options["lr"], options["weight_decay"]

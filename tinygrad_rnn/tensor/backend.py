@@ -273,7 +273,9 @@ def joined(arrays: Sequence[Array]) -> Array:
     return concat([flattened(x) for x in arrays])
 
 
-TABLE = 8  # arrays from which on CuPy joins more by a table of pointers, which it copies from the host
+TABLE = (
+    8  # arrays from which on CuPy joins more by a table of pointers, which it copies from the host
+)
 
 
 def concat(arrays: Sequence[Array], axis: int = 0) -> Array:

@@ -91,7 +91,7 @@ def use(device: str) -> None:
 
 
 capture: ContextVar[Any] = ContextVar("capture", default=None)
-"""The `Capture` of `compiler/graphs.py` while what is asked of the device becomes a graph, else None.
+"""The `Capture` of `compiler/graphs.py` while what is asked of the device becomes a graph; or None
 
 What the host hands to a kernel would be the same at each launch then, and nothing can be read.
 """
@@ -169,8 +169,8 @@ def check_now() -> None:
 
 
 READ = (
-    "a value is read from the GPU while the step is captured as a CUDA graph, which computes nothing "
-    "yet: return the tensor, and read it outside of the function"
+    "a value is read from the GPU, where nothing is computed yet: return the tensor, and read it "
+    "outside of the function"
 )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from tinygrad_rnn.errors import GraphFreedError, NonFiniteError, OutOfMemoryError
 from tinygrad_rnn.memory import out_of_memory, ran_out
 from tinygrad_rnn.tensor.backend import (
-    concat,
     Array,
+    concat,
     dot,
     is_half,
     namespace,

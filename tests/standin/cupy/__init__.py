@@ -6,8 +6,8 @@ no arithmetic with host arrays, 0-d arrays where NumPy has numbers, indices out 
 anything (here NaN), additions at an index in no order, subnormal float32 numbers that become 0, a current device,
 memory that runs out at the limit of the default pool or of CUPY_GPU_MEMORY_LIMIT; memory that nobody has any more is
 overwritten. A stream that captures computes nothing: results hold NaN until the graph is launched, which makes the same
-calls on the same memory; it refuses what CUDA and CuPy refuse then, and memory of the default pool. It counts what a device would be
-asked to do, and where the host waits for it: `cupy.standin.lines("synchronisation")`.
+calls on the same memory; it refuses what CUDA and CuPy refuse then, and memory of the default pool. It counts what a
+device would be asked to do, and where the host waits for it: `cupy.standin.lines("synchronisation")`.
 Kernels in CUDA run, compiled from the same source by a C++ compiler (`_raw.py`).
 
 Environment: STANDIN_DEVICES (2), and STANDIN_WITHOUT="nvrtc cublas", libraries that half an install lacks.
@@ -61,9 +61,9 @@ def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, b
 def _table_of(arrays: Any) -> None:
     """Of more than eight arrays CuPy uploads a table of pointers, unless they are large or of several types."""
     several = len({x.dtype for x in arrays}) > 1
-    if len(arrays) > 8 and not several and sum(x.nbytes for x in arrays) < 2**21 * len(arrays):
-        if standin.current_stream().graph is not None:
-            count("upload")
+    large = sum(x.nbytes for x in arrays) >= 2**21 * len(arrays)
+    if len(arrays) > 8 and not several and not large and standin.current_stream().graph is not None:
+        count("upload")
 
 
 def array(

@@ -28,7 +28,7 @@ class OutOfMemoryError(MemoryError):
         super().__init__(f"{said}, limit set to: {limit:,} bytes)." if limit else f"{said}).")
 
 
-# By the id of a host array that owns memory: it, how many arrays are in it, their device, bytes, first and last address.
+# By the id of a host array that owns memory: it, how many arrays are in it, device, bytes, first and last address.
 _held: dict[int, list[Any]] = {}
 _used: Counter[int] = Counter()  # bytes by device
 _private: Counter[int] = Counter()  # of them in pools other than the default one

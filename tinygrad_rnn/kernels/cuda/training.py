@@ -67,7 +67,7 @@ def add_rows(table: Array, ids: Array, g: Array) -> None:
 
 
 def dropout_mask(like: Array, p: float, draw: Callable[[], int]) -> Array:
-    """0 where a draw, of its place and a seed that `draw` draws, is below `p`, else 1 / (1 - p): of the shape of `like`."""
+    """0 where a draw, of its place and a seed that `draw` draws, is below `p`, else 1 / (1 - p); shaped as `like`."""
     xp: Any = namespace(like)
     mask = xp.empty(like.shape, dtype=like.dtype)
     numbers = xp.float32(p), real(like)(0.0 if p == 1 else 1 / (1 - p))
@@ -143,6 +143,7 @@ def squared_norm(x: Array, max_norm: float) -> Array:
     sums, y = xp.empty((parts,), dtype=x.dtype), xp.empty((2,), dtype=x.dtype)
     cuda.kernel("training", "squares", str(x.dtype))((parts,), (BLOCK,), (x.size, x, sums))
     cuda.kernel("training", "total", str(x.dtype))((1,), (BLOCK,), (parts, sums, max_norm, y))
+    cuda.kernel("training", "clip", str(x.dtype))  # is compiled by now, whether it is needed or not: not in a graph
     return y  # type: ignore[no-any-return]
 
 
