@@ -29,12 +29,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tinygrad_rnn.compiler.arrays import flat, rebuilt
+from tinygrad_rnn.compiler.arrays import flat as entries_of
+from tinygrad_rnn.compiler.arrays import rebuilt
 from tinygrad_rnn.compiler.boundary import Given, held, mapped, signature_of
 from tinygrad_rnn.compiler.compile import Compiled, going_back, states
 from tinygrad_rnn.compiler.engine import DRAWS_INSIDE
 from tinygrad_rnn.compiler.found import reading_is_noticed, slot
-from tinygrad_rnn.compiler.search import PLAIN, Guard, same
+from tinygrad_rnn.compiler.search import PLAIN, Guard, entries, same, unchanged
 from tinygrad_rnn.compiler.traced import users_place
 from tinygrad_rnn.compiler.undo import Undo
 from tinygrad_rnn.errors import CompileError
@@ -181,16 +182,16 @@ class Used:
             return array
         if self.complete:
             raise CompileError(
-                f"{users_place()}: a tensor of shape {tensor.shape} is used that was not at the call before, {CAPTURED}"
+                f"{users_place()}: a tensor of shape {array.shape} is used that was not at the call before, {CAPTURED}"
             )
         if not device.is_on_device(array):
             raise CompileError(
                 f"{users_place()}: tr.compile(graph=True) captures what runs on a GPU, and a tensor of shape "
-                f'{tensor.shape} that the step uses is on {device_of(array)}: move it with .to("cuda") before'
+                f'{array.shape} that the step uses is on {device_of(array)}: move it with .to("cuda") before'
             )
         if tensor._node is not None and not tensor.is_leaf:
             raise CompileError(
-                f"{users_place()}: a tensor of shape {tensor.shape} {CAPTURED} has a graph that was built outside: "
+                f"{users_place()}: a tensor of shape {array.shape} {CAPTURED} has a graph that was built outside: "
                 f"use .detach() of it"
             )
         self.leaves[id(tensor)], self.before[id(tensor)] = tensor, array
@@ -330,7 +331,7 @@ class Capture:
 
     def computes(self, x: Any) -> bool:
         """Whether a value holds a tensor that the step has made."""
-        return any(isinstance(v, Tensor) and id(v) in self.found.inside for v in flat(x))
+        return any(isinstance(v, Tensor) and id(v) in self.found.inside for v in entries_of(x))
 
     def differs(self, x: Any) -> bool:
         return isinstance(x, Tensor) or device.is_on_device(x)
@@ -517,7 +518,7 @@ class Recording:
     def note(self, args: Any, kwargs: Any, given: list[Tensor]) -> None:
         """Run the step as it is, and note what it uses."""
         noted = Capture([id(x) for x in given if id(x) not in self.guard.tensors])
-        with self.undone(noted, CompileError):
+        with undone(noted, Guard(self.step, (args, kwargs)), CompileError):
             with noted.noticing():
                 self.outcome = self.step(*args, **kwargs)
             leaves = set(noted.found.leaves)
@@ -532,24 +533,6 @@ class Recording:
             if (a := s.now()) is not None and replaced(s, noted.found)
         }
 
-    @contextmanager
-    def undone(self, noted: Capture, kinds: type[BaseException]) -> Iterator[None]:
-        """Have an error of these kinds inside leave all as it was."""
-        drawn, back = states(self.guard.generators), going_back(self.guard)
-        try:
-            yield
-            if states(self.guard.generators) != drawn:
-                raise CompileError(
-                    f"{users_place()}: random numbers that are not the library's are drawn, {CAPTURED}: pass them"
-                )
-            if noted.refused is not None:
-                raise noted.refused
-        except kinds:
-            noted.undo.restore()
-            for step in reversed(back):
-                step()
-            raise
-
     # --- captured -----------------------------------------------------------------------------------------------------
 
     def capture(self, args: Any, kwargs: Any, given: list[Tensor]) -> None:
@@ -561,11 +544,11 @@ class Recording:
         memory.place(self.slots, {s: form for s, form in changed.items() if form is not None})
         self.given = [[memory.copy(x._array), x._array] for x in given]
         twins = {id(x): twin(x, place) for x, (place, _) in zip(given, self.given, strict=True)}
-        held_before = [s.now() for s in self.slots]
+        held_before, around = [s.now() for s in self.slots], Guard(self.step, (args, kwargs))
         new = Capture([id(t) for t in twins.values()], dict(found.leaves), memory)
         inside: Any = rebuilt((args, kwargs), lambda v: twins.get(id(v), v))
         try:
-            with self.undone(new, BaseException), refusals():
+            with undone(new, around, BaseException), refusals():
                 for s in self.slots:
                     s.put(None if s.absent else s.place)
                 with memory.capturing():
@@ -573,12 +556,14 @@ class Recording:
                         result = self.step(*inside[0], **inside[1])
                     self.commit(new)
                 self.result = self.results(result, new, [id(t) for t in twins.values()])
+                if where := kept_in(around, new.found.inside):
+                    raise new.error(f"what the step computes is kept in {where}: return it")
             new.undo.restore()
         finally:
             for s, array in zip(self.slots, held_before, strict=True):
                 s.put(array)
-        for _, _, _, flat_ in new.steps:  # what is joined at the next step that runs as it is
-            flat_.values, flat_.bound = None, []
+        for _, _, _, flat in new.steps:  # the places have what they were given
+            flat.values, flat.bound = None, []
         del self.outcome
         new.undo, new.optimizers, new.memory, self.noted = Undo(), [], None, new
         self.states = [state_of(*step[:3]) for step in new.steps]
@@ -636,7 +621,8 @@ class Recording:
 
         made = mapped(result, one)
         there = [v for v in held(made) if isinstance(v, Tensor) or device.is_on_device(v)]
-        self.outputs = [v for v in there if id(v) not in new.found.leaves]
+        own = [v for v in there if id(v) not in new.found.leaves]
+        self.outputs = [(id(v), v, slot(v) if isinstance(v, Tensor) else v) for v in own]
         return made
 
     # --- launched -----------------------------------------------------------------------------------------------------
@@ -645,28 +631,41 @@ class Recording:
         """Launch the graph. False if the step has to run as it is, and nothing was done."""
         memory, noted = self.memory, self.noted
         assert memory is not None
-        for entry, x in zip(self.given, given, strict=True):
-            if x._array is not entry[1]:
-                entry[0][...] = entry[1] = x._array
-        for s in self.slots:
-            s.refresh()
+        self.take(given)
         back = random.keep_generator() if self.draws and noted.read else None
         self.launch(memory)
-        copies = {id(v): self.copy_of(v) for v in self.outputs}  # which are asked for before anything is waited for
-        state = list(self.new_state(memory))
-        if not all(self.reads(later, copies) for later in noted.read):
+        made = {i: twin(v, a.copy()) if isinstance(v, Tensor) else a.copy() for i, v, a in self.outputs}
+        state = list(self.new_state(memory))  # all asked for before anything is waited for
+        if not all(self.reads(later, made) for later in noted.read):
             if back is not None:
                 back()
             return False, None
+        self.leave(state)
+        return True, mapped(self.result, lambda v: given[v.k] if isinstance(v, Given) else made.get(id(v), v))
+
+    def take(self, given: Sequence[Tensor]) -> None:
+        """Copy what is new to the places of the graph."""
+        for entry, x in zip(self.given, given, strict=True):
+            if x._array is not entry[1]:
+                entry[0][...] = entry[1] = x._array
+        for _, _, _, flat in self.noted.steps:
+            if flat.bound:  # a step that ran as it is, which writes moments in place
+                for s in self.slots:
+                    s.held = None if s.owner is flat.moments else s.held
+        for s in self.slots:
+            s.refresh()
+
+    def leave(self, state: Iterable[tuple[Slot, Any]]) -> None:
+        """Leave behind what the step does."""
         for s, array in state:
             s.put(array)
             s.held = array
-        for optimizer, _, indices, _ in noted.steps:
+        for optimizer, _, indices, flat in self.noted.steps:
+            flat.values, flat.bound = None, []  # what is joined at the next step that runs as it is
             for i in indices:
                 optimizer._steps[i] += 1
-        for f, args, kwargs in noted.after:
+        for f, args, kwargs in self.noted.after:
             f(*args, **kwargs)
-        return True, mapped(self.result, lambda v: given[v.k] if isinstance(v, Given) else copies.get(id(v), v))
 
     def reads(self, later: Later, numbers: dict[int, Any]) -> bool:
         """Read a number, and whether it is of use."""
@@ -697,10 +696,6 @@ class Recording:
             yield from ((s, copy[s.after].reshape(s.place.shape)) for s in slots if s not in self.gone)
         yield from ((s, None) for s in self.gone)
 
-    def copy_of(self, v: Any) -> Any:
-        """What the step has computed, as a new object."""
-        return twin(v, slot(v).copy()) if isinstance(v, Tensor) else v.copy()
-
     def blamed(self, error: Callable[[], Exception], launch: int) -> Exception:
         """The error of an id that is out of range. Ids of an earlier launch are there no more."""
         found = error()
@@ -710,6 +705,44 @@ class Recording:
             "an id is out of range at an earlier call of a step that is captured as a CUDA graph: read a result after "
             "each call to be told which"
         )
+
+
+@contextmanager
+def undone(noted: Capture, guard: Guard, kinds: type[BaseException]) -> Iterator[None]:
+    """Have an error of these kinds inside leave all as it was."""
+    drawn, back = states(guard.generators), going_back(guard)
+    try:
+        yield
+        if states(guard.generators) != drawn:
+            raise CompileError(
+                f"{users_place()}: random numbers that are not the library's are drawn, {CAPTURED}: pass them"
+            )
+        if noted.refused is not None:
+            raise noted.refused
+    except kinds:
+        noted.undo.restore()
+        for step in reversed(back):
+            step()
+        raise
+
+
+def kept_in(around: Guard, made: set[int]) -> str:
+    """Where, of what a guard has found before a step, something is now that the step has made; "" if nowhere."""
+
+    def held(x: Any) -> bool:
+        return any(isinstance(v, Tensor) and id(v) in made for v in entries_of(x))
+
+    for container, items in around.containers:
+        if not unchanged(container, items) and held(tuple(entries(container))):
+            return f"a {type(container).__name__}"
+    for _, name, _, now in around.seen_anew():
+        if held(now):
+            return repr(name)
+    for own, before in around.objects:
+        for name, now in own.items():
+            if now is not before.get(name) and held(now):
+                return repr(name)
+    return ""
 
 
 def state_of(optimizer: Optimizer, group: Any, indices: tuple[int, ...]) -> Any:
