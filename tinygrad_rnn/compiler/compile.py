@@ -46,7 +46,9 @@ RECORDINGS = 8  # how many are kept: the last used, of arguments of as many sign
 
 
 def compile(step: F, *, graph: bool = False) -> F:
-    """`step`, a training step, say, recorded once and then repeated without building its graph again. For the CPU.
+    """`step`, a training step, say, recorded once and then repeated without building its graph again.
+
+    For the CPU; on a GPU `graph=True` captures it as one CUDA graph, see below.
 
         @tr.compile
         def step(inputs, targets):
@@ -79,14 +81,21 @@ def compile(step: F, *, graph: bool = False) -> F:
     threadpoolctl), and BLAS uses one meanwhile. With more than one, large products are made in parts, at all calls,
     which may round their last digits otherwise than the step by itself: the bits depend on how many threads there are.
 
-    Raises `CompileError`, with the line, for what cannot be repeated: a NumPy function on arrays of the step of
-    which it is not known what it does, a value of a tensor as a Python number (float, .item(), int, if), a constant
-    that is another at the second call, random numbers that are not the library's, an iterator that it would use up,
-    a shape that depends on values, a returned tensor whose graph is still there, arrays on a GPU. Parameters,
-    gradients and optimisers are then as they were before the call. An error of the step itself leaves them as the
-    step would, and its `except` catches. A function that is called while another one is recorded becomes a part of
-    that recording; under `detect_anomaly` the step runs as it is. Do not use the same modules in another thread
+    Raises `CompileError`, with the line, for what cannot be repeated: a NumPy function on arrays of the step of which
+    it is not known what it does, a value of a tensor as a Python number (float, .item(), int, if), a constant that is
+    another at the second call, random numbers that are not the library's, an iterator that it would use up, a shape
+    that depends on values, a returned tensor whose graph is still there, arrays on a GPU without `graph=True`.
+    Parameters, gradients and optimisers are then as they were before the call. An error of the step itself leaves them
+    as the step would, and its `except` catches. A function that is called while another one is recorded becomes a part
+    of that recording; under `detect_anomaly` the step runs as it is. Do not use the same modules in another thread
     while it is recorded.
+
+    With `graph=True` the third call captures what the step asks of the GPU as one CUDA graph, and from then on a call
+    is one launch and a few copies, with the same results; arguments are tensors on the GPU. Rates, numbers of steps,
+    seeds of dropout, and whatever is assigned between calls are those of the call. What cannot be captured raises
+    `CompileError` with its line: values that are read, copies from the host, products that are not of two matrices of
+    float32 or float64, optimisers of one's own; docs/gpu.md has all of it. Without a GPU it raises
+    `BackendMismatchError`. No device has run this yet.
 
     >>> import tinygrad_rnn as tr
     >>> w = tr.nn.Parameter([1.0])

@@ -282,7 +282,7 @@ def concat(arrays: Sequence[Array], axis: int = 0) -> Array:
     """Arrays joined along an axis. In a graph that is captured many are copied one by one."""
     xp: Any = namespace(*arrays)
     if len(arrays) <= TABLE or cuda.capture.get() is None:
-        return xp.concat(arrays, axis=axis)  # type: ignore[no-any-return]
+        return xp.concat(arrays, axis=axis) if axis else xp.concat(arrays)  # type: ignore[no-any-return]
     first = arrays[0]
     shape = list(first.shape)
     shape[axis] = sum(x.shape[axis] for x in arrays)
