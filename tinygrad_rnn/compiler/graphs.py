@@ -79,17 +79,21 @@ class Graphed(Compiled):
                 self.recorded += 1
                 self.note_miss(key, None)
                 recording = Recording(self.step, args, kwargs)
-            self.found = OrderedDict((k, left) for k, rs in self.found.items() if (left := without(rs, recording)))
-            done, outcome = recording.call(args, kwargs, given)  # if that raises it is not kept
+            self.forget(recording)
+            self.keep(key, recording)
+            try:
+                done, outcome = recording.call(args, kwargs, given)
+            except CompileError:
+                self.forget(recording)
+                raise
             if recording.memory is not None:
                 self.misses = 0
-            self.keep(key, recording)
             return outcome if done else self.step(*args, **kwargs)
 
-
-def without(recordings: list[Recording], this: Recording) -> list[Recording]:
-    """The others, but for those whose graphs can never fit again."""
-    return [r for r in recordings if r is not this and not r.is_over()]
+    def forget(self, this: Recording) -> None:
+        """Let go of a recording, and of those whose graphs can never fit again."""
+        left = {k: [r for r in rs if r is not this and not r.is_over()] for k, rs in self.found.items()}
+        self.found = OrderedDict((k, rs) for k, rs in left.items() if rs)
 
 
 def form_of(v: Any, given: list[Tensor]) -> Any:
@@ -505,9 +509,9 @@ class Recording:
 
     def call(self, args: Any, kwargs: Any, given: list[Tensor]) -> tuple[bool, Any]:
         """Run the step, capture it or launch its graph. False if the graph must be passed by, and nothing was done."""
-        self.calls += 1
-        if self.calls <= WARM_UP:
+        if self.calls < WARM_UP:
             self.note(args, kwargs, given)
+            self.calls += 1
             return True, self.outcome
         if self.memory is None:
             self.capture(args, kwargs, given)
