@@ -276,7 +276,7 @@ def test_an_id_that_is_out_of_range_is_named_and_changes_nothing_where_something
         step(there([1, 7]))
     assert embed.weight.tolist() == before
     assert captured(step)
-    assert step(there([0, 2])).item() == pytest.approx(sum(before[0]) + sum(before[2]))
+    assert step(there([1, 2])).item() == pytest.approx(sum(before[1]) + sum(before[2]))
 
 
 def test_an_id_that_is_out_of_range_comes_with_the_next_read() -> None:
