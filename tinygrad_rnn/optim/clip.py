@@ -48,20 +48,22 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
         if flat is not None and both is not None and (graph := capture.get()) is not None:
             _set_grads(named, _pieces(clipped(flat, both), gradients))
             return graph.later(both, _usable)  # type: ignore[no-any-return]
-        norm = _usable(_squares(gradients) if both is None else to_host(both).tolist()[:1])
+        read = None if both is None else to_host(both).tolist()  # the square and the factor
+        norm = _usable(_squares(gradients) if read is None else read[:1])
     if norm is None:
-        norm = _careful_norm(gradients)
+        norm, read = _careful_norm(gradients), None
         if not math.isfinite(norm) and error_if_nonfinite:
             name = next(name for name, _, g in named if not bool(namespace(g).all(namespace(g).isfinite(g))))
             raise NonFiniteError(f"clip_grad_norm_: the gradient of parameter {name} holds a NaN or an infinity")
-        both = None
-    factor = max_norm / (norm + 1e-6)
+    factor = max_norm / (norm + 1e-6) if read is None else read[1]
     if not factor >= 1:
         with quiet(), memory_for("clip_grad_norm_"):  # quiet for inf * 0, where that was asked for
             if flat is None:
                 _set_grads(named, [_scaled(g, factor) for g in gradients])
             else:
-                _set_grads(named, _pieces(flat * factor if both is None else clipped(flat, both), gradients))
+                _set_grads(
+                    named, _pieces(flat * factor if both is None or read is None else clipped(flat, both), gradients)
+                )
     return norm
 
 

@@ -191,7 +191,7 @@ extern "C" __global__ void squares(Index n, const REAL *x, REAL *sums)
 }
 
 // y = the sum of the squares, and by what a gradient of that norm is multiplied.
-extern "C" __global__ void total(Index n, const REAL *sums, double max_norm, REAL *y)
+extern "C" __global__ void total(Index n, const REAL *sums, REAL max_norm, REAL *y)
 {
     __shared__ REAL part[BLOCK];
     REAL sum = 0;
@@ -199,7 +199,7 @@ extern "C" __global__ void total(Index n, const REAL *sums, double max_norm, REA
     sum = block_sum(sum, part);
     if (threadIdx.x) return;
     y[0] = sum;
-    y[1] = max_norm / (sqrt((double)sum) + 1e-6);
+    y[1] = max_norm / (sqrt(sum) + (REAL)1e-6);
 }
 
 // next = x times the factor behind the squares, where that is below 1.

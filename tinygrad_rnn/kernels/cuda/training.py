@@ -142,7 +142,7 @@ def squared_norm(x: Array, max_norm: float) -> Array:
     parts = max(1, min(PARTS, blocks(x.size)))
     sums, y = xp.empty((parts,), dtype=x.dtype), xp.empty((2,), dtype=x.dtype)
     cuda.kernel("training", "squares", str(x.dtype))((parts,), (BLOCK,), (x.size, x, sums))
-    cuda.kernel("training", "total", str(x.dtype))((1,), (BLOCK,), (parts, sums, max_norm, y))
+    cuda.kernel("training", "total", str(x.dtype))((1,), (BLOCK,), (parts, sums, real(x)(max_norm), y))
     cuda.kernel("training", "clip", str(x.dtype))  # is compiled by now, whether it is needed or not: not in a graph
     return y  # type: ignore[no-any-return]
 
