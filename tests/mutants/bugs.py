@@ -16,6 +16,7 @@ PASSES = "tests/compiler/test_passes.py"
 LOWER = "tests/compiler/test_lower.py"
 SWEEP = "tests/tensor/test_sweep.py tests/tensor/test_graph.py tests/tensor/test_pitfalls.py"
 STANDIN = "tests/standin/test_standin.py"
+CAPTURED = "tests/compiler/test_graphs.py"
 TRAINING = "tests/kernels/test_training.py"
 TENSOR = "tests/tensor/test_tensor.py"
 WAYS_IN = "tests/test_ways_in.py"
@@ -1709,6 +1710,20 @@ BUGS = [
         "data/vocabularies.py",
         ("ids-cut-to-integers", "    if found.dtype.kind not in \"iu\" and found.size:", "    if False:",
          "1.9 is decoded as 1", WAYS_IN),
+    ),
+    *table(
+        "compiler/graphs.py",
+        ("moments-of-before", "s.held = None if s.owner is flat.moments else s.held", "pass",
+         "a graph goes on from the moments before a step that ran as it is", f"{CAPTURED} -k elsewhere"),
+        ("state-of-nobody", "                s.held = None  # until it is copied out", "                pass",
+         "a launch that raises has changed what the next one begins with", f"{CAPTURED} -k 'no_use or named'"),
+        ("seeds-drawn-twice", "                back()\n            return False, None",
+         "                pass\n            return False, None",
+         "a launch that is passed by has drawn", f"{CAPTURED} -k no_use"),
+        ("gradients-all-there", "(array is None) is not self.absent or ", "",
+         "a gradient that is gone is that of before", f"{CAPTURED} -k 'seen or add_up'"),
+        ("rates-of-the-capture", "        self.launch(memory)\n", "        memory.graph.launch()\n",
+         "rates, steps and seeds are those of the first launch", f"{CAPTURED} -k themselves"),
     ),
     *table(
         "optim/clip.py",

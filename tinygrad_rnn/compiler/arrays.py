@@ -81,7 +81,8 @@ def on_host(x: Any) -> Any:
     """`x`, or `CompileError` if it is an array on a GPU."""
     if type(x).__module__.partition(".")[0] == "cupy":
         raise CompileError(
-            "tr.compile records on the CPU only so far, and this is an array on a GPU: call the function as it is"
+            "tr.compile records on the CPU only, and this is an array on a GPU: tr.compile(step, graph=True) captures "
+            "the step as a CUDA graph"
         )
     return x
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy as copying
 import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
@@ -21,6 +21,7 @@ from tinygrad_rnn.memory import memory_for
 from tinygrad_rnn.scalars import number, plain, whole
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace, widened
+from tinygrad_rnn.tensor.device import capture, of_host
 from tinygrad_rnn.tensor.mode import active_tape, replay_overrides, replayed
 from tinygrad_rnn.tensor.tensor import Tensor, box, snapshot
 
@@ -255,6 +256,12 @@ class Optimizer:
         """
         raise NotImplementedError
 
+    def in_graph(self, dtype: Any, now: Callable[[], tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+        """Options of a graph that is captured, as arrays whose numbers are made before each launch, of the step and the
+        options that `now()` gives: here the rate.
+        """
+        return {"lr": of_host(lambda: [now()[1]["lr"]], 1, dtype)}
+
     @replayed(changes="gradients")
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -293,6 +300,10 @@ class Optimizer:
         step = self._steps[indices[0]] + 1
         # a NumPy or Tensor scalar, as a schedule of one's own may set, would make float64 of float32 parameters
         options = {k: plain(v) for k, v in dict.items(group)}
+        if (graph := capture.get()) is not None:
+            now = lambda: (self._steps[indices[0]] + 1, {k: plain(v) for k, v in dict.items(group)})
+            options |= self.in_graph(widened(flat.values).dtype, now)
+            graph.stepped(self, group, indices, flat)
         new = self.update(widened(flat.values), widened(g), flat.moments, step, options)
         flat.values = new if new.dtype == flat.values.dtype else namespace(new).astype(new, flat.values.dtype)
         flat.bound = [flat.piece(flat.values, k) for k in range(len(indices))]

@@ -270,7 +270,38 @@ def flattened(x: Array) -> Array:
 
 def joined(arrays: Sequence[Array]) -> Array:
     """Arrays of any shapes behind one another, as one new array with one axis."""
-    return namespace(*arrays).concat([flattened(x) for x in arrays])
+    return concat([flattened(x) for x in arrays])
+
+
+TABLE = (
+    8  # arrays from which on CuPy joins more by a table of pointers, which it copies from the host
+)
+
+
+def concat(arrays: Sequence[Array], axis: int = 0) -> Array:
+    """Arrays joined along an axis. In a graph that is captured many are copied one by one."""
+    xp: Any = namespace(*arrays)
+    if len(arrays) <= TABLE or cuda.capture.get() is None:
+        return xp.concat(arrays, axis=axis) if axis else xp.concat(arrays)  # type: ignore[no-any-return]
+    first = arrays[0]
+    shape = list(first.shape)
+    shape[axis] = sum(x.shape[axis] for x in arrays)
+    y = xp.empty(shape, dtype=xp.result_type(*(x.dtype for x in arrays)))
+    place: list[Any] = [slice(None)] * len(shape)
+    start = 0
+    for x in arrays:
+        place[axis] = slice(start, start + x.shape[axis])
+        y[tuple(place)] = x
+        start += x.shape[axis]
+    return y  # type: ignore[no-any-return]
+
+
+def stack(arrays: Sequence[Array], axis: int = 0) -> Array:
+    """Arrays of one shape along a new axis."""
+    xp: Any = namespace(*arrays)
+    if len(arrays) <= TABLE or cuda.capture.get() is None:
+        return xp.stack(arrays, axis=axis)  # type: ignore[no-any-return]
+    return concat([xp.expand_dims(x, axis) for x in arrays], axis)
 
 
 def is_integer(dtype: DType) -> bool:
@@ -778,12 +809,15 @@ def _host_index(keys: Any) -> tuple[Any, ...]:
 def dot(a: A, b: A) -> A:
     """`a @ b` of two matrices, or of two vectors, arrays or Tensors.
 
-    On small ones `ndarray.dot` takes a third of the time of `@`.
+    On small ones `ndarray.dot` takes a third of the time of `@`; on a GPU cuBLAS, asked by
+    `kernels/cuda/cublas.py`, of CuPy's.
     """
     if type(a) is np.ndarray and type(b) is np.ndarray:
         return a.dot(b)  # type: ignore[attr-defined, no-any-return]
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):  # one of them in a recording
         return np.dot(a, b)  # type: ignore[no-any-return]
+    if cuda.kernels is not None and cuda.kernels.multiplies(a, b):
+        return cuda.kernels.multiply(a, b)  # type: ignore[no-any-return]
     return a @ b  # type: ignore[operator, no-any-return]
 
 

@@ -12,6 +12,7 @@ from tinygrad_rnn.errors import GraphFreedError, NonFiniteError, OutOfMemoryErro
 from tinygrad_rnn.memory import out_of_memory, ran_out
 from tinygrad_rnn.tensor.backend import (
     Array,
+    concat,
     dot,
     is_half,
     namespace,
@@ -219,9 +220,8 @@ class Gradients:
     def flush(self, node: Node) -> None:
         """Turn the pairs that a node has collected into one matrix product."""
         pairs = self.pairs.pop(node)
-        xp = namespace(pairs.xs[0])
         x, g = (
-            arrays[0] if len(arrays) == 1 else xp.concat(arrays[::-1])
+            arrays[0] if len(arrays) == 1 else concat(arrays[::-1])
             for arrays in (pairs.xs, pairs.gs)
         )
         fresh = node not in self.dense
