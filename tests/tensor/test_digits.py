@@ -303,6 +303,9 @@ def test_norms_of_numbers_whose_squares_are_too_large_or_too_small(dtype, compil
         np.testing.assert_allclose(lengths, exact.astype(dtype), rtol=4 * EPS[dtype])
         np.testing.assert_allclose(slope, (x / np.where(exact == 0, 1, exact)[:, None]).astype(dtype), 4 * EPS[dtype])
         assert whole == pytest.approx(float(exact[2]), rel=4 * EPS[dtype]) and nothing.tolist() == [0] * 5
+    for row in x:  # alone
+        length = tr.norm(tr.Tensor(row)).numpy()
+        assert length == pytest.approx(np.sqrt((row.astype(LONG) ** 2).sum()).astype(dtype), rel=4 * EPS[dtype], abs=0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -12,7 +12,13 @@ from tinygrad_rnn.tensor.mode import replayed
 
 def edge(x: Array) -> float:
     """Numbers up to it, and down to its inverse, have squares that a dtype holds: 2⁵⁰ or 2⁴⁹⁸."""
-    return 2.0 ** (round(math.log2(float(namespace(x).finfo(x.dtype).max))) // 2 - 14)
+    key = namespace(x), x.dtype  # dtypes of two libraries are not to be compared
+    if key not in _edges:
+        _edges[key] = 2.0 ** (round(math.log2(float(key[0].finfo(x.dtype).max))) // 2 - 14)
+    return _edges[key]
+
+
+_edges: dict[Any, float] = {}
 
 
 def shrinking(x: Array, axis: Any, by: float | None = None, tiny: bool = False) -> Array:
@@ -26,8 +32,11 @@ def shrinking(x: Array, axis: Any, by: float | None = None, tiny: bool = False) 
     [[1.0], [1.262177448353619e-29]]
     """
     xp: Any = namespace(x)
-    reduced = xp.max if x.size else xp.sum
-    peak = reduced(xp.abs(x), axis=axis, keepdims=True)
+    if is_floating(x.dtype) and x.size:  # an array less than abs(x)
+        lowest = xp.min(x, axis=axis, keepdims=True)
+        peak = xp.maximum(xp.max(x, axis=axis, keepdims=True), -lowest)
+    else:
+        peak = (xp.max if x.size else xp.sum)(xp.abs(x), axis=axis, keepdims=True)
     one, most = xp.ones_like(peak), edge(x)
     small = 2.0**-21 / most**1.5  # 2⁻⁹⁶ or 2⁻⁷⁶⁸: it makes all squares fit
     k = xp.where(peak > most, one * (small if by is None else by), one)
