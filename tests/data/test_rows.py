@@ -43,6 +43,15 @@ def test_two_delimiters_are_one_too_many() -> None:
     assert read_table("f", "a,b;c\n1;2\n", delimiter=";").rows[0].fields == ["1", "2"]
 
 
+def test_a_title_is_no_header() -> None:
+    message = (
+        "f, line 2: the header has one column, and a comma divides the lines below it, from line 4 on: take away the"
+    )
+    with pytest.raises(InputError, match=message):
+        read_table("f", "\nCategory: all\n\nweek,x\n2024-01-07,5\n2024-01-14,6\n", "x")
+    assert read_table("f", 'x\n"1.234,5 €"\n-5,5\n').rows[1].fields == ["-5,5"]
+
+
 def test_a_column_that_is_not_there_has_a_hint() -> None:
     read = lambda delimiter: read_table("f", "a;b\n1;2\n", ("c",), delimiter, hints=["choose another column"])
     with pytest.raises(InputError, match="f, line 1: no column 'c': the header has a, b: choose another column"):

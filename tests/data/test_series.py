@@ -107,6 +107,17 @@ def test_two_readings_of_a_date(file: Path) -> None:
         read_series(file, date_format="%Q")
 
 
+def test_a_year_of_two_digits_is_of_no_century_to_come(file: Path) -> None:
+    """By `strptime` 68 is 2068 and 69 is 1969: the oldest would be the newest."""
+    write(file, [f"01.{k % 12 + 1:02d}.{60 + k // 12};{k}" for k in range(180)])
+    for gaps in ("refuse", "close"):
+        refused(
+            lambda path, gaps=gaps: read_series(path, gaps=gaps), file, "line 98: day is '01.01.68', of 1968 or 2068"
+        )
+    write(file, [f"01.{k % 12 + 1:02d}.{98 + k // 12 - 100 * (k > 23):02d};{k}" for k in range(60)])
+    assert days(read_series(file).times)[::36] == ["1998-01-01", "2001-01-01"]
+
+
 def test_dates_in_several_columns(file: Path) -> None:
     rows = [f"{day.year};{day.month};{k}" for k, day in enumerate(MONTHS)]
     write(file, rows[::-1], "Year;Month;x")

@@ -40,6 +40,11 @@ def is_missing(field: str) -> bool:
     return field.lower() in _MISSING
 
 
+def is_written(field: str) -> bool:
+    """Whether a field looks like a number as people write it."""
+    return len(field) <= _LONGEST and bool(_WRITTEN.fullmatch(field))
+
+
 def shown(field: str) -> str:
     """A field in a message: of a long one the beginning."""
     return repr(field) if len(field) < 80 else f"{field[:60]!r} and {len(field) - 60:,} characters more"

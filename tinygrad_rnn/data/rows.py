@@ -15,7 +15,7 @@ from itertools import zip_longest
 from os import PathLike
 from typing import Any, NamedTuple
 
-from tinygrad_rnn.data.numbers import is_missing, is_number
+from tinygrad_rnn.data.numbers import is_missing, is_number, is_written
 from tinygrad_rnn.errors import InputError
 
 Name = str | PathLike[str]
@@ -153,10 +153,21 @@ def _delimiter(path: Name, lines: list[str], columns: str | Sequence[str], notes
     best = [mark for mark in fitting or DELIMITERS if len(headers[mark]) == most]
     if most < 2:  # one column: what is in no row, since a comma may be a decimal one
         best = [mark for mark in best if not any(mark in line for line in lines)] or best
+        _check_titles(path, lines)
     elif len(best) > 1:
         either = " and by ".join(DELIMITERS[mark] for mark in best)
         raise InputError(f"{path}: its header falls into {most} fields by {either}", hint="choose the delimiter")
     return best[0]
+
+
+def _check_titles(path: Name, lines: list[str]) -> None:
+    """Raise InputError for a header of one column above lines of several: it is a title, it seems."""
+    first, *below = [k for k, line in enumerate(lines, 1) if line.strip()] or [1]
+    for mark, name in DELIMITERS.items():
+        divided = [k for k in below if mark in lines[k - 1] and not is_written(lines[k - 1].strip().strip('"'))]
+        if 2 * len(divided) > len(below):
+            what = f"the header has one column, and {name} divides the lines below it, from line {divided[0]} on"
+            raise InputError(f"{path}, line {first}: {what}", hint="take away the lines above the header")
 
 
 def _has_quoted_fields(path: Name, lines: list[str], notes: bool) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -327,13 +328,23 @@ def _read_dates(table: Rows, columns: list[int], date_format: str, *, numbers: b
     if not read:
         k = next((k for k, text in enumerate(normal) if not set(_formats([text])) & set(formats)), 0)
         raise InputError(f"{where(k)} is {shown(texts[k])}, not a date{' as others are' if formats else ''}", hint=hint)
+    form, stamps = _decided(table, names, read)
+    years = stamps.astype("datetime64[us]").astype("datetime64[Y]").astype(int) + 1970
+    if "%y" in form and years.max() > datetime.now().year + 10:  # strptime takes 68 for 2068, and 69 for 1969
+        k = int(years.argmax())
+        raise InputError(f"{where(k)} is {texts[k]!r}, of {years[k] - 100} or {years[k]}", hint="write years in full")
+    return _When(columns, names, lines, texts, stamps, True, form if normal == texts else "")
+
+
+def _decided(table: Rows, names: str, read: Mapping[str, Numbers]) -> tuple[str, Numbers]:
+    """The format of dates that fit several, and the dates by it: that by which they are equally far apart."""
     if len(read) > 1:
         even = {form: stamps for form, stamps in read.items() if _is_even(stamps)}
         if len(even) != 1:
-            raise InputError(f"{table.path}: the dates in {names} fit {' and '.join(sorted(read))}", hint=hint)
+            what = f"the dates in {names} fit {' and '.join(sorted(read))}"
+            raise InputError(f"{table.path}: {what}", hint="choose the format of the dates")
         read = even
-    ((form, stamps),) = read.items()
-    return _When(columns, names, lines, texts, stamps, True, form if normal == texts else "")
+    return next(iter(read.items()))
 
 
 def _is_even(stamps: Numbers) -> bool:
