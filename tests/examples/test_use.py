@@ -255,6 +255,7 @@ def test_char_lm(tmp_path: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Path]:
     """A forecast of a wave that rises, and its file."""
+    pytest.importorskip("pandas")  # which reads dates
     folder = tmp_path_factory.mktemp("forecast")
     rng = np.random.default_rng(0)
     values = [math.exp(0.01 * k + math.sin(k) + 0.1 * rng.normal()) for k in range(200)]
