@@ -281,19 +281,9 @@ TABLE = (
 def concat(arrays: Sequence[Array], axis: int = 0) -> Array:
     """Arrays joined along an axis. In a graph that is captured many are copied one by one."""
     xp: Any = namespace(*arrays)
-    if len(arrays) <= TABLE or cuda.capture.get() is None:
-        return xp.concat(arrays, axis=axis) if axis else xp.concat(arrays)  # type: ignore[no-any-return]
-    first = arrays[0]
-    shape = list(first.shape)
-    shape[axis] = sum(x.shape[axis] for x in arrays)
-    y = xp.empty(shape, dtype=xp.result_type(*(x.dtype for x in arrays)))
-    place: list[Any] = [slice(None)] * len(shape)
-    start = 0
-    for x in arrays:
-        place[axis] = slice(start, start + x.shape[axis])
-        y[tuple(place)] = x
-        start += x.shape[axis]
-    return y  # type: ignore[no-any-return]
+    if len(arrays) > TABLE and cuda.capture.get() is not None:
+        return cuda.kernels.join(xp, arrays, axis)  # type: ignore[no-any-return]
+    return xp.concat(arrays, axis=axis) if axis else xp.concat(arrays)  # type: ignore[no-any-return]
 
 
 def stack(arrays: Sequence[Array], axis: int = 0) -> Array:

@@ -133,6 +133,20 @@ def cross_entropy_vjp(
     return (d,)
 
 
+def join(xp: Any, arrays: Sequence[Array], axis: int) -> Array:
+    """Arrays joined along an axis, each by a copy of its own."""
+    shape = list(arrays[0].shape)
+    shape[axis] = sum(x.shape[axis] for x in arrays)
+    y = xp.empty(shape, dtype=xp.result_type(*(x.dtype for x in arrays)))
+    place: list[Any] = [slice(None)] * len(shape)
+    start = 0
+    for x in arrays:
+        place[axis] = slice(start, start + x.shape[axis])
+        y[tuple(place)] = x
+        start += x.shape[axis]
+    return y  # type: ignore[no-any-return]
+
+
 # --- clipping, and Adam -------------------------------------------------------------------------------------
 
 
