@@ -630,11 +630,17 @@ def zeros_beside(like: Array, shape: tuple[int, ...], dtype: DType) -> Array:
 
 
 def repeated(like: Array, *values: float) -> tuple[Any, ...]:
-    """Numbers to stand beside `like` in a ufunc: as arrays of its shape, where it is small.
+    """Numbers to stand beside `like` in a ufunc: as arrays of its shape, where it is small, and in
+    the order of rows, which the result has then, too.
 
     NumPy converts a number at each call, and takes the minimum of two arrays three times as fast.
     """
-    if type(like) is np.ndarray and like.size <= 2**14 and like.dtype.char in "fd":
+    if (
+        type(like) is np.ndarray
+        and like.size <= 2**14
+        and like.flags.c_contiguous
+        and like.dtype.char in "fd"
+    ):
         return _repeated(values, like.shape, like.dtype)
     return values
 
