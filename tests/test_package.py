@@ -20,7 +20,11 @@ EXTRAS = PROJECT["optional-dependencies"]
 def import_name(requirement: str) -> str:
     """The module that a requirement installs."""
     name = re.match(r"[\w-]+", requirement).group().lower().replace("-", "_")
-    return "cupy" if name.startswith("cupy_") else {"scikit_learn": "sklearn", "ipykernel": "IPython"}.get(name, name)
+    return (
+        "cupy"
+        if name.startswith("cupy_")
+        else {"scikit_learn": "sklearn", "ipykernel": "IPython", "argparse_manpage": "build_manpages"}.get(name, name)
+    )
 
 
 def third_party(folder: str) -> set[str]:
