@@ -143,7 +143,7 @@ $(VENV)/.test: pyproject.toml $(VENV)/.python
 
 $(VENV)/.lowest: pyproject.toml $(VENV)/.python
 	@echo "Installing the oldest dependencies that are allowed into $(VENV)"
-	@$(PIP) --editable '.[viz,test]' $$($(BIN)/python -m tests.lowest) && touch $@ $(VENV)/.test
+	@$(PIP) --editable . $$($(BIN)/python -m tests.lowest) && touch $@ $(VENV)/.test
 
 $(VENV)/.release: pyproject.toml $(VENV)/.python
 	@echo "Installing what checks a release into $(VENV)"

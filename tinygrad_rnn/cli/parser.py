@@ -150,6 +150,12 @@ examples:
   tinygrad-rnn explore --html page.html         the page as one file, to send or to put into a course"""
 
 
+COMPLETION_EXAMPLES = """\
+examples:
+  tinygrad-rnn completion bash > ~/.local/share/bash-completion/completions/tinygrad-rnn
+  tinygrad-rnn completion man > ~/.local/share/man/man1/tinygrad-rnn.1"""
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the command: what it parses has `command`, the name of the subcommand, and `flags`, its options."""
     top = Parser(
@@ -159,7 +165,16 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    for add in (_add_train, _add_generate, _add_evaluate, _add_export, _add_runs, _add_doctor, _add_explore):
+    for add in (
+        _add_train,
+        _add_generate,
+        _add_evaluate,
+        _add_export,
+        _add_runs,
+        _add_doctor,
+        _add_explore,
+        _add_completion,
+    ):
         command = add(commands)
         command.set_defaults(flags=command.flags())
     return top
@@ -417,6 +432,19 @@ def _add_explore(commands: Commands) -> Parser:
         help="instead, write the page as one file that needs no server and holds the answers to some of the settings",
     )
     return explore
+
+
+def _add_completion(commands: Commands) -> Parser:
+    completion = commands.add_parser(
+        "completion",
+        help="print what completes this command in a shell, or its manual page",
+        description="Print a script that completes commands and options in a shell, or the manual page.",
+        epilog=COMPLETION_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    kinds = ("bash", "zsh", "tcsh", "man")
+    completion.add_argument("kind", choices=kinds, help="a shell (made with shtab), or man (with argparse-manpage)")
+    return completion
 
 
 def _add_folder(add: Callable[..., Any]) -> None:
