@@ -1798,7 +1798,7 @@ BUGS = [
          "samples that look like the name of a chunk are dropped", WAVES),
     ),
     *table(
-        "data/readers.py",
+        "data/rows.py",
         ("two-delimiters", "or len(delimiter) != 1 or", "or not delimiter or", "two characters are an error of csv's",
          READERS),
         ("labels-in-a-text", "    found = (given,) if isinstance(given, str) else given\n", "    found = given\n",
