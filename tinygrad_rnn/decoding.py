@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.data.vocabularies import Vocabulary
+from tinygrad_rnn.data.vocabularies import Coding
 from tinygrad_rnn.errors import InputError, NonFiniteError, ShapeError
 from tinygrad_rnn.nn.checks import as_tensor, check_counts, check_one_of, integer_ids
 from tinygrad_rnn.scalars import number, whole
@@ -48,31 +48,34 @@ def sample(
 @no_grad()
 def generate(
     model: Callable[..., tuple[Any, Any]],
-    vocabulary: Vocabulary,
+    vocabulary: Coding,
     prompt: str = "",
     length: int = 400,
     temperature: float = 0.8,
     top_k: int | None = None,
     seed: int = 0,
 ) -> Iterator[str]:
-    """Yield `length` characters that follow `prompt`, each as soon as it is drawn. The same seed gives the same text.
+    """Yield `length` characters that follow `prompt`, one by one or in pieces, as soon as they are drawn. The same seed
+    gives the same text.
 
     `model(ids (T, B), state)` returns scores (T, B, V) and a state, as CharModel does; put it into evaluation
     mode first. Without a prompt it writes as if a new line had just begun. Raises InputError for a prompt
     with characters that the model has never seen, NonFiniteError as `sample` does.
     """
-    start = prompt or ("\n" if "\n" in vocabulary.characters else vocabulary.characters[0])
     try:
-        ids = vocabulary.encode(start)
+        ids = vocabulary.encode(prompt or vocabulary.beginning)
     except InputError as error:
         raise InputError(f"the prompt: {error}") from None
     generator = np.random.default_rng(seed)
     x, state = ids[:, None], None
-    for _ in range(length):
+    decode, left = vocabulary.decoder(), length
+    while left > 0:
         scores, state = model(x, state)
         chosen = sample(to_host(scores.data)[-1, 0], generator, temperature, top_k)
         x = np.array([[chosen]], dtype=np.int32)
-        yield vocabulary.characters[chosen]
+        if piece := decode(chosen)[:left]:
+            left -= len(piece)
+            yield piece
 
 
 def one_step(model: Callable[[np.ndarray, Any], tuple[Any, Any]]) -> Callable[[np.ndarray, Any], tuple[Any, Any]]:

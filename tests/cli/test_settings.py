@@ -6,6 +6,7 @@ import argparse
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,3 +235,37 @@ def test_the_network_of_another_model_stays(trained: Trained, capsys: pytest.Cap
     assert settings("--init-from", run, "--hidden=16", "--dropout=0.4").dropout == 0.4
     assert train("--init-from", "none", "--text", "text.txt") == 2
     assert "none: no such folder" in capsys.readouterr().err
+
+
+# --- what is held out ----------------------------------------------------------------------------
+
+
+def text_of(run: str) -> dict[str, Any]:
+    """What the `config.json` of a run says of its text, but for its name, which is a path from anywhere later."""
+    return {**json.loads(Path(run, "config.json").read_text())["text"], "source": None}
+
+
+def test_what_is_held_out_is_chosen_and_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    """A sorted list is judged on lines of all of it; a run that goes on, and its options, hold out the same."""
+    Path("names.txt").write_text("".join(f"{c}{c}name{k}\n" for c in "abcdefghij" for k in range(9)))
+    for run, options in (
+        ("lines", ["--split=lines"]),
+        ("random", ["--split=random", "--text", "text.txt", "names.txt"]),
+        ("file", ["--held-out", "text.txt"]),
+    ):
+        assert train("--text", "names.txt", "--steps=4", f"--out={run}", *LIGHT, *options) == 0
+        read = text_of(run)
+        assert train("--resume", run, "--steps=6") == 0 and text_of(run) == read
+        assert train("--config", f"{run}/options.toml", f"--out={run}-again") == 0 and text_of(f"{run}-again") == read
+    read = text_of("file")
+    assert read["held_out"] == len(TEXT) and read["train"] == len(Path("names.txt").read_text())
+    capsys.readouterr()
+    for wrong, why in (
+        (["--split=lines", "--held-out", "text.txt"], "--split and --held-out exclude each other"),
+        (["--split=words"], "invalid choice: 'words'"),
+        (["--held-out", "none.txt"], "none.txt: no such file"),
+    ):
+        assert train("--text", "names.txt", *wrong) == 2
+        assert why in capsys.readouterr().err
+    assert train("--held-out", "text.txt") == 2
+    assert "--held-out goes with --text" in capsys.readouterr().err

@@ -26,6 +26,7 @@ from tinygrad_rnn import data, language
 from tinygrad_rnn.cli import train as cli_train
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.cli.parser import parser
+from tinygrad_rnn.cli.reading import Text
 from tinygrad_rnn.cli.settings import settings_of
 from tinygrad_rnn.kernels.threads import allowed
 from tinygrad_rnn.language.model import load_model
@@ -245,7 +246,7 @@ def test_evaluations_get_a_share_of_the_training(
     monkeypatch.setattr(cli_train, "measuring_speed", lambda model, ids: 1e5)
     settings = settings_of(parser().parse_args(["train", *map(str, budget)]))
     ids = np.arange(3 * 10**6, dtype=np.int32) % 7
-    text = cli_train._Text(language.Corpus.of("abcdefg"), data.Streams(ids[: 2 * 10**6], 16, 32), ids[2 * 10**6 :])
+    text = Text(language.Corpus.of("abcdefg"), data.Streams(ids[: 2 * 10**6], 16, 32), ids[2 * 10**6 :])
     session = cli_train._session(settings, text)
     assert len(text.measured) == text.whole().counted.sum() == measured
     sample = session.task.held_out
@@ -256,7 +257,7 @@ def test_evaluations_get_a_share_of_the_training(
 
 def test_a_sample_is_spread_over_all_that_is_measured() -> None:
     ids = np.arange(20_000, dtype=np.int32)
-    text = cli_train._Text(language.Corpus.of("ab"), data.Streams(ids[:2000], 2, 32), ids[2000:], 16_000, 1280)
+    text = Text(language.Corpus.of("ab"), data.Streams(ids[:2000], 2, 32), ids[2000:], 16_000, 1280)
     sample = text.sample()
     assert sample.x.shape == (128, 10) and sample.counted.sum() == 640
     assert (sample.y[64] == 2000 + 1600 * np.arange(10)).all() and not sample.counted[:64].any()

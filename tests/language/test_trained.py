@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 import tinygrad_rnn as tr
 from tests.cli.command import TEXT, Trained
@@ -89,7 +90,8 @@ def test_training_goes_on_in_python(trained: Trained, tmp_path: Path) -> None:
     )
     session = tr.training.Session(loaded.model, adam, task, tr.optim.BudgetLR(adam, tr.optim.warmup_constant))
     session.restore(tr.training.load_checkpoint(folder / "checkpoints", "last"))
-    session.train(tr.training.Budget(steps=30), plain=True)
+    with threadpool_limits(1):
+        session.train(tr.training.Budget(steps=30), plain=True)
     assert main(["train", "--resume", str(folder), "--steps=30"]) == 0
     for name, value in tr.language.load(folder, "last").model.state_dict().items():
         np.testing.assert_allclose(value.numpy(), loaded.model.state_dict()[name].numpy(), rtol=1e-4, atol=1e-6)

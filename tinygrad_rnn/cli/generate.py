@@ -26,9 +26,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--seed {args.seed} leaves no seeds for {args.num_samples} samples: the largest is {SEEDS}")
     with threadpool_limits(args.threads or 1):  # one character is too little work to share
         trained = load(args.folder, args.checkpoint)
-        unseen = [c for c in prompt if c not in trained.vocabulary.characters]
-        if unseen:
-            raise InputError(f"the model has never seen the character {unseen[0]!r} of the prompt")
+        known = trained.vocabulary.known(prompt)
+        if not known.all():
+            raise InputError(f"the model has never seen the character {prompt[int(known.argmin())]!r} of the prompt")
         for k in range(args.num_samples):
             if k:
                 print(BETWEEN)

@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[Parser]
 
 PROGRAM = "tinygrad-rnn"
+SPLITS = ("end", "lines", "random")
 RATES = {"lstm": 6e-3, "gru": 3e-3, "rnn": 4e-3}  # the best of those tried; at 8e-3 a GRU of 256 units diverges
 
 # What `train` assumes. The parser leaves out what is not given, so that --resume can tell it from what is.
 DEFAULTS: dict[str, Any] = {
     "text": None,
     "encoding": "utf-8",
+    "tokens": "char",
+    "vocabulary": None,
+    "split": "end",
+    "held_out": None,
     "out": None,
     "replace": False,
     "resume": None,
@@ -49,8 +54,8 @@ DEFAULTS: dict[str, Any] = {
 }
 # What may be given with --resume.
 CHANGEABLE = (
-    *("text", "encoding", "steps", "epochs", "minutes", "lr", "schedule", "clip", "dropout", "batch", "accumulate"),
-    *("patience", "save_every", "device", "threads", "numba", "plain", "watch"),
+    *("text", "held_out", "encoding", "steps", "epochs", "minutes", "lr", "schedule", "clip", "dropout", "batch"),
+    *("accumulate", "patience", "save_every", "device", "threads", "numba", "plain", "watch"),
 )
 
 TRAIN_HELP = """\
@@ -58,7 +63,7 @@ Train a character model: a network that reads a text and learns to predict the n
 
 The text is cut into --batch streams that are read side by side, --seq-len characters at a time. The
 state of the network is carried from one piece to the next; gradients reach back to the beginning of
-the piece (truncated back-propagation through time). The last tenth of the text is held out: the
+the piece (truncated back-propagation through time). The last tenth of the text (--split) is held out: the
 model never learns from it, and the bits per character it needs there are what counts. Fewer is
 better: 7 would be no idea at all, 2 is decent, 1 is very good. They are measured ten times in a run,
 on a sample, with the standard error that this brings, and in the end on all of it; of a text that is
@@ -73,6 +78,8 @@ examples:
   tinygrad-rnn train --text *.txt --minutes 10 --hidden 512 --dropout 0.2
       a larger network, for ten minutes
   tinygrad-rnn train --model gru --layers 2 --steps 5000 --lr 0.003
+  tinygrad-rnn train --text book.txt --tokens bpe --vocabulary 2000
+      tokens of some characters each, learnt from the text
 
   tinygrad-rnn train --resume runs/book
       go on with a run that was stopped or killed
@@ -193,14 +200,33 @@ def _add_train(commands: Commands) -> Parser:
     add = train.add_argument_group("what to read and where to write").add_argument
     add("--text", nargs="+", metavar="FILE", help="text files, joined in this order (default: Python's help pages)")
     add("--encoding", help="of the text files (default: utf-8)")
+    add(
+        "--split",
+        choices=SPLITS,
+        help="which tenth is held out: the end of the text; one of each ten lines, drawn by --seed, as of a sorted "
+        "list; or one of each ten stretches of some thousand characters (default: end)",
+    )
+    add("--held-out", nargs="+", metavar="FILE", help="hold out these text files, and learn from all of --text")
+    add(
+        "--tokens",
+        choices=("char", "word", "bpe"),
+        help="what the network reads and predicts: characters, frequent words, or what byte-pair encoding finds in the "
+        "text (pip install tokenizers); bits are told per character either way (default: char)",
+    )
+    add(
+        "--vocabulary",
+        type=whole(1, 10**6),
+        metavar="N",
+        help="so many words or byte pairs (default: 10,000 words, 1,000 byte pairs)",
+    )
     add("--out", type=path, metavar="RUN", help="folder for the results (default: the first free runs/MODEL-N)")
     add("--replace", action="store_true", help="replace a run that --out already holds")
     add(
         "--resume",
         type=path,
         metavar="RUN",
-        help="go on with a run; its text (--text: the same at another place), --seed, --seq-len and network stay, but "
-        "for --dropout",
+        help="go on with a run; its text (--text and --held-out: the same at another place), --seed, --seq-len and "
+        "network stay, but for --dropout",
     )
     add(
         "--init-from",

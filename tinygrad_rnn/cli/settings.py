@@ -22,6 +22,8 @@ from tinygrad_rnn.language.trained import Trained, load
 from tinygrad_rnn.scalars import whole
 from tinygrad_rnn.training import RunFolder
 
+SIZES = {"word": 10_000, "bpe": 1000}
+"""Tokens of each kind, where it is not said how many."""
 BUDGET = ("steps", "epochs", "minutes")
 PLACES = ("config", "resume", "replace")  # what a file of options cannot say
 
@@ -34,6 +36,8 @@ def settings_of(args: argparse.Namespace) -> argparse.Namespace:
     if "config" in given:
         given = _over(options_of(given.pop("config")), given)
     _check(given)
+    if given.get("vocabulary") and given.get("tokens", "char") == "char" and "init_from" not in given:
+        raise InputError("--vocabulary is the number of words or byte pairs: choose --tokens word or --tokens bpe, too")
     if "resume" in given:
         return _resumed(given)
     settings = argparse.Namespace(
@@ -51,6 +55,8 @@ def _begin_with(settings: argparse.Namespace, given: Mapping[str, Any]) -> None:
     settings.source = load(settings.init_from)
     config = settings.source.model.config
     sizes = {"model": config.cell, **{key: getattr(config, key) for key in ("hidden", "layers", "embedding")}}
+    coding = settings.source.vocabulary
+    sizes |= {"tokens": coding.kind} | ({} if coding.kind == "char" else {"vocabulary": len(coding)})
     for key, value in sizes.items():
         if given.get(key, value) != value:
             other = f"the network of {settings.init_from} has {_flag(key)} {value}"
@@ -65,7 +71,9 @@ def _resumed(given: dict[str, Any]) -> argparse.Namespace:
     if fixed := [_flag(key) for key in given if key not in CHANGEABLE]:
         raise InputError(f"{listed(fixed)} cannot be changed when a run is resumed")
     try:
-        asked = {**config["text"], **config["model"], **config["training"], "model": config["model"]["cell"]}
+        tokens = {key: config["text"].get(key, DEFAULTS[key]) for key in ("tokens", "vocabulary", "split")}
+        tokens["held_out"] = config["text"].get("other_files")
+        asked = {**config["text"], **config["model"], **config["training"], "model": config["model"]["cell"], **tokens}
         asked = {key: value for key, value in asked.items() if key in DEFAULTS and value is not None}
         asked |= {"text": config["text"]["files"]} if config["text"]["files"] else {}
         asked = _parsed(asked)  # what was edited by hand is checked as what is typed
@@ -87,7 +95,8 @@ def _source(folder: str, config: Mapping[str, Any]) -> Trained | None:
     if not told or any((checkpoints / f"{name}.json").exists() for name in ("last", "previous")):
         return None
     source = load(told["run"])
-    if source.step != told["step"] or source.vocabulary.characters != told["characters"]:
+    known = getattr(source.vocabulary, "characters", "")
+    if source.step != told["step"] or known != told["characters"]:
         raise InputError(f"{told['run']}: is another model now than {folder} was begun with")
     return source
 
@@ -104,6 +113,8 @@ def _check(given: Mapping[str, Any]) -> None:
     for pair in (("plain", "numba"), ("steps", "epochs")):
         if all(given.get(key) for key in pair):
             raise InputError(f"{_flag(pair[0])} and {_flag(pair[1])} exclude each other: choose one")
+    if given.get("held_out") and given.get("split", "end") != "end":
+        raise InputError("--split and --held-out exclude each other: choose one")
 
 
 # --- files of options -----------------------------------------------------------------------------------------
@@ -142,7 +153,7 @@ def options_of(path: str) -> dict[str, Any]:
 
 def _fits(key: str, value: Any) -> bool:
     """Whether an option can have a value of this kind; the parser looks at the value itself."""
-    if key == "text":
+    if key in ("text", "held_out"):
         return isinstance(value, str) or (
             isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
         )

@@ -12,7 +12,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from threadpoolctl import threadpool_limits
 
 from tinygrad_rnn import (
     __version__,
-    data,
     enable_numba,
     explain,
     keep_freed_memory,
@@ -31,16 +30,15 @@ from tinygrad_rnn import (
     optim,
     screen,
 )
-from tinygrad_rnn.cli import report
+from tinygrad_rnn.cli import cost, reading, report
 from tinygrad_rnn.cli.options import check_device, choose_path, listed
 from tinygrad_rnn.cli.parser import PROGRAM
+from tinygrad_rnn.cli.reading import MOST, Text
 from tinygrad_rnn.cli.settings import as_toml, settings_of
-from tinygrad_rnn.data.vocabularies import Ids
 from tinygrad_rnn.errors import InputError, NonFiniteError, OutOfMemoryError
 from tinygrad_rnn.explain.live import EVERY
 from tinygrad_rnn.kernels.threads import allowed, asked_for
 from tinygrad_rnn.language.baselines import Baseline
-from tinygrad_rnn.language.corpus import IN_MEMORY, Corpus
 from tinygrad_rnn.language.model import CharModel, CharModelConfig, describe_model
 from tinygrad_rnn.language.task import NextCharacter, measuring_speed
 from tinygrad_rnn.training import (
@@ -65,10 +63,9 @@ if TYPE_CHECKING:
 # by each of the ten evaluations, by the last one, and by the simple models. Learning from a character takes two to four
 # times as long as reading it.
 SAMPLED, MEASURED, BASELINES = 0.008, 0.05, 0.1
-LEAST, MOST = 256, 2_000_000  # that are read, of what is held out; so many are enough for four digits
+LEAST = 256  # that are read, at the least, of what is held out
 ALWAYS = 500_000  # that simple models read, if there are so many: half a second
 SMALLER = "choose a smaller --hidden, --batch or --seq-len"
-LED = 64  # characters that lead each of the streams in which is measured
 SHAPES = {"cosine": optim.warmup_cosine, "linear": optim.warmup_linear, "constant": optim.warmup_constant}
 
 
@@ -89,7 +86,7 @@ def _run(settings: argparse.Namespace) -> int:
     check_device(settings.device)
     folder = _folder(settings)
     with spent.on("reading"):
-        text = _read(settings)
+        text = reading.read(settings)
     if settings.epochs:
         settings.steps = max(1, round(settings.epochs * text.streams.epoch_length))
     keep_freed_memory()
@@ -175,12 +172,7 @@ def _kind(settings: argparse.Namespace) -> str:
     return f"{settings.model.upper()}, {settings.hidden} hidden units{layers}"
 
 
-def _source(settings: argparse.Namespace) -> str:
-    """The text in words."""
-    return ", ".join(map(str, settings.text)) if settings.text else "Python's help pages (pydoc_data.topics)"
-
-
-# --- where it is written, and what is read --------------------------------------------------------------------
+# --- where it is written ---------------------------------------------------------------------------------------
 
 
 def _folder(settings: argparse.Namespace) -> RunFolder:
@@ -194,72 +186,10 @@ def _folder(settings: argparse.Namespace) -> RunFolder:
     return folder
 
 
-@dataclass
-class _Text:
-    """The text as it is trained on and measured with: of what is held out the first `count` characters, of which an
-    evaluation reads a sample, `sampled` characters with those that lead them.
-    """
-
-    corpus: Corpus
-    streams: data.Streams
-    held_out: Ids
-    count: int = MOST
-    sampled: int = MOST
-
-    @property
-    def measured(self) -> Ids:
-        """The part of what is held out that is measured."""
-        return self.held_out[: self.count]
-
-    def whole(self) -> data.Passage:
-        """That part, all of it."""
-        return data.passage(self.streams.ids, self.measured, batch=_streams(len(self.measured)), warm_up=LED)
-
-    def sample(self) -> data.Passage:
-        """What an evaluation reads: streams that begin all over that part, and end early where it is large."""
-        streams = _streams(min(len(self.measured), self.sampled))
-        found = data.passage(self.streams.ids, self.measured, batch=streams, warm_up=LED)
-        steps = max(2 * LED, self.sampled // streams)
-        return data.Passage(found.x[:steps], found.y[:steps], found.counted[:steps])
-
-
-def _read(settings: argparse.Namespace) -> _Text:
-    """Read the text and split it. Raises InputError for one that is too short, or that a run was not begun with."""
-    corpus = _corpus(settings)
-    if settings.begun and settings.begun["text"]["sha256"] != corpus.sha256:
-        raise InputError(f"{settings.resume}: was trained on another text than {_source(settings)} is now")
-    train, held_out = data.split_held_out(corpus.ids)
-    streams = data.Streams(train, settings.batch * settings.accumulate, settings.seq_len, settings.seed)
-    if not len(held_out):
-        raise InputError(f"the text is too short: {len(corpus.ids)} characters leave none to hold out")
-    return _Text(corpus, streams, held_out)
-
-
-def _corpus(settings: argparse.Namespace) -> Corpus:
-    """The text to train on; says how long reading a large one takes."""
-    known = _known(settings)
-    if not settings.text:
-        return Corpus.of(data.default_text(), known)
-    large = language.size_of(settings.text) >= IN_MEMORY
-    if large:
-        print(f"Reading {language.size_of(settings.text) / 1e6:,.0f} MB", flush=True)
-    corpus = language.read_corpus(settings.text, settings.encoding, known=known)
-    if large:
-        print(f"Read in {corpus.seconds:.1f} s: {len(corpus.vocabulary)} different characters", flush=True)
-    return corpus
-
-
-def _known(settings: argparse.Namespace) -> str:
-    """The characters of the model that the training begins with, or has begun with."""
-    if settings.source:
-        return str(settings.source.vocabulary.characters)
-    return str(settings.begun["init_from"]["characters"]) if settings.begun and settings.begun.get("init_from") else ""
-
-
 # --- the session ----------------------------------------------------------------------------------------------
 
 
-def _session(settings: argparse.Namespace, text: _Text) -> Session[CharModel]:
+def _session(settings: argparse.Namespace, text: Text) -> Session[CharModel]:
     """A session before its first step."""
     manual_seed(settings.seed)
     sizes = (settings.embedding, settings.hidden, settings.layers)
@@ -274,16 +204,12 @@ def _session(settings: argparse.Namespace, text: _Text) -> Session[CharModel]:
     learnt = _learnt(settings, text, model)
     text.count = settings.measured or round(max(LEAST, min(MOST, MEASURED * learnt)))
     text.sampled = settings.sampled or round(max(LEAST, min(MOST, SAMPLED * learnt)))
-    task = NextCharacter(model, text.streams, text.sample(), parts=settings.accumulate)
+    lengths = text.corpus.vocabulary.lengths
+    task = NextCharacter(model, text.streams, text.sample(), parts=settings.accumulate, lengths=lengths)
     return Session(model, adam, task, _schedule(settings, adam))
 
 
-def _streams(count: int) -> int:
-    """The parallel streams in which so many characters are measured: each is led by others, which take time, too."""
-    return max(1, min(64, count // (2 * LED)))
-
-
-def _learnt(settings: argparse.Namespace, text: _Text, model: CharModel) -> float:
+def _learnt(settings: argparse.Namespace, text: Text, model: CharModel) -> float:
     """How many characters a run is going to learn from. With --steps that follows from them alone, so that the same
     seed gives the same figures; with --minutes, from the speed of the model, too.
     """
@@ -355,21 +281,24 @@ def _kept(folder: RunFolder, session: Session[CharModel], settings: argparse.Nam
 
 
 def _announce(
-    console: Console, settings: argparse.Namespace, text: _Text, session: Session[CharModel], spent: Spent
+    console: Console, settings: argparse.Namespace, text: Text, session: Session[CharModel], spent: Spent
 ) -> list[Baseline]:
     """Say what is going to be trained, on what; returns what has to be beaten, measured or known from the config."""
     size, ids, measured = _size(session), text.streams.ids, text.measured
     screen.say(console, (_kind(settings), "bold"), f", {size:,} parameters")
     screen.say(console, settings.path)
     part = "" if len(measured) == len(text.held_out) else f" ({len(measured):,} of them measured)"
-    counts = f"{len(ids):,} characters to learn from, {len(text.held_out):,} held out{part}"
-    screen.say(console, f"{counts}: {_source(settings)}")
+    unit = "characters" if settings.tokens == "char" else "tokens"
+    counts = f"{len(ids):,} {unit} to learn from, {len(text.held_out):,} held out{part}"
+    screen.say(console, f"{counts}: {reading.source(settings)}")
+    if settings.tokens != "char":
+        screen.say(console, cost.line(settings, text, session))
     if settings.begun:
         baselines = [Baseline(**entry) for entry in settings.begun["baselines"]]
     else:
         read = max(ALWAYS, round(BASELINES / MEASURED * text.count))
         with spent.on("baselines"):
-            baselines = language.measure_baselines(text.corpus.vocabulary, ids, measured, read)
+            baselines = language.measure_baselines(*text.characters(read), read)
     if baselines:
         named = ", ".join(f"{b.name} {b.bits_per_char:.2f}" for b in baselines)
         screen.say(console, f"bits per character to beat on the held-out text: {named}")
@@ -400,16 +329,20 @@ def _size(session: Session[CharModel]) -> int:
 
 
 def _config(
-    settings: argparse.Namespace, text: _Text, session: Session[CharModel], baselines: list[Baseline]
+    settings: argparse.Namespace, text: Text, session: Session[CharModel], baselines: list[Baseline]
 ) -> dict[str, Any]:
     """What `config.json` says of a run: enough to go on with it."""
     training = "steps minutes seq_len batch accumulate lr schedule clip patience save_every seed"
     training += " device threads numba plain watch"
     return {
         "text": {
-            "source": _source(settings),
+            "source": reading.source(settings),
             "files": [os.path.abspath(path) for path in settings.text] if settings.text else None,
             "encoding": settings.encoding,
+            "split": settings.split,
+            "other_files": [os.path.abspath(path) for path in settings.held_out] if settings.held_out else None,
+            "tokens": settings.tokens,
+            "vocabulary": settings.vocabulary,
             "sha256": text.corpus.sha256,
             "train": len(text.streams.ids),
             "held_out": len(text.held_out),
@@ -430,7 +363,7 @@ def _init_from(settings: argparse.Namespace) -> dict[str, Any] | None:
         return settings.begun.get("init_from")  # type: ignore[no-any-return]
     if settings.source is None:
         return None
-    characters = settings.source.vocabulary.characters
+    characters = getattr(settings.source.vocabulary, "characters", "")
     return {"run": settings.init_from, "step": settings.source.step, "characters": characters}
 
 
@@ -439,7 +372,7 @@ def _train(
     settings: argparse.Namespace,
     config: dict[str, Any],
     folder: RunFolder,
-    text: _Text,
+    text: Text,
     session: Session[CharModel],
     spent: Spent,
 ) -> Outcome:

@@ -17,13 +17,14 @@ from tinygrad_rnn.data.sequences import Chunk, Passage, Streams, passage
 from tinygrad_rnn.data.series import TimeSeries, read_series
 from tinygrad_rnn.data.sound import log_mel, mel_filters
 from tinygrad_rnn.data.text import default_text, read_blocks, read_text, read_texts, split_held_out
-from tinygrad_rnn.data.vocabularies import BEGIN, END, PAD, UNKNOWN, Ids, Vocabulary, WordVocabulary, words
+from tinygrad_rnn.data.vocabularies import BEGIN, END, PAD, UNKNOWN, Coding, Ids, Vocabulary, WordVocabulary, words
 from tinygrad_rnn.data.waves import Waveform, read_sound, read_wav, read_waveforms
 
 __all__ = [
     "BEGIN",
     "Batches",
     "Chunk",
+    "Coding",
     "DataFile",
     "DataSet",
     "END",

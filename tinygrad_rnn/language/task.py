@@ -12,13 +12,16 @@ import numpy as np
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.data.sequences import Passage, Streams, passage
-from tinygrad_rnn.data.vocabularies import Ids, Vocabulary
+from tinygrad_rnn.data.vocabularies import Coding, Ids
 from tinygrad_rnn.errors import InputError, ShapeError
 from tinygrad_rnn.scalars import whole
 from tinygrad_rnn.tensor.backend import to_host
 from tinygrad_rnn.tensor.creation import zeros_like
 from tinygrad_rnn.tensor.mode import no_grad
 from tinygrad_rnn.tensor.tensor import Tensor
+
+SCORES = 2**23
+"""So many scores are computed at once where nothing is learnt: 32 MB, and some times as much for what is made of it."""
 
 
 class NextCharacter:
@@ -29,14 +32,25 @@ class NextCharacter:
     own chunk. With `parts` above 1 so many equal parts of the streams are read one after the other, and the step is
     made with the mean of their gradients: that of all the streams at once, in the memory that a part takes.
 
+    Where ids are more than a character, `lengths` are the characters of each: what is told are bits per character.
     Raises InputError for streams that cannot be divided so.
     """
 
     goal = "held_out_bits_per_char"
-    unit = "chars"
 
-    def __init__(self, model: nn.Module, streams: Streams, held_out: Passage, chunk: int = 256, parts: int = 1) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        streams: Streams,
+        held_out: Passage,
+        chunk: int = 256,
+        parts: int = 1,
+        lengths: np.ndarray | None = None,
+    ) -> None:
         self.model, self.streams, self.held_out, self.chunk = model, streams, held_out, chunk
+        self.lengths = lengths
+        self.unit = "chars" if lengths is None else "tokens"
+        self.per_id = 1.0 if lengths is None else mean_length(streams.ids, lengths)
         self.parts = whole("the parts of a batch", parts, 1)
         if streams.batch % self.parts:
             raise InputError(f"{streams.batch} streams cannot be divided into {self.parts} equal parts")
@@ -94,8 +108,8 @@ class NextCharacter:
             self.model.train(training)
 
     def describe(self, loss: float) -> dict[str, float]:
-        """Bits per character: the loss in nats over ln 2."""
-        return {"bits_per_char": loss / math.log(2)}
+        """Bits per character: the loss in nats over ln 2, and over the characters of an id, as many as the text has."""
+        return {"bits_per_char": loss / math.log(2) / self.per_id}
 
     def evaluate(self) -> dict[str, float]:
         """Bits per character of the held-out text, all of it, in evaluation mode, and their standard error, if it is
@@ -103,24 +117,44 @@ class NextCharacter:
         """
         self.model.eval()
         try:
-            bits, error = bits_and_error(self.model, self.held_out, self.chunk)
+            bits, error = bits_and_error(self.model, self.held_out, self.chunk, self.lengths)
         finally:
             self.model.train()
         return {self.goal: bits} if math.isnan(error) else {self.goal: bits, "held_out_standard_error": error}
 
 
-def bits_per_char(model: Callable[..., tuple[Any, Any]], text: Passage, chunk: int = 256) -> float:
-    """The mean of -log2 p over the counted targets of `text`; state is carried through all of it."""
-    return bits_and_error(model, text, chunk)[0]
+def mean_length(ids: Ids, lengths: np.ndarray) -> float:
+    """The characters of an id, as many as these have on average: `lengths` says how many each has.
+
+    >>> mean_length(np.array([0, 1, 1]), np.array([4, 1]))
+    2.0
+    """
+    counts = sum(np.bincount(ids[k : k + 2**24], minlength=len(lengths)) for k in range(0, len(ids), 2**24))
+    return float((counts * lengths).sum() / max(1, len(ids)))
 
 
-def bits_and_error(model: Callable[..., tuple[Any, Any]], text: Passage, chunk: int = 256) -> tuple[float, float]:
+def bits_per_char(
+    model: Callable[..., tuple[Any, Any]], text: Passage, chunk: int = 256, lengths: np.ndarray | None = None
+) -> float:
+    """The sum of -log2 p over the counted targets of `text`, over their characters, one each or as `lengths` says;
+    state is carried through all of it.
+    """
+    return bits_and_error(model, text, chunk, lengths)[0]
+
+
+def bits_and_error(
+    model: Callable[..., tuple[Any, Any]], text: Passage, chunk: int = 256, lengths: np.ndarray | None = None
+) -> tuple[float, float]:
     """Bits per character, as `bits_per_char`, and the standard error of that mean, by how far those of the streams are
     from one another: NaN for less than two.
     """
     bits = character_bits(model, text, chunk)
-    mean = float(bits[text.counted].mean())
-    counts = text.counted.sum(axis=0)
+    if lengths is None:
+        mean = float(bits[text.counted].mean())
+        counts = text.counted.sum(axis=0)
+    else:
+        counts = np.where(text.counted, lengths[text.y], 0).sum(axis=0)
+        mean = float(bits[text.counted].sum() / max(1, counts.sum()))
     streams = np.where(text.counted, bits, 0.0).sum(axis=0)[counts > 0] / counts[counts > 0]
     if len(streams) < 2:
         return mean, math.nan
@@ -129,8 +163,12 @@ def bits_and_error(model: Callable[..., tuple[Any, Any]], text: Passage, chunk: 
 
 @no_grad()
 def character_bits(model: Callable[..., tuple[Any, Any]], text: Passage, chunk: int = 256) -> np.ndarray:
-    """-log2 p of every target of `text`, float64 of its shape (T, B); state is carried through all of it."""
+    """-log2 p of every target of `text`, float64 of its shape (T, B); state is carried through all of it. It is read
+    `chunk` steps at a time, fewer where a model with a `config` has scores for many ids.
+    """
     bits, state = np.zeros(text.x.shape), None
+    of_a_step = text.x.shape[1] * getattr(getattr(model, "config", None), "vocabulary", 1)
+    chunk = max(1, min(chunk, SCORES // max(1, of_a_step)))
     for start in range(0, len(text.x), chunk):
         part = slice(start, start + chunk)
         bits[part], state = _bits_and_state(model, text.x[part], text.y[part], state)
@@ -166,7 +204,7 @@ def measuring_speed(model: nn.Module, ids: Ids, seconds: float = 0.1) -> float:
 
 def text_bits(
     model: Callable[..., tuple[Any, Any]],
-    vocabulary: Vocabulary,
+    vocabulary: Coding,
     pieces: Iterable[tuple[str, str]],
     allowed: float = 0.1,
 ) -> Iterator[tuple[str, np.ndarray]]:
@@ -177,7 +215,7 @@ def text_bits(
     streams, each led by the 128 characters before it. Raises InputError at the end where more than the part `allowed`
     of the characters are not in the vocabulary.
     """
-    before = vocabulary.encode("\n" if "\n" in vocabulary.characters else vocabulary.characters[0])
+    before = vocabulary.encode(vocabulary.beginning)
     unseen = _Unseen(vocabulary)
     for source, block in pieces:
         seen = unseen.take(source, block)
@@ -189,9 +227,9 @@ def text_bits(
                 ids = vocabulary.encode(text)
                 batch = 1 if len(before) == 1 else max(1, min(64, len(ids) // 1024))
                 streams = passage(before, ids, batch, warm_up=len(before) - 1)
-                bits = character_bits(model, streams).T[streams.counted.T]
-                found[np.flatnonzero(seen)[at : at + len(ids)]] = bits
-                at += len(ids)
+                bits = vocabulary.spread(text, ids, character_bits(model, streams).T[streams.counted.T])
+                found[np.flatnonzero(seen)[at : at + len(text)]] = bits
+                at += len(text)
                 before = np.concatenate([before, ids])[-129:]
         yield block, found
     if unseen.count > allowed * unseen.total:
@@ -201,8 +239,8 @@ def text_bits(
 class _Unseen:
     """The characters of some texts that are not in a vocabulary: how many, and which was the `first`."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.known = set(vocabulary.characters)
+    def __init__(self, vocabulary: Coding) -> None:
+        self.vocabulary = vocabulary
         self.count = self.total = self.of_source = 0
         self.source = self.first = ""
 
@@ -210,9 +248,8 @@ class _Unseen:
         """Count those of the next piece of a text; returns which of its characters are in the vocabulary."""
         if source != self.source:
             self.source, self.of_source = source, 0
-        wrong = set(block) - self.known
-        seen = np.fromiter((c not in wrong for c in block), bool, len(block)) if wrong else np.ones(len(block), bool)
-        if wrong and not self.first:
+        seen = self.vocabulary.known(block)
+        if not seen.all() and not self.first:
             at = int(seen.argmin())
             place = f"character {self.of_source + at + 1:,} of it"
             self.first = f"{source}: the model has never seen {block[at]!r} ({place})"

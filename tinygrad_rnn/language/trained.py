@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import decoding
-from tinygrad_rnn.data.vocabularies import Vocabulary
+from tinygrad_rnn.data.vocabularies import Coding
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.language.exported import read_exported
 from tinygrad_rnn.language.model import CharModel, built, load_model
@@ -24,6 +24,8 @@ class Trained:
     """A `model` in evaluation mode and its `vocabulary`; the `config` of its run, as `config.json` has it, the `step`
     it is of, and the `figures` it was kept for. Use `load` to get one.
 
+    >>> from tinygrad_rnn.data import Vocabulary
+    >>> from tinygrad_rnn.language.model import CharModelConfig
     >>> model = CharModel(CharModelConfig(2, embedding=3, hidden=4)).eval()
     >>> trained = Trained(model, Vocabulary("ab"))
     >>> len(trained.generate("ab", length=5)), 0 < trained.bits_per_char("abba") < 3
@@ -31,7 +33,7 @@ class Trained:
     """
 
     model: CharModel
-    vocabulary: Vocabulary
+    vocabulary: Coding
     config: Mapping[str, Any] = field(default_factory=dict)
     step: int = 0
     figures: Mapping[str, float] = field(default_factory=dict)
