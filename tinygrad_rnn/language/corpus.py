@@ -197,7 +197,8 @@ def _parts(
     else:
         draws, chosen = np.random.default_rng(plan.seed), 0
         every = round(1 / FRACTION)
-        for k, stretch in enumerate(_stretches(read(text), 1 if plan.split == "lines" else STRETCH)):
+        least = 1 if plan.split == "lines" else min(STRETCH, length // 40 + 1)  # some stretches of a short text, too
+        for k, stretch in enumerate(_stretches(read(text), least)):
             if k % every == 0:
                 chosen = k + int(draws.integers(every))
             yield k == chosen, stretch
