@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tests.cli.command import TEXT, Trained
+from tests.cli.command import TEXT, Trained, command
 from tinygrad_rnn import data
 from tinygrad_rnn.cli import evaluate
 from tinygrad_rnn.cli.main import main
@@ -102,3 +103,20 @@ def test_unseen_characters_in_any_piece_are_infinite_bits(trained: Trained, tmp_
     unseen = np.array([c == "§" for c in text])
     assert np.array_equal(np.isposinf(found["long"]), unseen)
     np.testing.assert_allclose(found["long"][~unseen], found["clean"], rtol=1e-5)
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="needs /dev/stdin")
+def test_a_text_is_piped_in_or_unpacked(trained: Trained, tmp_path: Path) -> None:
+    """The figure is that of the file; a run that read its text from a pipe is given it again to go on."""
+    folder = trained[0]
+    (tmp_path / "text.txt.gz").write_bytes(gzip.compress(TEXT.encode()))
+    plain = command("evaluate", "run", "--text", "text.txt", cwd=folder)
+    piped = command("evaluate", "run", "--text", "-", cwd=folder, input=TEXT)
+    packed = command("evaluate", "run", "--text", tmp_path / "text.txt.gz", cwd=folder)
+    assert plain.stdout.split()[0] == piped.stdout.split()[0] == packed.stdout.split()[0], piped.stderr
+    options = ["--steps", 2, "--plain", "--threads", 1, "--hidden", 8]
+    assert command("train", "--text", "-", "--out", "piped", *options, cwd=tmp_path, input=TEXT).returncode == 0
+    again = command("train", "--resume", "piped", "--steps", 3, cwd=tmp_path, input=TEXT)
+    assert again.returncode == 0, again.stderr
+    other = command("train", "--resume", "piped", "--steps", 4, cwd=tmp_path, input=TEXT + "more")
+    assert other.returncode == 2 and "was trained on another text than" in other.stderr

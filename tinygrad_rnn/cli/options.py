@@ -129,6 +129,11 @@ def path(text: str) -> str:
     return text
 
 
+def text_file(text: str) -> str:
+    """A type for argparse: the name of a text file; "-" is the standard input."""
+    return "/dev/stdin" if text == "-" else path(text)
+
+
 def with_flags(error: TinygradRnnError, flags: Container[str]) -> str:
     """The message of an error; where its hint advises what one of `flags` does, that is named.
 

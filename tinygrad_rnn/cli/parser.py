@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tinygrad_rnn import __version__
-from tinygrad_rnn.cli.options import SEEDS, Numbers, Parser, device, path, whole
+from tinygrad_rnn.cli.options import SEEDS, Numbers, Parser, device, path, text_file, whole
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[Parser]
@@ -198,7 +198,14 @@ def _add_train(commands: Commands) -> Parser:
         argument_default=argparse.SUPPRESS,
     )
     add = train.add_argument_group("what to read and where to write").add_argument
-    add("--text", nargs="+", metavar="FILE", help="text files, joined in this order (default: Python's help pages)")
+    add(
+        "--text",
+        nargs="+",
+        type=text_file,
+        metavar="FILE",
+        help="text files, joined in this order; what gzip, bzip2 or xz has compressed is unpacked, - is the standard "
+        "input (default: Python's help pages)",
+    )
     add("--encoding", help="of the text files (default: utf-8)")
     add(
         "--split",
@@ -206,7 +213,13 @@ def _add_train(commands: Commands) -> Parser:
         help="which tenth is held out: the end of the text; one of each ten lines, drawn by --seed, as of a sorted "
         "list; or one of each ten stretches of some thousand characters (default: end)",
     )
-    add("--held-out", nargs="+", metavar="FILE", help="hold out these text files, and learn from all of --text")
+    add(
+        "--held-out",
+        nargs="+",
+        type=text_file,
+        metavar="FILE",
+        help="hold out these text files, and learn from all of --text",
+    )
     add(
         "--tokens",
         choices=("char", "word", "bpe"),
@@ -392,7 +405,15 @@ def _add_evaluate(commands: Commands) -> Parser:
     )
     add = evaluate.add_argument
     _add_folder(add)
-    add("--text", nargs="+", metavar="FILE", required=True, help="text files, joined in this order")
+    add(
+        "--text",
+        nargs="+",
+        type=text_file,
+        metavar="FILE",
+        required=True,
+        help="text files, joined in this order; what gzip, bzip2 or xz has compressed is unpacked, - is the standard "
+        "input",
+    )
     add("--encoding", default="utf-8", help="of the text files (default: %(default)s)")
     add("--per-line", action="store_true", help="first print each line with its own bits per character")
     _add_checkpoint(add)

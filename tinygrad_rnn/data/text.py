@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
+import gzip
 import io
+import lzma
 import os
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from os import PathLike
-from typing import Any
+from typing import IO, Any
 
 from tinygrad_rnn.data.kinds import HEAD, kind_of, marked
 from tinygrad_rnn.data.vocabularies import Ids
@@ -33,7 +38,8 @@ def default_text() -> str:
 def read_text(path: str | PathLike[str], encoding: str = "utf-8") -> str:
     r"""The text of one file: a byte order mark is dropped, and `\r\n` and `\r` become `\n`.
 
-    A byte order mark (of UTF-8, UTF-16 or UTF-32) says how the file is read, whatever `encoding` says.
+    A byte order mark (of UTF-8, UTF-16 or UTF-32) says how the file is read, whatever `encoding` says. What gzip, bzip2
+    or xz has compressed is unpacked, unless it comes through a pipe.
 
     Raises InputError, in one line, for a file that is missing, a folder, unreadable, empty, binary (it holds a zero
     character, or begins as a file of another kind does; the message names compressed files, archives, documents,
@@ -58,15 +64,29 @@ def read_blocks(path: str | PathLike[str], encoding: str = "utf-8", size: int = 
     _check_encoding(path, encoding)
     path, size = checked_path(path), whole("the size of a piece", size, 1)
     try:
-        with open(path, "rb") as file:
+        with ExitStack() as opened:
+            file: IO[bytes] = opened.enter_context(open(path, "rb"))
             head = file.read(HEAD)
+            if (unpacked := _UNPACKED.get(kind_of(head))) and file.seekable():
+                file.seek(0)
+                file = opened.enter_context(unpacked(file))
+                head = file.read(HEAD)
             if kind := kind_of(head):
                 unpack = "unpack it first" if "compressed" in kind or "archive" in kind else ""
                 raise InputError(f"{path}: {kind}, not a text", hint=unpack)
             pieces = chain((head[k : k + size] for k in range(0, len(head), size)), iter(partial(file.read, size), b""))
             yield from _decoded(path, marked(head) or encoding, pieces)
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: cannot be unpacked: {str(error) or 'it is damaged'}") from None
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+_UNPACKED: dict[str, Callable[[IO[bytes]], Any]] = {
+    "compressed by gzip": gzip.open,
+    "compressed by bzip2": bz2.open,
+    "compressed by xz": lzma.open,
+}
 
 
 def _decoded(path: str | PathLike[str], encoding: str, pieces: Iterable[bytes]) -> Iterator[str]:
