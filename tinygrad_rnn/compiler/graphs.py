@@ -10,7 +10,7 @@ holds (a parameter's array, a gradient, a result) is never written, as everywher
   memory, to which a call copies what has been replaced since the last one, and from which what the step changes is
   copied out, all of a dtype at once.
 - *Numbers of the host*, of an optimiser and of what is drawn, are made anew before each launch, and copied to where
-  kernels look for them (`device.of_host`).
+  kernels look for them (`Capture.of_host`).
 - *What the host reads* is read after the launch, before anything is copied out. If a norm is then of no use, nothing
   has happened, and the step runs as it is.
 """
@@ -279,6 +279,13 @@ class Capture:
         if self.refused is None:
             self.refused = CompileError(f"{users_place()}: {message}, {CAPTURED}")
         return self.refused
+
+    def reading(self) -> CompileError:
+        """The error of a value that the host asks for."""
+        return self.error(
+            "a value is read from the GPU, where nothing is computed yet: return the tensor, and read it outside of "
+            "the function"
+        )
 
     # --- what the engine asks of a tape -------------------------------------------------------------------------------
 

@@ -226,7 +226,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     if not training or p == 0:
         return x
     if has_cuda_kernels(x._array):
-        return x * box(dropout_mask(x._array, p, random.seed), None)
+        return x * box(dropout_mask(x._array, p, lambda: int(random.generator().integers(2**63))), None)
     if is_on_device(x._array):
         kept = backend.uniform_on_device(x._array, random.generator()) >= p
     else:

@@ -21,7 +21,7 @@ from tinygrad_rnn.memory import memory_for
 from tinygrad_rnn.scalars import number, plain, whole
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace, widened
-from tinygrad_rnn.tensor.device import capture, of_host
+from tinygrad_rnn.tensor.device import capture
 from tinygrad_rnn.tensor.mode import active_tape, replay_overrides, replayed
 from tinygrad_rnn.tensor.tensor import Tensor, box, snapshot
 
@@ -256,11 +256,11 @@ class Optimizer:
         """
         raise NotImplementedError
 
-    def in_graph(self, dtype: Any, now: Callable[[], tuple[int, dict[str, Any]]]) -> dict[str, Any]:
-        """Options of a graph that is captured, as arrays whose numbers are made before each launch, of the step and the
-        options that `now()` gives: here the rate.
+    def in_graph(self, graph: Any, dtype: Any, now: Callable[[], tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+        """Options for a graph that is captured: arrays whose numbers are made before each launch, of the step and the
+        options that `now()` gives. Here it is the rate.
         """
-        return {"lr": of_host(lambda: [now()[1]["lr"]], 1, dtype)}
+        return {"lr": graph.of_host(lambda: [now()[1]["lr"]], 1, dtype)}
 
     @replayed(changes="gradients")
     def zero_grad(self) -> None:
@@ -302,7 +302,7 @@ class Optimizer:
         options = {k: plain(v) for k, v in dict.items(group)}
         if (graph := capture.get()) is not None:
             now = lambda: (self._steps[indices[0]] + 1, {k: plain(v) for k, v in dict.items(group)})
-            options |= self.in_graph(widened(flat.values).dtype, now)
+            options |= self.in_graph(graph, widened(flat.values).dtype, now)
             graph.stepped(self, group, indices, flat)
         new = self.update(widened(flat.values), widened(g), flat.moments, step, options)
         flat.values = new if new.dtype == flat.values.dtype else namespace(new).astype(new, flat.values.dtype)

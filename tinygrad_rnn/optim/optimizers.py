@@ -12,7 +12,6 @@ from tinygrad_rnn.kernels.stages import numba_stages
 from tinygrad_rnn.optim.optimizer import Optimizer
 from tinygrad_rnn.scalars import number
 from tinygrad_rnn.tensor.backend import Array, namespace
-from tinygrad_rnn.tensor.device import of_host
 
 
 class SGD(Optimizer):
@@ -218,8 +217,8 @@ class Adam(Optimizer):
         found = [beta1, 1 - beta1, beta2, 1 - beta2, 1 / math.sqrt(1 - beta2**step), options["eps"]]
         return [*found, -lr / (1 - beta1**step), *((0, 1 - lr * decay) if self.decoupled else (decay, 1))]
 
-    def in_graph(self, dtype: Any, now: Callable[[], tuple[int, dict[str, Any]]]) -> dict[str, Any]:
-        return {"there": of_host(lambda: self.numbers(*now()), 9, dtype)}
+    def in_graph(self, graph: Any, dtype: Any, now: Callable[[], tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+        return {"there": graph.of_host(lambda: self.numbers(*now()), 9, dtype)}
 
 
 class AdamW(Adam):

@@ -97,14 +97,6 @@ What the host hands to a kernel would be the same at each launch then, and nothi
 """
 
 
-def of_host(make: Callable[[], Any], count: int, dtype: Any) -> Any:
-    """So many numbers that the host makes anew for each launch of the graph that is captured, as an
-    array on the device; None where none is captured.
-    """
-    graph = capture.get()
-    return None if graph is None else graph.of_host(make, count, dtype)
-
-
 # --- checks that nobody waits for -----------------------------------------------------------------
 
 MOST = 64  # checks that are put off at a time
@@ -168,16 +160,10 @@ def check_now() -> None:
         _raise(waiting, _flags[current()].get())
 
 
-READ = (
-    "a value is read from the GPU, where nothing is computed yet: return the tensor, and read it "
-    "outside of the function"
-)
-
-
 def read(x: Any) -> Any:
     """`x` as a NumPy array. A few numbers are read together with the checks that were put off."""
     if (graph := capture.get()) is not None:
-        raise graph.error(READ)
+        raise graph.reading()
     if not _put_off:
         return x.get()
     if x.size > SLOTS or x.dtype.kind != "f":  # which does not hold each integer

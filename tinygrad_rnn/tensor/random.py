@@ -54,11 +54,6 @@ def generator() -> np.random.Generator:
     return _generator
 
 
-def seed() -> int:
-    """A seed for what is drawn on a device, of 63 bits."""
-    return int(generator().integers(2**63))
-
-
 @replayed(changes="draws")
 def kept(shape: tuple[int, ...], p: float) -> HostArray:
     """Booleans, each False with probability p.

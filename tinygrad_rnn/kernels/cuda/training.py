@@ -71,8 +71,8 @@ def dropout_mask(like: Array, p: float, draw: Callable[[], int]) -> Array:
     xp: Any = namespace(like)
     mask = xp.empty(like.shape, dtype=like.dtype)
     numbers = xp.float32(p), real(like)(0.0 if p == 1 else 1 / (1 - p))
-    there = device.of_host(lambda: [draw()], 1, "uint64")
-    seed = (draw(), NULL) if there is None else (0, there)
+    graph = device.capture.get()
+    seed = (draw(), NULL) if graph is None else (0, graph.of_host(lambda: [draw()], 1, "uint64"))
     if mask.size:
         launch = cuda.kernel("training", "dropout_mask", str(like.dtype))
         launch((blocks(mask.size),), (BLOCK,), (mask.size, *seed, *numbers, mask))
