@@ -1298,7 +1298,8 @@ BUGS = [
     *table(
         "../examples/image_rows.py",
         ("rows-two-models", "name.lower().startswith(run.options.model or \"\")",
-         "(run.options.model or \"\") in name.lower()", "--model gru trains the convolution with a GRU, too", "tests/examples/test_image_rows.py"),
+         "(run.options.model or \"\") in name.lower()", "--model gru trains the convolution with a GRU, too",
+         "tests/examples/test_image_rows.py"),
         ("rows-no-pictures", "or x.ndim != 3 or not x.size or", "or x.ndim != 3 or",
          "0 pictures, or pictures of 0 pixels", "tests/examples/test_image_rows.py"),
     ),
