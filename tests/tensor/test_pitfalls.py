@@ -18,7 +18,7 @@ import pytest
 import tinygrad_rnn as tr
 from tests.tensor.helpers import leaf
 from tinygrad_rnn.errors import DTypeError
-from tinygrad_rnn.tensor import sweep
+from tinygrad_rnn.tensor import parts
 from tinygrad_rnn.testing import check_gradients
 
 
@@ -110,8 +110,8 @@ def test_slices_share_one_buffer(monkeypatch):
         made.append(1)
         return zeros_beside(*args)
 
-    zeros_beside = sweep.zeros_beside
-    monkeypatch.setattr(sweep, "zeros_beside", counted)
+    zeros_beside = parts.zeros_beside
+    monkeypatch.setattr(parts, "zeros_beside", counted)
     x = leaf(np.ones((50, 3)))
     tr.stack([x_t * 2 for x_t in x]).sum().backward()
     assert len(made) == 1

@@ -182,7 +182,7 @@ def _chunks(path: Name, raw: bytes, order: Literal["<", ">"] = "<") -> Iterator[
     if data and rest.strip(b"\0") and not (rest.startswith(b"TAG") and len(rest) == 128):  # ID3v1
         raise InputError(
             f"{path}: the {len(rest):,} bytes at its end are in no chunk, and may be samples of which the header does "
-            f"not know; sox --ignore-length makes a file of all of them"
+            f"not know; sox makes a file of all of them, if it is told to ignore the length"
         )
 
 
