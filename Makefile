@@ -14,8 +14,12 @@ WITNESS = .venv-witness
 BENCH = .venv-bench
 DOCS = .venv-docs
 KERNELS = .venv-kernels
+RELEASE = .venv-release
+LOWEST = .venv-lowest
 TORCH = torch==2.13.0$(if $(filter Linux,$(shell uname)),+cpu)
 
+# What another Python, or the oldest dependencies, would break first.
+FAST = tests/tensor tests/optim tests/data tests/language tests/training tests/test_package.py tests/test_ways_in.py
 PYTEST = $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
 
 # What a shell may have set for other projects must not leak into this one.
@@ -23,7 +27,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX PIP
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help demo docs examples gallery test test-numba test-thorough kernel-test browser-test browser-times stand-in witness mutants mutation-report lint bench gpu-check clean
+.PHONY: help demo docs examples gallery test test-numba test-thorough test-pythons test-lowest release-check kernel-test browser-test browser-times stand-in witness mutants mutation-report lint bench gpu-check clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +49,23 @@ test-numba: $(VENV)/.numba ## the tests of layers and optimisers, with numba's k
 
 test-thorough: $(VENV)/.test ## all tests, with many more Hypothesis examples
 	@HYPOTHESIS_PROFILE=thorough $(PYTEST)
+
+test-pythons: ## a part of the tests on every other Python that is here
+	@for version in 3.12 3.13 3.14; do \
+		! "python$$version" -c "" 2>/dev/null || \
+		$(MAKE) --no-print-directory test-fast VENV=.venv-$$version PYTHON="python$$version" || exit; \
+	done
+
+test-lowest: ## the same part with the oldest dependencies that are allowed
+	@$(MAKE) --no-print-directory $(LOWEST)/.lowest VENV=$(LOWEST)
+	@$(MAKE) --no-print-directory test-fast VENV=$(LOWEST)
+
+test-fast: $(VENV)/.test
+	@HYPOTHESIS_PROFILE=fast $(PYTEST) $(FAST)
+
+release-check: ## what would be released: built, checked, alone in a bare environment
+	@$(MAKE) --no-print-directory VENV=$(RELEASE) $(RELEASE)/.release
+	@.ci/release-check $(RELEASE)
 
 kernel-test: ## the CUDA kernels, by NVRTC and by a C++ compiler, without a GPU
 	@$(MAKE) --no-print-directory VENV=$(KERNELS) $(KERNELS)/.test
@@ -93,7 +114,7 @@ gpu-check: ## what needs a GPU, by the Python and the packages of the machine
 	@$(or $(PYTHON),python3) -m benchmarks.gpu
 
 clean: ## remove .venv*, caches and build outputs; runs/ stays
-	rm -rf $(VENV) $(WITNESS) $(BENCH) $(DOCS) $(KERNELS) docs/_build docs/api build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-* docs/_build docs/api build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.python:
@@ -117,8 +138,16 @@ $(VENV)/.examples: pyproject.toml $(VENV)/.python
 	@$(PIP) --editable '.[viz,data,numba]' && touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.python
-	@echo "Installing the project with its tests into $(VENV)"
-	@$(PIP) --editable '.[viz,test]' && touch $@
+	@echo "Installing the project with its tests, and what its examples need, into $(VENV)"
+	@$(PIP) --editable '.[viz,data,test]' && touch $@
+
+$(VENV)/.lowest: pyproject.toml $(VENV)/.python
+	@echo "Installing the oldest dependencies that are allowed into $(VENV)"
+	@$(PIP) --editable . $$($(BIN)/python -m tests.lowest) && touch $@ $(VENV)/.test
+
+$(VENV)/.release: pyproject.toml $(VENV)/.python
+	@echo "Installing what checks a release into $(VENV)"
+	@$(PIP) --upgrade 'pip>=25.1' && $(PIP) --group release && touch $@
 
 $(VENV)/.numba: $(VENV)/.test
 	@echo "Installing numba into $(VENV)"

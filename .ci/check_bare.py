@@ -9,6 +9,7 @@ import sys
 
 # The modules that need an extra, and what they miss without it.
 NEEDS_EXTRA = {
+    "tinygrad_rnn.estimators": ("sklearn", "sklearn.base"),
     "tinygrad_rnn.kernels.compiled_stages": ("llvmlite",),
     "tinygrad_rnn.kernels.numba_machine": ("numba", "llvmlite"),
     "tinygrad_rnn.kernels.numba_object": ("numba", "llvmlite"),

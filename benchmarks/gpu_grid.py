@@ -1,8 +1,9 @@
 """What a training step costs on a GPU: layers of several sizes, beside PyTorch with cuDNN, at equal precision.
 
 The step is that of `benchmarks.train_step`; it ends by reading its loss, and is timed by CUDA events. "eager" asks for
-each kernel anew; "captured" is one CUDA graph: `tr.compile` of ours, `torch.cuda.graph` of theirs. Theirs has its cuDNN
-layer, and a loop over its cells. Each contender has a process, which is warm after its first cell; one runs at a time.
+each kernel anew; "captured" is one CUDA graph, ours by `tr.compile(step, graph=True)`, theirs by `torch.cuda.graph`.
+Theirs has its cuDNN layer, and a loop over its cells. Each contender has a process, which is warm after its first cell;
+one runs at a time.
 
 Two floors: what the matrix products of a step take at the speed of a large one (by operations), and what 4 T + 60 of
 the smallest kernels take one after the other (by latency).

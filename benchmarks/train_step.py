@@ -91,7 +91,7 @@ def ours(
             return loss
 
         if compiled:
-            update = tr.compile(update)
+            update = tr.compile(update, graph=device != "cpu")
 
         def step() -> float:
             return update().item()

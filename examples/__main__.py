@@ -23,7 +23,7 @@ from tinygrad_rnn.cli.answers import Terminated, answered
 from tinygrad_rnn.cli.options import Parser, path
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.screen import console, say, show_table
-from tinygrad_rnn.training.checkpoint import write_atomically
+from tinygrad_rnn.training.disk import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console

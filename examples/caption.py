@@ -14,6 +14,7 @@ hangs on.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -21,11 +22,14 @@ import numpy as np
 
 import tinygrad_rnn as tr
 from examples.common.experiment import Experiment, experiment
+from examples.common.pictures import picture_options, pictures_of, write_picture
 from examples.common.plots import INK, ORANGE, draw_picture
+from examples.common.use import Answer, OnDevice, Use, Used
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import WordVocabulary, pad_sequences, split_at_random
 from tinygrad_rnn.data.vocabularies import BEGIN, END, PAD
 from tinygrad_rnn.decoding import greedy_search, one_step
+from tinygrad_rnn.errors import CheckpointError
 from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.training import error_rate
 
@@ -112,24 +116,15 @@ def main(run: Experiment) -> None:
         scores, _ = model.write(y[:-1], None, model.look(pixels))
         return F.cross_entropy(scores, y[1:], ignore_index=TOKENS[PAD])
 
-    def describe(pixels: np.ndarray) -> list[list[str]]:
-        written = []
-        for k in range(0, len(pixels), 250):
-            part = pixels[k : k + 250]
-            with tr.no_grad():
-                seen = model.look(run.tensor(part))
-            step = one_step(partial(model.write, seen=seen))
-            written += greedy_search(step, None, TOKENS[BEGIN], TOKENS[END], count=len(part), length=5)
-        return [TOKENS.decode(ids) for ids in written]
-
     def evaluate() -> dict[str, float]:
-        right = exact(describe(held_out.pixels), held_out)["all"]
+        right = exact(describe(run, model, held_out.pixels), held_out)["all"]
         return {"held_out_loss": loss(*arrays(held_out)).item(), "exact": right}
 
-    fit = run.fit("network", model, batch, loss, evaluate, lr=5e-3, unit="pictures")
+    use = {"sizes": {}, "height": HEIGHT, "width": WIDTH, "words": TOKENS.tokens}
+    fit = run.fit("network", model, batch, loss, evaluate, lr=5e-3, unit="pictures", use=use)
 
     answers = {
-        "network": (fit.parameters, describe(unseen.pixels)),
+        "network": (fit.parameters, describe(run, model, unseen.pixels)),
         "cut and read": cut_and_read(digits[train], labels[train], unseen.pixels),
     }
     table, right = [], []
@@ -144,6 +139,20 @@ def main(run: Experiment) -> None:
     run.expect("exact captions, ahead of the baseline by", right[0] - right[1], at_least=2 if run.quick else 5)
     draw_grid(run, unseen, answers["network"][1])
     draw_looks(run, model, unseen, answers["network"][1])
+    write_picture(run.out / "sample.png", unseen.pixels[0])
+    run.try_with("--input", file="sample.png")
+
+
+def describe(on: OnDevice, model: Captioner, pixels: np.ndarray) -> list[list[str]]:
+    """The captions of pictures (N, rows, columns)."""
+    written = []
+    for k in range(0, len(pixels), 250):
+        part = pixels[k : k + 250]
+        with tr.no_grad():
+            seen = model.look(on.tensor(part))
+        step = one_step(partial(model.write, seen=seen))
+        written += greedy_search(step, None, TOKENS[BEGIN], TOKENS[END], count=len(part), length=5)
+    return [TOKENS.decode(ids) for ids in written]
 
 
 def exact(answers: list[list[str]], pictures: Pictures) -> dict[str, float]:
@@ -206,5 +215,19 @@ def draw_looks(run: Experiment, model: Captioner, pictures: Pictures, answers: l
                 draw_picture(fig.add_subplot(len(chosen), 4, 4 * row + n + 2), np.abs(x.grad.numpy()[0]), word, "Blues")
 
 
+def answer(used: Used) -> Iterator[Answer]:
+    """The caption of each picture."""
+    kept = used.models[0]
+    if tuple(kept["words"]) != TOKENS.tokens:
+        raise CheckpointError(f"{kept.place}: its words are others than those of this version: train it again")
+    model = kept.load(Captioner)
+    for picture in pictures_of(used, kept["height"], kept["width"]):
+        [caption] = describe(used, model, picture.pixels[None])
+        said = " ".join(caption) or "(nothing)"
+        yield Answer(f"{said}  {picture.file}{picture.aside}", {**picture.content, "caption": caption})
+
+
+USE = Use(answer, files=f"pictures of {WIDTH} x {HEIGHT} pixels, digits in a row", options=picture_options)
+
 if __name__ == "__main__":
-    sys.exit(experiment(main, steps=1800, quick=400))
+    sys.exit(experiment(main, steps=1800, quick=400, use=USE))

@@ -11,15 +11,19 @@ a high one is lively and misspelt; and the likeliest text of all, which a beam s
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 
 import tinygrad_rnn as tr
 from examples.common.experiment import Experiment, experiment
 from examples.common.plots import draw_text
+from examples.common.use import Answer, Use, Used
 from tinygrad_rnn import nn
+from tinygrad_rnn.cli.options import Numbers, whole
 from tinygrad_rnn.data import Ids, Streams, Vocabulary, default_text, passage, read_text, split_held_out
 from tinygrad_rnn.decoding import beam_search, generate, one_step
 from tinygrad_rnn.errors import InputError
@@ -69,7 +73,9 @@ def main(run: Experiment) -> None:
     def evaluate() -> dict[str, float]:
         return {"held_out_bits_per_char": bits_per_char(model, held_out)}
 
-    fit = run.fit("LSTM", model, batch, loss, evaluate, keep=keep, lr=8e-3 if run.quick else 4e-3, unit="chars")
+    how = {"keep": keep, "lr": 8e-3 if run.quick else 4e-3, "unit": "chars"}
+    how["use"] = {"sizes": model.config.as_dict(), "characters": vocabulary.characters}
+    fit = run.fit("LSTM", model, batch, loss, evaluate, **how)
     bits = {f"LSTM, {model.config.hidden} hidden units": bits_per_char(model, passage(before, test, batch=32))}
     network = next(iter(bits))
     bits |= simple
@@ -77,7 +83,7 @@ def main(run: Experiment) -> None:
     rows = [[name, f"{bits[name]:.3f}"] for name in ranking]
     run.table("Bits per character of the test", ["", "bits"], rows, best=ranking.index(network))
     better = [name for name in ranking if bits[name] < bits[network]]
-    run.note(f"Better than the network: {', '.join(better) or 'none of them'}.")
+    run.note(f"Fewer bits per character than the network: {', '.join(better) or 'none of them'}.")
     against = "3-gram" if run.quick else "5-gram"
     run.expect(f"bits per character less than the {against}", bits[against] - bits[network], at_least=0.05)
 
@@ -100,6 +106,7 @@ def main(run: Experiment) -> None:
     ratio = beam / drawn if drawn else 1.0
     run.expect("bits per character of the beam's text over those at temperature 1", ratio, at_most=0.6)
     draw_samples(run, prompt, samples, costs)
+    run.try_with("--text", prompt, "--length", "200")
 
 
 def simple_methods(vocabulary: Vocabulary, train: Ids, text: Ids) -> dict[str, float]:
@@ -152,5 +159,27 @@ def draw_samples(run: Experiment, prompt: str, samples: dict[str, str], costs: d
             axes.imshow(ground, "Oranges", vmin=0, vmax=12, aspect="auto", extent=(0, columns, lines - 0.5, -0.5))
 
 
+def answer(used: Used) -> Iterator[Answer]:
+    """Each text, and what the network writes after it."""
+    kept, options = used.models[0], used.options
+    model = kept.load(lambda **sizes: CharModel(CharModelConfig(**sizes)))
+    vocabulary = Vocabulary(kept["characters"])
+    temperature = 0.7 if options.temperature is None else options.temperature
+    for text in options.text:
+        if not text:
+            raise InputError("--text: there is nothing to go on with: a character or more")
+        vocabulary.encode(text)  # an error names what it has never seen
+        written = "".join(generate(model, vocabulary, text, options.length or WRITTEN, temperature, seed=options.seed))
+        yield Answer(text + written, {"text": text, "written": written, "temperature": temperature})
+
+
+def use_options(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--length", type=whole(1, 10**6), help=f"characters to write (default: {WRITTEN})")
+    what = "the higher, the livelier; 0 takes the likeliest (default: 0.7)"
+    group.add_argument("--temperature", type=Numbers(float, 0, 100, "must be a number from 0 to 100"), help=what)
+
+
+USE = Use(answer, text="a text to go on with", options=use_options, allows=("seed",))
+
 if __name__ == "__main__":
-    sys.exit(experiment(main, steps=5000, quick=600, data="a text file", encoded=True))
+    sys.exit(experiment(main, steps=5000, quick=600, data="a text file", encoded=True, use=USE))

@@ -2,8 +2,9 @@
 
 A GRU reads a series and at each step forecasts the steps ahead, each by three quantiles: the median, and two between
 which the value should lie in 80 of 100 cases. The origin rolls: at each step of the last part of the series it knows
-all that came before, and nothing after. The same is asked of simple methods: the last value stays, the last season
-comes again, a linear model of the last nine values.
+all that came before, and nothing after. The same is asked of simple methods: the last value stays, or drifts on; the
+last season comes again, or as much higher as each one was; a linear model of the last nine values; exponential
+smoothing.
 
 Of the sunspots the network knows far more than that they stay or return, and about as much as the linear model, which
 is hard to beat with two centuries of yearly values. Of the stock price nobody here knows more than the last value.
@@ -13,8 +14,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,14 +24,20 @@ import tinygrad_rnn as tr
 from examples.common.baselines import simple_forecasts
 from examples.common.experiment import Experiment, experiment
 from examples.common.plots import CELLS, GREY, INK, ORANGE, draw_curves, tones
+from examples.common.series import Series, margins, share_held, widened
+from examples.common.tables import add_delimiter, delimiter, pairs
+from examples.common.use import Answer, Kept, OnDevice, Use, Used
 from tinygrad_rnn import nn
 from tinygrad_rnn.cli.options import whole
-from tinygrad_rnn.data import read_csv, split_in_time
+from tinygrad_rnn.data import TimeSeries, read_csv, read_series
+from tinygrad_rnn.data.series import GAPS
 from tinygrad_rnn.errors import InputError
 
 QUANTILES = np.array([0.1, 0.5, 0.9], np.float32)
 MOST = 20_000_000  # forecasts: some gigabytes
+LEAST, SEASONS = 30, 5  # values of a series: fewer have no test to speak of
 LENGTH = 80  # steps of a piece that is trained on; two seasons, if that is more
+NAIVE = ("last value", "last season")
 
 
 class Forecaster(nn.Module):
@@ -46,48 +54,6 @@ class Forecaster(nn.Module):
         return self.head(self.dropout(self.recurrent(x)[0])).reshape(T, B, -1, len(QUANTILES))
 
 
-def squared(roots: np.ndarray) -> np.ndarray:
-    """What counts the roots are of; a root below 0 means that none is left."""
-    return np.square(np.maximum(roots, 0))
-
-
-@dataclass
-class Series:
-    """Values in time (N,), when they are from, and the length of a season: also how far ahead is forecast."""
-
-    name: str
-    times: np.ndarray
-    values: np.ndarray
-    season: int
-
-    def __post_init__(self) -> None:
-        lowest, highest, n = self.values.min(), self.values.max(), len(self.values)
-        to = self.back = np.copy
-        if lowest >= 0:  # Logarithms of prices and roots of counts vary alike everywhere.
-            to, self.back = (np.log, np.exp) if lowest > 1e-30 * highest else (np.sqrt, squared)
-        self.x = x = to(self.values)
-        least = 1e-3 * np.std(x)  # for a series that repeats itself
-        self.train, self.choose, self.test = split_in_time(n, (0.6, 0.15, 0.25))
-        H, end = self.season, len(self.train)
-        ahead = np.arange(n)[:, None] + 1 + np.arange(H)
-        self.ahead = np.where(ahead < n, ahead, -1)  # the steps that are forecast at each step, -1 past the end
-        change = np.where(self.ahead >= 0, x[self.ahead] - x[:, None], np.nan)
-        known = (self.ahead >= 0) & (self.ahead < end)
-        self.scale = np.array([max(least, np.std(change[known[:, h], h])) for h in range(H)])
-        self.target = change / self.scale  # (N, H), NaN past the end
-        step = np.diff(x, prepend=x[0])
-        mean = np.array([x[max(0, t - H + 1) : t + 1].mean() for t in range(n)])
-        self.features = np.stack([f / max(least, np.std(f[:end])) for f in (step, x - mean)], axis=-1)
-
-    def counted(self, part: np.ndarray) -> np.ndarray:
-        """Which forecasts (N, H) are of a step in this part, made at the step before it or later."""
-        return (self.ahead >= part[0]) & (self.ahead <= part[-1]) & (np.arange(len(self.x))[:, None] >= part[0] - 1)
-
-    def undone(self, change: np.ndarray) -> np.ndarray:
-        """Quantiles (N, H, 3) of scaled changes as values."""
-        return self.back(self.x[:, None, None] + np.sort(change, axis=-1) * self.scale[:, None])
-
-
 def pinball(quantiles: tr.Tensor, target: tr.Tensor) -> tr.Tensor:
     """max(q e, (q - 1) e) of the error e = y - ŷ, which is least where ŷ is the quantile q."""
     e = tr.expand_dims(target, -1) - quantiles
@@ -95,17 +61,30 @@ def pinball(quantiles: tr.Tensor, target: tr.Tensor) -> tr.Tensor:
     return tr.maximum(q * e, (q - 1) * e)
 
 
-def own_series(run: Experiment, file: Path, column: str | None, season: int) -> Series:
+def series_in(file: Path, asked: argparse.Namespace, encoding: str) -> TimeSeries:
+    """The series in the user's file, as the options say."""
+    return read_series(
+        file,
+        asked.column or "",
+        dates=asked.date_column or (),
+        date_format=asked.date_format or "",
+        only=pairs("--only", asked.only),
+        gaps=asked.gaps or "refuse",
+        delimiter=delimiter(asked),
+        decimal=asked.decimal or "",
+        encoding=encoding,
+    )
+
+
+def own_series(run: Experiment, file: Path) -> Series:
     """A column of the user's file. Raises InputError for one that is too short, or has no rhythm."""
-    if not column:
-        raise InputError(f"{file}: say which column is the series: --column NAME")
-    table = read_csv(file, [column], missing="drop", encoding=run.encoding)
-    values = table[column]
-    least = max(50, 10 * season)
+    found = series_in(file, run.options, run.encoding)
+    column, values, season = found.name, found.values, run.options.season or found.season or 12
+    least = max(LEAST, SEASONS * season)
     if len(values) < least:
-        raise InputError(
-            f"{file}: {len(values)} values of {column}, and {least} are needed, 10 seasons of {season} and 50 at least"
-        )
+        needed = f"{least} are needed, {SEASONS} seasons of {season} and {LEAST} at least"
+        shorter = f"choose a shorter season, of {len(values) // SEASONS} or less" if len(values) >= LEAST else ""
+        raise InputError(f"{file}: {len(values)} values of {column}, and {needed}", hint=shorter)
     lowest, highest = float(values.min()), float(values.max())
     largest = max(highest, -lowest)
     if len(values) * season > MOST:
@@ -114,16 +93,28 @@ def own_series(run: Experiment, file: Path, column: str | None, season: int) -> 
         )
     if not max(1e-100, 1e-12 * largest) < highest - lowest < 1e100:
         raise InputError(f"{file}: {column} is from {lowest:g} to {highest:g}: nothing can be forecast of that")
-    s = Series(column, np.arange(len(values)), values, season)
-    missing = f", and {table.dropped} rows without one are left out" if table.dropped else ""
-    comments = f"; {table.comments} passed over, comments that begin with #" if table.comments else ""
-    run.source(f"{file}: {len(values)} values of {column}{missing}{comments}")
+    s = Series(column, found.times, values, season, later=next_times(found, season), step=found.step)
+    first, last = when(s.times[0]), when(s.times[-1])
+    span = f", {first} to {last}, in seasons of {season}" if found.step else ""
+    run.source(f"{file}: {len(values)} values of {column}{span} ({found.said})")
     return s
+
+
+def next_times(found: TimeSeries, count: int) -> list[str]:
+    """When the next steps of a series are, as it is shown; nothing if it has no times."""
+    return [when(time) for time in found.later(count)] if found.step else []
+
+
+def when(time: np.generic) -> str:
+    """A time as it is shown: a day, a moment or a number."""
+    if not isinstance(time, np.datetime64):
+        return f"{time:.10g}"
+    return str(time.astype("datetime64[s]")).replace("T", " ").removesuffix(":00").removesuffix(" 00:00")
 
 
 def series_of(run: Experiment) -> list[Series]:
     if run.data:
-        return [own_series(run, run.data, run.options.column, run.options.season or 12)]
+        return [own_series(run, run.data)]
     import matplotlib
 
     spots = read_csv(Path(__file__).parent / "data" / "sunspots.csv")
@@ -133,8 +124,11 @@ def series_of(run: Experiment) -> list[Series]:
         "yearly sunspot numbers, 1700 to 2008 (examples/data/sunspots.csv: NOAA, public domain); the price of IBM in "
         "each month from 1990 on, adjusted for dividends (matplotlib's sample_data/Stocks.csv: finance.yahoo.com)"
     )
-    months = 1990 + np.arange(len(prices)) / 12
-    return [Series("sunspots", spots["year"], spots["sunspots"], 11), Series("stock price", months, prices, 12)]
+    years, months = spots["year"].astype(int), np.datetime64("1990-01") + np.arange(len(prices) + 12)
+    return [
+        Series("sunspots", years, spots["sunspots"], 11, later=[f"{years[-1] + k}" for k in range(1, 12)]),
+        Series("stock price", months[:-12], prices, 12, later=[when(month) for month in months[-12:]]),
+    ]
 
 
 def networks(run: Experiment, s: Series, count: int) -> np.ndarray:
@@ -142,7 +136,7 @@ def networks(run: Experiment, s: Series, count: int) -> np.ndarray:
     x, goal = run.tensor(s.features[:, None]), np.nan_to_num(s.target)
     usable, held_out = s.counted(s.train), s.counted(s.choose)
     length = min(max(LENGTH, 2 * s.season), len(s.train))
-    found = []
+    models = []
     for k in range(count):
         tr.manual_seed(run.seed + k)
         model = Forecaster(s.season).to(run.device)
@@ -162,10 +156,20 @@ def networks(run: Experiment, s: Series, count: int) -> np.ndarray:
             return {"held_out_loss": float(losses[held_out].mean())}
 
         name = f"{s.name} {k + 1}"
-        run.fit(name, model, batch, loss, evaluate, lr=3e-3, weight_decay=1e-2, evaluations=20, unit="forecasts")
-        with tr.no_grad():
-            found.append(s.undone(model(x).numpy()[:, 0]))
-    return np.mean(found, axis=0)
+        how = {"lr": 3e-3, "weight_decay": 1e-2, "evaluations": 20, "unit": "forecasts"}
+        kept = {key: getattr(s, key) for key in ("season", "scaling", "later", "step")}
+        kept |= {"series": s.name, "values": s.values.tolist()}
+        run.fit(name, model, batch, loss, evaluate, use={"sizes": {"ahead": s.season}, **kept}, **how)
+        models.append(model)
+    change = together(run, s, models)
+    return s.undone(widened(change, margins(s, change)))
+
+
+def together(on: OnDevice, s: Series, models: Sequence[Forecaster]) -> np.ndarray:
+    """The quantiles (N, H, 3) of scaled changes that networks forecast at each step, in the mean."""
+    x = on.tensor(s.features[:, None])
+    with tr.no_grad():
+        return np.mean([np.sort(model(x).numpy()[:, 0], axis=-1) for model in models], axis=0)
 
 
 def main(run: Experiment) -> None:
@@ -177,27 +181,26 @@ def main(run: Experiment) -> None:
         for name, q in forecasts.items():
             error = np.abs(q[..., 1] - true)
             errors[name] = [error[counted[:, h], h].mean() for h in range(s.season)]
-            holds = 100 * ((q[..., 0] <= true) & (true <= q[..., 2]))[counted].mean()
+            holds = share_held(s, q)
             width = (q[..., 2] - q[..., 0])[counted].mean()
             figures = f"{errors[name][0]:.2f}", f"{np.mean(errors[name]):.2f}", f"{holds:.0f} %", f"{width:.1f}"
             rows.append([name, *figures])
         run.expect(f"{s.name}: of the GRU's 80 % intervals hold, in %", holds, at_least=60)
-        first = s.times[s.test[0]]
-        title = f"{s.name}, from {first:.0f} on: mean absolute error, and the intervals that should hold 80 %"
+        since = when(s.times[s.test[0]])
+        title = f"{s.name}, from {since} on: mean absolute error, and the intervals that should hold 80 %"
         best = min(range(len(rows)), key=lambda k: np.mean(errors[rows[k][0]]))
         run.table(title, ["", "1 ahead", f"1 to {s.season} ahead", "they hold", "width"], rows, best=best)
         for ahead, what in ((1, "one step ahead"), (s.season, f"1 to {s.season} steps ahead")):
-            mean = {name: np.mean(values[:ahead]) for name, values in errors.items()}
-            naive = min(("last value", "last season"), key=mean.get)
-            ratio = mean["GRU"] / mean[naive] if mean[naive] else np.inf
-            verdict = "the naive forecast wins" if ratio >= 1 else "the GRU wins against it"
-            run.note(
-                f"{s.name}, {what}: the GRU's error is {ratio:.2f} times that of the {naive}: {verdict}; "
-                f"the best of all: {min(mean, key=mean.get)}."
-            )
+            mean = {name: float(np.mean(values[:ahead])) for name, values in errors.items()}
+            run.verdict(f"{s.name}, {what}, mean absolute error", mean, {*mean} - {"GRU"}, least=True)
             if s.name == "sunspots" and not run.data:
-                run.expect(f"sunspots, {what}: this ratio", ratio, at_most=0.75 if ahead == 1 else 1.0)
+                ratio = mean["GRU"] / min(mean[name] for name in NAIVE)
+                what = f"sunspots, {what}: error of the GRU over that of the better of {' and '.join(NAIVE)}"
+                run.expect(what, ratio, at_most=0.75 if ahead == 1 else 1.0)
         draw(run, s, forecasts, errors)
+    if "Holt-Winters" not in forecasts and "Holt" not in forecasts:
+        run.note("Exponential smoothing (Holt-Winters) is not among the simple methods: statsmodels is not installed.")
+    run.try_with("--series", s.name, "--steps", str(s.season))
 
 
 def draw(run: Experiment, s: Series, forecasts: dict[str, np.ndarray], errors: dict[str, list[float]]) -> None:
@@ -220,18 +223,114 @@ def draw(run: Experiment, s: Series, forecasts: dict[str, np.ndarray], errors: d
             axes.set_ylabel(s.name)
         top.legend(frameon=False, ncols=3, loc="upper left")
         right = figure.add_subplot(grid[1, 3:], title="mean absolute error", xlabel="steps ahead", ylim=(0, None))
-        curves = {name: (range(1, s.season + 1), values) for name, values in errors.items()}
+        other = min(errors.keys() - {*NAIVE, "GRU"}, key=lambda name: np.mean(errors[name]))  # the best of the rest
+        curves = {name: (range(1, s.season + 1), errors[name]) for name in (*NAIVE, other, "GRU")}
         draw_curves(right, curves, (*tones(GREY, 2), ORANGE, own))
-        right.set_ylim(0, 1.45 * max(map(max, errors.values())))
+        right.set_ylim(0, 1.45 * max(max(errors[name]) for name in curves))
         right.legend(frameon=False, fontsize=8, loc="upper left")
 
 
 def data_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--column", metavar="NAME", help="the column to forecast")
-    group.add_argument("--season", type=whole(1, 1000), help="steps in a season, and to forecast (default: 12)")
+    add = group.add_argument
+    add("--column", metavar="NAME", help="the column to forecast (default: the only one besides the dates)")
+    add("--season", type=whole(1, 1000), help="steps in a season, and to forecast (default: by the dates, or 12)")
+    dates = "the column of the dates, or one of several that make them (default: the one that holds dates)"
+    add("--date-column", metavar="NAME", action="append", help=dates)
+    add("--date-format", metavar="FORMAT", help="such as %%d.%%m.%%Y (default: a usual one that fits all dates)")
+    add("--only", metavar="COLUMN=VALUE", action="append", help="the rows that count, of several series in one column")
+    add(
+        "--gaps",
+        choices=GAPS,
+        help="what fills steps without a value; or refuse them, or close them up (default: refuse)",
+    )
+    add_delimiter(group)
+    add("--decimal", choices=(".", ","), help="the decimal mark (default: the one that fits all values)")
 
+
+def answer(used: Used) -> Iterator[Answer]:
+    """What comes after the end of each series that the run was trained on, or of a newer file of one."""
+    networks: dict[str, list[Kept]] = {}
+    for kept in used.models:
+        networks.setdefault(kept["series"], []).append(kept)
+    wanted = used.options.series
+    if wanted is not None and wanted not in networks:
+        raise InputError(f"{used.folder}: no series {wanted!r} in it: there is {', '.join(networks)}")
+    networks = {name: found for name, found in networks.items() if wanted in (None, name)}
+    if used.files() and len(networks) > 1:
+        raise InputError(f"{used.folder}: say which of its series the file goes on with: --series NAME")
+    if len(used.files()) > 1:
+        raise InputError("--input takes one file here, of one series")
+    contents = [ahead(used, name, found) for name, found in sorted(networks.items())]
+    for content in contents:
+        name, steps = content["series"], content["forecast"]
+        lines = [f"{name}: {len(steps)} steps after the last of {content['values']:,} values"]
+        times = [str(step.get("time", "")) for step in steps]
+        wide = max(map(len, times))
+        lines += [f"step  {'':{wide}}     forecast        80 of 100 lie between"]
+        for time, k in zip(times, steps, strict=True):
+            between = f"{k['low']:11.6g} and {k['high']:11.6g}"
+            lines += [f"{k['step']:4}  {time:{wide}}  {k['forecast']:11.6g}  {between}"]
+        lines += [
+            f"The interval: {content['made']}. Of such intervals {100 * content['held']:.0f} of 100 held on the last "
+            f"{content['held_on']} values of what it was trained with, from which nothing was learnt."
+        ]
+        yield Answer("\n".join(lines), content, [{"series": name, **step} for step in steps])
+
+
+def ahead(used: Used, name: str, found: Sequence[Kept]) -> dict[str, Any]:
+    """The forecast of one series, with how its intervals were made, and how many of them held."""
+    season, values, scaling, later = (found[0][key] for key in ("season", "values", "scaling", "later"))
+    count = used.options.steps or season
+    if count > season:
+        raise InputError(f"--steps {count}: of {name} a season is forecast, 1 to {season} steps")
+    models = [one.load(Forecaster) for one in found]
+    s = Series(name, np.arange(len(values)), np.array(values), season, scaling)
+    change, held_on = together(used, s, models), len(s.test)
+    margin = margins(s, change)
+    held = share_held(s, s.undone(widened(change, margin))) / 100
+    for file in used.files():
+        new = newer(file, used, found[0])
+        s, later = Series(name, new.times, new.values, season, scaling), next_times(new, season)
+        change = together(used, s, models)
+    steps = []
+    for h, quantiles in enumerate(s.undone(widened(change, margin))[-1, :count]):
+        low, middle, high = (float(f"{value:.7g}") for value in quantiles)  # of float32 there are no more digits
+        time = {"time": later[h]} if later else {}
+        steps.append({"step": h + 1, **time, "forecast": middle, "low": low, "high": high})
+    made = f"the mean of {len(models)} networks' quantiles 0.1 and 0.9, wider where that held too few"
+    shown = {"series": name, "values": len(s.values), "forecast": steps}
+    return {**shown, "interval": 0.8, "made": made, "held": round(held, 4), "held_on": held_on}
+
+
+def newer(file: Path, used: Used, kept: Kept) -> TimeSeries:
+    """The series in a newer file. Raises InputError for one that a network cannot go on with."""
+    found = series_in(file, used.options, used.options.encoding or "utf-8")
+    lowest, season, kind = float(found.values.min()), kept["season"], kept["scaling"]["kind"]
+    if len(found.values) <= season:
+        raise InputError(f"{file}: {len(found.values)} values, and more than a season is needed, {season + 1}")
+    if found.step != kept["step"]:
+        steps = [step or "of no known length" for step in (found.step, kept["step"])]
+        raise InputError(f"{file}: its steps are {steps[0]}, and those that were trained on {steps[1]}")
+    if (kind == "roots" and lowest < 0) or (kind == "logarithms" and lowest <= 0):
+        limit = "none is below 0" if kind == "roots" else "all are above 0"
+        raise InputError(f"{file}: the value {lowest:g}: of the values that were trained on, {limit}")
+    return found
+
+
+def use_options(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--series", metavar="NAME", help="of the series of the run, this one alone")
+
+
+USE = Use(
+    answer,
+    files="a newer file of the series: what comes after its end, by the networks as they are",
+    needed=False,
+    table="the forecast",
+    options=use_options,
+    allows=("steps",),
+    settled=("season",),
+)
 
 if __name__ == "__main__":
-    sys.exit(
-        experiment(main, steps=200, quick=150, data="a CSV file with a header", encoded=True, data_options=data_options)
-    )
+    about = "a CSV file with a header"
+    sys.exit(experiment(main, steps=200, quick=150, data=about, encoded=True, data_options=data_options, use=USE))

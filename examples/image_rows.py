@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 import tinygrad_rnn as tr
 from examples.common.experiment import Experiment, experiment
+from examples.common.pictures import picture_options, pictures_of, write_picture
 from examples.common.plots import draw_picture
+from examples.common.use import Answer, OnDevice, Use, Used
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import Batches, folds, read_idx
 from tinygrad_rnn.errors import InputError
@@ -70,6 +73,20 @@ class Sweeps(nn.Module):
         return self.head(tr.concatenate([*h_down, *h_across], axis=-1))
 
 
+KINDS = {
+    "RNN": lambda rows, columns: Rows(nn.RNN, columns),
+    "LSTM": lambda rows, columns: Rows(nn.LSTM, columns),
+    "GRU": lambda rows, columns: Rows(nn.GRU, columns),
+    "convolution, then GRU": lambda rows, columns: Strokes(columns),
+    "bidirectional, both ways": lambda rows, columns: Sweeps(rows, columns),
+}
+
+
+def build(kind: str, rows: int, columns: int) -> nn.Module:
+    """A network of one of the `KINDS` for pictures of so many rows and columns."""
+    return KINDS[kind](rows, columns)
+
+
 def pictures(run: Experiment) -> tuple[np.ndarray, np.ndarray, list[Split]]:
     """The pictures (N, rows, columns) from 0 to 1, their digits (N,), and what to train on and to test with."""
     if run.data:
@@ -112,22 +129,14 @@ def found(folder: Path, pattern: str) -> Path:
 def main(run: Experiment) -> None:
     x, y, splits = pictures(run)
     _, rows, columns = x.shape
-    builders = {
-        "RNN": lambda: Rows(nn.RNN, columns),
-        "LSTM": lambda: Rows(nn.LSTM, columns),
-        "GRU": lambda: Rows(nn.GRU, columns),
-        "convolution, then GRU": lambda: Strokes(columns),
-        "bidirectional, both ways": lambda: Sweeps(rows, columns),
-    }
-    if run.options.model:
-        builders = {name: build for name, build in builders.items() if name.lower().startswith(run.options.model)}
-
+    kinds = [name for name in KINDS if name.lower().startswith(run.options.model or "")]
     table, misread = [logistic_regression(x, y, splits)], None
-    for name, build in builders.items():
+    for name in kinds:
+        sizes = {"kind": name, "rows": rows, "columns": columns}
         scores, seconds, parameters = [], 0.0, 0
         for k, (train, test) in enumerate(splits):
             tr.manual_seed(run.seed)
-            model = build().to(run.device)
+            model = build(**sizes).to(run.device)
             batches = Batches(len(train), 64, seed=run.seed)
 
             def batch(step: int, train=train, batches=batches) -> tuple[tuple, int]:
@@ -141,7 +150,8 @@ def main(run: Experiment) -> None:
                 return {"error": 1 - accuracy(predicted(run, model, x[test]), y[test])}
 
             # Evaluated once, at the end: to keep the best of several would be to choose by the test.
-            fit = run.fit(f"{name} {k + 1}", model, batch, loss, evaluate, lr=4e-3, evaluations=1, show=False)
+            how = {"lr": 4e-3, "evaluations": 1, "show": False, "use": {"sizes": sizes}}
+            fit = run.fit(f"{name} {k + 1}", model, batch, loss, evaluate, **how)
             scores.append(1 - fit.best["error"])
             seconds, parameters = seconds + fit.seconds, fit.parameters
             run.say(f"{name}, fold {k + 1} of {len(splits)}: {scores[-1]:.2%} in {fit.seconds:.1f} s")
@@ -152,9 +162,13 @@ def main(run: Experiment) -> None:
     run.table(f"Accuracy over {len(splits)} test folds", columns_, table)
     for name, _, mean, *_ in table[1:]:
         run.expect(f"{name}: accuracy in %", float(mean), at_least=90.0 if run.quick else 96.5)
+    means = {name: float(mean) for name, _, mean, *_ in table}
+    run.verdict("Accuracy in %, in the mean of the folds", means, (table[0][0],))
     best = max(float(mean) for _, _, mean, *_ in table[1:])
     run.expect("the best of them, ahead of logistic regression by", best - float(table[0][2]), at_least=0.5)
     draw_misread(run, x, y, *misread)
+    write_picture(run.out / "sample.png", x[splits[0][1][0]])
+    run.try_with("--input", file="sample.png")
 
 
 def spread(scores: list[float]) -> list[str]:
@@ -162,10 +176,10 @@ def spread(scores: list[float]) -> list[str]:
     return [f"{100 * value:.2f}" for value in (np.mean(scores), min(scores), max(scores))]
 
 
-def predicted(run: Experiment, model: nn.Module, x: np.ndarray) -> np.ndarray:
+def predicted(on: OnDevice, model: nn.Module, x: np.ndarray) -> np.ndarray:
     """The scores' largest entry for each picture."""
     with tr.no_grad():
-        parts = [model(run.tensor(x[k : k + 1000])) for k in range(0, len(x), 1000)]
+        parts = [model(on.tensor(x[k : k + 1000])) for k in range(0, len(x), 1000)]
     return np.concatenate([part.numpy().argmax(-1) for part in parts])
 
 
@@ -201,7 +215,22 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=("rnn", "lstm", "gru", "convolution", "bidirectional"), help="only this one")
 
 
+def answer(used: Used) -> Iterator[Answer]:
+    """The digit in each picture, and the probability of each digit."""
+    wanted = used.options.model or ""
+    kept = next((one for one in used.models if one["sizes"]["kind"].lower().startswith(wanted)), None)
+    if kept is None:
+        raise InputError(f"{used.folder}: no {wanted} was trained in this run")
+    model, sizes = kept.load(build), kept["sizes"]
+    for picture in pictures_of(used, sizes["rows"], sizes["columns"]):
+        p = tr.softmax(model(used.tensor(picture.pixels[None])), axis=-1).numpy()[0]
+        digit, each = int(p.argmax()), [round(float(share), 4) for share in p]
+        content = {**picture.content, "digit": digit, "probabilities": each, "model": sizes["kind"]}
+        yield Answer(f"{digit}  {p.max():.3f}  {picture.file}{picture.aside}", content)
+
+
+USE = Use(answer, files="pictures of one digit each", options=picture_options, allows=("model",))
+
 if __name__ == "__main__":
-    sys.exit(
-        experiment(main, steps=1200, quick=400, data="a folder with MNIST's IDX files", fetch="mnist", options=options)
-    )
+    mnist = {"data": "a folder with MNIST's IDX files", "fetch": "mnist"}
+    sys.exit(experiment(main, steps=1200, quick=400, options=options, use=USE, **mnist))

@@ -13,6 +13,7 @@ of each digit, stretched and joined by dynamic programming (Ney 1984).
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,13 +23,16 @@ from examples.common.baselines import join_templates
 from examples.common.experiment import Experiment, experiment
 from examples.common.plots import BLUE, GREY, INK, ORANGE
 from examples.common.shapes import few_shapes
-from examples.common.voices import DIGITS, RATE, Utterance, Voice, speak
+from examples.common.use import Answer, OnDevice, Use, Used
+from examples.common.voices import DIGITS, RATE, Utterance, Voice, speak, write_wav
 from tinygrad_rnn import nn
-from tinygrad_rnn.data import Batches, log_mel, pad_sequences, read_waveforms
+from tinygrad_rnn.data import Batches, log_mel, pad_sequences, read_sound, read_waveforms
 from tinygrad_rnn.decoding import ctc_beam_search, ctc_best_path
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.training import error_rate
+
+BEAM = 10  # labellings that are followed at once
 
 
 class Listener(nn.Module):
@@ -105,17 +109,34 @@ def recorded(run: Experiment) -> Data:
     return Data(*map(strings, split, (400, 60, 150) if run.quick else (2400, 150, 500)), single, found[0].rate)
 
 
+def heard(samples: np.ndarray, rate: int) -> np.ndarray:
+    """A sound as the network gets it, (T, 32): how loud it is, and how the room sounds, is no matter."""
+    x = log_mel(samples, rate, bands=32)
+    return 0.5 * (x - x.mean(axis=0))
+
+
+def listen(
+    on: OnDevice, model: Listener, sounds: list[np.ndarray], names: Sequence[str], width: int = 0
+) -> list[list[str]]:
+    """What the network hears: the best path, or the best labelling of a prefix beam."""
+    found = []
+    for k in range(0, len(sounds), 50):
+        x, lengths = pad_sequences(sounds[k : k + 50])
+        with tr.no_grad():
+            log_p, steps = model(on.tensor(x), lengths)
+        beams = ctc_beam_search(log_p, steps, width=width) if width else []
+        found += [beam[0][0] for beam in beams] if width else ctc_best_path(log_p, steps)
+    return [[names[i - 1] for i in labels] for labels in found]
+
+
 def main(run: Experiment) -> None:
     data = recorded(run) if run.data else generated(run)
     names = sorted({word for said in data.train for word in said.words})
     ids = {name: k for k, name in enumerate(names, 1)}  # 0 is the blank
 
-    def hear(part: list[Utterance]) -> list[np.ndarray]:
-        heard = [log_mel(said.samples, data.rate, bands=32) for said in part]
-        return [0.5 * (x - x.mean(axis=0)) for x in heard]  # how loud it is, and how the room sounds, is no matter
-
-    train, validation, test, single = map(hear, data[:4])
-    model = Listener(32, len(names)).to(run.device)
+    train, validation, test, single = ([heard(said.samples, data.rate) for said in part] for part in data[:4])
+    sizes = {"bands": 32, "words": len(names)}
+    model = Listener(**sizes).to(run.device)
     batches = Batches([len(x) for x in train], 32, seed=run.seed)
     multiple, most = few_shapes(train), max(len(said.words) for said in data.train)
 
@@ -134,25 +155,15 @@ def main(run: Experiment) -> None:
         log_p, steps = model(x, lengths)
         return F.ctc_loss(log_p, targets, steps, counts, zero_infinity=True)  # some may be too short for their words
 
-    def listen(sounds: list[np.ndarray], width: int = 0) -> list[list[str]]:
-        """What the network hears: the best path, or the best labelling of a prefix beam."""
-        found = []
-        for k in range(0, len(sounds), 50):
-            x, lengths = pad_sequences(sounds[k : k + 50])
-            with tr.no_grad():
-                log_p, steps = model(run.tensor(x), lengths)
-            beams = ctc_beam_search(log_p, steps, width=width) if width else []
-            found += [beam[0][0] for beam in beams] if width else ctc_best_path(log_p, steps)
-        return [[names[i - 1] for i in labels] for labels in found]
-
     def wrong(answers: list[list[str]], said: list[Utterance]) -> float:
         return 100 * error_rate(answers, [one.words for one in said])
 
     def evaluate() -> dict[str, float]:
         held_out = loss(*arrays(validation, data.validation)).item()
-        return {"held_out_loss": held_out, "token_error": wrong(listen(validation), data.validation)}
+        return {"held_out_loss": held_out, "token_error": wrong(listen(run, model, validation, names), data.validation)}
 
-    fit = run.fit("BiLSTM with CTC", model, batch, loss, evaluate, lr=6e-3)
+    use = {"sizes": sizes, "words": names, "rate": data.rate}
+    fit = run.fit("BiLSTM with CTC", model, batch, loss, evaluate, lr=6e-3, use=use)
 
     templates = [(said.words[0], x) for said, x in zip(data.single, single, strict=True)]
     few = data.validation[:40]
@@ -160,7 +171,7 @@ def main(run: Experiment) -> None:
     penalty = min(tried, key=tried.__getitem__)
     counts = {name: sum(said.words.count(name) for said in data.train) for name in names}
     often = max(names, key=counts.__getitem__)
-    beam, path = wrong(listen(test, width=10), data.test), wrong(listen(test), data.test)
+    beam, path = (wrong(listen(run, model, test, names, width), data.test) for width in (BEAM, 0))
     joined = wrong([join_templates(x, templates, penalty) for x in test], data.test)
     table = [
         ["BiLSTM with CTC, prefix beam of 10", fit.parameters, f"{beam:.2f}"],
@@ -169,6 +180,8 @@ def main(run: Experiment) -> None:
         [f"always “{often}”", 0, f"{wrong([[often]] * len(test), data.test):.2f}"],
     ]
     run.table(f"Token error rate: {len(test)} strings never heard", ["method", "numbers", "error in %"], table, best=0)
+    simple = {name: float(error) for name, _, error in table}
+    run.verdict("Token error rate in %", simple, [row[0] for row in table[2:]], least=True)
     run.expect("token error rate of the beam in %", beam, at_most=30 if run.quick else 5)
     run.expect("templates, behind the beam by", joined - beam, at_least=5)
 
@@ -183,13 +196,15 @@ def main(run: Experiment) -> None:
 
     longest = max(range(min(50, len(test))), key=lambda i: len(set(data.test[i].words)))
     draw(run, test[longest], data.test[longest], alignment(test[longest], data.test[longest]), names)
+    write_wav(run.out / "sample.wav", data.test[longest].samples, data.rate)
+    run.try_with("--input", file="sample.wav")
 
 
 def draw(run: Experiment, x: np.ndarray, said: Utterance, alignment: np.ndarray, names: list[str]) -> None:
     """A spectrogram, and below it where the network heard which word."""
     seconds = len(x) * 0.016
     with run.picture(
-        "alignment.png", "A string as the network gets it, and when it hears which digit.", (9, 5.6)
+        "alignment.png", "A string as the network gets it, and when it hears which word.", (9, 5.6)
     ) as fig:
         above, below = fig.subplots(2, sharex=True, height_ratios=(3, 2))
         above.imshow(x.T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, x.shape[1]))
@@ -209,6 +224,22 @@ def draw(run: Experiment, x: np.ndarray, said: Utterance, alignment: np.ndarray,
         below.set_ylabel("probability (line: blank)")
 
 
+def answer(used: Used) -> Iterator[Answer]:
+    """The words in each recording, by a prefix beam search."""
+    kept = used.models[0]
+    model, rate = kept.load(Listener), kept["rate"]
+    for file in used.files():
+        samples, found = read_sound(file)
+        if found != rate:
+            raise InputError(f"{file}: {found:,} samples a second, and this run hears {rate:,}: resample it")
+        [said] = listen(used, model, [heard(samples, rate)], kept["words"], BEAM)
+        seconds = len(samples) / rate
+        content = {"file": str(file), "seconds": round(seconds, 3), "words": said}
+        yield Answer(f"{' '.join(said) or '(no word)'}  {file}, {seconds:.1f} s", content)
+
+
+USE = Use(answer, files="sounds (WAV, FLAC, Ogg), of words that it was trained on")
+
 if __name__ == "__main__":
-    about = "a folder of WAV files, one word each, called LABEL_ANYTHING.wav as in the Free Spoken Digit Dataset"
-    sys.exit(experiment(main, steps=1200, quick=280, data=about, fetch="fsdd"))
+    about = "a folder of sounds (WAV, FLAC, Ogg), one word each, called LABEL_ANYTHING.wav as 7_jackson_32.wav"
+    sys.exit(experiment(main, steps=1200, quick=280, data=about, fetch="fsdd", use=USE))

@@ -14,6 +14,7 @@ import io
 import keyword
 import sys
 import tokenize
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import tinygrad_rnn as tr
 from examples.common.baselines import most_frequent
 from examples.common.experiment import Experiment, experiment
 from examples.common.plots import BLUE, CELLS, GREEN, GREY, INK, ORANGE, PURPLE, draw_curves, draw_text, tones
+from examples.common.use import Answer, Use, Used
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import WordVocabulary, read_text
 from tinygrad_rnn.errors import InputError
@@ -143,7 +145,8 @@ def main(run: Experiment) -> None:
     }
     for name, hidden, both in (("forward", 96, False), ("both ways", 64, True)):
         tr.manual_seed(run.seed)
-        model = Tagger(len(vocabulary), hidden, both).to(run.device)
+        sizes = {"vocabulary": len(vocabulary), "hidden": hidden, "bidirectional": both}
+        model = Tagger(**sizes).to(run.device)
 
         def batch(step: int) -> tuple[tuple, int]:
             starts = np.random.default_rng((run.seed, step)).integers(len(ids[0]) - LENGTH, size=8)
@@ -156,7 +159,8 @@ def main(run: Experiment) -> None:
         def evaluate(model=model) -> dict[str, float]:
             return {"error": 1 - accuracy(tagged(model, ids[1]), tags[1], shown[1])}
 
-        run.fit(name, model, batch, loss, evaluate, lr=2e-2, evaluations=5, unit="chars")
+        use = {"sizes": sizes, "characters": vocabulary.tokens}
+        run.fit(name, model, batch, loss, evaluate, lr=2e-2, evaluations=5, unit="chars", use=use)
         guesses[name] = tagged(model, ids[2])
 
     right = {name: guess == tags[2] for name, guess in guesses.items()}
@@ -174,6 +178,9 @@ def main(run: Experiment) -> None:
     each = zip(TAGS[1:], rows[-2][1:], rows[-1][1:], strict=False)
     worse = [tag for tag, a, b in each if a != "–" and float(a) > float(b)]
     run.note(f"Where forward alone is better: {', '.join(worse) or 'nowhere'}.")
+    run.verdict(
+        "Characters tagged right, in %", {row[0]: float(row[-1]) for row in rows}, [row[0] for row in rows[:-2]]
+    )
     ahead = forward - max(baselines)
     run.expect("both ways: accuracy in %", both, at_least=80 if run.quick else 96)
     run.expect("forward, ahead of the best baseline by", ahead, at_least=10 if run.quick else 20)
@@ -182,6 +189,7 @@ def main(run: Experiment) -> None:
         run.expect("the same at the first letter of a keyword", known - guessed, at_least=3)
     draw_where(run, tags[2], right)
     draw_source(run, texts[2], guesses, {name: ~ok for name, ok in right.items()})
+    run.try_with("--text", "def f(x): return x + 1  # more")
 
 
 def first_of_word(tags: np.ndarray) -> np.ndarray:
@@ -193,7 +201,9 @@ def first_of_word(tags: np.ndarray) -> np.ndarray:
 def draw_where(run: Experiment, tags: np.ndarray, right: dict[str, np.ndarray]) -> None:
     """Accuracy at the first, second, ... character of keywords, names and strings."""
     place = first_of_word(tags)
-    caption = "Tagged right at the first, second, ... character of a word: at first, only the future can tell."
+    caption = "Tagged right at the first, second, ... character of a word, forward and both ways."
+    if run.data is None:
+        caption = "Tagged right at the first, second, ... character of a word: at first, only the future can tell."
     with run.picture("where.png", caption, (9, 3.6)) as figure:
         for k, tag in enumerate(("keyword", "name", "string")):
             axes = figure.add_subplot(1, 3, k + 1, title=tag, xticks=range(1, 7), sharey=(figure.axes or [None])[0])
@@ -218,7 +228,7 @@ def draw_source(run: Experiment, text: str, guesses: dict[str, np.ndarray], wron
     column = at - starts[np.searchsorted(starts, at, side="right") - 1]
     at = at[(column < width) | [text[i] == "\n" for i in at]]  # of a longer line the beginning
     shown = "".join(text[i] for i in at)
-    caption = "A piece of a module that was never seen, coloured as tagged: where the forward LSTM errs most (boxes)."
+    caption = "A piece of a program that was never seen, coloured as tagged: where the forward LSTM errs most (boxes)."
     with run.picture("source.png", caption, (10, 5.6)) as figure:
         for k, name in enumerate(("forward", "both ways")):
             axes = figure.add_subplot(1, 2, k + 1, xlim=(0, width), ylim=(height + 1, -1))
@@ -229,5 +239,49 @@ def draw_source(run: Experiment, text: str, guesses: dict[str, np.ndarray], wron
             figure.text(0.02 + 0.1 * k, 0.01, tag, color=COLOURS[k], fontsize=10, weight="bold")
 
 
+def answer(used: Used) -> Iterator[Answer]:
+    """The tags of each program: pieces of one tag each, where they stand, and how many `tokenize` would tag so, too."""
+    kept = used.models[0]
+    model, vocabulary = kept.load(Tagger), WordVocabulary(tuple(kept["characters"]))
+    given = [("", text) for text in used.options.text or ()] + [(str(f), read_source(f)) for f in used.files()]
+    for place, text in given:
+        if not text.strip():
+            raise InputError(f"{place or '--text'}: there is nothing in it but blanks")
+        blank = "\n" * MARGIN  # where a text begins and ends, as in a file between others
+        tags = tagged(model, vocabulary.encode(blank + text + blank))[MARGIN:-MARGIN]
+        pieces = list(pieces_of(text, tags))
+        try:
+            right = accuracy(tags, tags_of(text, place or "--text"), np.array([not c.isspace() for c in text]))
+        except InputError:  # a piece of a program may be none
+            right = None
+        said = [f"{row}:{column}\t{tag}\t{piece}" for row, column, tag, piece in pieces]
+        if place:
+            known = "no Python, says tokenize" if right is None else f"{right:.1%} of the characters as tokenize says"
+            said.insert(0, f"{place}: {known}")
+        names = ("line", "column", "tag", "text")
+        content = {"text": text} if not place else {"file": place}
+        found = [dict(zip(names, piece, strict=True)) for piece in pieces]
+        yield Answer("\n".join(said), {**content, "pieces": found, "as_tokenize": right})
+
+
+def pieces_of(text: str, tags: np.ndarray) -> Iterator[tuple[int, int, str, str]]:
+    """Line, column, tag and text of each piece of one line that has one tag, but for blanks."""
+    cut = np.array([c.isspace() for c in text])
+    named = np.where(cut & (tags != TAGS.index("string")) & (tags != TAGS.index("comment")), 0, tags)
+    row = column = 1
+    start = 0
+    for k in range(1, len(text) + 1):
+        if k == len(text) or named[k] != named[start] or text[k] == "\n" or text[k - 1] == "\n":
+            piece = text[start:k]
+            if named[start] and piece.strip():
+                yield row, column, TAGS[named[start]], piece
+            column += k - start
+            if piece.endswith("\n"):
+                row, column = row + 1, 1
+            start = k
+
+
+USE = Use(answer, text="a piece of Python", files="files of Python")
+
 if __name__ == "__main__":
-    sys.exit(experiment(main, steps=4000, quick=250, data="a folder of your own Python files"))
+    sys.exit(experiment(main, steps=4000, quick=250, data="a folder of your own Python files", use=USE))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -24,12 +24,14 @@ from examples.common.dates import FORMATS, LANGUAGES, dates
 from examples.common.experiment import Experiment, Fit, experiment
 from examples.common.plots import CELLS, draw_curves, draw_weights, tones
 from examples.common.shapes import few_shapes
+from examples.common.use import Answer, Use, Used
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import Batches, WordVocabulary, pad_sequences, read_parts, read_tsv, split_at_random, words
 from tinygrad_rnn.data.vocabularies import BEGIN, END, PAD, UNKNOWN
 from tinygrad_rnn.decoding import beam_search, greedy_search, one_step
 from tinygrad_rnn.nn import functional as F
 
+BEAM = {"width": 5, "penalty": 0.6}
 Pairs = list[tuple[list[str], list[str]]]  # sentences and their translations, as tokens
 
 
@@ -98,6 +100,7 @@ def pairs_of(run: Experiment) -> list[Pairs]:
 def main(run: Experiment) -> None:
     train, validation, test = pairs_of(run)
     size, dropout, lr = (256, 0.3, 1e-3) if run.data else (64, 0.0, 4e-3)
+    by = "words" if run.data else "characters"
     rare = 2 if run.data else 1  # words that occur once are unknown
     read = WordVocabulary.of((source for source, _ in train), min_count=rare)
     write = WordVocabulary.of((target for _, target in train), min_count=rare, special=(PAD, UNKNOWN, BEGIN, END))
@@ -120,13 +123,14 @@ def main(run: Experiment) -> None:
         return [found[k] for k in range(len(pairs))]
 
     def beam(model: Translator, pairs: Pairs) -> list[list[str]]:
-        found = [beam_search(*model.reader(*arrays([pair])[:2]), width=5, penalty=0.6, **ends) for pair in pairs]
+        found = [beam_search(*model.reader(*arrays([pair])[:2]), **BEAM, **ends) for pair in pairs]
         return [write.decode(best) for (best, _), *_ in found]
 
     models: dict[str, tuple[Translator, Fit]] = {}
     for kind in ("no", "dot", "additive"):
         tr.manual_seed(run.seed)
-        model = Translator(len(read), len(write), kind, size, dropout).to(run.device)
+        sizes = {"sources": len(read), "targets": len(write), "attention": kind, "size": size, "dropout": dropout}
+        model = Translator(**sizes).to(run.device)
 
         def batch(step: int) -> tuple[tuple, int]:
             return arrays([train[i] for i in batches[step]]), len(batches[step])
@@ -140,7 +144,8 @@ def main(run: Experiment) -> None:
             return {"held_out_loss": loss(*arrays(some)).item(), "right": exact(greedy(model, some), some)}
 
         evaluations = 6 if run.quick else 20
-        fit = run.fit(f"{kind} attention", model, batch, loss, evaluate, lr=lr, evaluations=evaluations)
+        use = {"sizes": sizes, "by": by, "read": read.tokens, "write": write.tokens, "length": ends["length"]}
+        fit = run.fit(f"{kind} attention", model, batch, loss, evaluate, lr=lr, evaluations=evaluations, use=use)
         models[kind] = model, fit
 
     few = test[: 50 if run.quick else 500]  # the beam goes sentence by sentence
@@ -155,6 +160,7 @@ def main(run: Experiment) -> None:
     columns = ["attention", "parameters", "greedy", f"first {len(few)}", "beam of 5", "seconds"]
     run.table(f"{what}: {len(test):,} that it has never seen", columns, table)
     claim(run, right)
+    run.try_with("--text", " ".join(test[0][0]) if run.data else "".join(test[0][0]))
     draw_attention(run, models["additive"][0], test, arrays)
     draw_learning(run, {f"{kind} attention": fit for kind, (_, fit) in models.items()})
 
@@ -165,10 +171,13 @@ def claim(run: Experiment, right: dict[str, float]) -> None:
     for kind in [max(both, key=right.__getitem__)] if run.quick else both:  # a glance may be too short for one of them
         run.expect(f"{kind} attention: exact matches in %", right[kind], at_least=70 if run.quick else 98)
         run.expect(f"{kind} attention, ahead of none by", right[kind] - right["no"], at_least=50 if run.quick else 5)
-    run.note(
-        f"Without attention {right['no']:.1f} after as many steps, with it {max(right.values()):.1f}: one vector must "
-        "carry all that was read, and the decoder has to unpack it."
+    figure = "BLEU" if run.data else "Right to the last character, in %"
+    said = (
+        f"{figure}, after as many steps: without attention {right['no']:.1f}, with it {max(map(right.get, both)):.1f}"
     )
+    if not run.data and max(map(right.get, both)) > right["no"]:
+        said += ": one vector must carry all that was read, and the decoder has to unpack it"
+    run.note(f"{said}.")
 
 
 def exact(answers: list[list[str]], pairs: Pairs) -> float:
@@ -203,7 +212,10 @@ def draw_attention(run: Experiment, model: Translator, pairs: Pairs, arrays: Cal
 
 def draw_learning(run: Experiment, fits: dict[str, Fit]) -> None:
     """What the three have learnt after so many steps."""
-    with run.picture("learning.png", "With attention it learns in a fraction of the steps.", (9, 4)) as fig:
+    caption = "The held-out loss of the three while they learn."
+    if not run.data:
+        caption = "With attention it learns in a fraction of the steps."
+    with run.picture("learning.png", caption, (9, 4)) as fig:
         curves = {name: fit.curve("held_out_loss" if run.data else "right") for name, fit in fits.items()}
         axes = fig.add_subplot(xlabel="training step")
         axes.set_ylabel("held-out loss, nats per token" if run.data else "held-out dates written right, %")
@@ -212,6 +224,24 @@ def draw_learning(run: Experiment, fits: dict[str, Fit]) -> None:
         axes.legend(frameon=False)
 
 
+def answer(used: Used) -> Iterator[Answer]:
+    """The translation of each sentence, by a beam search, and its log-probability."""
+    kept = used.models[0]
+    model, write = kept.load(Translator), WordVocabulary(tuple(kept["write"]))
+    read, by_words = WordVocabulary(tuple(kept["read"])), kept["by"] == "words"
+    ends = {"begin": write[BEGIN], "end": write[END], "length": kept["length"]}
+    for given in used.lines():
+        tokens = words(given.text) if by_words else list(given.text)
+        unknown = sorted({token for token in tokens if token not in read})
+        best, score = beam_search(*model.reader(*pad_sequences([read.encode(tokens)])), **BEAM, **ends)[0]
+        said = (" " if by_words else "").join(write.decode(best))
+        content = {**given.content, "text": given.text, "translation": said, "score": round(float(score), 4)}
+        aside = f"  (unknown: {' '.join(unknown)})" if unknown else ""
+        yield Answer(f"{said}{aside}", {**content, "unknown": unknown})
+
+
+USE = Use(answer, text="a sentence, or a date", files="text files, one sentence a line")
+
 if __name__ == "__main__":
     about = "a TSV file of sentence pairs (no header), or a folder with train.tsv, val.tsv and test.tsv"
-    sys.exit(experiment(main, steps=2000, quick=220, data=about, encoded=True, fetch="multi30k"))
+    sys.exit(experiment(main, steps=2000, quick=220, data=about, encoded=True, fetch="multi30k", use=USE))

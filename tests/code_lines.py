@@ -12,6 +12,8 @@ import sys
 import tokenize
 from pathlib import Path
 
+from tinygrad_rnn.cli.answers import answered
+
 NOT_CODE = {
     tokenize.COMMENT,
     tokenize.DEDENT,
@@ -71,6 +73,12 @@ def show(folder: Path) -> None:
         print(f"{engine_lines(folder):6,}         the engine: without {', '.join(NOT_ENGINE)}")
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Print the lines of the folders that are named."""
     for folder in sys.argv[1:] or ["tinygrad_rnn/tensor"]:
         show(Path(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(answered("code_lines", main))

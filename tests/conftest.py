@@ -1,15 +1,17 @@
-"""What every test shares: how long Hypothesis searches, and which tests need a GPU.
+"""What every test shares: how long Hypothesis searches, which tests need a GPU, and a run of the command.
 
 HYPOTHESIS_PROFILE chooses how long: `dev` (the default; few examples, new ones every time), `ci` (the default
-where CI is set; the same examples every time) or `thorough` (`make test-thorough`). A test that needs another number
-than the profile's says so with `tests.profiles.examples`, for all three.
+where CI is set; the same examples every time), `thorough` (`make test-thorough`) or `fast` (`make test-pythons`). A
+test that needs another number than the profile's says so with `tests.profiles.examples`.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +20,7 @@ from hypothesis import HealthCheck, settings
 COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=50, **COMMON)
 settings.register_profile("ci", max_examples=60, derandomize=True, **COMMON)
+settings.register_profile("fast", max_examples=5, derandomize=True, **COMMON)
 settings.register_profile("thorough", max_examples=1000, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
@@ -87,3 +90,15 @@ def one_blas_thread_per_worker():
 
     with threadpool_limits(limits=1):
         yield
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder with `text.txt` and the run `run`, and what the command said: `tests.cli.command.Trained`."""
+    from tests.cli.command import SMALL, TEXT, command
+
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+    done = command("train", "--text", "text.txt", "--steps", 60, "--out", "run", *SMALL, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done

@@ -35,6 +35,7 @@ TITLES = {
     "tr.data": "Data",
     "tr.decoding": "Decoding",
     "tr.training": "Training",
+    "tr.estimators": "Estimators of scikit-learn",
     "tr.language": "Language models",
     "tr.explain": "Looking inside",
     "tr.testing": "Tests",

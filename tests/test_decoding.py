@@ -22,7 +22,7 @@ from tinygrad_rnn.decoding import (
     one_step,
     sample,
 )
-from tinygrad_rnn.errors import InputError, NonFiniteError, ShapeError
+from tinygrad_rnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
 from tinygrad_rnn.language.model import CharModel, CharModelConfig
 
 SCORES = st.lists(st.floats(-30, 30), min_size=1, max_size=12).map(np.array)
@@ -183,7 +183,7 @@ def test_what_cannot_be_decoded() -> None:
             decode(x, [4])
         with pytest.raises(ValueError, match=rf"{name}: blank 3 is out of range for 3 classes: 0 to 2"):
             decode(x, blank=3)
-    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="width must be a whole number of at least 1, not 0"):
         ctc_beam_search(x, width=0)
 
 
@@ -250,7 +250,7 @@ def test_a_penalty_prefers_what_is_long() -> None:
 
 @pytest.mark.parametrize("wrong", [{"width": 0}, {"length": 0}])
 def test_a_beam_is_at_least_one_wide_and_long(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="at least 1, got"):
+    with pytest.raises(InputError, match=r"beam_search: (width|length) must be a whole number of at least 1, not 0"):
         beam_search(lambda i, _: (np.zeros((1, 2)), None), None, 0, 1, **wrong)
 
 
@@ -280,9 +280,9 @@ def test_greedy_search_stops_when_all_have_ended() -> None:
 
     assert greedy_search(step, 0, 0, 2, count=2, length=9) == [[], [1]]
     assert called == [[0, 0], [2, 1]]
-    with pytest.raises(ValueError, match="count must be at least 0 and length at least 1, got 2 and 0"):
+    with pytest.raises(InputError, match="length must be a whole number of at least 1, not 0"):
         greedy_search(step, 0, 0, 2, count=2, length=0)
-    with pytest.raises(ValueError, match="got -1 and 3"):
+    with pytest.raises(InputError, match="count must be a whole number of at least 0, not -1"):
         greedy_search(step, 0, 0, 2, count=-1, length=3)
 
 
@@ -317,11 +317,8 @@ def test_sampling_refuses_scores_that_are_no_numbers(temperature: float, top_k: 
     with pytest.raises(NonFiniteError, match="all 2 scores are -inf"):
         draw(-inf, -inf)
     assert draw(-inf, 0.0) == 1
-    if temperature == 0:
-        assert draw(0.0, inf) == 1
-    else:
-        with pytest.raises(NonFiniteError, match="the score of id 1 is inf"):
-            draw(0.0, inf)
+    with pytest.raises(NonFiniteError, match="the score of id 1 is inf"):
+        draw(0.0, inf)
     assert sample(np.array([0.0, 1e-300]), np.random.default_rng(0), 5e-324) in (0, 1)
 
 
@@ -343,7 +340,8 @@ def test_searches_refuse_scores_that_are_no_numbers() -> None:
         greedy_search(following([[-inf, -inf]]), None, begin=0, count=1)
     with pytest.raises(NonFiniteError, match="beam_search: step 0: the score of beginning 0, token 0 is inf"):
         beam_search(following([[inf, 0.0]]), None, begin=0)
-    assert greedy_search(following([[inf, 0.0]]), None, begin=0, count=1, length=2) == [[0, 0]]
+    with pytest.raises(NonFiniteError, match="greedy_search: step 0: the score of sequence 0, token 1 is inf"):
+        greedy_search(following([[0.0, inf]]), None, begin=0, count=1, length=2)
     # What has ended is not looked at, and a beginning that cannot go on is dropped.
     assert greedy_search(following([[0.0, 1.0], [nan, nan]]), None, begin=0, end=1, count=2, length=5) == [[], []]
     dead = [[-inf, 0.0, -1.0], [-inf, -inf, -inf], [0.0, 0.0, 0.0]]
@@ -359,6 +357,53 @@ def test_ctc_decoders_refuse_scores_that_are_no_numbers(decode: Any) -> None:
         decode(tr.Tensor(x))
     assert len(decode(x, [4, 3])) == 2  # a step that does not count
     x[3, 1, 2] = inf
+    with pytest.raises(NonFiniteError, match=f"{decode.__name__}: the score of step 3, entry 1, class 2 is inf"):
+        decode(x)
+    x[3, 1] = -inf
     if decode is ctc_beam_search:
-        with pytest.raises(NonFiniteError, match="is inf"):
+        assert decode(x)[1] == []  # no labelling is possible
+    else:
+        with pytest.raises(NonFiniteError, match="ctc_best_path: all scores of step 3, entry 1 are -inf"):
             decode(x)
+    assert len(decode(x, [4, 3])) == 2
+
+
+STEP = lambda ids, state: (np.zeros((len(ids), 3)), state)
+
+
+@pytest.mark.parametrize(
+    "decode",
+    [
+        lambda n: sample(np.zeros(3), np.random.default_rng(0), top_k=n),
+        lambda n: greedy_search(STEP, None, 0, count=n, length=1),
+        lambda n: greedy_search(STEP, None, 0, count=1, length=n),
+        lambda n: greedy_search(STEP, None, n, count=1, length=1),
+        lambda n: greedy_search(STEP, None, 0, n, count=1, length=1),
+        lambda n: beam_search(STEP, None, 0, width=n, length=1),
+        lambda n: beam_search(STEP, None, 0, length=n),
+        lambda n: beam_search(STEP, None, n, length=1),
+        lambda n: beam_search(STEP, None, 0, n, length=1),
+        lambda n: ctc_best_path(np.zeros((2, 1, 3)), blank=n),
+        lambda n: ctc_beam_search(np.zeros((2, 1, 3)), blank=n),
+        lambda n: ctc_beam_search(np.zeros((2, 1, 3)), width=n),
+    ],
+)
+def test_counts_and_ids_of_decoders_are_whole(decode: Any) -> None:
+    decode(np.int64(2))
+    for wrong in (1.5, nan, "2", -1, True):
+        with pytest.raises((ValueError, DTypeError)):
+            print(wrong, decode(wrong))
+    for wrong in (nan, inf, "1"):
+        with pytest.raises((InputError, DTypeError)):
+            beam_search(STEP, None, 0, length=1, penalty=wrong)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (1, 1, 3), (1, 0), (0,), (0, 3)])
+def test_scores_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    scores = np.zeros(shape)
+    if len(shape) != 1 or not shape[0]:
+        with pytest.raises(ShapeError, match=r"sample: the scores must be \(V,\), one for each id, got shape"):
+            sample(scores, np.random.default_rng(0))
+    for search in (lambda f: beam_search(f, None, 0), lambda f: greedy_search(f, None, 0, count=1)):
+        with pytest.raises(ShapeError, match=r"search: step 0: the scores must be \(1, V\), one for each token, got"):
+            search(lambda ids, state: (scores, state))

@@ -12,14 +12,19 @@ from pathlib import Path
 import tinygrad_rnn as tr
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, TOOLS = PYPROJECT["project"], PYPROJECT["tool"]
 EXTRAS = PROJECT["optional-dependencies"]
 
 
 def import_name(requirement: str) -> str:
     """The module that a requirement installs."""
     name = re.match(r"[\w-]+", requirement).group().lower().replace("-", "_")
-    return "cupy" if name.startswith("cupy_") else {"scikit_learn": "sklearn"}.get(name, name)
+    return (
+        "cupy"
+        if name.startswith("cupy_")
+        else {"scikit_learn": "sklearn", "ipykernel": "IPython", "argparse_manpage": "build_manpages"}.get(name, name)
+    )
 
 
 def third_party(folder: str) -> set[str]:
@@ -60,7 +65,7 @@ def test_the_advice_to_install_something_can_be_followed() -> None:
     advised = {x for file in files for found in ADVICE.findall(file.read_text("utf-8")) for x in found if x}
     packages = {re.split("[=><]", requirement)[0] for extra in EXTRAS.values() for requirement in extra}
     clone = re.compile(r"\.(\[\w+(,\w+)*\])?")
-    assert {".[viz,data]", ".[viz]", ".", "numba", "pooch", "matplotlib", "cupy-cuda12x[ctk]"} <= advised
+    assert {".[viz]", ".", "numba", "pooch", "matplotlib", "cupy-cuda12x[ctk]"} <= advised
     for what in advised - {"{package}"}:  # the doctor's, which has a test
         extras = re.findall(r"\w+", what) if clone.fullmatch(what) else []
         assert set(extras) <= EXTRAS.keys() if clone.fullmatch(what) else what in packages, what
@@ -74,6 +79,21 @@ def test_the_version_is_in_one_place_and_in_the_changelog() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", tr.__version__)
     assert "version" in PROJECT["dynamic"]
     assert f"\n## {tr.__version__} " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_who_cites_it_cites_this_version() -> None:
+    lines = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    assert f"version: {tr.__version__}" in lines and f"license: {PROJECT['license']}" in lines
+    assert f"  - name: {PROJECT['authors'][0]['name']}" in lines
+
+
+def test_the_page_of_the_index_links_into_no_repository() -> None:
+    page, hook = (ROOT / "README.md").read_text(encoding="utf-8"), TOOLS["hatch"]["metadata"]["hooks"]
+    for rule in hook["fancy-pypi-readme"]["substitutions"]:
+        page = re.sub(rule["pattern"], rule["replacement"], page)
+    targets = re.findall(r"\]\(([^)]*)\)", page)
+    assert targets and all(target.startswith("https://") for target in targets)
+    assert "PyTorch name, ours, difference |" in page  # the words of a link remain
 
 
 def test_types_are_shipped() -> None:

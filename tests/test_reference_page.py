@@ -13,7 +13,7 @@ from tests import reference_page
 
 PACKAGE = Path(tr.__file__).parent
 # Parts of the package that are reached by other names: `tr.matmul`, `tr.compile`, the command.
-INSIDE = {"tensor", "compiler", "cli", "explore", "memory", "scalars", "screen"}
+INSIDE = {"tensor", "compiler", "cli", "explore", "memory", "notebook", "pytorch", "scalars", "screen"}
 ROWS = dict(re.findall(r"^\| `(tr\.[\w.]+)` \| (.*) \|$", reference_page.page(), re.MULTILINE))
 
 

@@ -212,15 +212,3 @@ def test_what_is_to_be_installed_is_for_the_python_that_runs(monkeypatch: pytest
     for found, python in (("/usr/bin/", "'/a b/bin/python3'"), ("/a b/bin/", "python3")):
         monkeypatch.setattr("shutil.which", lambda name, found=found: found + name)
         assert install("numba>=1", "pooch") == f"{python} -m pip install 'numba>=1' pooch"
-
-
-def test_a_number_of_a_table_stays_in_one_piece_on_a_narrow_screen() -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    stream = io.StringIO()
-    table = Table("name", "how")
-    table.add_column("bits", justify="right")
-    table.add_row("a name of some length", "said in many words, one after the other", "12.345")
-    show_table(Console(file=stream, force_terminal=True, width=20), "t", table)
-    assert "12.345" in stream.getvalue()

@@ -446,4 +446,57 @@ def test_an_optimiser_keeps_options_of_its_own() -> None:
     group["lr"][...], group["betas"][0] = 9.0, 0.75
     group["params"].append("no parameter")
     assert (optimiser.param_groups[0]["lr"], list(optimiser.param_groups[0]["betas"])) == (0.5, [0.5, 0.25])
-    assert optimiser.param_groups[0]["params"] == [p]
+    assert optimiser.param_groups[0]["params"] == (p,)
+
+
+LISTS: dict[str, Any] = {  # functions, and the shapes of their arguments that are no option
+    "ones_like": (tr.ones_like, (2, 3)),
+    "zeros_like": (tr.zeros_like, (2, 3)),
+    "linear": (tr.linear, (2, 3), (4, 3), (4,)),
+    "layer_norm": (lambda x, w, b: F.layer_norm(x, 3, w, b), (2, 3), (3,), (3,)),
+    "batch_norm, evaluation": (F.batch_norm, (4, 3), (3,), (3,), (3,), (3,)),
+    "batch_norm, training": (lambda x, w, b: F.batch_norm(x, None, None, w, b, True), (4, 3), (3,), (3,)),
+    "conv1d": (F.conv1d, (1, 2, 6), (3, 2, 2), (3,)),
+    "conv2d": (F.conv2d, (1, 2, 4, 4), (3, 2, 2, 2), (3,)),
+    "attention": (F.scaled_dot_product_attention, (2, 3), (4, 3), (4, 2)),
+    "mse_loss": (F.mse_loss, (4,), (4,)),
+    "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), (1, 1, 4, 4)),
+}
+
+
+def tuples(x: Any) -> Any:
+    return tuple(tuples(v) for v in x) if isinstance(x, list) else x
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_tuples_and_arrays_are_taken_wherever_a_tensor_is(name: str) -> None:
+    f, *shapes = LISTS[name]
+    xs = [np.random.default_rng(0).uniform(0.5, 1.5, shape).astype("f") for shape in shapes]
+    expected = f(*map(tr.Tensor, xs)).tolist()
+    for form in (np.ndarray.tolist, lambda x: tuples(x.tolist()), lambda x: x, lambda x: x.astype(">f4")):
+        for k in (*range(len(xs)), None):
+            y = f(*(form(x) if k in (i, None) else tr.Tensor(x) for i, x in enumerate(xs)))
+            np.testing.assert_allclose(np.asarray(y.tolist()), expected, 1e-6, 1e-7)
+
+
+WITH_AXES = ["linear", "layer_norm", "batch_norm, evaluation", "batch_norm, training", "conv1d", "conv2d", "avg_pool2d"]
+
+
+@pytest.mark.parametrize("name", WITH_AXES)
+def test_a_number_where_an_array_is_needed_is_an_error_of_shapes(name: str) -> None:
+    f, *shapes = LISTS[name]
+    for number in (0.5, np.float32(0.5), tr.Tensor(0.5)):
+        with pytest.raises(ShapeError):
+            f(number, *(tr.ones(*s) for s in shapes[1:]))
+        for k in range(1, len(shapes)):
+            with pytest.raises(ShapeError):
+                f(*(number if i == k else tr.ones(*s) for i, s in enumerate(shapes)))
+        with pytest.raises(ShapeError):
+            f(*[number] * len(shapes))
+
+
+def test_running_statistics_that_nothing_could_be_written_to_are_refused() -> None:
+    for wrong in (np.zeros(3, "f"), [0.0, 0.0, 0.0]):
+        for given in ((wrong, None), (None, wrong), (tr.zeros(3), wrong)):
+            with pytest.raises(TypeError, match="running statistics must be Tensors"):
+                F.batch_norm(tr.ones(4, 3), *given, training=True)

@@ -27,6 +27,7 @@ from tinygrad_rnn.tensor.random import manual_seed
 if TYPE_CHECKING:
     from tinygrad_rnn import data as data
     from tinygrad_rnn import decoding as decoding
+    from tinygrad_rnn import estimators as estimators
     from tinygrad_rnn import explain as explain
     from tinygrad_rnn import kernels as kernels
     from tinygrad_rnn import language as language
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = ("data", "decoding", "explain", "kernels", "language", "nn", "optim", "testing", "training")
+_LAZY = ("data", "decoding", "estimators", "explain", "kernels", "language", "nn", "optim", "testing", "training")
 
 __all__ = [
     "Tensor",
@@ -83,8 +84,11 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"{__name__}.{name}")
     if name == "compile":
         return importlib.import_module(f"{__name__}.compiler").compile
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise importlib.import_module(f"{__name__}.pytorch").no_name(__name__, name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_LAZY])
+    from importlib.util import find_spec
+
+    here = find_spec("sklearn")  # else whoever looks at all that there is gets an error
+    return sorted([*__all__, *(name for name in _LAZY if name != "estimators" or here)])

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.data.vocabularies import Vocabulary
+from tinygrad_rnn.data.vocabularies import Coding
 from tinygrad_rnn.errors import InputError, NonFiniteError, ShapeError
-from tinygrad_rnn.nn.checks import as_tensor, check_counts, integer_ids
+from tinygrad_rnn.nn.checks import as_tensor, check_counts, check_one_of, integer_ids
+from tinygrad_rnn.scalars import number, whole
 from tinygrad_rnn.tensor.backend import host_array, to_host
 from tinygrad_rnn.tensor.mode import no_grad
 
@@ -19,18 +20,16 @@ def sample(
 ) -> int:
     """Draw an id with probability softmax(scores / temperature), among the `top_k` highest of the scores (V,).
 
-    Temperature 0 takes the highest score. Raises InputError for a temperature below 0 or a `top_k` below 1,
-    NonFiniteError for scores that are NaN, that are all -inf, or, unless the temperature is 0, +inf.
+    Temperature 0 takes the highest score. Raises InputError for a temperature below 0 or a `top_k` that is no integer
+    from 1 up, ShapeError for scores that are no row, NonFiniteError for scores that are NaN, +inf, or all -inf.
 
         >>> sample(np.array([0.1, 2.0, 0.3]), np.random.default_rng(0), temperature=0)
         1
     """
-    if not 0 <= temperature < float("inf"):
+    if not 0 <= number("the temperature", temperature) < float("inf"):
         raise InputError(f"the temperature is a number from 0 up, not {temperature}")
-    if top_k is not None and top_k < 1:
-        raise InputError(f"top-k is at least 1, not {top_k}")
-    x = host_array(scores).astype(np.float64)
-    _check_scores("sample", x, ("id",), infinite=temperature == 0)
+    top_k = None if top_k is None else whole("top-k", top_k, 1)
+    x = _scores("sample", scores, ("id",)).astype(np.float64)
     if not np.any(x > -np.inf):
         raise NonFiniteError(f"sample: all {len(x)} scores are -inf: there is nothing to draw")
     if temperature == 0:
@@ -49,31 +48,34 @@ def sample(
 @no_grad()
 def generate(
     model: Callable[..., tuple[Any, Any]],
-    vocabulary: Vocabulary,
+    vocabulary: Coding,
     prompt: str = "",
     length: int = 400,
     temperature: float = 0.8,
     top_k: int | None = None,
     seed: int = 0,
 ) -> Iterator[str]:
-    """Yield `length` characters that follow `prompt`, each as soon as it is drawn. The same seed gives the same text.
+    """Yield `length` characters that follow `prompt`, one by one or in pieces, as soon as they are drawn. The same seed
+    gives the same text.
 
     `model(ids (T, B), state)` returns scores (T, B, V) and a state, as CharModel does; put it into evaluation
     mode first. Without a prompt it writes as if a new line had just begun. Raises InputError for a prompt
     with characters that the model has never seen, NonFiniteError as `sample` does.
     """
-    start = prompt or ("\n" if "\n" in vocabulary.characters else vocabulary.characters[0])
     try:
-        ids = vocabulary.encode(start)
+        ids = vocabulary.encode(prompt or vocabulary.beginning)
     except InputError as error:
         raise InputError(f"the prompt: {error}") from None
     generator = np.random.default_rng(seed)
     x, state = ids[:, None], None
-    for _ in range(length):
+    decode, left = vocabulary.decoder(), length
+    while left > 0:
         scores, state = model(x, state)
         chosen = sample(to_host(scores.data)[-1, 0], generator, temperature, top_k)
         x = np.array([[chosen]], dtype=np.int32)
-        yield vocabulary.characters[chosen]
+        if piece := decode(chosen)[:left]:
+            left -= len(piece)
+            yield piece
 
 
 def one_step(model: Callable[[np.ndarray, Any], tuple[Any, Any]]) -> Callable[[np.ndarray, Any], tuple[Any, Any]]:
@@ -106,23 +108,21 @@ def greedy_search(
     for `length` steps.
 
     `step`, `state`, `begin` and `end` are those of `beam_search`, but that the state has a row for each sequence.
-    Raises ValueError for a `count` below 0 or a `length` below 1, NonFiniteError for scores of a sequence that goes on
-    that are NaN, or all -inf.
+    Raises InputError for a `count` below 0 or a `length` below 1, ShapeError for scores of another shape,
+    NonFiniteError for scores of a sequence that goes on that are NaN, +inf, or all -inf.
 
         >>> bigram = np.log([[0.1, 0.6, 0.3], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]])
         >>> greedy_search(lambda ids, state: (bigram[ids], state), None, begin=0, end=2, count=2)
         [[1], [1]]
     """
-    if count < 0 or length < 1:
-        raise ValueError(f"greedy_search: count must be at least 0 and length at least 1, got {count} and {length}")
+    count, length = whole("greedy_search: count", count), whole("greedy_search: length", length, 1)
+    begin, end = _markers("greedy_search", begin, end)
     last = np.full(count, begin)
     rows: list[np.ndarray] = []
     ended = np.zeros(count, bool)
     while len(rows) < length and not ended.all():
         scores, state = step(last, state)
-        x = host_array(scores)
-        x = np.where(ended[:, None], 0.0, x)  # what has ended is computed, but not read
-        _check_scores(f"greedy_search: step {len(rows)}", x, ("sequence", "token"), infinite=True)
+        x = _scores(f"greedy_search: step {len(rows)}", scores, ("sequence", "token"), count, ended[:, None])
         if count and not np.all(np.any(x > -np.inf, axis=-1)):
             raise NonFiniteError(
                 f"greedy_search: step {len(rows)}: all scores of a sequence are -inf: no token can follow"
@@ -160,16 +160,18 @@ def beam_search(
         penalty: sorts by the log-probability over the length to this power, so that more than 0 favours what is long
             (Wu et al. 2016, arXiv:1609.08144, with their constant 5 as 0).
 
-    A beginning whose scores are all -inf cannot go on, and is dropped. Raises ValueError for a `width` or `length` less
-    than 1, NonFiniteError for scores that are NaN or +inf.
+    A beginning whose scores are all -inf cannot go on, and is dropped. Raises InputError for a `width` or `length` less
+    than 1, ShapeError for scores of another shape, NonFiniteError for scores that are NaN or +inf.
 
         >>> bigram = np.log([[0.0001, 0.5999, 0.4], [0.5, 0.25, 0.25], [0.05, 0.05, 0.9]])
         >>> found = beam_search(lambda ids, state: (bigram[ids], state), None, begin=0, end=2)
         >>> [(ids, round(float(np.exp(p)), 2)) for ids, p in found[:2]]
         [([], 0.4), ([1], 0.15)]
     """
-    if width < 1 or length < 1:
-        raise ValueError(f"beam_search: width and length must be at least 1, got {width} and {length}")
+    width, length = whole("beam_search: width", width, 1), whole("beam_search: length", length, 1)
+    begin, end = _markers("beam_search", begin, end)
+    if not np.isfinite(number("beam_search: penalty", penalty)):
+        raise InputError(f"beam_search: penalty is a finite number, not {penalty}")
     ids: list[list[int]] = [[]]
     total, last = np.zeros(1), np.array([begin])
     done: list[tuple[list[int], float]] = []
@@ -179,8 +181,7 @@ def beam_search(
 
     for n in range(length):
         scores, state = step(last, state)
-        x = host_array(scores).astype(np.float64)
-        _check_scores(f"beam_search: step {n}", x, ("beginning", "token"))
+        x = _scores(f"beam_search: step {n}", scores, ("beginning", "token"), len(ids)).astype(np.float64)
         x = x - np.maximum(x.max(axis=-1, keepdims=True), np.finfo(float).min)
         x = total[:, None] + x - np.log(np.maximum(np.exp(x).sum(axis=-1, keepdims=True), 1.0))
         best = np.argsort(-x, axis=None, kind="stable")[:width]
@@ -213,13 +214,18 @@ def ctc_best_path(log_probs: Any, lengths: Any = None, blank: int = 0) -> list[l
 
     `log_probs` (T, B, C), logits do as well; `lengths` (B,) from 0 to T, T if omitted. Of one labelling it is the
     likeliest alignment; another may be likelier in all, which `ctc_beam_search` finds. Raises ShapeError or ValueError
-    for what does not fit, NonFiniteError for a NaN at a step that counts.
+    for what does not fit, NonFiniteError for NaN, +inf, or -inf for all classes, at a step that counts.
 
         >>> log_probs = np.log([[[0.6, 0.4]], [[0.6, 0.4]]])
         >>> ctc_best_path(log_probs)
         [[]]
     """
-    frames, steps = _frames("ctc_best_path", log_probs, lengths, blank, infinite=True)
+    frames, steps = _frames("ctc_best_path", log_probs, lengths, blank)
+    for b, n in enumerate(steps):
+        if (dead := np.all(frames[:n, b] == -np.inf, axis=-1)).any():
+            raise NonFiniteError(
+                f"ctc_best_path: all scores of step {dead.argmax()}, entry {b} are -inf: no class fits"
+            )
     best = frames.argmax(-1)
     changes = np.concatenate([np.ones_like(best[:1], bool), best[1:] != best[:-1]]) & (best != blank)
     return [best[:n, b][changes[:n, b]].tolist() for b, n in enumerate(steps)]
@@ -241,15 +247,34 @@ def ctc_beam_search(
         >>> [(labels, round(float(np.exp(p)), 2)) for labels, p in ctc_beam_search(log_probs)[0]]
         [([1], 0.64), ([], 0.36)]
     """
-    if width < 1:
-        raise ValueError(f"ctc_beam_search: width must be at least 1, got {width}")
+    width = whole("ctc_beam_search: width", width, 1)
     frames, steps = _frames("ctc_beam_search", log_probs, lengths, blank)
     return [_prefix_search(frames[:n, b], blank, width) for b, n in enumerate(steps)]
 
 
-def _check_scores(name: str, scores: np.ndarray, axes: tuple[str, ...], infinite: bool = False) -> None:
-    """Raise NonFiniteError naming the first score that is NaN, or, unless `infinite`, +inf, by its place on `axes`."""
-    wrong = np.isnan(scores) if infinite else ~(scores < np.inf)
+def _markers(name: str, begin: Any, end: Any) -> tuple[int, int | None]:
+    """The ids that begin and end a sequence, as Python's integers: 1.5 would end none."""
+    return whole(f"{name}: begin", begin), None if end is None else whole(f"{name}: end", end)
+
+
+def _scores(
+    name: str, given: Any, axes: tuple[str, ...], count: int | None = None, unread: np.ndarray | None = None
+) -> np.ndarray:
+    """Scores as an array on the host, of `axes` of which the first has `count` entries, and 0 where they are `unread`;
+    ShapeError or NonFiniteError for what is none.
+    """
+    x = host_array(given)
+    if x.ndim != len(axes) or not x.shape[-1] or (count is not None and len(x) != count):
+        wanted = "(V,)" if count is None else f"({count}, V)"
+        raise ShapeError(f"{name}: the scores must be {wanted}, one for each {axes[-1]}, got shape {x.shape}")
+    x = x if unread is None else np.where(unread, 0.0, x)
+    _check_scores(name, x, axes)
+    return x
+
+
+def _check_scores(name: str, scores: np.ndarray, axes: tuple[str, ...]) -> None:
+    """Raise NonFiniteError naming the first score that is NaN or +inf by its place on `axes`."""
+    wrong = ~(scores < np.inf)
     if wrong.any():
         place = [int(i) for i in np.unravel_index(wrong.argmax(), scores.shape)]
         where = ", ".join(f"{axis} {i}" for axis, i in zip(axes, place, strict=True))
@@ -259,20 +284,17 @@ def _check_scores(name: str, scores: np.ndarray, axes: tuple[str, ...], infinite
         )
 
 
-def _frames(
-    name: str, log_probs: Any, lengths: Any, blank: int, infinite: bool = False
-) -> tuple[np.ndarray, list[int]]:
+def _frames(name: str, log_probs: Any, lengths: Any, blank: int) -> tuple[np.ndarray, list[int]]:
     """The scores (T, B, C) in float64 on the host, and how many steps of each count."""
     x = host_array(log_probs)
     if x.ndim != 3:
         raise ShapeError(f"{name}: log_probs must be (T, B, C), got shape {x.shape}")
     T, B, C = x.shape
-    if not 0 <= blank < C:
-        raise ValueError(f"{name}: blank {blank} is out of range for {C} classes: 0 to {C - 1}")
+    check_one_of(f"{name}: blank", blank, C, f"classes: 0 to {C - 1}")
     given = np.full(B, T) if lengths is None else to_host(integer_ids(f"{name}: lengths", as_tensor(lengths)))
     check_counts("lengths", given, B, T, f"log_probs has 0 to {T} steps", name)
     counts = (np.arange(T)[:, None] < given)[..., None]
-    _check_scores(name, np.where(counts, x, 0.0), ("step", "entry", "class"), infinite)
+    _check_scores(name, np.where(counts, x, 0.0), ("step", "entry", "class"))
     return x.astype(np.float64), given.tolist()
 
 

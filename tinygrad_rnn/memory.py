@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from traceback import clear_frames
 
 from tinygrad_rnn.errors import OutOfMemoryError
 
@@ -34,6 +33,8 @@ def out_of_memory(error: BaseException, what: str) -> OutOfMemoryError:
     >>> print(out_of_memory(MemoryError("Unable to allocate 7.28 TiB for an array"), "matmul"))
     not enough memory for matmul: Unable to allocate 7.28 TiB for an array: choose a smaller batch ...
     """
+    from traceback import clear_frames  # rarely needed, and a good part of our import
+
     if isinstance(error, OutOfMemoryError):
         return error
     said = str(error).strip()

@@ -109,6 +109,19 @@ def real_number(what: str, value: Any) -> Any:
     return found
 
 
+def flag(what: str, value: Any) -> bool:
+    """A boolean of Python's or NumPy's; `TypeError` for anything else, since "no" would be taken for yes.
+
+    >>> import numpy as np
+    >>> flag("bias", np.bool_(False))
+    False
+    """
+    found = value if isinstance(value, bool) else as_number(value)
+    if not isinstance(found, bool):
+        raise TypeError(f"{what} must be True or False, not {value!r:.60}")
+    return found
+
+
 _INT = frozenset({int})
 
 

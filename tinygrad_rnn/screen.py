@@ -56,13 +56,12 @@ def say(screen: Console, *parts: str | tuple[str, str]) -> None:
 
 
 def show_table(screen: Console, title: str, table: Table) -> None:
-    """A table under its title. In a terminal what is too long for its column goes on in a line below, but a number
-    stays in one piece; elsewhere the table is as wide as it needs to be.
+    """A table under its title. In a terminal what is too long for its column goes on in a line below; elsewhere the
+    table is as wide as it needs to be.
     """
     say(screen, (title, "bold"))
     for column in table.columns:
         column.overflow = "fold"
-        column.min_width = max((len(str(x)) for x in column.cells if re.fullmatch(r"[^A-Za-z]*\d", str(x))), default=1)
     wide = screen if screen.is_terminal else console(screen.file, width=10**6)
     wide.print(table)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,18 +129,27 @@ def join_templates(x: npt.ArrayLike, templates: Sequence[tuple[str, npt.ArrayLik
 # --- series -------------------------------------------------------------------------------------------------
 
 
+LONGEST_SEASON, MOST_FITTED = 60, 3000
+"""Steps: Holt-Winters keeps a number for each of a season, and takes minutes to be fitted to many more values."""
+
+
 def simple_forecasts(
     x: npt.ArrayLike, season: int, known: int, quantiles: Sequence[float] | Floats, lags: int = 9
 ) -> dict[str, Floats]:
-    """What simple methods say at each step of a series (N,) of the next `season` steps, quantiles (N, season, Q): the
-    last value stays, the last season comes again, and a linear model of the last `lags` values, by least squares.
+    """What simple methods say at each step of a series (N,) of the next `season` steps, quantiles (N, season, Q).
+
+    The last value stays, or goes on by the mean step there has been (drift). The last season comes again, or so much
+    higher as each was than the one before, in the mean (seasonal drift). A linear model of the last `lags` values, by
+    least squares. And, where statsmodels is installed, exponential smoothing with a damped trend and a season of at
+    most `LONGEST_SEASON` steps (Holt-Winters).
 
     Only the first `known` values are learnt from. The quantile 0.5 is the forecast itself; the others have, beside it,
     the quantiles of the errors among those. Raises InputError where `known` values are too few for that.
 
         >>> found = simple_forecasts([1, 2, 3] * 10, season=3, known=20, quantiles=[0.5], lags=3)
-        >>> {name: q[20, :, 0].round(6).tolist() for name, q in found.items()}  # the value at step 20 is 3
-        {'last value': [3.0, 3.0, 3.0], 'last season': [1.0, 2.0, 3.0], 'linear, 3 values': [1.0, 2.0, 3.0]}
+        >>> says = {name: q[20, :, 0].round(6).tolist() for name, q in found.items()}  # the value at step 20 is 3
+        >>> says["last value"], says["last season"], says["linear, 3 values"]
+        ([3.0, 3.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
     """
     values, share = np.asarray(x, np.float64), np.asarray(quantiles)
     n, H = len(values), season
@@ -153,10 +163,17 @@ def simple_forecasts(
     for k in range(H):
         rows = usable[:, k] & (t[:, 0] >= lags)
         linear[:, k] = past @ np.linalg.lstsq(past[rows], values[ahead[rows, k]], rcond=None)[0]
+    last, before = np.repeat(values[:, None], H, axis=1), values[np.maximum(ahead - H, 0)]
+    step = (values - values[0]) / np.maximum(np.arange(n), 1)  # in the mean, up to each one
+    rise = np.cumsum(np.where(np.arange(n) >= H, values - values[np.maximum(np.arange(n) - H, 0)], 0))
+    rise /= np.maximum(np.arange(n) - H + 1, 1)
     points = {
-        "last value": np.repeat(values[:, None], H, axis=1),
-        "last season": values[np.maximum(ahead - H, 0)],
+        "last value": last,
+        "drift": last + step[:, None] * (1 + h),
+        "last season": before,
+        "seasonal drift": before + rise[:, None],
         f"linear, {lags} values": linear,
+        **holt_winters(values, season, known),
     }
     found = {}
     for name, point in points.items():
@@ -166,3 +183,41 @@ def simple_forecasts(
         q[:, share == 0.5] = 0  # the forecast itself, not shifted by what was usual
         found[name] = point[..., None] + q
     return found
+
+
+def holt_winters(x: Floats, season: int, known: int) -> dict[str, Floats]:
+    """Exponential smoothing of a series (N,), under its name: at each step a forecast of each of the next `season`
+    steps, (N, season). It is fitted to the first `known` values, `MOST_FITTED` at most, and from then on only brought
+    up to date (P. R. Winters, Management Science 6, 1960; the trend damped as by E. S. Gardner and E. McKenzie,
+    Management Science 31, 1985).
+
+    Nothing without statsmodels, and of a series to which it cannot be fitted.
+    """
+    try:
+        from statsmodels.tsa.holtwinters import ExponentialSmoothing
+    except ImportError:
+        return {}
+    seasonal = 2 <= season <= LONGEST_SEASON and known >= 3 * season
+    shape = {"trend": "add", "damped_trend": True}
+    if seasonal:
+        shape |= {"seasonal": "add", "seasonal_periods": season}
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # that the best fit lies at a bound, or was not found to the last digit
+        try:
+            first = x[: min(known, MOST_FITTED)]
+            fit = ExponentialSmoothing(first, **shape, initialization_method="estimated").fit().params
+            start = {"initial_level": fit["initial_level"], "initial_trend": fit["initial_trend"]}
+            smooth = {"smoothing_level": fit["smoothing_level"], "smoothing_trend": fit["smoothing_trend"]}
+            if seasonal:
+                start["initial_seasonal"] = fit["initial_seasons"]
+                smooth["smoothing_seasonal"] = fit["smoothing_seasonal"]
+            model = ExponentialSmoothing(x, **shape, initialization_method="known", **start)
+            state = model.fit(**smooth, damping_trend=fit["damping_trend"], optimized=False)
+        except (ValueError, np.linalg.LinAlgError):
+            return {}
+        ahead = np.arange(1, season + 1)
+        point = state.level[:, None] + state.trend[:, None] * np.cumsum(fit["damping_trend"] ** ahead)
+        if seasonal:
+            seasons = np.concatenate([fit["initial_seasons"], state.season])  # that of step t stands at season + t
+            point += seasons[np.arange(len(x))[:, None] + ahead]
+    return {"Holt-Winters" if seasonal else "Holt": point} if np.isfinite(point).all() else {}

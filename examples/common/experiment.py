@@ -25,13 +25,14 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import process_time
 from typing import TYPE_CHECKING, Any
 
+from examples.common.use import Adds, OnDevice, Use, add_options, check_options, entries, refuse_options, typed, use_run
 from tinygrad_rnn.errors import InputError, TinygradRnnError
 from tinygrad_rnn.scalars import number
 
@@ -41,13 +42,11 @@ if TYPE_CHECKING:
     from examples.common.folder import Folder
     from tinygrad_rnn.cli.options import Parser
     from tinygrad_rnn.nn import Module
-    from tinygrad_rnn.tensor.tensor import Tensor
 
 CLONE = Path(__file__).parents[2]
 LONGEST = 150  # bytes of a file's name: there are names of 255, and others are made of it
 Cell = str | int | float
 BaseSchedule = Callable[[float], float]
-Adds = Callable[[argparse._ActionsContainer], object]  # options to a parser, or to a group of it
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class _Problem:
 
 
 @dataclass
-class Experiment:
+class Experiment(OnDevice):
     """One run of a script: what was asked for, and where what it finds is kept.
 
     Attributes:
@@ -133,6 +132,7 @@ class Experiment:
 
         self.console = console()
         self._fitted: dict[str, str] = {}  # by the names of their files, the names of the models
+        self.tries: list[str] = []
 
     @property
     def out(self) -> Path:
@@ -155,6 +155,10 @@ class Experiment:
         self.results["notes"].append(text)
         self.say(text)
 
+    def try_with(self, *words: str, file: str = "") -> None:
+        """Have the last line say how the run is used: these words after `--use RUN`, and a `file` of its folder."""
+        self.tries = [*words, *[os.fspath(self.folder.path / file)] * bool(file)]
+
     def fit(
         self,
         name: str,
@@ -163,6 +167,7 @@ class Experiment:
         loss: Callable[..., Any],
         evaluate: Callable[[], dict[str, float]],
         *,
+        use: Mapping[str, Any] | None = None,
         keep: Callable[[Any], None] | None = None,
         steps: int | None = None,
         minutes: float | None = None,
@@ -185,8 +190,10 @@ class Experiment:
         evaluation is the best; it is called in evaluation mode and records nothing. The other arguments are those of
         `training.train`; `steps` is the experiment's own unless it or `minutes` is given. A model without an evaluation
         (0 steps, minutes or evaluations) is measured as it ends. The weights are kept as the checkpoint
-        `file_name(name)` in `out/checkpoints`, the records as `out/NAME.jsonl`. Raises KeyboardInterrupt after Ctrl-C,
-        Terminated after SIGTERM and SIGHUP, with the best weights saved; before the first evaluation, those there are.
+        `file_name(name)` in `out/checkpoints`, with what else is needed to `use` the model: its `sizes`, of which it
+        was built, and whatever JSON can hold. The records are kept as `out/NAME.jsonl`. Raises KeyboardInterrupt after
+        Ctrl-C, Terminated after SIGTERM and SIGHUP, with the best weights saved; before the first evaluation, those
+        there are.
         """
         from tinygrad_rnn.cli.answers import Terminated
         from tinygrad_rnn.optim import AdamW, BudgetLR, warmup_cosine
@@ -218,6 +225,7 @@ class Experiment:
             best["weights"], best["figures"] = weights(model), figures
             manifest = {"step": state.step, "example": self.name, "model": name, "seed": self.seed, "figures": figures}
             metrics.sync()
+            manifest["use"] = entries(use)
             save_checkpoint(self.out / "checkpoints", slug, best["weights"], manifest)
 
         if steps is None and minutes is None:
@@ -256,6 +264,24 @@ class Experiment:
             early = " (stopped early)" if outcome.early else ""
             self.say(f"Best after step {state.best_step:,} of {state.step:,}{early}, {state.seconds:.0f} s: {figures}")
         return Fit(read_metrics(log), best["figures"], size, state.step, state.seconds, outcome.early)
+
+    def verdict(self, figure: str, values: Mapping[str, float], simple: Container[str], *, least: bool = False) -> None:
+        """Say which is better by a figure, which is to be large, or the `least`: the best of some networks, or the best
+        of methods that are `simple`; there are some of both. Values that are shown alike are no difference.
+
+        The figure has its name: "BLEU", and not "right".
+        """
+        ranking = sorted(values, key=values.__getitem__, reverse=not least)
+        network, other = (next((name for name in ranking if (name in simple) == kind), "") for kind in (False, True))
+        first, second = sorted((network, other), key=ranking.index)
+        said = f"{first}, {_shown(float(values[first]))}, before {second}, {_shown(float(values[second]))}"
+        if _shown(float(values[first])) == _shown(float(values[second])):
+            said = (
+                f"no difference is seen between {network} and {other}, a simple method: {_shown(float(values[first]))}"
+            )
+        else:
+            said = f"{'a simple method' if first in simple else 'the network'} wins: {said}"
+        self.note(f"{figure}: {said}.")
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], best: int = -1) -> None:
         """Show and keep a table: the first column is text, in the others numbers; row number `best` stands out.
@@ -301,20 +327,13 @@ class Experiment:
 
     def expect(self, what: str, value: float, *, at_least: float = -math.inf, at_most: float = math.inf) -> None:
         """Claim that `value` lies within bounds. A claim that fails makes the exit status 1, unless the user chose the
-        data or the number of steps.
+        number of steps. Bounds are those of the script's own data: of other data nothing is claimed.
         """
+        if self.data is not None:
+            return
         bound = f"at least {_shown(at_least)}" if at_least > -math.inf else f"at most {_shown(at_most)}"
         holds = bool(at_least <= value <= at_most)
         self.results["claims"].append({"what": what, "value": float(value), "bound": bound, "holds": holds})
-
-    def tensor(self, array: Any) -> Tensor:
-        """An array as a Tensor on the device, floats as float32."""
-        import numpy as np
-
-        from tinygrad_rnn.tensor.tensor import Tensor
-
-        array = np.asarray(array)
-        return Tensor(array.astype(np.float32) if array.dtype == np.float64 else array, device=self.device)
 
 
 def file_name(name: str) -> str:
@@ -354,6 +373,7 @@ def experiment(
     fetch: str = "",
     options: Adds | None = None,
     data_options: Adds | None = None,
+    use: Use | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Run a script's `main`; returns the exit status: 0, 1 a claim failed or training diverged, 2 wrong input, 130
@@ -367,6 +387,7 @@ def experiment(
         fetch: the name of the public data set that `--fetch` downloads and uses as `--data`.
         options: adds options of the script's own to the parser.
         data_options: adds those that say how `--data` is read; their default is None.
+        use: how what was trained is used, by `--use`.
         argv: the arguments, those of the command unless given.
     """
     from tinygrad_rnn.cli.answers import answered
@@ -379,11 +400,18 @@ def experiment(
     for add, to in ((options, parser), (data_options, own)):
         if add:
             add(to)
+    using = parser.add_argument_group("use what was trained") if use else None
+    if use and using:
+        add_options(using, use)
     given = list(sys.argv[1:] if argv is None else argv)
 
     def work() -> int:
         try:
             args = parser.parse_args(given)
+            if use and using and args.use:
+                check_options(args, parser, own, using, use)
+                return use_run(use, name, args, own)
+            refuse_options(args, using)
             args.standard = args.steps is None
             if args.standard:
                 args.steps = quick if args.quick else steps
@@ -506,7 +534,7 @@ def _left(folder: Folder) -> Iterator[None]:
 
 def _keep(run: Experiment, command: str, seconds: float) -> None:
     """Write the results, and show what became of the claims."""
-    from tinygrad_rnn.training.checkpoint import write_atomically
+    from tinygrad_rnn.training.disk import write_atomically
 
     about = {"example": run.name, "about": run.about, "command": command, "quick": run.quick, "seed": run.seed}
     content = json.dumps({**about, "seconds": seconds, **run.results}, indent=1, ensure_ascii=False) + "\n"
@@ -517,6 +545,8 @@ def _keep(run: Experiment, command: str, seconds: float) -> None:
         run.say(mark, f" {claim['what']}: {_shown(claim['value'])}, {claim['bound']}")
     pictures = "".join(f"{picture['file']}, " for picture in run.results["pictures"])
     run.say(f"{seconds:.0f} s of processor time. Written to {run.folder.path}: {pictures}results.json, checkpoints")
+    if run.tries:
+        run.say(f"Use it: {typed(run.name, run.folder.path, *run.tries)}")
 
 
 def _fetched(data_set: str) -> Path:

@@ -17,7 +17,7 @@ from typing import Any
 
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.training import RunFolder
-from tinygrad_rnn.training.checkpoint import write_atomically
+from tinygrad_rnn.training.disk import write_atomically
 from tinygrad_rnn.training.loop import interruptible
 
 FORMAT = "tinygrad-rnn example"
@@ -81,10 +81,10 @@ class Folder:
         """Put what was written in the place of the last results, of which the files go that the example wrote."""
         new = sorted(_files(self.unfinished), key=lambda name: (name == "results.json", name))
         with interruptible():  # Ctrl-C waits: nothing here takes long
-            last = _config(self.path)
+            last = config_of(self.path)
             for name in filter(_inside, last.get("files", ())):
                 (self.path / name).unlink(missing_ok=True)
-            _configure(self.path, {**_config(self.unfinished), "files": new})
+            _configure(self.path, {**config_of(self.unfinished), "files": new})
             for name in new:
                 target = self.path / name
                 target.parent.mkdir(exist_ok=True)
@@ -114,7 +114,7 @@ class Folder:
         return kept
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def config_of(folder: Path) -> dict[str, Any]:
     """What the `config.json` of an example says; nothing if there is none, or another one."""
     try:
         content = json.loads((folder / "config.json").read_bytes())
@@ -126,7 +126,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _owner(folder: Path) -> str:
     """The example that a folder is of, "" if it is of none."""
-    return str(_config(folder).get("example", ""))
+    return str(config_of(folder).get("example", ""))
 
 
 def _configure(folder: Path, config: Mapping[str, Any]) -> None:

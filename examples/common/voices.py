@@ -8,7 +8,9 @@ voices, and where a word ends is known.
 
 from __future__ import annotations
 
+import wave
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,6 +124,13 @@ def speak(words: Sequence[str], voice: Voice, rng: np.random.Generator) -> Utter
     sound += shape_spectrum(rng.normal(size=size), hiss)
     sound = 0.5 * sound / np.abs(sound).max() + 0.3 * voice.background * rng.normal(size=size)
     return Utterance(sound, list(words), (steps.cumsum()[last] * _HOP / RATE).tolist())
+
+
+def write_wav(file: Path, samples: npt.ArrayLike, rate: int) -> None:
+    """Write samples (N,) from -1 to 1 as a WAV file of 16 bits; what is louder is cut off."""
+    with wave.open(str(file), "wb") as sound:
+        sound.setparams((1, 2, rate, 0, "NONE", "not compressed"))
+        sound.writeframes(np.rint(32767 * np.clip(samples, -1, 1)).astype("<i2").tobytes())
 
 
 def shape_spectrum(samples: npt.ArrayLike, gains: npt.ArrayLike) -> npt.NDArray[np.float64]:

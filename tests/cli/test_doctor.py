@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -24,6 +25,16 @@ def test_the_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     for part in ("Python       3.", f"NumPy        {np.__version__}", "BLAS  ", "Threads  ", " GFLOP/s", "Memory  "):
         assert part in said
     assert "safetensors" in said and ("CuPy" in said or "GPU" in said)
+
+
+@pytest.mark.parametrize(("load", "told"), [(0.1, False), (3.5, True)])
+def test_a_busy_machine_is_told_about_threads(load: float, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    monkeypatch.setattr(doctor, "_cores", lambda: 4)
+    (line,) = doctor._busy()
+    assert line.startswith(f"Load         {load} of 4 cores") and ("OPENBLAS_NUM_THREADS=1" in line) == told
+    monkeypatch.delattr(os, "getloadavg")  # Windows
+    assert not list(doctor._busy())
 
 
 def variables(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> list[str]:

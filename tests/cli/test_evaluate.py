@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tests.cli.command import TEXT, Trained
+from tests.cli.command import TEXT, Trained, command
 from tinygrad_rnn import data
+from tinygrad_rnn.cli import evaluate
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.language import task
 from tinygrad_rnn.language.model import load_model
@@ -50,7 +52,7 @@ def test_a_long_text_is_evaluated_in_pieces(
     real = data.read_blocks
     said = []
     for size in (10**6, 700):
-        monkeypatch.setattr(task, "read_blocks", lambda path, encoding, size=size: real(path, encoding, size))
+        monkeypatch.setattr(evaluate, "read_blocks", lambda path, encoding, size=size: real(path, encoding, size))
         assert main(args) == 0
         said.append(capsys.readouterr().out.split())
     assert said[0][1:] == said[1][1:] and float(said[0][0]) == pytest.approx(float(said[1][0]), rel=0.02)
@@ -84,7 +86,7 @@ def test_too_many_unseen_characters_are_an_error(
     args = ["evaluate", str(trained[0] / "run"), "--text", *(str(tmp_path / f"{name}.txt") for name in "ab")]
     assert main(args) == 2
     said = capsys.readouterr()
-    assert said.out == "" and "b.txt: the model has never seen 'П' (character 1 of the file), and 10 of 19" in said.err
+    assert said.out == "" and "b.txt: the model has never seen 'П' (character 1 of it), and 10 of 19" in said.err
     assert main([*args[:3], str(tmp_path / "b.txt")]) == 2  # of which nothing at all was seen but a blank
 
 
@@ -95,8 +97,26 @@ def test_unseen_characters_in_any_piece_are_infinite_bits(trained: Trained, tmp_
     model, vocabulary, _ = load_model(trained[0] / "run" / "checkpoints")
     found = {}
     for name in ("long", "clean"):
-        pieces = list(task.text_bits(model, vocabulary, [str(tmp_path / f"{name}.txt")]))
+        blocks = data.read_blocks(tmp_path / f"{name}.txt")
+        pieces = list(task.text_bits(model, vocabulary, ((name, block) for block in blocks)))
         found[name] = np.concatenate([bits for _, bits in pieces])
     unseen = np.array([c == "§" for c in text])
     assert np.array_equal(np.isposinf(found["long"]), unseen)
     np.testing.assert_allclose(found["long"][~unseen], found["clean"], rtol=1e-5)
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="needs /dev/stdin")
+def test_a_text_is_piped_in_or_unpacked(trained: Trained, tmp_path: Path) -> None:
+    """The figure is that of the file; a run that read its text from a pipe is given it again to go on."""
+    folder = trained[0]
+    (tmp_path / "text.txt.gz").write_bytes(gzip.compress(TEXT.encode()))
+    plain = command("evaluate", "run", "--text", "text.txt", cwd=folder)
+    piped = command("evaluate", "run", "--text", "-", cwd=folder, input=TEXT)
+    packed = command("evaluate", "run", "--text", tmp_path / "text.txt.gz", cwd=folder)
+    assert plain.stdout.split()[0] == piped.stdout.split()[0] == packed.stdout.split()[0], piped.stderr
+    options = ["--steps", 2, "--plain", "--threads", 1, "--hidden", 8]
+    assert command("train", "--text", "-", "--out", "piped", *options, cwd=tmp_path, input=TEXT).returncode == 0
+    again = command("train", "--resume", "piped", "--steps", 3, cwd=tmp_path, input=TEXT)
+    assert again.returncode == 0, again.stderr
+    other = command("train", "--resume", "piped", "--steps", 4, cwd=tmp_path, input=TEXT + "more")
+    assert other.returncode == 2 and "was trained on another text than" in other.stderr

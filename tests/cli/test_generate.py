@@ -46,3 +46,33 @@ def test_generate_writes_with_the_last_model_when_asked(trained: Trained, capsys
     assert manifest["step"] == 60
     expected = "".join(decoding.generate(last, vocabulary, length=9, temperature=0))
     assert capsys.readouterr().out == expected + "\n"
+
+
+def test_several_texts_have_the_seeds_that_follow(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(trained[0] / "run")
+    each = []
+    for seed in ("4", "5"):
+        assert main(["generate", run, "--length", "20", "--prompt", "the ", "--seed", seed]) == 0
+        each.append(capsys.readouterr().out)
+    assert main(["generate", run, "--length", "20", "--prompt", "the ", "--seed", "4", "--num-samples", "2"]) == 0
+    assert capsys.readouterr().out == f"{each[0]}---------------\n{each[1]}"
+    assert main(["generate", run, "--seed", str(2**32 - 2), "--num-samples", "3"]) == 2
+    assert "leaves no seeds for 3 samples" in capsys.readouterr().err
+
+
+def test_a_prompt_from_a_file(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, file = str(trained[0] / "run"), tmp_path / "begin.txt"
+    file.write_bytes(b"the sun\r\nthe ")
+    assert main(["generate", run, "--prompt-file", str(file), "--length", "9", "--temperature", "0"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("the sun\nthe ") and len(said) == 12 + 9 + 1
+    file.write_text("the sun\nthe \n")  # as an editor saves it
+    assert main(["generate", run, "--prompt-file", str(file), "--length", "9", "--temperature", "0"]) == 0
+    assert capsys.readouterr().out == said
+    assert main(["generate", run, "--prompt-file", str(file), "--prompt", ""]) == 2
+    assert "--prompt and --prompt-file exclude each other" in capsys.readouterr().err
+    assert main(["generate", run, "--prompt-file", str(tmp_path / "none")]) == 2
+    file.write_text("the §")
+    assert main(["generate", run, "--prompt-file", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert "none: no such file" in said and "never seen the character '§' of the prompt" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from examples import forecast, sentiment
 from tests.cli.command import SMALL, TEXT, Trained
 from tinygrad_rnn.cli import options
 from tinygrad_rnn.cli.main import main
@@ -85,11 +87,16 @@ def test_the_library_names_no_option_of_the_command(tmp_path: Path) -> None:
 
 
 def test_every_advice_is_given_somewhere_and_every_option_is_one() -> None:
-    texts = [p.read_text(encoding="utf-8") for p in (ROOT / "tinygrad_rnn").rglob("*.py") if p.parent.name != "cli"]
+    files = [p for room in ("tinygrad_rnn", "examples") for p in (ROOT / room).rglob("*.py") if p.name != "options.py"]
+    texts = [p.read_text(encoding="utf-8") for p in files]
     for advice in FLAGS:
         assert any(advice in text for text in texts), advice
+    of_examples = argparse.ArgumentParser(conflict_handler="resolve")
+    for example in (forecast, sentiment):
+        example.data_options(of_examples.add_argument_group())
     flags = [parser().parse_args([command]).flags for command in ("train", "explore")]
-    assert set(FLAGS.values()) <= frozenset().union(*flags)
+    known = frozenset(of_examples._option_string_actions).union(*flags)
+    assert {flag.split()[0] for flag in FLAGS.values()} <= known
 
 
 PATHS = ["runs/a", "two  blanks", "it's", 'say "x"', "$HOME `ls` ~ !1 \\n", "-rf", "--out=x", "a\nb", "\t\r\x1b[0m'\\"]

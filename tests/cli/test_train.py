@@ -27,6 +27,8 @@ from tinygrad_rnn import data, language
 from tinygrad_rnn.cli import train as cli_train
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.cli.parser import parser
+from tinygrad_rnn.cli.reading import Text
+from tinygrad_rnn.cli.settings import settings_of
 from tinygrad_rnn.kernels.threads import allowed
 from tinygrad_rnn.language.model import load_model
 from tinygrad_rnn.language.task import NextCharacter, measuring_speed
@@ -41,6 +43,7 @@ def test_train_leaves_a_run(trained: Trained) -> None:
         "config.json",
         "loss.png",
         "metrics.jsonl",
+        "options.toml",
     ]
     config = json.loads((run / "config.json").read_text())
     assert config["model"]["hidden"] == 16 and config["training"]["steps"] == 60
@@ -130,6 +133,18 @@ def test_a_diverging_run_says_so(
     assert said.count("\n") == 1 and "the loss is nan at step 21: try a smaller learning rate (--lr)" in said
     assert f"the best model so far is kept in {out}" in said
     assert main(["generate", str(out), "--length", "5"]) == 0
+
+
+@pytest.mark.parametrize(("error", "said"), [(MemoryError(), ""), (MemoryError("1 TiB"), "1 TiB: ")])
+def test_where_memory_runs_out_it_says_what_helps(
+    error: MemoryError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(settings: object) -> int:
+        raise error  # true, and without a word
+
+    monkeypatch.setattr(cli_train, "_run", fails)
+    assert main(["train"]) == 2
+    assert capsys.readouterr().err == f"tinygrad-rnn: not enough memory: {said}{cli_train.SMALLER}\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
@@ -258,10 +273,10 @@ def test_evaluations_get_a_share_of_the_training(
     monkeypatch: pytest.MonkeyPatch, budget: list[object], measured: int, read: int
 ) -> None:
     monkeypatch.setattr(cli_train, "measuring_speed", lambda model, ids: 1e5)
-    settings = cli_train._settings(parser().parse_args(["train", *map(str, budget)]))
+    settings = settings_of(parser().parse_args(["train", *map(str, budget)]))
     ids = np.arange(3 * 10**6, dtype=np.int32) % 7
-    text = cli_train._Text(language.Corpus.of("abcdefg"), data.Streams(ids[: 2 * 10**6], 16, 32), ids[2 * 10**6 :])
-    session = cli_cli_train._session(settings, text)
+    text = Text(language.Corpus.of("abcdefg"), data.Streams(ids[: 2 * 10**6], 16, 32), ids[2 * 10**6 :])
+    session = cli_train._session(settings, text)
     assert len(text.measured) == text.whole().counted.sum() == measured
     sample = session.task.held_out
     streams = max(1, min(64, min(measured, read) // 128))
@@ -271,7 +286,7 @@ def test_evaluations_get_a_share_of_the_training(
 
 def test_a_sample_is_spread_over_all_that_is_measured() -> None:
     ids = np.arange(20_000, dtype=np.int32)
-    text = cli_train._Text(language.Corpus.of("ab"), data.Streams(ids[:2000], 2, 32), ids[2000:], 16_000, 1280)
+    text = Text(language.Corpus.of("ab"), data.Streams(ids[:2000], 2, 32), ids[2000:], 16_000, 1280)
     sample = text.sample()
     assert sample.x.shape == (128, 10) and sample.counted.sum() == 640
     assert (sample.y[64] == 2000 + 1600 * np.arange(10)).all() and not sample.counted[:64].any()

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import array
 import collections
+import contextvars
+import ctypes
 import dataclasses
 import functools
 import gc
+import itertools
+import os
+import random
+import threading
 import types
 import weakref
 from collections.abc import Callable
@@ -17,6 +25,7 @@ import pytest
 import tinygrad_rnn as tr
 from tests.compiler.alike import alike
 from tests.compiler.steps import counted
+from tinygrad_rnn.errors import CompileError
 
 CALLS = 6
 
@@ -101,6 +110,14 @@ class Item:
         return store[0]
 
 
+class Meta(type):
+    m: Any = None
+
+
+class OfMeta(metaclass=Meta):
+    pass
+
+
 def generated() -> Any:
     yield store[0]
 
@@ -121,8 +138,8 @@ def places() -> dict[str, tuple[Callable[[Any], Any], Callable[[Any], None]]]:
     package.sub.net = linear()
     deque, mapping = collections.deque([linear()]), {"m": linear()}
     proxy, chain = types.MappingProxyType(mapping), collections.ChainMap({}, mapping)
-    space, inner, array = types.SimpleNamespace(m=linear()), Inner(), np.array([None])
-    array[0] = linear()
+    space, inner, objects = types.SimpleNamespace(m=linear()), Inner(), np.array([None])
+    objects[0] = linear()
     cell: Any = linear()
 
     def put_cell(m: Any) -> None:
@@ -137,9 +154,28 @@ def places() -> dict[str, tuple[Callable[[Any], Any], Callable[[Any], None]]]:
         mapping["m"] = m
 
     def put_array(m: Any) -> None:
-        array[0] = m
+        objects[0] = m
 
     put_store = functools.partial(store.__setitem__, 0)
+    users, options, local = collections.UserList([linear()]), argparse.Namespace(m=linear()), threading.local()
+    local.m = linear()
+    context: contextvars.ContextVar[Any] = contextvars.ContextVar("context")
+    context.set(linear())
+    Meta.m = linear()
+
+    def with_attribute(x: Any) -> Any:
+        return with_attribute.m(x)  # type: ignore[attr-defined]
+
+    with_attribute.m = linear()  # type: ignore[attr-defined]
+
+    @functools.lru_cache
+    def remembered() -> Any:
+        return store[0]
+
+    def put_remembered(m: Any) -> None:
+        put_store(m)
+        remembered.cache_clear()
+
     cached, described, called, item, getattr_ = Cached(), Described(), Called(), Item(), Getattr()
     return {
         "closure": (lambda x: cell(x), put_cell),
@@ -166,7 +202,7 @@ def places() -> dict[str, tuple[Callable[[Any], Any], Callable[[Any], None]]]:
         "mapping proxy": (lambda x: proxy["m"](x), put_proxy),
         "chain of mappings": (lambda x: chain["m"](x), put_proxy),
         "namespace": (lambda x: space.m(x), functools.partial(setattr, space, "m")),
-        "array of objects": (lambda x: array[0](x), put_array),
+        "array of objects": (lambda x: objects[0](x), put_array),
         "getattr by name": (lambda x: getattr(space, "".join(["m"]))(x), functools.partial(setattr, space, "m")),
         "vars": (lambda x: vars(space)["m"](x), functools.partial(setattr, space, "m")),
         "globals()": (lambda x: globals()["net"](x), put_net),
@@ -176,6 +212,13 @@ def places() -> dict[str, tuple[Callable[[Any], Any], Callable[[Any], None]]]:
         "keyword default": (lambda x, *, s=store: s[0](x), put_store),  # type: ignore[misc]
         "wrapped": (functools.wraps(linear)(lambda x: store[0](x)), put_store),
         "local import": (imports, put_net),
+        "a list of collections": (lambda x: users[0](x), functools.partial(users.__setitem__, 0)),
+        "options": (lambda x: options.m(x), functools.partial(setattr, options, "m")),
+        "a thread's own": (lambda x: local.m(x), functools.partial(setattr, local, "m")),
+        "context": (lambda x: context.get()(x), context.set),
+        "attribute of a function": (with_attribute, functools.partial(setattr, with_attribute, "m")),
+        "attribute of a class of classes": (lambda x: OfMeta.m(x), functools.partial(setattr, Meta, "m")),  # type: ignore[attr-defined]
+        "remembered": (lambda x: remembered()(x), put_remembered),
     }
 
 
@@ -219,6 +262,118 @@ def test_what_is_replaced_is_seen_wherever_it_hangs(name: str) -> None:
         return out
 
     alike(run)
+
+
+# --- numbers that no name leads to ------------------------------------------------------------------------------------
+
+
+class Scaled(tr.nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x * 2
+
+    def __mul__(self, x: Any) -> Any:
+        return x * 3
+
+
+class Inherited(Scaled):
+    pass
+
+
+def doubled(x: Any) -> Any:
+    return x * 2
+
+
+def other(*xs: Any) -> Any:
+    return xs[-1] * 7
+
+
+def numbers() -> dict[str, tuple[Callable[[Any], Any], Callable[[], Any]]]:
+    """Steps of x, and what changes beside them, of which the step names nothing, or not the place."""
+    raw, ours, c, of_c = bytearray(b"abc"), array.array("d", [2.0]), (ctypes.c_double * 2)(1, 2), ctypes.c_double(2)
+    under, held, m = bytearray(b"abc"), Held(), Inherited()
+    seen, held.a, name = memoryview(under), 2.0, ["a"]  # type: ignore[attr-defined]
+    os.environ["TR_TEST"] = "2"
+    for kind in (Scaled, Inherited):
+        kind.forward = lambda self, x: x * 2  # type: ignore[method-assign]
+    Scaled.__mul__ = lambda self, x: x * 3  # type: ignore[method-assign]
+    doubled.__code__ = (lambda x: x * 2).__code__
+    return {
+        "bytearray": (lambda x: x * raw[0], lambda: raw.__setitem__(0, 5)),
+        "bytearray, longer": (lambda x: x * len(raw), lambda: raw.append(5)),
+        "array": (lambda x: x * ours[0], lambda: ours.__setitem__(0, 5)),
+        "memoryview": (lambda x: x * seen[0], lambda: under.__setitem__(0, 5)),
+        "array of C": (lambda x: x * c[0], lambda: c.__setitem__(0, 5)),
+        "number of C": (lambda x: x * of_c.value, lambda: setattr(of_c, "value", 5)),
+        "environment": (lambda x: x * float(os.environ["TR_TEST"]), lambda: os.environ.update(TR_TEST="5")),
+        "getenv": (lambda x: x * float(os.getenv("TR_TEST", "")), lambda: os.environ.update(TR_TEST="5")),
+        "vars": (lambda x: x * sum(vars(held).values()), lambda: setattr(held, "a", 5.0)),
+        "vars, one more": (lambda x: x * len(held.__dict__), lambda: setattr(held, "b", 5.0)),
+        "getattr": (lambda x: x * getattr(held, name[0]), lambda: setattr(held, "a", 5.0)),
+        "forward of a class": (lambda x: m(x), lambda: setattr(Inherited, "forward", other)),
+        "forward of a base": (lambda x: Scaled()(x), lambda: setattr(Scaled, "forward", other)),
+        "operator of a class": (lambda x: m * x, lambda: setattr(Scaled, "__mul__", other)),
+        "code": (lambda x: doubled(x), lambda: setattr(doubled, "__code__", other.__code__)),
+    }
+
+
+@pytest.mark.parametrize("argument", [False, True])
+@pytest.mark.parametrize("name", numbers())
+def test_numbers_that_no_name_leads_to_are_watched(name: str, argument: bool) -> None:
+    def run(C: Any) -> Any:
+        f, change = numbers()[name]
+        step = C((lambda x, f: f(x)) if argument else (lambda x: f(x)))
+        x, out = tr.Tensor([1.0, 2.0]), []
+        for k in range(7):
+            if k == 4:
+                change()
+            out.append(step(x, f) if argument else step(x))
+        return out
+
+    alike(run)
+
+
+def test_a_buffer_that_is_watched_may_grow_and_be_written_to_by_the_step() -> None:
+    def run(C: Any) -> Any:
+        raw = bytearray(b"a")
+
+        def count(x: Any) -> Any:
+            raw[0] += 1
+            return x * raw[0]
+
+        step, out = C(count), []
+        for _ in range(6):
+            out.append(step(tr.ones(2)))
+            raw.append(1)
+        return out, bytes(raw)
+
+    alike(run)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: itertools.cycle([1, 1, 2]), lambda: iter([1, 1, 2]), lambda: (1 for _ in "ab")]
+)
+def test_iterators_that_a_step_would_use_up_are_refused(make: Any) -> None:
+    it = make()
+    with pytest.raises(CompileError, match=r"take the next of 'it', a .*: pass what it gives as an argument"):
+        tr.compile(lambda x: x * next(it))(tr.ones(2))
+
+
+@pytest.mark.parametrize("make", [lambda: random.Random(0), lambda: np.random.RandomState(0)])
+def test_draws_that_are_equal_at_first_are_refused(make: Any) -> None:
+    draws = make()
+    with pytest.raises(CompileError, match="draws random numbers by itself"):
+        tr.compile(lambda x: x * (0 * draws.randint(0, 9) + 1))(tr.ones(2))
+
+
+def test_attributes_that_an_object_makes_up_are_not_asked_for() -> None:
+    class Strict:
+        def __getattr__(self, name: str) -> Any:
+            return {"a": 2.0}[name]
+
+    strict = Strict()
+    step = tr.compile(lambda x: x * strict.a)
+    for _ in range(4):
+        assert step(tr.ones(2)).tolist() == [2, 2]
 
 
 # --- whatever changes -------------------------------------------------------------------------------------------------

@@ -139,9 +139,13 @@ def test_folds(count: int, data: st.DataObject) -> None:
         (lambda: split_in_time(10, ()), "add up to 1"),
         (lambda: split_at_random(3, (0.8, 0.1, 0.1)), "3 examples are too few for parts of 0.8, 0.1, 0.1"),
         (lambda: split_in_time(10, (0.8, 0.2), gap=2), "a gap of 2 steps leaves nothing of a part of 2"),
-        (lambda: split_in_time(10, (0.8, 0.2), gap=-1), "a gap of -1"),
+        (lambda: split_in_time(10, (0.8, 0.2), gap=-1), "a gap must be a whole number of at least 0, not -1"),
         (lambda: folds(3, 4), "3 examples do not fall into 4 folds"),
         (lambda: folds(3, 1), "1 folds, which are at least 2"),
+        (lambda: folds(3, 2.5), "the number of folds must be a whole number of at least 0, not 2.5"),
+        (lambda: split_at_random(10, (0.5, float("nan"))), "add up to 1"),
+        (lambda: split_at_random(10, "abc"), "are a list of numbers, not 'abc'"),
+        (lambda: split_in_time(10, 0.5), "are a list of numbers, not 0.5"),
     ],
 )
 def test_wrong_splits(split: Any, message: str) -> None:
@@ -160,6 +164,12 @@ def test_the_last_values_are_those_before_each_step(shape: tuple[int, ...], coun
             at = t - (count - 1) + k
             np.testing.assert_array_equal(zeros[t, ..., k], x[at] if at >= 0 else np.zeros(shape[1:]))
             np.testing.assert_array_equal(edge[t, ..., k], x[max(at, 0)])
+
+
+def test_last_values_never_come_from_later_steps() -> None:
+    for mode in ("wrap", "reflect", "symmetric", "maximum", "linear_ramp", None):
+        with pytest.raises(ValueError, match='mode must be "constant" or "edge"'):
+            last_values([5, 6, 7], 2, mode=mode)  # type: ignore[arg-type]
 
 
 def test_what_has_no_last_values() -> None:

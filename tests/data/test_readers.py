@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_rnn.data import read_csv, read_idx, read_labelled, read_parts, read_tsv, read_wav, read_waveforms
+from tinygrad_rnn.data import (
+    read_blocks,
+    read_csv,
+    read_idx,
+    read_labelled,
+    read_parts,
+    read_text,
+    read_texts,
+    read_tsv,
+    read_wav,
+    read_waveforms,
+)
 from tinygrad_rnn.errors import InputError
 
 IDX = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
@@ -59,6 +71,54 @@ def test_no_bytes_raise_anything_else(read: Callable[[Path], Any], raw: bytes, s
         read(file)
     except InputError as error:
         assert str(file) in str(error) and "\n" not in str(error)
+
+
+NO_NAMES: tuple[Any, ...] = (None, 1.5, b"a", [1], [b"a"], print)
+OPTIONS: dict[str, tuple[Callable[[Path, Any], Any], tuple[Any, ...], str]] = {
+    "columns of a CSV": (lambda p, v: read_csv(p, v), (*NO_NAMES, 2, np.array([1, 2])), "columns are names"),
+    "missing": (lambda p, v: read_csv(p, missing=v), ("", None, 0, [], np.array([1, 2])), 'missing must be "error"'),
+    "delimiter": (
+        lambda p, v: read_csv(p, delimiter=v),
+        (",,", None, 5, b",", '"', "\n", "\r", "#", "1", "a", ".", "-", "+", "_", [","]),
+        "a delimiter is one character",
+    ),
+    "encoding": (lambda p, v: read_csv(p, encoding=v), (None, 5, b"utf-8", ["utf-8"]), "an encoding is a name"),
+    "columns of a TSV": (lambda p, v: read_tsv(p, v), NO_NAMES, "columns are names"),
+    "no columns of a TSV": (lambda p, v: read_tsv(p, v), ([], (), set()), "columns are how many, or the names"),
+    "count of columns": (lambda p, v: read_tsv(p, v), (0, -1), "number of columns must be .* at least 1"),
+    "two columns": (lambda p, v: read_labelled(p, v), (["a"], "ab", (), ("a", "b", "c")), "columns are two names"),
+    "labels": (lambda p, v: read_labelled(p, ("a", "b"), v), NO_NAMES, "names are names"),
+    "labels twice": (lambda p, v: read_labelled(p, ("a", "b"), v), (("x", "x"),), "names of labels are given twice"),
+    "parts": (lambda p, v: read_parts(p, read_tsv, v), ((), ("a", "b", "c", "d")), "names are those of one to three"),
+    "names of parts": (lambda p, v: read_parts(p, read_tsv, v), NO_NAMES, "names are names"),
+    "size": (lambda p, v: list(read_blocks(p, size=v)), (0, -1, 1.5, None, True), "the size of a piece must be"),
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_that_are_refused_by_name_and_value(option: str, file: Path) -> None:
+    read, values, message = OPTIONS[option]
+    file.write_text("a,b\n1,2\n3,4\n")
+    for value in values:
+        with pytest.raises(InputError, match=message) as error:
+            print(read(file, value))
+        assert repr(value)[:40] in str(error.value)
+
+
+@pytest.mark.parametrize("read", [read_idx, read_tsv, read_labelled, read_csv, read_wav, read_waveforms, read_text])
+def test_what_names_no_file(read: Callable[[Any], Any]) -> None:
+    """A number would be the file that is open under it, which is closed when it is read."""
+    for value in (None, 0, 7, True, 1.5, ["a.csv"]):
+        with pytest.raises(InputError, match="a file has a name, a text or a path, not"):
+            read(value)
+    with pytest.raises(InputError, match="no file has a zero character in its name"):
+        read("a\0b")
+
+
+def test_bytes_and_numpys_numbers_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("x\ty\n")
+    assert read_tsv(os.fsencode(tmp_path / "a.tsv"), np.int64(1)) == [("x",)]  # type: ignore[arg-type]
+    assert read_text(os.fsencode(tmp_path / "a.tsv")) == read_texts(tmp_path / "a.tsv")  # type: ignore[arg-type]
 
 
 # --- IDX ----------------------------------------------------------------------------------------------------
@@ -121,6 +181,27 @@ def test_labelled(file: Path) -> None:
     assert read_labelled(file, ("id", "label")).texts == ["7", "8", "9"]
 
 
+def test_labels_in_any_table(file: Path) -> None:
+    rows = '1.0;"Good; really.\n\nVery ""good""."\n0.5;#dull\n'
+    file.write_text("\ufeffstars;review\n" + rows, encoding="utf-8")
+    found = read_labelled(file, ("review", "stars"))
+    assert found.texts == ['Good; really.\n\nVery "good".', "#dull"] and found.names == ("0.5", "1.0")
+    refused(
+        lambda path: read_labelled(path, ("text", "stars")), file, "no column 'text': the header has stars, review: ch"
+    )
+    cases = {
+        'sentence,label\n"fine, I say,pos\n': "line 2: a quote is opened and never closed",
+        'sentence,label\n"fine,pos\ndull,neg\n"so, so",pos\n': "line 2: a quote is opened and not closed where its",
+        'sentence,label\n"fine,pos\ndull,neg\nso",pos\nbad,neg\n': (
+            "line 2: a quote is opened, and in it is 'dull,neg', which looks like another row"
+        ),
+        "sentence,label\nfine, I say,pos\n": "line 2: 3 fields, and the header has 2",
+    }
+    for text, message in cases.items():
+        file.write_text(text)
+        refused(read_labelled, file, message)
+
+
 def test_tsv_that_is_wrong(file: Path) -> None:
     cases: list[tuple[str, Callable[[Path], Any], str]] = [
         ("a\tb\n\nc\n", read_tsv, "line 3: 1 field between tabs, 2 are needed"),
@@ -131,7 +212,7 @@ def test_tsv_that_is_wrong(file: Path) -> None:
         ("a\tb\n\n \tc\td\n", lambda path: read_tsv(path, filled=True), "line 3: field 1 of 2 is empty"),
         ("a\tb\nc\t\td\n", lambda path: read_tsv(path, filled=True), "line 2: field 2 of 2 is empty"),
         ("\n \n", read_tsv, "no rows in it"),
-        ("sentence\tlabel\n", read_labelled, "no rows in it"),
+        ("sentence\tlabel\n", read_labelled, "no rows under a header in it"),
         ("text\tlabel\na\t1\n", read_labelled, "line 1: no column 'sentence': the header has text, label"),
         ("label\tlabel\tsentence\n1\t2\ta\n", read_labelled, "line 1: 2 columns are called 'label'"),
         ("sentence\tlabel\na\t1\n\t0\n", read_labelled, "line 3: the sentence is empty"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tinygrad_rnn.data import log_mel, mel_filters
 from tinygrad_rnn.data.sound import QUIET
-from tinygrad_rnn.errors import InputError, ShapeError
+from tinygrad_rnn.errors import DTypeError, InputError, ShapeError
 
 RATE = 8000
 
@@ -57,6 +58,20 @@ def test_silence_and_what_is_short() -> None:
     assert log_mel(np.ones(256 + 127), RATE).shape == (1, 40)
 
 
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf"), None, "8000", [8000], 1e300])
+def test_rates_times_and_sizes_that_are_none(wrong: Any) -> None:
+    for call in (
+        lambda: log_mel(np.zeros(8000), wrong),
+        lambda: log_mel(np.zeros(8000), RATE, window=wrong),
+        lambda: log_mel(np.zeros(8000), RATE, hop=wrong),
+        lambda: log_mel(np.zeros(8000), RATE, bands=wrong if wrong != 1e300 else 2.5),
+        lambda: mel_filters(4, wrong if wrong != 1e300 else 2.5, RATE),
+        lambda: mel_filters(4, 256, wrong if wrong != 1e300 else 0),
+    ):
+        with pytest.raises((InputError, DTypeError)):
+            call()
+
+
 def test_what_is_wrong() -> None:
     with pytest.raises(ShapeError, match=r"log_mel: samples must be \(N,\), got shape \(2, 3\)"):
         log_mel(np.ones((2, 3)), RATE)
@@ -66,7 +81,7 @@ def test_what_is_wrong() -> None:
         InputError, match=r"a window of 0.0001 s and a hop of 0.016 s are 1 and 128 samples at 8,000 Hz"
     ):
         log_mel([1.0], RATE, window=0.0001)
-    with pytest.raises(InputError, match="at least one band, not 0"):
+    with pytest.raises(InputError, match="bands must be a whole number of at least 1, not 0"):
         log_mel([1.0], RATE, bands=0)
     with pytest.raises(InputError, match="200 bands are too many for windows of 256 samples"):
         log_mel([1.0], RATE, bands=200)

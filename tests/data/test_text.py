@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_rnn.data import default_text, read_text, read_texts, split_held_out
+from tinygrad_rnn.data import default_text, read_blocks, read_text, read_texts, split_held_out
 from tinygrad_rnn.errors import InputError
 
 
@@ -76,10 +77,13 @@ def test_what_is_read(tmp_path: Path, raw: bytes, encoding: str, text: str) -> N
         ),
         ("abc".encode("utf-16")[:-1], "utf-8", "line 1: not utf-16: truncated data at byte 6"),
         (b"\xef\xbb\xbfa\n\xff", "utf-8", "line 2: not utf-8: invalid start byte at byte 5"),
-        (gzip.compress(b"a text", mtime=0), "utf-8", "compressed by gzip, not a text: unpack it first"),
-        (gzip.compress(b"a text", mtime=0), "latin-1", "compressed by gzip"),
-        (bz2.compress(b"a text"), "latin-1", "compressed by bzip2"),
-        (lzma.compress(b"a text"), "latin-1", "compressed by xz"),
+        (gzip.compress(b"a text", mtime=0)[:-9], "utf-8", "cannot be unpacked: "),
+        (gzip.compress(b"a text", mtime=0)[:-8] + bytes(8), "utf-8", "cannot be unpacked: CRC check failed"),
+        (lzma.compress(b"a text")[:-9], "utf-8", "cannot be unpacked: "),
+        (bz2.compress(b"a text")[:-4], "utf-8", "cannot be unpacked: "),
+        (gzip.compress(b"PK\x03\x04\x14", mtime=0), "utf-8", "a ZIP archive"),
+        (gzip.compress(gzip.compress(b"a text")), "utf-8", "compressed by gzip, not a text: unpack it first"),
+        (b"\x28\xb5\x2f\xfd\x04", "latin-1", "compressed by zstd, not a text: unpack it first"),
         (b"PK\x03\x04\x14", "latin-1", "a ZIP archive"),
         (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "latin-1", "a PDF, not a text$"),
         (b"text", "klingon", "unknown encoding 'klingon'"),
@@ -113,3 +117,12 @@ def test_files_are_joined_in_the_order_given(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_text(name * 2)
     assert read_texts([tmp_path / "b", tmp_path / "a"]) == "bbaa"
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_what_is_compressed_is_unpacked(tmp_path: Path, packed: Callable[[bytes], bytes], encoding: str) -> None:
+    text = "Grüße,\r\nnoch einmal\n" * 300
+    (tmp_path / "text").write_bytes(packed(text.encode(encoding)))
+    assert read_text(tmp_path / "text") == text.replace("\r\n", "\n")
+    assert len(list(read_blocks(tmp_path / "text", size=100))) > 10

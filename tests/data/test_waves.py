@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
+import sys
 import wave
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.data.test_readers import refused
 from tests.profiles import examples
-from tinygrad_rnn.data import read_wav, read_waveforms
+from tinygrad_rnn.data import read_sound, read_wav, read_waveforms
 from tinygrad_rnn.errors import InputError
 
 
@@ -96,7 +98,7 @@ def test_recordings(tmp_path: Path) -> None:
     write_wav(tmp_path / "4.wav", np.zeros((1, 1), int), 2)
     refused(read_waveforms, tmp_path, "4.wav: the name does not begin with a label")
     (tmp_path / "empty").mkdir()
-    refused(read_waveforms, tmp_path / "empty", "no WAV files in it")
+    refused(read_waveforms, tmp_path / "empty", "no sounds in it: files whose names end in .wav, .flac, .ogg")
 
 
 # --- files as other programs write them ---------------------------------------------------------------------
@@ -130,8 +132,10 @@ READ = {
     "an odd chunk before": sound(MONO, PCM, before=b"note\x03\0\0\0abc\0"),
     "an odd chunk without its padding": sound(MONO, PCM, before=b"note\x03\0\0\0abc"),
     "an odd chunk after": sound(MONO, PCM, after=b"note\x01\0\0\0a\0" + LIST),
-    "rubbish after": sound(MONO, PCM, after=b"\0\1\2"),
-    "much rubbish after": sound(MONO, PCM, after=bytes(100)),
+    "zeros after": sound(MONO, PCM, after=bytes(3)),
+    "many zeros after": sound(MONO, PCM, after=LIST + bytes(100)),
+    "a tag after": sound(MONO, PCM, after=b"TAG" + b"x" * 125),
+    "an odd chunk at the end without its padding": sound(MONO, PCM, after=b"note\x01\0\0\0a"),
     **{f"of unknown length, {n:#x}": sound(MONO, PCM, n) for n in (0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0x7FFFF000)},
     "of unknown length, less a header": sound(MONO, PCM, 0xFFFFFFFF - 44),
     "of unknown length, 0": sound(MONO, PCM, 0),
@@ -182,6 +186,14 @@ WRONG = {
     "cut off: 4 of 2,097,152 samples are there": sound(MONO, PCM, 2**22),
     "cut off: 4 of 5 samples are there": sound(MONO, PCM, 10),
     "7 bytes of samples, and each has 2": sound(MONO, PCM[:7] + b"\0", 7),
+    "the 4 bytes at its end are in no chunk, and may be samples": sound(MONO, PCM, 4),
+    "the 404 bytes at its end": sound(MONO, PCM * 51, 4),
+    "the 4 bytes at": sound(form(1, 8), PCM[:3] + b"\0" + PCM[:4], 3),  # 3 bytes and their padding
+    "the 36 bytes at its end": sound(MONO, PCM + b"    " * 9, 8),  # which look like the name of a chunk
+    "the 24 bytes at its end": sound(MONO, PCM, after=LIST + PCM * 3),
+    "the 16 bytes at its end": b"RF64"
+    + sound(MONO, PCM * 3, 2**32 - 1, b"ds64" + struct.pack("<IQQQI", 28, 0, 8, 4, 0))[4:],
+    "the 13 bytes at its end": sound(MONO, PCM, after=b"LIST\x64\0\0\0INFO."),  # cut off
     "two chunks 'data'": sound(MONO, PCM, after=b"data\x02\0\0\0ab"),
     "another WAV file follows in it": sound(MONO, PCM) + sound(MONO, PCM),
     "0 channels of 16 bits at 8000 Hz": sound(form(1, 16, channels=0), PCM),
@@ -196,3 +208,94 @@ WRONG = {
 def test_files_that_are_refused_by_name(message: str, raw: bytes, file: Path) -> None:
     file.write_bytes(raw)
     refused(read_wav, file, message)
+
+
+# --- what soundfile reads -----------------------------------------------------------------------------------
+
+CODED = {  # how near the samples come back
+    ("WAV", "ALAW"): 0.02,
+    ("WAV", "ULAW"): 0.02,
+    ("WAV", "IMA_ADPCM"): 0.05,
+    ("WAV", "MS_ADPCM"): 0.05,
+    ("FLAC", "PCM_16"): 1e-4,
+    ("FLAC", "PCM_24"): 1e-6,
+    ("OGG", "VORBIS"): 0.05,
+    ("OGG", "OPUS"): 0.1,
+}
+
+
+def written(form: str, subtype: str, endian: str = "FILE") -> tuple[np.ndarray, bytes]:
+    """A tone in the mean of two channels, and a file of it."""
+    soundfile = pytest.importorskip("soundfile")
+    tone = 0.5 * np.sin(np.arange(12000) / 20) * np.hanning(12000)
+    file = io.BytesIO()
+    soundfile.write(file, np.stack([tone + 0.1, tone - 0.1], 1), 8000, subtype, endian, form)
+    return tone, file.getvalue()
+
+
+@pytest.mark.parametrize(("form", "subtype"), CODED)
+def test_coded_sounds(form: str, subtype: str, file: Path) -> None:
+    tone, raw = written(form, subtype)
+    file.write_bytes(raw)
+    samples, rate = read_sound(file)
+    assert (
+        rate == 8000 and samples.dtype == np.float32 and 0 <= len(samples) - len(tone) < 1024
+    )  # whole blocks of ADPCM
+    assert np.abs(samples[: len(tone)] - tone).max() < CODED[form, subtype]
+    refused(read_wav, file, "samples in|not a WAV file that can be read")
+    for share in (0.95, 0.6, 0.3):  # a part of the sound is no sound
+        file.write_bytes(raw[: int(share * len(raw))])
+        refused(read_sound, file, "cut off|cannot be read: ")
+
+
+def test_a_wav_file_with_the_high_byte_first(file: Path) -> None:
+    tone, raw = written("WAV", "PCM_16", "BIG")
+    assert raw[:4] == b"RIFX"
+    file.write_bytes(raw)
+    assert np.abs(read_sound(file)[0] - tone).max() < 1e-4
+    file.write_bytes(raw[:-2000])
+    refused(read_sound, file, "cut off: 46,000 of 48,000 bytes of samples are there")
+
+
+def test_plain_samples_need_no_soundfile(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    file.write_bytes(READ["extensible"])
+    assert read_sound(file)[0].tolist() == VALUES
+    file.write_bytes(sound(form(6, 8), PCM))
+    refused(
+        read_sound, file, "samples in A-law: only PCM and floats are read: soundfile reads it: pip install soundfile"
+    )
+    file.write_bytes(b"fLaC\0\0\0\x22" + bytes(40))
+    refused(read_sound, file, "a FLAC sound: soundfile reads it: pip install soundfile")
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"ID3\4\0" + bytes(40), "an MP3 sound: convert it to WAV or FLAC"),
+        (bytes(3) + b"\x20ftypM4A " + bytes(40), "an MP4 film or sound .*: convert it to WAV or FLAC"),
+        (b"not a sound", "it begins with the bytes 6e 6f 74 20 61 20 73 6f 75 6e 64$"),
+        (b"fLaC" + bytes(100), "cannot be read: "),
+        (b"OggS" + bytes(100), "cut off: its last page is not there"),
+        (b"OggS\0\4" + bytes(100), "cannot be read: "),
+        (b"OggS\0\4" + bytes(20), "cut off: its last page is not there"),
+    ],
+)
+def test_other_files(raw: bytes, message: str, file: Path) -> None:
+    pytest.importorskip("soundfile")
+    file.write_bytes(raw)
+    refused(read_sound, file, message)
+
+
+def test_a_folder_of_sounds_of_several_kinds(tmp_path: Path) -> None:
+    for k, (form, subtype) in enumerate((("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"))):
+        ending = "opus" if subtype == "OPUS" else form.lower()
+        (tmp_path / f"{k}_ann.{ending}").write_bytes(written(form, subtype)[1])
+    assert [(s.label, s.path.suffix) for s in read_waveforms(tmp_path)] == [
+        ("0", ".wav"),
+        ("1", ".flac"),
+        ("2", ".ogg"),
+        ("3", ".opus"),
+    ]
+    (tmp_path / "5_bob.m4a").write_bytes(bytes(3) + b"\x20ftypM4A " + bytes(40))  # not passed over
+    refused(read_waveforms, tmp_path, "5_bob.m4a: not a WAV file that can be read: an MP4 film or sound")

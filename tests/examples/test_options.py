@@ -14,6 +14,7 @@ import pytest
 
 import examples.common.experiment as frame
 from examples.__main__ import HERE, names
+from examples.common.use import add_options
 from tinygrad_rnn.cli.options import Numbers, device, path
 
 pytest.importorskip("matplotlib")
@@ -46,6 +47,8 @@ def actions(keywords: dict[str, Any]) -> Iterator[argparse.Action]:
     frame._add_data(own, *(keywords.get(key, "") for key in ("data", "encoded", "fetch")))
     keywords.get("options", bool)(parser)
     keywords.get("data_options", bool)(own)
+    if "use" in keywords:
+        add_options(parser.add_argument_group(), keywords["use"])
     yield from (action for action in parser._actions if action.nargs != 0)
 
 
@@ -58,7 +61,8 @@ def bad_values(action: argparse.Action) -> list[str]:
         return ["", "x"]
     if isinstance(action.type, Numbers):
         low, high = action.type.low, action.type.high
-        return [str(low - 1), str(high + 1), *BAD_NUMBERS] + ["0"] * (low > 0)
+        bad = BAD_NUMBERS if action.type.kind is int else [value for value in BAD_NUMBERS if value != "1.5"]
+        return [str(low - 1), str(high + 1), *bad] + ["0"] * (low > 0)
     if action.type is path:
         return [""]
     if action.type is device:
@@ -117,7 +121,7 @@ def test_a_script_names_no_option_that_it_does_not_have(name: str, scripts: dict
     flags = {"--quick", "--fetch"} | {action.option_strings[0] for action in actions(scripts[name])}
     if not scripts[name].get("fetch"):
         flags.remove("--fetch")
-    assert set(re.findall(r"--[a-z]+", (HERE / f"{name}.py").read_text(encoding="utf-8"))) <= flags
+    assert set(re.findall(r"--[a-z-]+", (HERE / f"{name}.py").read_text(encoding="utf-8"))) <= flags
 
 
 def test_what_advises_to_give_data_has_that_option(scripts: dict[str, dict[str, Any]]) -> None:

@@ -27,10 +27,16 @@ def write_wav(path: Path, seed: int, rate: int = 8000) -> None:
 
 
 def test_recordings_are_glued_together(tmp_path: Path) -> None:
+    """WAV files, and two of another kind."""
+    soundfile = pytest.importorskip("soundfile")
     data = tmp_path / "wav"
     data.mkdir()
     for k in range(30):
         write_wav(data / f"{'yes' if k % 2 else 'no'}_somebody_{k}.wav", k)
+    for name in ("no_somebody_0.flac", "yes_somebody_1.ogg"):
+        wav = (data / name).with_suffix(".wav")
+        soundfile.write(data / name, *soundfile.read(wav))
+        wav.unlink()
     assert run("--out", str(tmp_path / "out"), "--data", str(data)) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert "30 recordings of words" in results["source"]

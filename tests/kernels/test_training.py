@@ -110,7 +110,7 @@ def test_the_sum_of_rows_is_that_of_their_order(cp: Any) -> None:
 def test_dropout_draws_as_the_definition(cp: Any, shape: tuple[int, ...], dtype: str) -> None:
     like = np.zeros(shape, dtype)
     for p, seed in ((0.25, 7), (0.9, 2**63 - 1), (1.0, 3)):
-        mask = training.dropout_mask(cp.asarray(like), p, seed)
+        mask = training.dropout_mask(cp.asarray(like), p, lambda seed=seed: seed)
         scale = like.dtype.type(0 if p == 1 else 1 / (1 - p))
         assert mask.dtype == dtype
         assert np.array_equal(mask.get(), (device.uniform(np, shape, seed) >= np.float32(p)) * scale)
@@ -225,9 +225,14 @@ def test_the_loss_may_be_differentiated_twice(cp: Any) -> None:
 
 @each_dtype
 @pytest.mark.parametrize("n", [0, 1, 129, 70_000])
-def test_the_square_of_a_norm(cp: Any, n: int, dtype: str) -> None:
+def test_the_square_of_a_norm_and_the_factor_of_clipping(cp: Any, n: int, dtype: str) -> None:
     x = RNG.standard_normal(n)
-    assert_close(training.squared_norm(cp.asarray(x, dtype=dtype)).get(), np.array([(x * x).sum()]), TOLERANCE[dtype])
+    there = cp.asarray(x, dtype=dtype)
+    both = training.squared_norm(there, 2.0)
+    squares = (x * x).sum()
+    assert_close(both.get(), np.array([squares, 2 / (math.sqrt(squares) + 1e-6)]), TOLERANCE[dtype])
+    clipped = training.clipped(there, both).get()
+    assert np.array_equal(clipped, there.get() * min(1, both.get()[1])) and clipped.dtype == dtype
 
 
 @each_dtype

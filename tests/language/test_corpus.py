@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.data import Streams, passage, read_blocks, read_text
+from tinygrad_rnn.data import Streams, Vocabulary, passage, read_blocks, read_text
 from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.language import corpus
-from tinygrad_rnn.language.corpus import Corpus, read_corpus
+from tinygrad_rnn.language.corpus import Corpus, Plan, read_corpus
 
 TEXTS = st.text(st.one_of(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), st.sampled_from("\r\n")))
 
@@ -57,6 +57,9 @@ def test_long_and_short_texts_give_the_same(tmp_path_factory: pytest.TempPathFac
     assert np.array_equal(short.ids, long.ids) and short.ids.dtype == long.ids.dtype
     assert short.sha256 == long.sha256 == hashlib.sha256(text.encode()).hexdigest()
     assert isinstance(long.ids, np.memmap) and not long.ids.flags.writeable
+    short, long = (read_corpus(paths, in_memory=n, plan=Plan(known="é.\uffff")) for n in (2**24, 0))
+    assert short.vocabulary == long.vocabulary == Vocabulary.of(text + "é.\uffff")
+    assert short.vocabulary.decode(short.ids) == short.vocabulary.decode(long.ids) == text
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(256, np.uint8), (257, np.uint16), (2**16 + 1, np.int32)])
@@ -127,3 +130,53 @@ print(memory("VmHWM") - before)
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 50, done.stdout  # MiB; most are the tables of one block
+
+
+LINES = [f"line {k}, {'x' * (k * 7 % 50)}\n" for k in range(230)]
+
+
+@pytest.mark.parametrize("in_memory", [0, 2**24])
+def test_one_of_each_ten_lines_is_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int) -> None:
+    """Drawn by the seed; nothing is lost, and nothing is on both sides, however the text is read."""
+    path = tmp_path / "text"
+    path.write_text("".join(LINES))
+    monkeypatch.setattr(corpus, "read_blocks", lambda path, encoding: read_blocks(path, encoding, 37))
+    found = {}
+    for seed in (0, 1):
+        it = read_corpus([path], in_memory=in_memory, plan=Plan(split="lines", seed=seed))
+        train, held = (it.vocabulary.decode(ids).splitlines(keepends=True) for ids in (it.train, it.held_out))
+        assert sorted(train + held) == sorted(LINES) and train == [line for line in LINES if line in set(train)]
+        assert [LINES.index(line) // 10 for line in held] == list(range(23))
+        assert it.sha256 == Corpus.of("".join(LINES)).sha256 and it.characters == len("".join(LINES))
+        found[seed] = held
+    assert found[0] != found[1]
+
+
+def test_stretches_are_held_out_as_a_whole(tmp_path: Path) -> None:
+    text = "".join(LINES) * 10
+    it = Corpus.of(text, Plan(split="random"))
+    train, held = it.vocabulary.decode(it.train), it.vocabulary.decode(it.held_out)
+    assert 0.05 * len(text) < len(held) < 0.15 * len(text) and len(train) + len(held) == len(text)
+    assert held[:1000] in text and sorted((train + held).splitlines()) == sorted(text.splitlines())
+
+
+def test_another_file_is_held_out(tmp_path: Path) -> None:
+    for name, text in (("a", "one\ntwo\n"), ("b", "three §")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    for in_memory in (0, 2**24):
+        it = read_corpus([tmp_path / "a"], in_memory=in_memory, held_out=[tmp_path / "b"])
+        assert it.vocabulary.decode(it.train) == "one\ntwo\n" and it.vocabulary.decode(it.held_out) == "three §"
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_tokens_are_learnt_from_the_part_to_learn_from(tmp_path: Path, kind: str) -> None:
+    """And the same part is held out as of characters."""
+    pytest.importorskip("tokenizers")
+    text = "the sun and the moon\n" * 80 + "unbelievable §\n" * 12
+    (tmp_path / "text").write_text(text, encoding="utf-8")
+    plain = Corpus.of(text)
+    for in_memory in (0, 2**24):
+        it = read_corpus([tmp_path / "text"], in_memory=in_memory, plan=Plan(kind, 300))
+        assert it.vocabulary.decode(it.held_out) == plain.vocabulary.decode(plain.held_out)
+        assert it.vocabulary.decode(it.train) == plain.vocabulary.decode(plain.train)
+        assert len(it.vocabulary.encode(" sun")) == 1 and len(it.vocabulary.encode("unbelievable")) > 1

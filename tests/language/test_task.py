@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ import pytest
 import tinygrad_rnn as tr
 from tinygrad_rnn import data, nn
 from tinygrad_rnn.compiler.compile import Compiled
+from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.language.model import CharModel, CharModelConfig
 from tinygrad_rnn.language.task import NextCharacter, bits_per_char
+from tinygrad_rnn.training import Budget, Checkpoint, Session, snapshot
 from tinygrad_rnn.training.steps import make_step
 
 
@@ -116,3 +120,47 @@ def test_a_recorded_step_sees_what_becomes_of_the_model_of_a_task() -> None:
         return [*found, *map(made, range(15, 20))]
 
     assert losses(True) == losses(False)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("record", [False, True])
+def test_a_batch_in_parts_is_the_larger_batch(cell: str, record: bool) -> None:
+    """Losses, weights and carried states, over an epoch and its end; and it goes on from what it has saved."""
+
+    def trained(parts: int, steps: int, saved: dict[str, Any] | None = None) -> tuple[Any, ...]:
+        tr.manual_seed(0)
+        ids = np.random.default_rng(2).integers(5, size=320).astype(np.int32)
+        model = CharModel(CharModelConfig(5, cell, embedding=4, hidden=6, layers=2)).to("float64")
+        task = NextCharacter(model, data.Streams(ids, 6, 5), data.passage(ids[:80], ids[80:], 2), parts=parts)
+        adam = tr.optim.Adam(model.named_parameters(), lr=0.01)
+        session = Session(model, adam, task, tr.optim.BudgetLR(adam, tr.optim.warmup_constant))
+        if saved:
+            session.restore(Checkpoint(saved["tensors"], saved["manifest"], Path("saved")))
+        log: list[float] = []
+        real = task.describe
+        task.describe = lambda loss: log.append(loss) or real(loss)  # type: ignore[method-assign]
+        session.train(Budget(steps=steps), plain=not record, evaluations=0, clip=0.5)
+        tensors, manifest = snapshot(model, adam, task, session.state, session.schedule)
+        return log, {"tensors": tensors, "manifest": manifest}
+
+    whole, of_whole = trained(1, 14)
+    losses, of_parts = trained(3, 14)
+    np.testing.assert_allclose(losses, whole, rtol=1e-12)
+    for name, array in of_whole["tensors"].items():
+        if not name.startswith("carried/"):
+            np.testing.assert_allclose(of_parts["tensors"][name], array, rtol=0, atol=1e-12)
+    carried = [of_parts["tensors"][name] for name in sorted(of_parts["tensors"]) if name.startswith("carried/")]
+    each = 2 if cell == "lstm" else 1
+    for k in range(each):
+        joined = np.concatenate(carried[k::each], axis=1)
+        np.testing.assert_allclose(joined, of_whole["tensors"][f"carried/{k}"], rtol=0, atol=1e-12)
+    first, saved = trained(3, 5)
+    rest, again = trained(3, 14, saved)
+    assert first + rest == losses
+    assert all(again["tensors"][name].tobytes() == a.tobytes() for name, a in of_parts["tensors"].items())
+
+
+def test_streams_that_cannot_be_divided() -> None:
+    ids = np.arange(100, dtype=np.int32) % 5
+    with pytest.raises(InputError, match="4 streams cannot be divided into 3 equal parts"):
+        NextCharacter(CharModel(CharModelConfig(5)), data.Streams(ids, 4, 5), data.passage(ids, ids, 2), parts=3)

@@ -30,6 +30,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tests.mutants.bugs import BUGS, Bug
+from tinygrad_rnn.cli.answers import answered
 from tinygrad_rnn.screen import console, say
 
 ROOT = Path(__file__).parents[2]
@@ -208,4 +209,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answered("mutants", main))

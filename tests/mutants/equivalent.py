@@ -238,7 +238,7 @@ EQUIVALENT: dict[str, list[str]] = {
         "tensor/checkpoint.py: _check_same(y._array, self.value)  ->  _check_same(self.value, y._array)",
     ],
     "a part that takes all leaves no place free, whatever axis it names": [
-        "tensor/sweep.py: return _WHOLE, 0  ->  return _WHOLE, -1",
+        "tensor/parts.py: return _WHOLE, 0  ->  return _WHOLE, -1",
     ],
     "a floor is a serial that no node has": [
         "tensor/checkpoint.py: if inner._node.serial < floor:  ->  if inner._node.serial <= floor:",

@@ -80,6 +80,7 @@ TESTS = {  # the nearest, by file or by function; of the rest of tensor/ops the 
     "tensor/test_indexing.py tensor/test_pitfalls.py",
     "tensor/sweep.py": "tensor/test_sweep.py tensor/test_graph.py tensor/test_functional.py tensor/test_checkpoint.py "
     "tensor/test_mode.py tensor/test_indexing.py tensor/test_pitfalls.py",
+    "tensor/parts.py": "tensor/test_sweep.py tensor/test_indexing.py tensor/test_pitfalls.py tensor/test_digits.py",
     "tensor/functional.py": "tensor/test_functional.py tensor/test_graph.py tensor/test_sweep.py "
     "tensor/test_checkpoint.py tensor/test_fused.py tensor/test_mode.py tensor/test_pitfalls.py",
     "tensor/checkpoint.py": "tensor/test_checkpoint.py tensor/test_functional.py tensor/test_pitfalls.py",

@@ -39,6 +39,7 @@ FUNCTIONS = {
 STATEMENTS = {
     "tensor/graph.py": "_freed",
     "tensor/sweep.py": "check_finite _where",
+    "tensor/parts.py": "",
     "tensor/functional.py": "_tensors _one _paired _checked_positions",
     "tensor/checkpoint.py": "",
 }
@@ -68,7 +69,7 @@ UNARY = {
 }  # fmt: skip
 NOT_SWAPPED = {"isinstance", "getattr", "hasattr", "range", "slice"}
 # Statements for speed alone: their mutants compute the same.
-SPEED_ALONE = ("W = W_hh if self.fused or options else _SharedWeight(W_hh)",)
+SPEED_ALONE = ("W = _SharedWeight(W_hh) if not (self.fused or options) and has_kernels([W_hh._array]) else W_hh",)
 COMMUTATIVE = {"multiply", "add", "equal", "minimum", "maximum", "swapaxes"}
 SHAPES = {"ndim", "shape", "dtype"}
 NOT_LOOKED_INTO = {"namespace", "_constants", "isinstance", "type", "device_of"}  # they ask for a kind only

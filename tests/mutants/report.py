@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests.mutants import judge
 from tests.mutants.equivalent import EQUIVALENT
 from tests.mutants.mutations import ROOT, Mutant, mutants_of, regions
+from tinygrad_rnn.cli.answers import answered
 
 PAGE = ROOT / "docs" / "mutation-report.md"
 RESULTS, BUGS = ROOT / "runs" / "mutation.json", ROOT / "runs" / "mutants.json"
@@ -319,4 +320,4 @@ def verdict(found: Sequence[Outcome], complete: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answered("report", main))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,19 @@ def test_a_bug_occurs_once_and_is_python(bug: Bug) -> None:
 def test_bugs_are_told_apart_and_are_many() -> None:
     assert len({bug.name for bug in BUGS}) == len(BUGS) >= 68
     assert len({(bug.file, bug.old, bug.new) for bug in BUGS}) == len(BUGS)
+
+
+@pytest.mark.parametrize("tool", [["tests.mutants", "--list"], ["tests.code_lines", "tinygrad_rnn"]], ids=" ".join)
+def test_a_pipe_that_is_closed_ends_a_list_without_a_traceback(tool: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *tool], cwd=runner.ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_an_entry_that_fits_nothing_is_a_fault() -> None:

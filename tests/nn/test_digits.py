@@ -294,3 +294,24 @@ def test_an_output_gate_that_is_nearly_shut_keeps_the_slopes_behind_it(dtype: st
     rtol, least = {"float16": 1e-2, "float32": 4e-6, "float64": 1e-14}[dtype], np.finfo(dtype).smallest_subnormal
     np.testing.assert_allclose(dx[0, -len(z) :].astype(float), (gate * (1 - gate) * t).astype(float), rtol, least)
     np.testing.assert_allclose(dstate[1, 0].astype(float), (gate * (1 - t * t)).astype(float), rtol, least)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["layer", "batch"])
+def test_normalisers_of_numbers_whose_squares_are_too_large(way: Any, kind: str, dtype: str) -> None:
+    """Rows of ordinary numbers beside them keep their digits, and a row of equal large numbers is 0."""
+    x = np.array([[1, 2, 3, 4.5], [0, -1, 1, 0.5], [3, -1, 2, 2], [1, 1, 1, 1]]).astype(dtype)
+    x *= np.array([[1e19], [1], [1e36], [1e30]] if dtype == "float32" else [[1e160], [1], [1e300], [1e200]], dtype)
+    g = RNG.standard_normal(x.shape).astype(dtype)
+    if kind == "layer":
+        f = lambda t: F.layer_norm(t, 4) * g
+    else:
+        f = lambda t: F.batch_norm(t.mT, training=True).mT * g
+    y, slope = (t.numpy() for t in way(value_and_slopes(f), tr.Tensor(x)))
+    z = x.astype(LONG) - x.astype(LONG).mean(1, keepdims=True)
+    scale = 1 / np.sqrt((z * z).mean(1, keepdims=True) + LONG(1e-5))
+    z = z * scale
+    exact = scale * (g - g.mean(1, keepdims=True) - z * (g * z).mean(1, keepdims=True))
+    rtol = 4e-6 if dtype == "float32" else 1e-14
+    np.testing.assert_allclose(y.astype(float), (g * z).astype(float), rtol, atol=rtol)
+    np.testing.assert_allclose((slope / scale).astype(float), (exact / scale).astype(float), rtol=1e-4, atol=8 * rtol)

@@ -376,3 +376,39 @@ def test_an_init_of_a_base_is_called_by_super_too() -> None:
             super().__init__(channels, channels, 1)
 
     assert Mine(2).weight.shape == (2, 2, 1)
+
+
+def test_a_mode_is_a_boolean() -> None:
+    layer = tr.nn.Sequential(tr.nn.Linear(1, 1), tr.nn.Dropout())
+    for wrong in ("no", None, 0, 1.0, tr.nn.Parameter([1.0]), []):
+        with pytest.raises(TypeError, match="Sequential: training must be True or False, not"):
+            layer.train(wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="Dropout: training must be True or False, not"):
+            layer[1].training = wrong  # type: ignore[assignment]
+    assert layer.training and not layer.train(np.bool_(False)).training
+
+
+def test_a_module_is_not_frozen_without_effect() -> None:
+    layer = tr.nn.Linear(1, 1)
+    with pytest.raises(AttributeError, match=r"requires_grad is of parameters, .* p.requires_grad = False"):
+        layer.requires_grad = False
+
+    class Own(tr.nn.Module):
+        requires_grad: bool = True  # of its own
+
+    own = Own()
+    own.requires_grad = False
+    assert not own.requires_grad
+    for wrong in ("no", 1, 0.0, [True]):
+        with pytest.raises(TypeError, match="requires_grad must be True or False, not"):
+            layer.weight.requires_grad = wrong  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="requires_grad must be True or False, not 'no'"):
+        tr.Tensor([1.0], requires_grad="no")  # type: ignore[arg-type]
+    layer.weight.requires_grad = np.bool_(False)  # type: ignore[assignment]
+    assert not layer.weight.requires_grad
+
+
+def test_what_is_loaded_has_names() -> None:
+    for wrong in ([1.0], None, "weights", tr.ones(1)):
+        with pytest.raises(TypeError, match="load_state_dict of Linear: tensors or arrays by name, not"):
+            tr.nn.Linear(1, 1).load_state_dict(wrong)  # type: ignore[arg-type]

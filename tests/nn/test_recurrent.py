@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -461,6 +462,18 @@ def test_a_checkpointed_layer_replays_its_dropout_and_its_mode(kind: str) -> Non
     tr.rand(100)
     (found,) = tr.grad(loss, [x])
     assert_close(found.numpy(), expected.numpy(), 1e-13)
+
+
+@each_kind
+def test_the_plain_steps_turn_their_weight_once(kind: str) -> None:
+    layer = getattr(tr.nn, kind.upper())(3, 4, fused=False)
+
+    def ops_of(T: int) -> Counter[str]:
+        output, _ = layer(tr.randn(T, 2, 3))
+        return Counter(node.plan.name for node in newest_first([output._node]) if node.plan)
+
+    another_step = ops_of(5) - ops_of(4)
+    assert another_step["linear"] == 1 and not {"matmul", "transpose"} & another_step.keys()
 
 
 @each_kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -570,3 +571,50 @@ def test_an_option_that_is_set_where_nobody_looks_is_refused() -> None:
     own = Own([tr.nn.Parameter([1.0])], lr=0.1)
     own.lr = 0.2
     assert own.lr == 0.2 and own.param_groups[0]["lr"] == 0.1
+
+
+def test_the_parameters_of_a_group_stay() -> None:
+    """The optimiser goes by its own list, so that another one in the group would give options to the wrong ones."""
+    a, b, c = (tr.nn.Parameter([1.0]) for _ in range(3))
+    optimizer = tr.optim.SGD([{"params": [a], "lr": 1.0}, {"params": [b], "lr": 0.5}], lr=0.1)
+    group = optimizer.param_groups[0]
+    for write in (
+        lambda: group.__setitem__("params", [a, c]),
+        lambda: group.update(params=[c]),
+        lambda: group.update({"lr": 2.0, "params": ()}),
+        lambda: group.__ior__({"params": [c]}),
+        lambda: group.pop("params"),
+        lambda: group.__delitem__("params"),
+        lambda: group.clear(),
+        lambda: group.popitem(),
+        lambda: group["params"].append(c),
+        lambda: group["params"].remove(a),
+    ):
+        with pytest.raises(AttributeError):
+            write()
+        assert group["params"] == (a,) and group["lr"] == 1.0
+    group.update(group)
+    group["params"] = group["params"]
+    optimizer.load_state_dict(copy.deepcopy(optimizer).state_dict())
+    for p in (a, b, c):
+        p.grad = tr.ones(1)
+    optimizer.step()
+    assert [p.item() for p in (a, b, c)] == [0.0, 0.5, 1.0]
+
+
+def test_what_is_no_state_is_refused_by_its_form() -> None:
+    p = tr.nn.Parameter([1.0])
+    optimizer = tr.optim.Adam([p])
+    p.grad = tr.ones(1)
+    optimizer.step()
+    good = optimizer.state_dict()
+    assert good["state"]
+    for wrong in (
+        None, [], 5, "state", {}, {"groups": good["groups"]}, {**good, "groups": None}, {**good, "groups": 1.5},
+        {**good, "groups": {}}, {**good, "groups": [None]}, {**good, "groups": [{}]}, {**good, "groups": ["ab"]},
+        {**good, "groups": [{**good["groups"][0], "params": None}]}, {**good, "state": []}, {**good, "state": None},
+        {**good, "state": {"0": None}}, {**good, "state": {"0": 3}}, {**good, "state": np.zeros(2)},
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match="load_state_dict of Adam: a state is"):
+            optimizer.load_state_dict(wrong)  # type: ignore[arg-type]
+    optimizer.load_state_dict(good)

@@ -31,7 +31,7 @@ def counted(step: Callable[[], Any]) -> dict[str, Any]:
     return {**cupy.standin.totals(), "waits": waits}
 
 
-def training_step(kind: str, B: int, T: int, H: int) -> Callable[[], float]:
+def training_step(kind: str, B: int, T: int, H: int, graph: bool = False) -> Callable[[], float]:
     """The step of `benchmarks.train_step`, and a dropout."""
     from benchmarks.train_step import V, numbers
 
@@ -45,16 +45,17 @@ def training_step(kind: str, B: int, T: int, H: int) -> Callable[[], float]:
     parameters = [p for part in parts.values() for p in part.parameters()]
     optimizer = tr.optim.Adam(parameters)
 
-    def step() -> float:
+    def update() -> tr.Tensor:
         logits = linear(F.dropout(rnn(embed(inputs))[0], 0.1))
         loss = F.cross_entropy(logits, targets)
         optimizer.zero_grad()
         loss.backward()
         tr.optim.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        return float(loss.item())
+        return loss
 
-    return step
+    step = tr.compile(update, graph=True) if graph else update
+    return lambda: float(step().item())
 
 
 def calls_around(kind: str) -> int:
@@ -133,11 +134,18 @@ def main() -> None:
         step = training_step(kind, *size)
         step()
         steps[kind] = counted(step)
+    captured = {}
+    for kind, size in SIZES.items():
+        step = training_step(kind, *size, graph=True)
+        for _ in range(3):
+            step()
+        captured[kind] = counted(step)
     around = {kind: calls_around(kind) for kind in SIZES}
     ops = {str(domain): waits for domain in DOMAINS if (waits := op_waits(domain))}
     layers = {k: v for k, v in layer_waits().items() if v}
     calls = {kind: {T: layer_calls(kind, T) for T in (16, 128)} for kind in SIZES}
-    print(json.dumps({"steps": steps, "around": around, "ops": ops, "layers": layers, "calls": calls}, indent=1))
+    found = {"steps": steps, "captured": captured, "around": around, "ops": ops, "layers": layers, "calls": calls}
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

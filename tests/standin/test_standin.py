@@ -5,6 +5,8 @@ All of it is `python -m tests.standin`, which `.ci/run` runs.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 
 from tests.standin import cupy as cp
 from tests.standin.__main__ import run
-from tests.standin.cupy import _device, _raw, _surface
+from tests.standin.cupy import _device, _memory, _raw, _surface
 
 X = cp.asarray([[1.0, 2.0], [3.0, 4.0]])
 HOST = np.ones((2, 2))
@@ -90,6 +92,97 @@ def test_waiting_is_counted_by_line() -> None:
     assert _device.totals()["memset"] == _device.totals()["upload"] == 1
 
 
+def capture(f: Callable[[], Any], pool: Any = None) -> tuple[Any, Any]:
+    """The graph of what `f` asks for, and what `f` returns."""
+    stream = cp.cuda.Stream(non_blocking=True)
+    with cp.cuda.using_allocator((pool or cp.cuda.MemoryPool()).malloc), stream:
+        stream.begin_capture()
+        try:
+            y = f()
+        except BaseException:
+            with contextlib.suppress(cp.cuda.runtime.CUDARuntimeError):
+                stream.end_capture()
+            raise
+        return stream.end_capture(), y
+
+
+def test_a_graph_computes_when_it_is_launched_on_the_same_memory() -> None:
+    xs, ids, pool = [cp.asarray([1.0, 2.0])], cp.asarray([0, 7]), cp.cuda.MemoryPool()
+    kept = cp.zeros(2)
+
+    def f() -> Any:
+        kept[...] = xs[0] * 2
+        return xs[0][ids] + kept, xs[0].astype("float32")
+
+    graph, (y, narrow) = capture(f, pool)
+    assert np.isnan(y.get()).all() and np.isnan(narrow.get()).all() and kept.tolist() == [0, 0]
+    assert pool.used_bytes() == 1024 and pool.total_bytes() > 1024
+    for values in ([1.0, 2.0], [3.0, 4.0]):
+        xs[0][...] = cp.asarray(values)
+        _device.calls.clear()
+        graph.launch()
+        assert _device.totals() == {"graph": 1}
+        assert y.tolist() == [3 * values[0], values[1] + 2 * values[1]] and narrow.tolist() == values
+    ids[...] = cp.asarray([1, 1])  # read at each launch
+    graph.launch()
+    assert y.tolist() == [4 + 6, 4 + 8]
+    xs.clear()  # whose memory is now somebody else's
+    graph.launch()
+    assert np.isnan(y.get()).all()
+
+
+def test_memory_of_a_pool_is_used_again_and_goes_with_it() -> None:
+    pool, before = cp.cuda.MemoryPool(), _memory._used[0]
+    with cp.cuda.using_allocator(pool.malloc):
+        x = cp.zeros((4,))
+        place = x.data.ptr
+        del x
+        y = cp.zeros((4,))
+    assert y.data.ptr == place and pool.total_bytes() == 512 == _memory._used[0] - before
+    del y, pool
+    gc.collect()
+    assert _memory._used[0] == before
+
+
+NINE = [X] * 9
+NOT_CAPTURED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "a read": (lambda: X.get(), RuntimeError, "D2H transfers are disallowed"),
+    "a number": (lambda: bool(X[0, 0] > 0), RuntimeError, "D2H transfers are disallowed"),
+    "an upload": (lambda: cp.asarray(HOST), RuntimeError, "H2D transfers are disallowed"),
+    "a list as an index": (lambda: X[[0, 1]], RuntimeError, "H2D transfers are disallowed"),
+    "many arrays": (lambda: cp.concatenate(NINE), RuntimeError, "H2D transfers are disallowed"),
+    "many arrays in a stack": (lambda: cp.stack(NINE), RuntimeError, "H2D transfers are disallowed"),
+    "a mask": (lambda: X[X > 1], RuntimeError, "D2H transfers are disallowed"),
+    "a product": (lambda: X @ X, NotImplementedError, "calling cuBLAS API during stream capture is currently"),
+    "waiting": (lambda: cp.cuda.Device().synchronize(), RuntimeError, "cudaErrorStreamCaptureUnsupported"),
+    "waiting for an event": (lambda: cp.cuda.Event().synchronize(), RuntimeError, "cudaErrorStreamCaptureUnsupported"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_CAPTURED)
+def test_what_a_stream_that_captures_refuses(case: str) -> None:
+    f, kind, said = NOT_CAPTURED[case]
+    with pytest.raises(kind, match=said):
+        capture(f)
+    assert capture(lambda: cp.concatenate(NINE[:8]))[1].shape == (16, 2)
+    assert capture(lambda: cp.asarray(2.0) * X)[1].shape == (2, 2)  # a kernel that fills
+
+
+def test_memory_that_is_not_the_graphs_own_and_a_capture_that_an_error_has_ended() -> None:
+    stream = cp.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        with pytest.raises(RuntimeError, match="memory of the default pool while a stream captures"):
+            X * 2
+        assert stream.is_capturing()
+        with pytest.raises(RuntimeError, match="StreamCaptureUnsupported"):
+            stream.synchronize()
+        with pytest.raises(RuntimeError, match="StreamCaptureInvalidated"):
+            stream.end_capture()
+    with pytest.raises(RuntimeError, match="cannot capture on the default"):
+        cp.cuda.Stream.null.begin_capture()
+
+
 def test_the_list_of_names_is_of_a_version() -> None:
     assert _surface.version() == cp.__version__ == "14.2.0"
     assert _surface.arguments("f", "sum") == (5, {"a", "axis", "dtype", "out", "keepdims"})
@@ -119,6 +212,13 @@ def test_a_training_step_makes_four_calls_a_time_step_and_few_others(counts: Any
     assert max(counts["around"].values()) <= 50, counts["around"]
     for kind, found in counts["steps"].items():
         assert sum(found.get(what, 0) for what in ("kernel", "product", "memset")) <= 4 * 32 + 60, (kind, found)
+
+
+def test_a_captured_step_is_one_launch(counts: Any) -> None:
+    """And copies, of which there are not more where there are more steps."""
+    for kind, found in counts["captured"].items():
+        assert found["graph"] == 1 and found["synchronisation"] == 2, (kind, found)
+        assert found["kernel"] + found["upload"] <= 6 and "product" not in found, (kind, found)
 
 
 def test_no_op_and_no_layer_waits(counts: Any) -> None:

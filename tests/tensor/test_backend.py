@@ -41,3 +41,10 @@ def test_what_is_chosen_as_it_is() -> None:
     assert backend.choose(condition.astype(int), a, a) is None
     assert backend.choose(condition[:2], a[:2], a[:2]) is None
     assert backend.choose(condition.T.copy().T, a, 0.0) is None
+
+
+@pytest.mark.parametrize("lay", [np.ascontiguousarray, np.asfortranarray, lambda x: x[::2, ::-1], np.transpose])
+def test_a_sigmoid_lies_in_memory_as_its_input(lay):
+    x = lay(np.random.default_rng(0).standard_normal((6, 4)).astype("f"))
+    expected = (np.exp(x) / (1 + np.exp(x))).strides
+    assert backend.namespace(x) is np and tr.sigmoid(x).strides == tr.sigmoid(tr.Tensor(x)).data.strides == expected

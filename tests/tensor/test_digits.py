@@ -230,7 +230,7 @@ USES = {
 }
 
 
-@pytest.mark.parametrize("way", ["backward", "grad"])
+@pytest.mark.parametrize("way", ["backward", "grad", "recorded"])
 @pytest.mark.parametrize("kind", USES)
 def test_the_gradient_of_what_is_used_often_counts_beyond_2048(kind, way):
     w = tr.Tensor(np.ones((2, 2), np.float16), requires_grad=True)
@@ -238,7 +238,7 @@ def test_the_gradient_of_what_is_used_often_counts_beyond_2048(kind, way):
     total = tr.sum(tr.concatenate([tr.reshape(part, (-1,)) for part in parts(w)]))
     if way == "backward":
         total.backward()
-    (found,) = [w.grad] if way == "backward" else tr.grad(total, [w])
+    (found,) = [w.grad] if way == "backward" else tr.grad(total, [w], create_graph=way == "recorded")
     assert found.dtype == np.float16 and found.tolist() == expected
 
 
@@ -282,3 +282,46 @@ def test_gradients_of_what_is_added_to_many_rows():
     wide = tr.ones(2, dtype="float64", requires_grad=True)
     tr.nn.functional.layer_norm(tr.Tensor(x.astype("d")), 2, wide).backward(tr.Tensor(g.astype("d")))
     np.testing.assert_allclose(weight.grad.numpy(), wide.grad.numpy(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_norms_of_numbers_whose_squares_are_too_large_or_too_small(dtype, compiled):
+    x = np.array([[3, 4, 0], [3, -4, 0], [3, 4, 12], [0, 0, 0], [3, 4, 0]], dtype)
+    by = [1e-30, 1, 1e30, 1, 1e37] if dtype == "float32" else [1e-300, 1, 1e300, 1, 1e307]
+    x *= np.array(by, dtype)[:, None]
+
+    def f(x):
+        t = tr.Tensor(x, requires_grad=True)
+        y = tr.norm(t, axis=1)
+        return y.detach(), tr.grad(y.sum(), t), tr.norm(t[:3]).detach(), tr.norm(t[:, :0], axis=1).detach()
+
+    f = tr.compile(f) if compiled else f
+    for _ in range(3):
+        lengths, slope, whole, nothing = (t.numpy() for t in f(x))
+        exact = np.sqrt((x.astype(LONG) ** 2).sum(1))
+        np.testing.assert_allclose(lengths, exact.astype(dtype), rtol=4 * EPS[dtype])
+        np.testing.assert_allclose(slope, (x / np.where(exact == 0, 1, exact)[:, None]).astype(dtype), 4 * EPS[dtype])
+        assert whole == pytest.approx(float(exact[2]), rel=4 * EPS[dtype]) and nothing.tolist() == [0] * 5
+    for row in x:  # alone
+        length = tr.norm(tr.Tensor(row)).numpy()
+        assert length == pytest.approx(np.sqrt((row.astype(LONG) ** 2).sum()).astype(dtype), rel=4 * EPS[dtype], abs=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_deviations_and_variances_of_large_numbers(dtype):
+    """A variance that is a number of the dtype, though the sum of squares is none, and deviations that always are."""
+    x = np.array([[1, 2, 3, 4.5], [0, -1, 1, 0.5]], dtype)
+    for by in (1e19, 1e30) if dtype == "float32" else (1e154, 1e300):
+        t = tr.Tensor(x * np.array([[by], [1]], dtype), requires_grad=True)
+        wide = t.numpy().astype(LONG)
+        d = wide - wide.mean(1, keepdims=True)
+        exact = (d * d).mean(1)
+        y = tr.std(t, axis=1)
+        np.testing.assert_allclose(y.numpy(), np.sqrt(exact).astype(dtype), rtol=8 * EPS[dtype])
+        slope = (d / 4 / np.sqrt(exact)[:, None]).astype(dtype)
+        np.testing.assert_allclose(tr.grad(y.sum(), t).numpy(), slope, rtol=1e-4 if dtype == "float32" else 1e-12)
+        with np.errstate(over="ignore"):  # of the second, whose variance is infinite
+            y, exact = tr.var(t, axis=1), exact.astype(dtype)
+        np.testing.assert_allclose(y.numpy(), exact, rtol=8 * EPS[dtype])
+        np.testing.assert_allclose(tr.grad(y.sum(), t).numpy(), (d / 2).astype(dtype), rtol=1e-5)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+import inspect
+from functools import partial, wraps
 
 import numpy as np
 import pytest
@@ -176,3 +177,44 @@ def test_what_was_generated_for_an_op_can_be_read():
     assert tr.multiply.op.plan((False, True)).source.endswith("return (None, vjp1(g, a))")
     assert "return (x.shape, axis)" in tr.sum.op.plan((True,)).source
     assert both.keep(6, 2, 3) == (3, 2) and both.pull(1, (3, 2)) == (3, 2)
+
+
+def test_a_plan_is_written_when_it_is_first_used():
+    def is_written(plan):
+        return any(name in type(plan).__slots__ and _has(plan, name) for name in ("names", "source", "keep", "pull"))
+
+    def _has(plan, name):
+        try:
+            object.__getattribute__(plan, name)
+        except AttributeError:
+            return False
+        return True
+
+    @tr.op(lambda g: 2 * g)
+    def twice(x):
+        return x + x
+
+    plan = twice.op.plan((True,))
+    assert not is_written(plan)
+    with pytest.raises(AttributeError, match="colour"):
+        plan.colour  # noqa: B018
+    assert not is_written(plan)
+    twice(leaf([1.0])).sum().backward()
+    assert is_written(plan)
+
+
+def test_the_options_of_a_forward_are_read_off_its_code():
+    def unchanged(f):
+        return wraps(f)(lambda *xs, **options: f(*xs, **options))
+
+    def scaled(x, k, by=2.0, *, more=3.0):
+        return x * (k * by * more)
+
+    for forward in (scaled, unchanged(scaled)):
+        op = tr.op(lambda g, k, by, more: g * (k * by * more))(forward).op
+        assert op.arrays == ["x"] and not op.by_position and not op.variadic
+        assert list(op.metadata) == ["k", "by", "more"]
+        assert op.metadata["k"] is inspect.Parameter.empty and op.metadata["by"] == 2.0 and op.metadata["more"] == 3.0
+    many = tr.op(joint=lambda g, axis: [g, g])(lambda *xs, axis=0: xs[0] + xs[1]).op
+    assert (many.variadic, many.arrays, many.metadata) == (True, ["xs"], {"axis": 0})
+    assert tr.tensor.ops.shape.slice_.op.by_position

@@ -39,7 +39,10 @@ NUMPYS = [n for n in [*ops.__all__, "full"] if hasattr(np, n) and not isinstance
 
 @pytest.mark.parametrize("name", NUMPYS)
 def test_parameters_have_numpys_names(name):
-    theirs = inspect.signature(getattr(np, name)).parameters
+    try:
+        theirs = inspect.signature(getattr(np, name)).parameters
+    except ValueError as error:  # an old NumPy, of what it has written in C
+        pytest.skip(str(error))
     ours = set(options_of(getattr(tr, name))) - {"requires_grad"}
     ours -= {"constant_values"} if name == "pad" else set()  # among NumPy's **kwargs
     ours -= {"xs"} if name == "einsum" else set()  # `*xs`: without a name

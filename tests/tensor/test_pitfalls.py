@@ -17,7 +17,8 @@ import pytest
 
 import tinygrad_rnn as tr
 from tests.tensor.helpers import leaf
-from tinygrad_rnn.tensor import sweep
+from tinygrad_rnn.errors import DTypeError
+from tinygrad_rnn.tensor import parts
 from tinygrad_rnn.testing import check_gradients
 
 
@@ -109,8 +110,8 @@ def test_slices_share_one_buffer(monkeypatch):
         made.append(1)
         return zeros_beside(*args)
 
-    zeros_beside = sweep.zeros_beside
-    monkeypatch.setattr(sweep, "zeros_beside", counted)
+    zeros_beside = parts.zeros_beside
+    monkeypatch.setattr(parts, "zeros_beside", counted)
     x = leaf(np.ones((50, 3)))
     tr.stack([x_t * 2 for x_t in x]).sum().backward()
     assert len(made) == 1
@@ -485,3 +486,17 @@ def test_a_slice_with_a_bound_that_is_no_integer_is_a_type_error():
     for cut in (lambda x: tr.split(x, "ab"), lambda x: x[:"a"], lambda x: x[1.5:]):
         with pytest.raises(TypeError, match=r"cannot be interpreted as an integer|must be an integer"):
             cut(tr.ones(3))
+
+
+def test_a_hook_is_a_function():
+    with pytest.raises(TypeError, match="a hook is a function of a gradient, not int"):
+        tr.ones(2, requires_grad=True).register_hook(5)
+
+
+def test_where_does_not_wrap_numbers():
+    small = tr.Tensor(np.array([1, 2], np.int8))
+    assert tr.where([True, False], small, 127).tolist() == [1, 127]
+    for f in (lambda: tr.where([True, False], small, 300), lambda: tr.where([True, False], -129, small.numpy())):
+        with pytest.raises(DTypeError, match="does not fit int8"):
+            f()
+    assert tr.where([True, False], small, 300.0).tolist() == [1, 300]

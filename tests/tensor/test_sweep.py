@@ -230,8 +230,37 @@ ALL = slice(None)
     ],
 )
 def test_an_index_is_free_where_none_has_been(shape, indices, free):
-    parts = sweep.Parts(leaf(np.zeros(shape))._node, Part(np.zeros(()), indices[0], basic=True))
+    parts = sweep.Parts(leaf(np.zeros(shape))._node)
+    parts.begin(Part(np.zeros(()), indices[0], basic=True))
     assert [parts.is_first(index) for index in indices] == free
+
+
+@pytest.mark.parametrize(
+    ("cuts", "joined"),
+    [
+        ([(3, None), (1, 3), (None, 1)], True),
+        ([(3, None), (1, 3), (0, 1), (2, None)], False),  # once more
+        ([(-1, None), (1, -1), (0, 1)], True),
+        ([(None, None)], True),
+        ([(3, None), (1, 3)], False),  # the first one is missing
+        ([(0, 1), (1, 3), (3, None)], False),  # in another order
+        ([(2, None), (5, 2), (0, 5)], False),  # one after the other, but not side by side
+        ([(2, None), (-1, 2), (0, -1)], False),
+    ],
+)
+def test_pieces_are_joined_where_they_lie_side_by_side(cuts, joined):
+    x, rng = leaf(np.zeros((2, 5))), np.random.default_rng(0)
+    parts, expected, zero = sweep.Parts(x._node), np.zeros((2, 5)), True
+    for cut in cuts:
+        g = -rng.integers(0, 3, expected[..., slice(*cut)].shape).astype(float)
+        expected[..., slice(*cut)] += g
+        zero &= (np.signbit(g)).all()
+        parts.add(Part(g, (..., slice(*cut)), basic=True))
+    assert parts.joined().tolist() == expected.tolist()
+    assert (not hasattr(parts, "met")) == joined and (not joined or np.signbit(parts.joined()).all() == zero)
+    dense = (3 * x[..., 2:]).sum() + (2 * x).sum() + (x[..., :2] * x[..., :2]).sum()
+    dense.backward()
+    assert x.grad.tolist() == [[2, 2, 5, 5, 5]] * 2
 
 
 def test_an_ellipsis_tells_no_axis():

@@ -201,13 +201,15 @@ def test_both_byte_orders_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_digest_is_that_of_the_file_whatever_the_machine() -> None:
-    assert checkpoint._digest(np.arange(3, dtype=">i4")) == checkpoint._digest(np.arange(3, dtype="<i4"))
+    assert checkpoint.digest(np.arange(3, dtype=">i4")) == checkpoint.digest(np.arange(3, dtype="<i4"))
 
 
 WRONG = {
     "text": ({"x": np.array(["a"])}, {}, "tensor 'x' is <U1: a checkpoint holds float16, float32"),
     "objects": ({"x": np.array([{}])}, {}, "tensor 'x' is object"),
-    "None": ({"x": None}, {}, "tensor 'x' is object"),
+    "None": ({"x": None}, {}, "tensor 'x' cannot be made an array: .*NoneType"),
+    "a masked number in a list": ({"x": [1.0, np.ma.masked]}, {}, "tensor 'x' cannot be made an array: .*masked"),
+    "a masked array in a list": ({"x": [np.ma.array([1.0], mask=[True])]}, {}, "cannot be made an array: .*masked"),
     "dates": ({"x": np.array(["2020-01-01"], "M8[D]")}, {}, r"tensor 'x' is datetime64\[D\]"),
     "complex128": ({"x": np.array([1j])}, {}, "tensor 'x' is complex128"),
     "a structure": ({"x": np.zeros(2, "f4, i4")}, {}, "tensor 'x' is "),
@@ -223,6 +225,12 @@ WRONG = {
     "a function": ({}, {"f": len}, "the manifest cannot be written as JSON: an entry must be a number"),
     "an array": ({}, {"f": np.zeros(2)}, "the manifest cannot be written as JSON"),
     "bytes": ({}, {"f": b"x"}, "the manifest cannot be written as JSON"),
+    "a key twice": ({}, {"f": {1: 2, "1": 3}}, "the manifest cannot be written as JSON: two keys are '1' there"),
+    "its digest": (
+        {},
+        {"sha256": "x"},
+        "the manifest has 'sha256', which is an entry of the checkpoint's own",
+    ),
     "a tuple as key": ({}, {"f": {(1, 2): 3}}, "the manifest cannot be written as JSON"),
     "an entry of its own": ({}, {"weights": "pretrained"}, "the manifest has 'weights'"),
 }

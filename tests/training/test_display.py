@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import io
+import sys
+from types import SimpleNamespace
+from typing import Any
 
-from tinygrad_rnn.training import LiveDisplay, PlainDisplay, display_for
+import pytest
+
+from tinygrad_rnn.training import LiveDisplay, NotebookDisplay, PlainDisplay, display_for
 
 RECORDS = [
     {"step": n, "loss": 3.0 / n, "bits_per_char": 4.3 / n, "chars_per_second": 1000.0 * n}
@@ -62,3 +67,42 @@ def test_without_a_terminal_lines_are_plain() -> None:
     from rich.console import Console
 
     assert isinstance(display_for(Console(file=io.StringIO())), PlainDisplay)
+
+
+class Notebook:
+    """What IPython shows below a cell."""
+
+    def __init__(self) -> None:
+        self.shown: list[list[str]] = []
+
+    def display(self, html: str, display_id: bool = False) -> Any:
+        assert display_id
+        self.shown.append([html])
+        return SimpleNamespace(update=self.shown[-1].append)
+
+
+def test_in_a_notebook_progress_is_made_new_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = Notebook()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(HTML=str, display=notebook.display))
+    aside = SimpleNamespace(news=lambda: "", status=lambda: "it flows")
+    display = display_for(SimpleNamespace(is_jupyter=True), aside)  # type: ignore[arg-type]
+    assert isinstance(display, NotebookDisplay)
+    display.start(40, "chars")
+    display.say("op by op <from here on>")
+    for record in RECORDS:
+        display.show(record, measured(record), record["step"] / 40, record["step"] * 2.0, "")
+    display.stop()
+    (below,) = notebook.shown  # one place, however often it is made new
+    assert len(below) < len(RECORDS)  # not at every step
+    for part in (
+        "40/40",
+        "bits/char",
+        "0.110",
+        "chars/s",
+        'value="1.0000"',
+        "op by op &lt;from here on&gt;",
+        "it flows",
+    ):
+        assert part in below[-1]
+    assert 'value="0.0000"' in below[0] and "op by op" in below[1]

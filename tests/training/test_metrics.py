@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import ShapeError
-from tinygrad_rnn.training import accuracy, edit_distance, error_rate, perplexity
+from tinygrad_rnn.training import accuracy, edit_distance, error_rate, metrics, perplexity
 
 SHORT = st.text("abc", max_size=7)
 
@@ -28,11 +29,30 @@ def plainly(a: str, b: str) -> int:
     return d(len(a), len(b))
 
 
+@pytest.fixture(params=["rapidfuzz", "NumPy"], scope="module")
+def library(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What computes edit distances."""
+    if request.param == "rapidfuzz":
+        pytest.importorskip("rapidfuzz")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(metrics, "_rapidfuzz", metrics._rapidfuzz if request.param == "rapidfuzz" else lambda: None)
+        yield request.param
+
+
 @given(SHORT, SHORT)
-def test_edit_distance(a: str, b: str) -> None:
+def test_edit_distance(library: str, a: str, b: str) -> None:
     assert edit_distance(a, b) == plainly(a, b) == edit_distance(b, a)
     assert edit_distance([ord(c) for c in a], [ord(c) for c in b]) == plainly(a, b)
     assert edit_distance(a, a) == 0
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "distance"),
+    [([-1], [-2], 1), ([1, True, 1.0], [1.0, 1, 1], 0), ([(1, 2)], ["(1, 2)"], 1), ("", "ab", 2), (["ab"], "ab", 2)],
+)
+def test_tokens_are_compared_as_they_are(library: str, a: Any, b: Any, distance: int) -> None:
+    """-1 and -2 have the same hash."""
+    assert edit_distance(a, b) == distance
 
 
 @given(SHORT, SHORT, SHORT)

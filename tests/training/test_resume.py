@@ -142,7 +142,10 @@ def attempt(argv, after):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 run, *options = sys.argv[1:]
-statuses = [attempt(["train", *options, "--out", run, "--replace"], 6)]
+statuses, after = [], 6  # libraries close files of their own first, some more than others
+while not os.path.exists(os.path.join(run, "checkpoints", "last.json")) and after < 100:
+    statuses.append(attempt(["train", *options, "--out", run, "--replace"], after))
+    after += 3
 for after in range(1, 40, 3):
     statuses.append(attempt(["train", "--resume", run], after))
 statuses.append(attempt(["train", "--resume", run], 0))

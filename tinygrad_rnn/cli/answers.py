@@ -6,7 +6,6 @@ The command `tinygrad-rnn` and the scripts in `examples/` share it.
 from __future__ import annotations
 
 import errno
-import io
 import os
 import signal
 import sys
@@ -84,9 +83,6 @@ def _open_streams() -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 (for good)
-    raw, kind = getattr(sys.stdout, "buffer", None), sys.stdout.encoding
-    if isinstance(raw, io.RawIOBase):  # by PYTHONUNBUFFERED; what could not be written would be known to no one then
-        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding=kind, line_buffering=sys.stdout.isatty())
 
 
 def _flushed() -> int:

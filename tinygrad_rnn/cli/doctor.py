@@ -60,12 +60,21 @@ def examine() -> Iterator[str]:
         yield "BLAS         one that threadpoolctl does not know"
     threads = max((entry["num_threads"] for entry in blas), default=1)
     yield f"Threads      {_plural(threads, 'thread')} for large products, {_plural(_cores(), 'core')} to run on"
+    yield from _busy()
     yield from _variables(os.environ)
     yield from _gpus()
     yield f"Memory       {_memory()}"
     others = ("safetensors", "rich", "threadpoolctl", "matplotlib", "numba")
     yield f"Kernels      {native.state()}"
     yield "Packages     " + ", ".join(f"{name} {_version(name)}" for name in others)
+
+
+def _busy() -> Iterator[str]:
+    """Whether other programs want the cores, which the threads of a BLAS take while they wait for one another."""
+    if hasattr(os, "getloadavg"):  # not on Windows
+        load = os.getloadavg()[0]
+        cure = "; so a script may be faster on one thread: OPENBLAS_NUM_THREADS=1" if load > _cores() / 2 else ""
+        yield f"Load         {load:.1f} of {_plural(_cores(), 'core')} in the last minute{cure}"
 
 
 def _plural(count: int, what: str) -> str:

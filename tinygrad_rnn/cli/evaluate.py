@@ -12,8 +12,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from tinygrad_rnn.cli.answers import check_output
-from tinygrad_rnn.language.model import load_run
+from tinygrad_rnn.data.text import read_blocks
 from tinygrad_rnn.language.task import text_bits
+from tinygrad_rnn.language.trained import load
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,8 +22,9 @@ def run(args: argparse.Namespace) -> int:
     check_output()
     total, count, lines, unseen = 0.0, 0, _Lines(), Counter[str]()
     with threadpool_limits(args.threads or 1):
-        model, vocabulary, manifest = load_run(args.folder, args.checkpoint)
-        for text, bits in text_bits(model, vocabulary, args.text, args.encoding):
+        trained = load(args.folder, args.checkpoint)
+        pieces = ((path, block) for path in args.text for block in read_blocks(path, args.encoding))
+        for text, bits in text_bits(trained.model, trained.vocabulary, pieces):
             seen = bits != math.inf
             if not seen.all():
                 unseen.update(compress(text, ~seen))
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
                 lines.take(text, bits)
         lines.end()
     source = ", ".join(map(str, args.text))
-    print(f"{total / count:.3f} bits per character: {count:,} of {source}, by the model of step {manifest['step']:,}")
+    print(f"{total / count:.3f} bits per character: {count:,} of {source}, by the model of step {trained.step:,}")
     if number := unseen.total():
         which = ", ".join(f"{c!r}: {n:,}" for c, n in unseen.most_common(5)) + ", ..." * (len(unseen) > 5)
         what = "character that the model has" if number == 1 else "characters that the model has"

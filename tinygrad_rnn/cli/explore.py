@@ -9,7 +9,7 @@ from tinygrad_rnn.cli.answers import check_output
 from tinygrad_rnn.cli.options import quoted
 from tinygrad_rnn.explore.one_file import one_file
 from tinygrad_rnn.explore.server import serve
-from tinygrad_rnn.training.checkpoint import write_atomically
+from tinygrad_rnn.training.disk import write_atomically
 
 
 def run(args: argparse.Namespace) -> int:

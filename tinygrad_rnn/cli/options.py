@@ -28,10 +28,22 @@ FLAGS = {
     "clip harder": "--clip",
     "another encoding": "--encoding",
     "another folder": "--out",
+    "another file": "--out",
     "another port": "--port",
     "replace it": "--replace",
     "smaller batch": "--batch",
     "shorter sequences": "--seq-len",
+    "shorter season": "--season",
+    "the delimiter": "--delimiter",
+    "decimal mark": "--decimal",
+    "the column of the series": "--column",
+    "the column of dates": "--date-column",
+    "the format of the dates": "--date-format",
+    "what fills the gaps": "--gaps",
+    "close the gaps": "--gaps close",
+    "one by its value": "--only COLUMN=VALUE",
+    "the column of the texts": "--text-column",
+    "the column of the labels": "--label-column",
 }
 
 SEEDS = 2**32 - 1  # the largest
@@ -57,6 +69,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Show the help: argparse passes over an output that takes nothing."""
+        try:
+            (file or sys.stdout).write(message)
+        except OSError as error:
+            error.filename = error.filename or "the standard output"
+            raise
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         """As the base does; besides, what follows an option is its value where it is a number, such as -inf or -1e5."""
@@ -135,6 +155,11 @@ def path(text: str) -> str:
     return text
 
 
+def text_file(text: str) -> str:
+    """A type for argparse: the name of a text file; "-" is the standard input."""
+    return "/dev/stdin" if text == "-" else path(text)
+
+
 def with_flags(error: TinygradRnnError, flags: Container[str]) -> str:
     """The message of an error; where its hint advises what one of `flags` does, that is named. What only helps who
     writes code is left out.
@@ -147,7 +172,7 @@ def with_flags(error: TinygradRnnError, flags: Container[str]) -> str:
         return str(error).removesuffix(f": {HELPS}")
     hint = error.hint
     for advice, flag in FLAGS.items():
-        if flag in flags:
+        if flag.partition(" ")[0] in flags:
             hint = hint.replace(advice, f"{advice} ({flag})")
     return str(error).replace(error.hint, hint) if error.hint else str(error)
 
@@ -218,3 +243,12 @@ def _escaped(character: str) -> str:
         return character
     named = {"\n": r"\n", "\t": r"\t", "\r": r"\r"}
     return named.get(character) or "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
+
+
+def listed(names: list[str]) -> str:
+    """Names as a sentence lists them.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from tinygrad_rnn.cli.options import quoted
+from tinygrad_rnn.cli.options import listed, quoted
 from tinygrad_rnn.cli.parser import PROGRAM
 from tinygrad_rnn.data.sequences import Passage
-from tinygrad_rnn.data.vocabularies import Vocabulary
+from tinygrad_rnn.data.vocabularies import Coding
 from tinygrad_rnn.decoding import generate
 from tinygrad_rnn.explain import plot_watched
 from tinygrad_rnn.language.baselines import Baseline
@@ -38,7 +38,7 @@ class Report:
     folder: RunFolder
     kind: str
     seed: int
-    vocabulary: Vocabulary
+    vocabulary: Coding
     spent: Spent
 
     def results(self, outcome: Outcome, baselines: list[Baseline], held_out: Passage) -> None:
@@ -59,8 +59,9 @@ class Report:
             say(console, f"Stopped early: {state.unimproved} evaluations in a row brought nothing better.")
         give_back_freed_memory()  # of the training; this evaluation may be larger than those within it
         best, _, _ = load_model(folder.checkpoints)
+        lengths = self.vocabulary.lengths
         with self.spent.on("evaluation"):
-            bits, error = bits_and_error(best, held_out)
+            bits, error = bits_and_error(best, held_out, lengths=lengths)
         pictures = self.pictures(bits, baselines)
         say(console, ("\nA sample", "bold"), (" (temperature 0.7)", "dim"))
         console.rule(style="dim")
@@ -69,7 +70,8 @@ class Report:
         say(console, written.removesuffix("\n"))
         console.rule(style="dim")
         say(console)
-        count = int(held_out.counted.sum())
+        targets = held_out.y[held_out.counted]
+        count = len(targets) if lengths is None else int(lengths[targets].sum())
         spread = "" if math.isnan(error) else f", its standard error {error:.3f}"
         title = f"Bits per character of the held-out text ({count:,} characters{spread})"
         _table(console, title, self.kind, bits, baselines)
@@ -85,7 +87,7 @@ class Report:
             return _picture(self.folder, self.kind, bits, baselines) + _flow_picture(self.folder)
 
 
-def sample(model: CharModel, vocabulary: Vocabulary, length: int, seed: int = 0, seconds: float = float("inf")) -> str:
+def sample(model: CharModel, vocabulary: Coding, length: int, seed: int = 0, seconds: float = float("inf")) -> str:
     """What the model writes, in evaluation mode, in so many seconds at most; its mode is then what it was."""
     training, written, started = model.training, "", perf_counter()
     model.eval()
@@ -165,12 +167,3 @@ def _table(console: Console, title: str, kind: str, bits: float, baselines: list
         say(console, (listed(winners), "bold"), f"{win} against the network here.")
     if any("lzma" in name for name in winners):
         say(console, ("(lzma copies passages word for word that the text repeats; the network cannot.)", "dim"))
-
-
-def listed(names: list[str]) -> str:
-    """Names as a sentence lists them.
-
-    >>> listed(["a"]), listed(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

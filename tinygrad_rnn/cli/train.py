@@ -12,7 +12,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from threadpoolctl import threadpool_limits
 
 from tinygrad_rnn import (
     __version__,
-    data,
     enable_numba,
     explain,
     keep_freed_memory,
@@ -31,19 +30,18 @@ from tinygrad_rnn import (
     optim,
     screen,
 )
-from tinygrad_rnn.cli import report
+from tinygrad_rnn.cli import cost, reading, report
 from tinygrad_rnn.cli.answers import placed
-from tinygrad_rnn.cli.options import check_device, choose_path
-from tinygrad_rnn.cli.parser import CHANGEABLE, DEFAULTS, PROGRAM, RATES, parser
-from tinygrad_rnn.data.vocabularies import Ids
+from tinygrad_rnn.cli.options import check_device, choose_path, listed
+from tinygrad_rnn.cli.parser import PROGRAM
+from tinygrad_rnn.cli.reading import MOST, Text
+from tinygrad_rnn.cli.settings import as_toml, settings_of
 from tinygrad_rnn.errors import InputError, NonFiniteError, OutOfMemoryError
 from tinygrad_rnn.explain.live import EVERY
 from tinygrad_rnn.kernels.threads import allowed, asked_for
 from tinygrad_rnn.language.baselines import Baseline
-from tinygrad_rnn.language.corpus import IN_MEMORY, Corpus
 from tinygrad_rnn.language.model import CharModel, CharModelConfig, describe_model
 from tinygrad_rnn.language.task import NextCharacter, measuring_speed
-from tinygrad_rnn.scalars import whole
 from tinygrad_rnn.training import (
     Budget,
     LoopState,
@@ -55,7 +53,9 @@ from tinygrad_rnn.training import (
     display_for,
     free_run,
     newest_checkpoint,
+    restore,
 )
+from tinygrad_rnn.training.resume import CARRIED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,17 +64,16 @@ if TYPE_CHECKING:
 # by each of the ten evaluations, by the last one, and by the simple models. Learning from a character takes two to four
 # times as long as reading it.
 SAMPLED, MEASURED, BASELINES = 0.008, 0.05, 0.1
-LEAST, MOST = 256, 2_000_000  # that are read, of what is held out; so many are enough for four digits
+LEAST = 256  # that are read, at the least, of what is held out
 ALWAYS = 500_000  # that simple models read, if there are so many: half a second
 SMALLER = "choose a smaller --hidden, --batch or --seq-len"
-LED = 64  # characters that lead each of the streams in which is measured
 SHAPES = {"cosine": optim.warmup_cosine, "linear": optim.warmup_linear, "constant": optim.warmup_constant}
 
 
 def run(args: argparse.Namespace) -> int:
     """Train as the arguments say; returns the exit status: 0, or 128 + the signal that stopped it."""
     try:
-        return _run(_settings(args))
+        return _run(settings_of(args))
     except OutOfMemoryError as error:  # its advice is for who writes code
         error.args, error.hint = (str(error).removesuffix(error.hint) + SMALLER,), SMALLER
         raise
@@ -88,7 +87,9 @@ def _run(settings: argparse.Namespace) -> int:
     check_device(settings.device)
     folder = _folder(settings)
     with spent.on("reading"):
-        text = _read(settings)
+        text = reading.read(settings)
+    if settings.epochs:
+        settings.steps = max(1, round(settings.epochs * text.streams.epoch_length))
     keep_freed_memory()
     with _kernels(settings, spent), _on_threads(settings):
         console = screen.console()
@@ -98,13 +99,13 @@ def _run(settings: argparse.Namespace) -> int:
             advice = report.flow_advice(settings.model, settings.clip)
             session.task = explain.WatchedTask(session.task, folder.flow, advice=advice)
         with _kept(folder, session, settings), folder.occupied():
-            damage = _restore(session, folder, settings) if settings.config else ""
+            damage = _restore(session, folder, settings) if settings.begun else ""
             baselines = _announce(console, settings, text, session, spent)
             config = _config(settings, text, session, baselines)
-            if settings.config:
+            if settings.begun:
                 folder.reopen(config, session.state.step, damaged=bool(damage))
             else:
-                folder.create(config)
+                folder.create(config, as_toml(settings))
             outcome = _train(console, settings, config, folder, text, session, spent)
         said = report.Report(console, folder, _kind(settings), settings.seed, text.corpus.vocabulary, spent)
         try:
@@ -115,63 +116,7 @@ def _run(settings: argparse.Namespace) -> int:
     return 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
 
 
-# --- what is asked for ----------------------------------------------------------------------------------------
-
-
-def _settings(args: argparse.Namespace) -> argparse.Namespace:
-    """A value for every option of `DEFAULTS`, and `config`, what the `config.json` of a run says that is resumed."""
-    given = {key: value for key, value in vars(args).items() if key in DEFAULTS}
-    if "resume" in given:
-        return _resumed(given)
-    settings = argparse.Namespace(**{**DEFAULTS, **given}, config=None, another_lr=False, measured=None, sampled=None)
-    _check_path(given)
-    settings.steps = settings.steps or (None if settings.minutes else 3000)
-    settings.lr = settings.lr or RATES[settings.model]
-    return settings
-
-
-def _resumed(given: dict[str, Any]) -> argparse.Namespace:
-    """The settings that a run was started with, and those given now in their place."""
-    folder = given.pop("resume")
-    config = RunFolder(folder).config()
-    _check_path(given)
-    if fixed := [_flag(key) for key in given if key not in CHANGEABLE]:
-        raise InputError(f"{report.listed(fixed)} cannot be changed when a run is resumed")
-    try:
-        asked = {**config["text"], **config["model"], **config["training"], "model": config["model"]["cell"]}
-        asked = {k: v for k, v in asked.items() if k in DEFAULTS and v is not None and (v is not False or k == "numba")}
-        if "steps" in given or "minutes" in given:
-            asked = {key: value for key, value in asked.items() if key not in ("steps", "minutes")}
-        text = ["--text", *config["text"]["files"]] if config["text"]["files"] else []
-        options = [part for key, value in asked.items() for part in _typed(key, value)]
-        args = parser().parse_args(["train", *text, *options])  # what was edited by hand is checked as what is typed
-        str(config["text"]["sha256"]), list(config["baselines"])
-        # As before, whatever the budget is now: figures of another part of the text could not be compared.
-        measured = whole("measured", config["text"].get("measured", 250_000), 1)
-        sampled = whole("sampled", config["text"].get("sampled", measured), 1)
-    except (KeyError, TypeError, AttributeError, InputError) as error:
-        why = f"has no {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
-        raise InputError(f"{folder}: its config.json {why}") from None
-    if "numba" in given:
-        given.setdefault("plain", False)
-    own = {"resume": folder, "config": config, "another_lr": "lr" in given, "measured": measured, "sampled": sampled}
-    return argparse.Namespace(**{**DEFAULTS, **vars(args), **given, **own})
-
-
-def _check_path(given: dict[str, Any]) -> None:
-    if given.get("plain") and given.get("numba"):
-        raise InputError("--plain and --numba exclude each other: choose one")
-
-
-def _flag(key: str) -> str:
-    return f"--{key.replace('_', '-')}"
-
-
-def _typed(key: str, value: Any) -> tuple[str, ...]:
-    """An option as it is typed."""
-    if isinstance(value, bool):
-        return (_flag(key) if value else _flag(f"no_{key}"),)
-    return _flag(key), str(value)
+# --- how it is computed ----------------------------------------------------------------------------------------
 
 
 def _threads(settings: argparse.Namespace) -> int | None:
@@ -210,7 +155,7 @@ def _kernels(settings: argparse.Namespace, spent: Spent) -> Iterator[None]:
         with spent.on("numba"):
             path = choose_path(settings.device, settings.plain, settings.numba, watched)
     except InputError as error:
-        if settings.config and settings.config["training"].get("numba"):
+        if settings.begun and settings.begun["training"].get("numba"):
             raise InputError(f"{settings.resume}: was begun with {error}; or go on with --no-numba") from None
         raise
     try:
@@ -228,12 +173,7 @@ def _kind(settings: argparse.Namespace) -> str:
     return f"{settings.model.upper()}, {settings.hidden} hidden units{layers}"
 
 
-def _source(settings: argparse.Namespace) -> str:
-    """The text in words."""
-    return ", ".join(map(str, settings.text)) if settings.text else "Python's help pages (pydoc_data.topics)"
-
-
-# --- where it is written, and what is read --------------------------------------------------------------------
+# --- where it is written ---------------------------------------------------------------------------------------
 
 
 def _folder(settings: argparse.Namespace) -> RunFolder:
@@ -260,90 +200,36 @@ def _made(folder: RunFolder, settings: argparse.Namespace) -> RunFolder:
             folder = RunFolder(free_run(folder.path.parent, settings.model))
 
 
-@dataclass
-class _Text:
-    """The text as it is trained on and measured with: of what is held out the first `count` characters, of which an
-    evaluation reads a sample, `sampled` characters with those that lead them.
-    """
-
-    corpus: Corpus
-    streams: data.Streams
-    held_out: Ids
-    count: int = MOST
-    sampled: int = MOST
-
-    @property
-    def measured(self) -> Ids:
-        """The part of what is held out that is measured."""
-        return self.held_out[: self.count]
-
-    def whole(self) -> data.Passage:
-        """That part, all of it."""
-        return data.passage(self.streams.ids, self.measured, batch=_streams(len(self.measured)), warm_up=LED)
-
-    def sample(self) -> data.Passage:
-        """What an evaluation reads: streams that begin all over that part, and end early where it is large."""
-        streams = _streams(min(len(self.measured), self.sampled))
-        found = data.passage(self.streams.ids, self.measured, batch=streams, warm_up=LED)
-        steps = max(2 * LED, self.sampled // streams)
-        return data.Passage(found.x[:steps], found.y[:steps], found.counted[:steps])
-
-
-def _read(settings: argparse.Namespace) -> _Text:
-    """Read the text and split it. Raises InputError for one that is too short, or that a run was not begun with."""
-    corpus = _corpus(settings)
-    if settings.config and settings.config["text"]["sha256"] != corpus.sha256:
-        raise InputError(f"{settings.resume}: was trained on another text than {_source(settings)} is now")
-    train, held_out = data.split_held_out(corpus.ids)
-    streams = data.Streams(train, settings.batch, settings.seq_len, settings.seed)
-    if not len(held_out):
-        raise InputError(f"the text is too short: {len(corpus.ids)} characters leave none to hold out")
-    return _Text(corpus, streams, held_out)
-
-
-def _corpus(settings: argparse.Namespace) -> Corpus:
-    """The text to train on; says how long reading a large one takes."""
-    if not settings.text:
-        return Corpus.of(data.default_text())
-    large = language.size_of(settings.text) >= IN_MEMORY
-    if large:
-        print(f"Reading {language.size_of(settings.text) / 1e6:,.0f} MB", flush=True)
-    corpus = language.read_corpus(settings.text, settings.encoding)
-    if large:
-        print(f"Read in {corpus.seconds:.1f} s: {len(corpus.vocabulary)} different characters", flush=True)
-    return corpus
-
-
 # --- the session ----------------------------------------------------------------------------------------------
 
 
-def _session(settings: argparse.Namespace, text: _Text) -> Session[CharModel]:
+def _session(settings: argparse.Namespace, text: Text) -> Session[CharModel]:
     """A session before its first step."""
     manual_seed(settings.seed)
     sizes = (settings.embedding, settings.hidden, settings.layers)
     model = CharModel(CharModelConfig(len(text.corpus.vocabulary), settings.model, *sizes, settings.dropout))
+    if settings.source:
+        model.load_state_dict(
+            language.widened(settings.source.model, settings.source.vocabulary, text.corpus.vocabulary)
+        )
     if settings.device != "cpu":
         model.to(settings.device)
     adam = optim.Adam(model.named_parameters(), lr=settings.lr)
     learnt = _learnt(settings, text, model)
     text.count = settings.measured or round(max(LEAST, min(MOST, MEASURED * learnt)))
     text.sampled = settings.sampled or round(max(LEAST, min(MOST, SAMPLED * learnt)))
-    task = NextCharacter(model, text.streams, text.sample())
+    lengths = text.corpus.vocabulary.lengths
+    task = NextCharacter(model, text.streams, text.sample(), parts=settings.accumulate, lengths=lengths)
     return Session(model, adam, task, _schedule(settings, adam))
 
 
-def _streams(count: int) -> int:
-    """The parallel streams in which so many characters are measured: each is led by others, which take time, too."""
-    return max(1, min(64, count // (2 * LED)))
-
-
-def _learnt(settings: argparse.Namespace, text: _Text, model: CharModel) -> float:
+def _learnt(settings: argparse.Namespace, text: Text, model: CharModel) -> float:
     """How many characters a run is going to learn from. With --steps that follows from them alone, so that the same
     seed gives the same figures; with --minutes, from the speed of the model, too.
     """
     counts = [float("inf")]
     if settings.steps:
-        counts.append(settings.steps * settings.batch * settings.seq_len)
+        counts.append(settings.steps * text.streams.batch * settings.seq_len)
     if settings.minutes:
         counts.append(10 * settings.minutes * measuring_speed(model, text.streams.ids))  # a sixth of the seconds
     return min(counts)
@@ -358,11 +244,18 @@ def _schedule(settings: argparse.Namespace, optimizer: optim.Optimizer) -> optim
 def _restore(session: Session[CharModel], folder: RunFolder, settings: argparse.Namespace) -> str:
     """Bring the session where a run stopped; returns what is wrong with its last checkpoint, "" if nothing is."""
     checkpoint, damage = newest_checkpoint(folder.checkpoints)
+    changed = set()
     if checkpoint is not None:
-        session.restore(checkpoint)
+        before = {"accumulate": 1, **checkpoint.manifest["training"]}
+        changed = {key for key in ("batch", "accumulate", "lr", "schedule") if before[key] != getattr(settings, key)}
+        if changed & {"batch", "accumulate"}:  # other streams: their states begin with zeros
+            own = {name: x for name, x in checkpoint.tensors.items() if not name.startswith(CARRIED)}
+            checkpoint = replace(checkpoint, tensors=own)
+        schedule = None if "schedule" in changed else session.schedule
+        session.state = restore(checkpoint, session.model, session.optimizer, session.task, schedule)
     if settings.steps and session.state.step > settings.steps:
         raise InputError(f"{folder.path}: has done {session.state.step:,} steps already, --steps is the total")
-    if settings.another_lr:
+    if settings.another_lr or changed & {"lr", "schedule"}:
         for group in session.optimizer.param_groups:
             group["lr"] = settings.lr
         session.schedule = _schedule(settings, session.optimizer)  # begins anew with that rate
@@ -395,7 +288,7 @@ def _kept(folder: RunFolder, session: Session[CharModel], settings: argparse.Nam
             raise InputError(f"{why}; to go on from the last checkpoint: {report.resume(folder)}") from None
         raise
     finally:
-        if not settings.config and not session.state.step:
+        if not settings.begun and not session.state.step:
             folder.undo()
 
 
@@ -403,27 +296,47 @@ def _kept(folder: RunFolder, session: Session[CharModel], settings: argparse.Nam
 
 
 def _announce(
-    console: Console, settings: argparse.Namespace, text: _Text, session: Session[CharModel], spent: Spent
+    console: Console, settings: argparse.Namespace, text: Text, session: Session[CharModel], spent: Spent
 ) -> list[Baseline]:
     """Say what is going to be trained, on what; returns what has to be beaten, measured or known from the config."""
     size, ids, measured = _size(session), text.streams.ids, text.measured
     screen.say(console, (_kind(settings), "bold"), f", {size:,} parameters")
     screen.say(console, settings.path)
     part = "" if len(measured) == len(text.held_out) else f" ({len(measured):,} of them measured)"
-    counts = f"{len(ids):,} characters to learn from, {len(text.held_out):,} held out{part}"
-    screen.say(console, f"{counts}: {_source(settings)}")
-    if settings.config:
-        baselines = [Baseline(**entry) for entry in settings.config["baselines"]]
+    unit = "characters" if settings.tokens == "char" else "tokens"
+    counts = f"{len(ids):,} {unit} to learn from, {len(text.held_out):,} held out{part}"
+    screen.say(console, f"{counts}: {reading.source(settings)}")
+    if settings.tokens != "char":
+        screen.say(console, cost.line(settings, text, session))
+    if settings.begun:
+        baselines = [Baseline(**entry) for entry in settings.begun["baselines"]]
     else:
         read = max(ALWAYS, round(BASELINES / MEASURED * text.count))
         with spent.on("baselines"):
-            baselines = language.measure_baselines(text.corpus.vocabulary, ids, measured, read)
+            baselines = language.measure_baselines(*text.characters(read), read)
     if baselines:
         named = ", ".join(f"{b.name} {b.bits_per_char:.2f}" for b in baselines)
         screen.say(console, f"bits per character to beat on the held-out text: {named}")
-    if settings.config:
-        screen.say(console, f"Going on after step {session.state.step:,} of {settings.resume}")
+    if settings.begun:
+        changed = _changes(settings)
+        screen.say(console, f"Going on after step {session.state.step:,} of {settings.resume}{changed}")
+    elif settings.source:
+        bits, wider = session.task.evaluate()[session.task.goal], len(text.corpus.vocabulary)
+        new = wider - len(settings.source.vocabulary)
+        more = f", of {new} characters more" if new else ""
+        begun = f"the model of step {settings.source.step:,} of {settings.init_from}{more}"
+        screen.say(console, f"Begins with {begun}: {bits:.3f} bits per held-out character before the first step")
     return baselines
+
+
+def _changes(settings: argparse.Namespace) -> str:
+    """What is another thing from here on, in words."""
+    before = {"accumulate": 1, **settings.begun["training"], "dropout": settings.begun["model"]["dropout"]}
+    keys = ("batch", "accumulate", "lr", "schedule", "dropout", "clip")
+    changed = [
+        f"{key} {getattr(settings, key)}, not {before[key]}" for key in keys if getattr(settings, key) != before[key]
+    ]
+    return f", with {listed(changed)}" if changed else ""
 
 
 def _size(session: Session[CharModel]) -> int:
@@ -431,15 +344,20 @@ def _size(session: Session[CharModel]) -> int:
 
 
 def _config(
-    settings: argparse.Namespace, text: _Text, session: Session[CharModel], baselines: list[Baseline]
+    settings: argparse.Namespace, text: Text, session: Session[CharModel], baselines: list[Baseline]
 ) -> dict[str, Any]:
     """What `config.json` says of a run: enough to go on with it."""
-    training = "steps minutes seq_len batch lr schedule clip patience save_every seed device threads numba plain watch"
+    training = "steps minutes seq_len batch accumulate lr schedule clip patience save_every seed"
+    training += " device threads numba plain watch"
     return {
         "text": {
-            "source": _source(settings),
+            "source": reading.source(settings),
             "files": [os.path.abspath(path) for path in settings.text] if settings.text else None,
             "encoding": settings.encoding,
+            "split": settings.split,
+            "other_files": [os.path.abspath(path) for path in settings.held_out] if settings.held_out else None,
+            "tokens": settings.tokens,
+            "vocabulary": settings.vocabulary,
             "sha256": text.corpus.sha256,
             "train": len(text.streams.ids),
             "held_out": len(text.held_out),
@@ -448,9 +366,20 @@ def _config(
         },
         "model": {**describe_model(session.model, text.corpus.vocabulary)["model"], "parameters": _size(session)},
         "training": {key: getattr(settings, key) for key in training.split()},  # as they were asked for
+        "init_from": _init_from(settings),
         "baselines": [asdict(b) for b in baselines],
         "versions": {PROGRAM: __version__, "python": platform.python_version(), "numpy": np.__version__},
     }
+
+
+def _init_from(settings: argparse.Namespace) -> dict[str, Any] | None:
+    """The model that the training has begun with, if it was one."""
+    if settings.begun:
+        return settings.begun.get("init_from")  # type: ignore[no-any-return]
+    if settings.source is None:
+        return None
+    characters = getattr(settings.source.vocabulary, "characters", "")
+    return {"run": settings.init_from, "step": settings.source.step, "characters": characters}
 
 
 def _train(
@@ -458,7 +387,7 @@ def _train(
     settings: argparse.Namespace,
     config: dict[str, Any],
     folder: RunFolder,
-    text: _Text,
+    text: Text,
     session: Session[CharModel],
     spent: Spent,
 ) -> Outcome:

@@ -16,6 +16,8 @@ step(inputs, targets)                                    compile.py
       │  instructions, which run without Python          lower.py
       │  and which threads share                         share.py, cut.py, products.py
       └─ keep a Program, for the calls to come           program.py
+
+On a GPU, with `graph=True`, a step is captured as a CUDA graph instead: graphs.py.
 """
 
 from tinygrad_rnn.compiler.compile import compile as compile

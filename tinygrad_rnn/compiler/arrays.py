@@ -81,7 +81,8 @@ def on_host(x: Any) -> Any:
     """`x`, or `CompileError` if it is an array on a GPU."""
     if type(x).__module__.partition(".")[0] == "cupy":
         raise CompileError(
-            "tr.compile records on the CPU only so far, and this is an array on a GPU: call the function as it is"
+            "tr.compile records on the CPU only, and this is an array on a GPU: tr.compile(step, graph=True) captures "
+            "the step as a CUDA graph"
         )
     return x
 
@@ -112,7 +113,7 @@ def refill(container: Any, items: Sequence[Any]) -> None:
         half = len(items) // 2
         dict.clear(container)
         dict.update(container, zip(items[:half], items[half:], strict=True))
-    elif isinstance(container, list):
+    elif isinstance(container, list | bytearray):
         container[:] = items
     elif isinstance(container, set | deque):
         container.clear()

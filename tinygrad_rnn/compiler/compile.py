@@ -45,8 +45,10 @@ MISSES = 16  # calls in a row that were recorded anew, before a warning
 RECORDINGS = 8  # how many are kept: the last used, of arguments of as many signatures
 
 
-def compile(step: F) -> F:
-    """`step`, a training step, say, recorded once and then repeated without building its graph again. For the CPU.
+def compile(step: F, *, graph: bool = False) -> F:
+    """`step`, a training step, say, recorded once and then repeated without building its graph again.
+
+    For the CPU; on a GPU `graph=True` captures it as one CUDA graph, see below.
 
         @tr.compile
         def step(inputs, targets):
@@ -81,11 +83,19 @@ def compile(step: F) -> F:
 
     Raises `CompileError`, with the line, for what cannot be repeated: a NumPy function on arrays of the step of which
     it is not known what it does, a value of a tensor as a Python number (float, .item(), int, if), a constant that is
-    another at the second call, random numbers that are not the library's, a shape that depends on values, a returned
-    tensor whose graph is still there, arrays on a GPU. Parameters, gradients and optimisers are then as they were
-    before the call. An error of the step itself leaves them as the step would, and its `except` catches. A function
-    that is called while another one is recorded becomes a part of that recording; under `detect_anomaly` the step runs
-    as it is. Do not use the same modules in another thread while it is recorded.
+    another at the second call, random numbers that are not the library's, an iterator that it would use up, a shape
+    that depends on values, a returned tensor whose graph is still there, arrays on a GPU without `graph=True`.
+    Parameters, gradients and optimisers are then as they were before the call. An error of the step itself leaves them
+    as the step would, and its `except` catches. A function that is called while another one is recorded becomes a part
+    of that recording; under `detect_anomaly` the step runs as it is. Do not use the same modules in another thread
+    while it is recorded.
+
+    With `graph=True` the third call captures what the step asks of the GPU as one CUDA graph, and from then on a call
+    is one launch and a few copies, with the same results; arguments are tensors on the GPU. Rates, numbers of steps,
+    seeds of dropout, and whatever is assigned between calls are those of the call. What cannot be captured raises
+    `CompileError` with its line: values that are read, copies from the host, products that are not of two matrices of
+    float32 or float64, optimisers of one's own; docs/gpu.md has all of it. Without a GPU it raises
+    `BackendMismatchError`. No device has run this yet.
 
     >>> import tinygrad_rnn as tr
     >>> w = tr.nn.Parameter([1.0])
@@ -104,6 +114,10 @@ def compile(step: F) -> F:
         raise TypeError(f"tr.compile takes a function, not {type(step).__name__}")
     if inspect.iscoroutinefunction(step) or inspect.isgeneratorfunction(step) or inspect.isasyncgenfunction(step):
         raise TypeError(f"tr.compile: {step.__name__} is a coroutine or a generator, of which no recording can be made")
+    if graph:
+        from tinygrad_rnn.compiler.graphs import Graphed  # for a GPU alone
+
+        return Graphed(step)  # type: ignore[return-value]
     return Compiled(step)  # type: ignore[return-value]
 
 
@@ -117,7 +131,7 @@ class Compiled:
     def __init__(self, step: Callable[..., Any]) -> None:
         functools.update_wrapper(self, step, updated=())
         self.step = step
-        self.found: OrderedDict[Any, list[Recording]] = OrderedDict()
+        self.found: OrderedDict[Any, list[Any]] = OrderedDict()  # recordings
         self.lock = threading.RLock()
         self.misses = 0  # how many calls in a row no recording fitted
         self.recorded = 0  # how many calls were recorded
@@ -132,13 +146,13 @@ class Compiled:
         return self if owner is None else types.MethodType(self, owner)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
-        return Compiled(copy.deepcopy(self.step, memo))
+        return type(self)(copy.deepcopy(self.step, memo))
 
     def __copy__(self) -> Compiled:
-        return Compiled(self.step)
+        return type(self)(self.step)
 
     def __reduce__(self) -> Any:
-        return Compiled, (self.step,)
+        return type(self), (self.step,)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         mode = grad_mode.get()
@@ -192,17 +206,17 @@ class Compiled:
             self.keep(key, new)
         return outcome
 
-    def keep(self, key: Any, new: Recording) -> None:
+    def keep(self, key: Any, new: Any) -> None:
         """Add a recording, and let go of those that were not used for longest."""
         self.found.setdefault(key, []).insert(0, new)
         self.found.move_to_end(key)
         while sum(map(len, self.found.values())) > RECORDINGS:
             oldest = next(iter(self.found))
-            self.found[oldest].pop().tape.close()
+            self.found[oldest].pop().close()
             if not self.found[oldest]:
                 del self.found[oldest]
 
-    def note_miss(self, key: Any, first: Recording | None) -> None:
+    def note_miss(self, key: Any, first: Any) -> None:
         """Warn if it is always recorded anew, since something is another thing at each call."""
         if first is None and (recordings := self.found.get(key)):
             self.misses, self.changed = self.misses + 1, recordings[0].changed()
@@ -233,6 +247,10 @@ class Recording:
         self.done = False
         self.moving = ""  # what the step looks at, and has changed itself: no two calls do the same, in words
         self.settling = False  # whether the step, at its first call, has changed containers that it may look at
+
+    def close(self) -> None:
+        """Let go of what the recording was made of."""
+        self.tape.close()
 
     def fits(self, given: Sequence[Any]) -> bool:
         """Whether the step would do the same now with these arguments."""
@@ -314,14 +332,12 @@ def states(generators: Sequence[Any]) -> Any:
     """How far the generators that a step may draw from by itself have come: those that it finds, Python's, NumPy's."""
     numpys: Any = np.random.get_state() if "numpy.random" in sys.modules else ()
     numbers = [x.tobytes() if isinstance(x, np.ndarray) else x for x in numpys]
-    return [repr(g.bit_generator.state) for g in generators], random.getstate(), numbers
+    return [repr(g.state()) for g in generators], random.getstate(), numbers
 
 
 def going_back(guard: Guard) -> list[Callable[[], None]]:
     """What brings back what a guard has found, and the generators of Python and NumPy, as they are now."""
-    found: list[Callable[[], None]] = [
-        functools.partial(setattr, g.bit_generator, "state", g.bit_generator.state) for g in guard.generators
-    ]
+    found: list[Callable[[], None]] = [functools.partial(g.go_to, g.state()) for g in guard.generators]
     found += [functools.partial(np.copyto, array, array.copy()) for array, _ in guard.arrays if array.flags.writeable]
     if "numpy.random" in sys.modules:
         found.append(functools.partial(np.random.set_state, np.random.get_state()))

@@ -180,7 +180,7 @@ def host(array: Any) -> HostArray:
 class Reading:
     """In the place of a slot of a class: has the tape that is active answer in the place of a real array."""
 
-    def __init__(self, slot: Any, answer: Callable[[Any, Any, Any], Any], kept: bool) -> None:
+    def __init__(self, slot: Any, answer: str, kept: bool) -> None:
         self.slot, self.answer, self.kept = slot, answer, kept
 
     def __get__(self, x: Any, kind: type | None = None) -> Any:
@@ -188,7 +188,7 @@ class Reading:
             return self
         value = self.slot.__get__(x, kind)
         tape = active_tape.get()
-        return value if tape is None or isinstance(value, Traced) else self.answer(tape.found, x, value)
+        return value if tape is None or isinstance(value, Traced) else getattr(tape.found, self.answer)(x, value)
 
     def __set__(self, x: Any, value: Any) -> None:
         tape = active_tape.get()
@@ -207,7 +207,7 @@ class Reading:
 
 
 SLOTS = {(Tensor, "_array"): Tensor.__dict__["_array"], (Watch, "grad"): Watch.__dict__["grad"]}
-ANSWERS: dict[Any, Callable[..., Any]] = {(Tensor, "_array"): Found.array, (Watch, "grad"): Found.grad}
+ANSWERS = {(Tensor, "_array"): "array", (Watch, "grad"): "grad"}  # methods of what a tape has found
 _lock = threading.Lock()
 _readers = 0
 

@@ -51,8 +51,7 @@ class Program:
     """What is repeated: calls on buffers.
 
     `inputs` are the buffers that the arguments are copied into, and `kept` those that leaves, arguments, the result or
-    Python functions refer to. This is the seam for a GPU: there the calls, but those of Python functions, would be
-    captured as one graph.
+    Python functions refer to.
     """
 
     def __init__(

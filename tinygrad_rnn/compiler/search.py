@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
+import array
 import collections
+import contextvars
 import dataclasses
 import functools
 import inspect
+import io
+import itertools
 import operator
+import os
+import random
+import re
 import sys
+import threading
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_rnn.compiler.arrays import flat, refill
 from tinygrad_rnn.compiler.found import give_back, hooks_of
+from tinygrad_rnn.errors import CompileError
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor.backend import HostArray
 from tinygrad_rnn.tensor.graph import Node
@@ -26,10 +35,15 @@ from tinygrad_rnn.tensor.tensor import Tensor
 
 LIBRARIES = frozenset({"tinygrad_rnn", "numpy"}) | sys.stdlib_module_names - {"__main__"}
 PLAIN = (int, float, str, bytes, complex, type(None), np.generic, np.dtype)
-SEQUENCES = (tuple, list, set, frozenset, collections.deque)
+SEQUENCES = (tuple, list, set, frozenset, collections.deque, bytearray)
+NUMBERS = (memoryview, array.array)  # which are watched as those of a small array
+HOLDERS = (types.SimpleNamespace, argparse.Namespace, threading.local)  # of Python's own: of what a user puts there
 MOST = 10_000  # entries of a container that is watched
 BYTES = 65_536  # of an array that is watched; of a larger one a replay reads what NumPy's calls were given
 MISSING = object()
+WHOLE = frozenset({"vars", "__dict__", "getattr", "attrgetter"})  # names of what reads any attribute
+# Methods that Python calls where no name is seen, as for x + y.
+IMPLICIT = re.compile(r"__(?!init__|new__|repr__|del__|init_subclass__|class_getitem__|getstate__|reduce).*__")
 
 
 class Place(NamedTuple):
@@ -38,6 +52,13 @@ class Place(NamedTuple):
     read: Callable[[str, Any], Any]  # what is there now under the name, or else the second argument
     name: str
     value: Any
+
+
+class Generator(NamedTuple):
+    """Random numbers that a step may draw by itself: how far they have come, and how they go back there."""
+
+    state: Callable[[], Any]
+    go_to: Callable[[Any], Any]
 
 
 class Guard:
@@ -55,8 +76,9 @@ class Guard:
         self.nodes: list[tuple[Tensor, Node | None, Any]] = []  # of the tensors, with their hooks
         self.tensors: dict[int, Tensor] = {}  # that were found, by their ids
         self.arrays: list[tuple[HostArray, bytes]] = []  # and what they hold
+        self.numbers: list[tuple[Any, bytes]] = []  # those of Python and of C
         self.objects: list[tuple[dict[str, Any], dict[str, Any]]] = []  # the attributes of objects, as they were
-        self.generators: list[Any] = []  # of NumPy, that were found
+        self.generators: list[Generator] = []  # that were found
         self.count = Changes.count
         Search(self).go([step, *given_objects(args)])
         self.divide()
@@ -100,7 +122,7 @@ class Guard:
         for container, items in self.containers:
             if not unchanged(container, items):
                 return False
-        return all(array.tobytes() == values for array, values in self.arrays)
+        return all(numbers.tobytes() == values for numbers, values in itertools.chain(self.arrays, self.numbers))
 
     def changed_module(self) -> Any:
         """A module that is another now, or a tensor with other hooks or frozen; None if there is none."""
@@ -124,9 +146,9 @@ class Guard:
         for container, items in self.containers:
             if not unchanged(container, items):
                 return f"what a {type(container).__name__} holds"
-        for array, values in self.arrays:
-            if array.tobytes() != values:
-                return f"what an array of shape {array.shape} holds"
+        for numbers, values in itertools.chain(self.arrays, self.numbers):
+            if numbers.tobytes() != values:
+                return f"what {described(numbers)} holds"
         return f"an attribute of {type(self.changed_module()).__name__}"
 
     def restore(self) -> None:
@@ -153,9 +175,9 @@ class Guard:
         for container, items in self.containers:
             if not unchanged(container, items) and any(kept(*pair, used) for pair in replaced(container, items)):
                 return f"what a {type(container).__name__} holds"
-        for array, values in self.arrays:
-            if array.tobytes() != values:
-                return f"what an array of shape {array.shape} holds"
+        for numbers, values in itertools.chain(self.arrays, self.numbers):
+            if numbers.tobytes() != values:
+                return f"what {described(numbers)} holds"
         return ""
 
     def seen_anew(self) -> Iterator[tuple[Any, str, Any, Any]]:
@@ -190,6 +212,11 @@ class Guard:
                 if name not in held and not isinstance(now, PLAIN) and not hasattr(type(module), name):
                     held[name] = now
         return len(self.containers) + len(self.places) < count
+
+
+def described(numbers: Any) -> str:
+    """An array that is watched, in words."""
+    return f"an array of shape {numbers.shape}" if isinstance(numbers, np.ndarray) else f"a {type(numbers).__name__}"
 
 
 def given_objects(x: Any) -> Iterator[Any]:
@@ -235,7 +262,7 @@ def replaced(container: Any, items: tuple[Any, ...]) -> Iterator[tuple[Any, Any]
     elif isinstance(container, set):
         pairs = [(x, x if x in container else MISSING) for x in items]
     else:
-        pairs = list(zip(items, chain(entries(container), repeat(MISSING)), strict=False))
+        pairs = list(zip(items, itertools.chain(entries(container), itertools.repeat(MISSING)), strict=False))
     return ((was, now) for was, now in pairs if was is not now and not same(was, now))
 
 
@@ -317,6 +344,8 @@ class Search:
             return self.tensor(x)
         if isinstance(x, Module):
             return self.module(x)
+        if isinstance(x, os._Environ):
+            x = x._data  # type: ignore[attr-defined]  # texts of it are new ones each time
         if isinstance(x, SEQUENCES) or (isinstance(x, Mapping) and root(type(x)) != "tinygrad_rnn"):
             return self.container(x)
         if isinstance(x, np.ndarray) or root(type(x)) == "numpy":
@@ -349,11 +378,27 @@ class Search:
             if x.nbytes <= BYTES:
                 self.guard.arrays.append((x, x.tobytes()))
         elif hasattr(x, "bit_generator"):
-            self.guard.generators.append(x)
+            bits = x.bit_generator
+            self.guard.generators.append(Generator(lambda: bits.state, functools.partial(setattr, bits, "state")))
+        elif hasattr(x, "get_state"):  # a RandomState
+            self.guard.generators.append(Generator(x.get_state, x.set_state))
         return ()
 
     def code(self, x: Any) -> Iterable[Any]:
         """What functions and objects refer to."""
+        if isinstance(x, NUMBERS) or of_c(x):
+            numbers = x if isinstance(x, NUMBERS) else memoryview(x)
+            self.guard.numbers.append((numbers, numbers.tobytes()))
+            return ()
+        if isinstance(x, random.Random):
+            self.guard.generators.append(Generator(x.getstate, x.setstate))
+            return ()
+        if isinstance(x, contextvars.ContextVar):
+            return self.place(x, functools.partial(in_context, x), x.name)
+        return self.refers(x)
+
+    def refers(self, x: Any) -> Iterable[Any]:
+        """What functions and what stands for them refer to, or else `owner`."""
         if isinstance(x, functools.partial):
             return x.func, x.args, x.keywords
         if isinstance(x, types.MethodType):
@@ -370,6 +415,8 @@ class Search:
             return self.function(x)
         if root(type(x)) == "tinygrad_rnn" and hasattr(x, "compiled"):
             return (x.step,)  # the function that is compiled, not its recordings
+        if isinstance(x, functools._lru_cache_wrapper):
+            return (x.__wrapped__,)
         return self.owner(x)
 
     def owner(self, x: Any) -> Iterable[Any]:
@@ -378,8 +425,10 @@ class Search:
             name = x.__name__
         else:
             name = (x if isinstance(x, type) else type(x)).__module__
-        if is_library(name) and not isinstance(x, types.SimpleNamespace) and not hasattr(x, "state_dict"):
-            return ()
+        if isinstance(x, collections.UserList | collections.UserString):
+            return (x.data,)
+        if is_library(name) and not isinstance(x, HOLDERS) and not has(x, "state_dict"):
+            return (os.environ,) if x is os and not self.names.isdisjoint({"environ", "getenv"}) else ()
         self.owners.append(x)
         found = [*self.attributes(x)]
         if not isinstance(x, types.ModuleType | type) and hasattr(x, "__dict__"):
@@ -389,9 +438,9 @@ class Search:
         return found
 
     def attributes(self, x: Any) -> Iterator[Any]:
-        """What an object holds under the names that are used."""
+        """What an object holds under the names that are used; all of it where the code reads names by other names."""
         if isinstance(x, types.ModuleType | type):
-            kinds = getattr(x, "__mro__", (x,))
+            kinds: tuple[Any, ...] = inspect.getmro(x) + inspect.getmro(type(x)) if isinstance(x, type) else (x,)
             for name in sorted(self.names):
                 found = next((k for k, kind in enumerate(kinds) if name in vars(kind)), -1)
                 for kind in kinds[: found + 1]:  # one that is nearer may get the name, too
@@ -400,8 +449,10 @@ class Search:
         own = getattr(x, "__dict__", None)
         # whatever is no number, too: what is asked for by `getattr` is in no code. Of an optimiser replays use what is;
         # of what else has a state, such as a task of this package, whose code is not read, modules are looked at
-        stateful = hasattr(x, "state_dict")
+        stateful = has(x, "state_dict")
         others = {k for k, v in (own or {}).items() if isinstance(v, Module) or not (stateful or isinstance(v, PLAIN))}
+        if not stateful and not WHOLE.isdisjoint(self.names) and type(own) is dict:
+            yield own
         for name in sorted(self.names | others):
             of_class = inspect.getattr_static(type(x), name, MISSING)
             if isinstance(of_class, types.MemberDescriptorType):
@@ -415,7 +466,11 @@ class Search:
             if not is_library(base.__module__):
                 self.owners += [base] * (id(base) not in self.seen)
                 self.seen[id(base)] = base
-                for value in vars(base).values():
+                if issubclass(base, Module):  # whose code does not name it
+                    yield from self.place(base, vars(base).get, "forward")
+                for name, value in list(vars(base).items()):
+                    if isinstance(value, types.FunctionType) and IMPLICIT.fullmatch(name):
+                        yield from self.place(base, vars(base).get, name)
                     f = value.__func__ if isinstance(value, staticmethod | classmethod) else value
                     code = isinstance(f, types.FunctionType | property | functools.cached_property)
                     if code and not hasattr(f, "replayed"):
@@ -428,17 +483,48 @@ class Search:
             if f.__closure__:  # a decorator of the library around a function of the user
                 yield from (v for c in f.__closure__ if isinstance(v := contents(c), types.FunctionType))
             return
+        names = set(names_in(f.__code__))
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
+            refuse_iterators(names, name, contents(cell))
             yield from self.place(cell, functools.partial(in_cell, cell), name)
-        for name in ("__defaults__", "__kwdefaults__"):
+        for name in ("__code__", "__defaults__", "__kwdefaults__"):
             if getattr(f, name):
                 yield from self.place(f, functools.partial(getattr, f), name)
-        names = set(names_in(f.__code__))
+        if f.__dict__:
+            self.owners.append(f)
         self.asked |= set(strings_in(f.__code__))
         self.names |= names | self.asked
         for name in sorted(f.__globals__.keys() if "globals" in names else names & f.__globals__.keys()):
+            refuse_iterators(names, name, f.__globals__[name])
             yield from self.place(f.__globals__, f.__globals__.get, name)
         yield getattr(f, "__wrapped__", None)
+
+
+def refuse_iterators(names: set[str], name: str, value: Any) -> None:
+    """Raise CompileError for a variable that the code may call `next` with: the next call would find another one. That
+    of a count is seen to be another at the second call.
+    """
+    if "next" in names and isinstance(value, Iterator) and not isinstance(value, io.IOBase | itertools.count):
+        raise CompileError(
+            f"a function that tr.compile records may take the next of {name!r}, a {type(value).__name__}, "
+            f"which a replay would not: pass what it gives as an argument"
+        )
+
+
+def of_c(x: Any) -> bool:
+    """Whether `x` is a number, an array or a structure of C."""
+    ctypes: Any = sys.modules.get("ctypes")
+    return ctypes is not None and isinstance(x, ctypes.c_int.__mro__[2])
+
+
+def has(x: Any, name: str) -> bool:
+    """Whether an object or its class has an attribute; its `__getattr__` is not asked."""
+    return inspect.getattr_static(x, name, MISSING) is not MISSING
+
+
+def in_context(variable: contextvars.ContextVar[Any], name: str, otherwise: Any) -> Any:
+    """The value of a context variable, which is called so."""
+    return variable.get(otherwise)
 
 
 @functools.cache

@@ -14,15 +14,17 @@ from tinygrad_rnn.data.readers import (
     read_tsv,
 )
 from tinygrad_rnn.data.sequences import Chunk, Passage, Streams, passage
+from tinygrad_rnn.data.series import TimeSeries, read_series
 from tinygrad_rnn.data.sound import log_mel, mel_filters
 from tinygrad_rnn.data.text import default_text, read_blocks, read_text, read_texts, split_held_out
-from tinygrad_rnn.data.vocabularies import BEGIN, END, PAD, UNKNOWN, Ids, Vocabulary, WordVocabulary, words
-from tinygrad_rnn.data.waves import Waveform, read_wav, read_waveforms
+from tinygrad_rnn.data.vocabularies import BEGIN, END, PAD, UNKNOWN, Coding, Ids, Vocabulary, WordVocabulary, words
+from tinygrad_rnn.data.waves import Waveform, read_sound, read_wav, read_waveforms
 
 __all__ = [
     "BEGIN",
     "Batches",
     "Chunk",
+    "Coding",
     "DataFile",
     "DataSet",
     "END",
@@ -33,6 +35,7 @@ __all__ = [
     "SETS",
     "Streams",
     "Table",
+    "TimeSeries",
     "UNKNOWN",
     "Vocabulary",
     "Waveform",
@@ -50,6 +53,8 @@ __all__ = [
     "read_idx",
     "read_labelled",
     "read_parts",
+    "read_series",
+    "read_sound",
     "read_text",
     "read_texts",
     "read_tsv",

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_rnn.errors import InputError
-from tinygrad_rnn.scalars import as_integer, as_integers, plain, whole
+from tinygrad_rnn.scalars import as_integer, as_integers, number, whole
 from tinygrad_rnn.tensor.backend import fitting, real
 
 Numbers = npt.NDArray[np.int64]
@@ -131,7 +131,7 @@ def split_in_time(count: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), gap:
         >>> [part.tolist() for part in split_in_time(10, (0.5, 0.5), gap=2)]
         [[0, 1, 2, 3, 4], [7, 8, 9]]
     """
-    count, gap = whole("the number of steps", count), plain(gap)
+    count, gap = whole("the number of steps", count), whole("a gap", gap)
     parts = _parts(count, fractions)
     shortest = min(p.stop - p.start for p in parts[1:]) if parts[1:] else count
     if not 0 <= gap < shortest:
@@ -148,7 +148,7 @@ def folds(count: int, k: int = 5, seed: int = 0) -> list[tuple[Numbers, Numbers]
         >>> [(len(train), len(test)) for train, test in folds(5, 2)]
         [(2, 3), (3, 2)]
     """
-    count, k, seed = whole("the number of examples", count), plain(k), whole("a seed", seed)
+    count, k, seed = whole("the number of examples", count), whole("the number of folds", k), whole("a seed", seed)
     if not 2 <= k <= count:
         raise InputError(f"{count} examples do not fall into {k} folds, which are at least 2")
     tests = [np.sort(part) for part in np.array_split(np.random.default_rng(seed).permutation(count), k)]
@@ -169,12 +169,17 @@ def last_values(x: npt.ArrayLike, count: int, *, mode: Literal["constant", "edge
         raise InputError("a series without a step has no last values")
     if (width := as_integer(count)) is None or width < 1:
         raise ValueError(f"at least 1 value, not {count!r}")
+    if mode not in ("constant", "edge"):  # others would look at later steps
+        raise ValueError(f'mode must be "constant" or "edge", not {mode!r}')
     padded = np.pad(values, [(width - 1, 0), *[(0, 0)] * (values.ndim - 1)], mode=mode)
     return np.lib.stride_tricks.sliding_window_view(padded, width, axis=0)
 
 
 def _parts(count: int, fractions: Sequence[float]) -> list[slice]:
-    if not fractions or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
+    if not isinstance(fractions, Sequence | np.ndarray) or isinstance(fractions, str | bytes):
+        raise InputError(f"the fractions of a split are a list of numbers, not {fractions!r:.80}")
+    fractions = [number("a fraction of a split", f) for f in fractions]
+    if not fractions or not min(fractions) > 0 or not abs(sum(fractions) - 1) <= 1e-9:
         raise InputError(f"the fractions of a split are positive and add up to 1, not {tuple(fractions)}")
     ends = [0, *(round(count * f) for f in np.cumsum(fractions))]
     parts = [slice(a, b) for a, b in pairwise(ends)]

@@ -1,4 +1,4 @@
-"""Files that data comes in: IDX (pictures), TSV (labelled or paired sentences), CSV (series).
+"""Files that data comes in: IDX (pictures), tables of labelled texts, pairs and numbers (TSV, CSV).
 
 Each reader returns arrays or plain lists, and raises `InputError` in one line that names the file, the place and the
 reason.
@@ -6,27 +6,28 @@ reason.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import math
 import struct
-import threading
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tinygrad_rnn.data.batches import split_at_random
 from tinygrad_rnn.data.kinds import HEAD, kind_of
-from tinygrad_rnn.data.text import read_bytes, read_text
+from tinygrad_rnn.data.numbers import is_missing, is_number, shown
+from tinygrad_rnn.data.rows import Row, Rows, as_names, count, find_columns, read_table
+from tinygrad_rnn.data.text import checked_path, read_bytes, read_text
 from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.scalars import as_integer, whole
 
-Row = TypeVar("Row")
+Example = TypeVar("Example")
 Name = str | PathLike[str]
 Floats = npt.NDArray[np.float64]
 
@@ -113,34 +114,74 @@ class Labelled:
 
 
 def read_labelled(
-    path: Name, columns: tuple[str, str] = ("sentence", "label"), names: Collection[str] = (), encoding: str = "utf-8"
+    path: Name,
+    columns: tuple[str, str] = ("sentence", "label"),
+    names: Collection[str] = (),
+    encoding: str = "utf-8",
+    *,
+    delimiter: str = "",
 ) -> Labelled:
-    """The texts and labels of a TSV file with a header, as SST-2 has them.
+    r"""The texts and labels of a table with a header: of a TSV file, as SST-2 has them, of a CSV file, or another.
 
     `columns` are the names of the two in the header. `names` are the labels there may be, in the order of their ids;
-    without them, those that occur, sorted. Raises InputError as `read_tsv` does, and for a line whose text is empty or
-    whose label is none of `names`.
+    without them, those that occur, sorted. `delimiter`, and how line breaks and quotes in a text are read, as in
+    `tinygrad_rnn.data.rows.read_table`.
+
+    Raises InputError as `read_text` and `read_table` do, and for a row whose text is empty, whose label is empty or
+    none of `names`, or with lines in a quoted text that look like other rows.
+
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> file = Path(folder.name) / "reviews.csv"
+        >>> _ = file.write_text('stars,review\n5,"Good.\nReally, good."\n1,Dull\n')
+        >>> read_labelled(file, ("review", "stars"))
+        Labelled(texts=['Good.\nReally, good.', 'Dull'], labels=array([1, 0]), names=('1', '5'))
+        >>> folder.cleanup()
     """
-    rows = list(_tsv_rows(path, columns, encoding))
-    for line, (text, label) in rows:
-        if not text:
-            raise InputError(f"{path}, line {line}: the {columns[0]} is empty")
-        if not label or (names and label not in names):
-            wanted = f"none of {', '.join(names)}" if names else "empty"
-            raise InputError(f"{path}, line {line}: the {columns[1]} is {f'{label!r}, ' if label else ''}{wanted}")
-    known = tuple(names) or tuple(sorted({label for _, (_, label) in rows}))
+    if len(wanted := as_names("columns", columns)) != 2:
+        raise InputError(f"columns are two names, of the texts and of the labels, not {columns!r:.80}")
+    if len(set(names := as_names("names", names))) < len(names):
+        raise InputError(f"names of labels are given twice: {names!r:.80}")
+    hints = ["choose the column of the texts", "choose the column of the labels"]
+    table = read_table(path, read_text(path, encoding), wanted, delimiter, notes=False, hints=hints)
+    at, of = find_columns(path, table.header, wanted)
+    _check_texts(table, of)
+    for line, fields in table.rows:
+        if not fields[at]:
+            raise InputError(f"{path}, line {line}: the {wanted[0]} is empty")
+        if not (label := fields[of]) or (names and label not in names):
+            why = f"none of {', '.join(names)}" if names else "empty"
+            raise InputError(f"{path}, line {line}: the {wanted[1]} is {f'{label!r}, ' if label else ''}{why}")
+    labels = [row.fields[of] for row in table.rows]
+    known = tuple(names) or tuple(sorted(set(labels)))
     ids = {name: k for k, name in enumerate(known)}
-    return Labelled([text for _, (text, _) in rows], np.array([ids[label] for _, (_, label) in rows]), known)
+    return Labelled([row.fields[at] for row in table.rows], np.array([ids[label] for label in labels]), known)
+
+
+def _check_texts(table: Rows, of: int) -> None:
+    """Raise InputError for a quoted text that has a row of the table in it: its quote is closed too late."""
+    known = {row.fields[of] for row in table.rows if not any("\n" in field for field in row.fields)}
+    for line, fields in table.rows:
+        for part in (part for field in fields if "\n" in field for part in field.split("\n")):
+            inner = part.split(table.delimiter)
+            if len(inner) == len(fields) and inner[of].strip() in known:
+                what = f"a quote is opened, and in it is {shown(part)}, which looks like another row"
+                raise InputError(f"{table.path}, line {line}: {what}")
 
 
 def read_parts(
-    path: Name, read: Callable[[Path], Sequence[Row]], names: Sequence[str] = ("train", "val", "test"), seed: int = 0
-) -> list[list[Row]]:
+    path: Name,
+    read: Callable[[Path], Sequence[Example]],
+    names: Sequence[str] = ("train", "val", "test"),
+    seed: int = 0,
+    *,
+    endings: Sequence[str] = (".tsv",),
+) -> list[list[Example]]:
     r"""The rows of a file or folder in three parts: to train on, to choose by, to test with.
 
-    `read` returns the rows of one file. A file is split at random, 80 : 10 : 10. A folder has a file NAME.tsv for each
-    of the `names`: three are the three parts; of two, the first is split 95 : 5, and the second is the test. Raises
-    InputError as `read` and `split_at_random` do.
+    `read` returns the rows of one file. A file is split at random, 80 : 10 : 10. A folder has a file for each of the
+    `names`, with one of the `endings`: three are the three parts; of two, the first is split 95 : 5, and the second is
+    the test. Raises InputError as `read` and `split_at_random` do, and for a name with two endings.
 
         >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()
@@ -150,8 +191,10 @@ def read_parts(
         [16, 2, 2]
         >>> folder.cleanup()
     """
-    path = Path(path)
-    first, *rest = [read(path / f"{name}.tsv") for name in names] if path.is_dir() else [read(path)]
+    if not 1 <= len(names := as_names("names", names)) <= 3:
+        raise InputError(f"names are those of one to three files, not of {len(names)}: {names!r:.80}")
+    path = Path(checked_path(path))
+    first, *rest = [read(_part(path, name, endings)) for name in names] if path.is_dir() else [read(path)]
     if len(rest) == 2:
         return [list(first), *map(list, rest)]
     try:
@@ -161,50 +204,39 @@ def read_parts(
     return [*([first[i] for i in cut] for cut in cuts), *map(list, rest)]
 
 
+def _part(folder: Path, name: str, endings: Sequence[str]) -> Path:
+    """The file of a part."""
+    found = [file for ending in endings if (file := folder / f"{name}{ending}").exists()]
+    if len(found) > 1:
+        raise InputError(f"{folder}: there are {' and '.join(file.name for file in found)}: which is the part?")
+    return found[0] if found else folder / f"{name}{endings[0]}"
+
+
 def _tsv_rows(path: Name, columns: int | Sequence[str], encoding: str) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The number of each line that is not empty, and its fields that are wanted."""
+    many = as_integer(columns)
+    wanted = range(whole("the number of columns", many, 1)) if many is not None else as_names("columns", columns)
+    if not wanted:
+        raise InputError(f"columns are how many, or the names of some, not {columns!r:.80}")
     numbered = enumerate(read_text(path, encoding).split("\n"), 1)
     lines = ((k, line) for k, line in numbered if "\t" in line or line.strip())  # a tab divides two empty fields
-    picked = list(range(columns)) if isinstance(columns, int) else []
-    if not isinstance(columns, int):
+    if isinstance(wanted, range):
+        picked = list(wanted)
+    else:
         first, header = next(lines, (1, ""))
-        picked = _picked(path, [name.strip() for name in header.split("\t")], columns, first)
+        picked = find_columns(path, Row(first, [name.strip() for name in header.split("\t")]), wanted)
     found = False
     for k, line in lines:
         fields = line.split("\t")
         if len(fields) <= max(picked):
-            raise InputError(f"{path}, line {k}: {_count(fields, 'field')} between tabs, {max(picked) + 1} are needed")
+            raise InputError(f"{path}, line {k}: {count(fields)} between tabs, {max(picked) + 1} are needed")
         found = True
         yield k, tuple(fields[i].strip() for i in picked)
     if not found:
         raise InputError(f"{path}: no rows in it")
 
 
-def _picked(path: Name, header: list[str], columns: Sequence[str], line: int) -> list[int]:
-    """Where the columns stand that are wanted; the header is on this line."""
-    columns = [columns] if isinstance(columns, str) else columns
-    for name in columns:
-        if name not in header:
-            there = ", ".join(name if name.isprintable() else repr(name) for name in header)
-            raise InputError(f"{path}, line {line}: no column {name!r}: the header has {there}")
-        if header.count(name) > 1:
-            what = f"are called {name!r}" if name else "have no name"
-            raise InputError(f"{path}, line {line}: {header.count(name)} columns {what}")
-    return [header.index(name) for name in columns]
-
-
-def _count(things: Sequence[Any], name: str) -> str:
-    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
-
-
 # --- CSV ----------------------------------------------------------------------------------------------------
-
-# What stands for a value that is missing: in files of R and pandas, of spreadsheets, and of C on Windows.
-_MISSING = {"", "-", "--", ".", "?", "na", "n/a", "<na>", "nan", "-nan", "+nan", "nat", "null", "none"}
-_MISSING |= {"#na", "#n/a", "#n/a n/a", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "nan(ind)", "-nan(ind)"}
-# What a spreadsheet says of a cell that it cannot compute: the beginning of a row, and of no comment.
-_CELLS = {"#NA", "#N/A", "#N/A N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "#CALC!"}
-_LIMIT = threading.Lock()  # the longest field that `csv` takes is one number for all threads
 
 
 @dataclass(frozen=True)
@@ -232,7 +264,7 @@ def read_csv(
     columns: Sequence[str] = (),
     *,
     missing: str = "error",
-    delimiter: str = ",",
+    delimiter: str = "",
     encoding: str = "utf-8",
 ) -> Table:
     r"""Columns of numbers of a CSV file with a header: a series in time, say.
@@ -241,7 +273,9 @@ def read_csv(
     where its field is empty or "NA", "NaN", "?" and the like: then `missing` says whether that is an error ("error"),
     is kept as NaN ("keep"), or the row is left out ("drop"), and the table says how many were. A row of nothing but
     delimiters has missing values. So has, in a file of one column, an empty line between others; of more columns, empty
-    lines are passed over. Lines that begin with # are comments; a row may begin with "#" between quotes.
+    lines are passed over. Lines that begin with # are comments; a row may begin with "#" between quotes. Without a
+    `delimiter`, it is what the header is divided by: , ; tab or |. Numbers are written as programs write them;
+    `read_series` reads those that people write.
 
     Raises InputError as `read_text` does, and naming the line for a row that has not as many fields as the header, for
     a field that is no finite number, for a missing one, a quote that is not closed where its field ends, a column that
@@ -260,144 +294,38 @@ def read_csv(
         tinygrad_rnn.errors.InputError: .../spots.csv, line 3: spots is missing (missing="keep" or "drop" allows it)
         >>> folder.cleanup()
     """
-    if missing not in ("error", "keep", "drop"):
-        raise ValueError(f'missing must be "error", "keep" or "drop", not {missing!r}')
-    lines = _Lines(path, read_text(path, encoding), delimiter)
-    (first, header), rows = _under_header(path, lines.rows())
-    picked = _picked(path, header, columns or _named_columns(header, rows), first)
+    if not isinstance(missing, str) or missing not in ("error", "keep", "drop"):
+        raise InputError(f'missing must be "error", "keep" or "drop", not {missing!r:.80}')
+    columns = as_names("columns", columns)
+    table = read_table(path, read_text(path, encoding), columns, delimiter)
+    header = table.header.fields
+    picked = find_columns(path, table.header, columns or _named_columns(table))
     values: list[list[float]] = []
     numbers: list[int] = []
-    for line, row in rows:
-        if len(row) != len(header):
-            raise InputError(f"{path}, line {line}: {_count(row, 'field')}, and the header has {len(header)}")
-        found = [_number(path, line, header, i, row[i]) for i in picked]
-        gone = any(map(math.isnan, found))
-        if gone and missing == "error":
-            name = _named(header, next(i for i, x in zip(picked, found, strict=True) if math.isnan(x)))
-            raise InputError(f'{path}, line {line}: {name} is missing (missing="keep" or "drop" allows it)')
-        if not gone or missing == "keep":
+    where = {i: table.where(i) for i in picked}
+    for k, row in enumerate(table.rows):
+        found = [_number(row.fields[i], k, where[i]) for i in picked]
+        gone = next((i for i, x in zip(picked, found, strict=True) if math.isnan(x)), None)
+        if gone is not None and missing == "error":
+            raise InputError(f'{where[gone](k)} is missing (missing="keep" or "drop" allows it)')
+        if gone is None or missing == "keep":
             values.append(found)
-            numbers.append(line)
+            numbers.append(row.line)
     if not values:
         raise InputError(f"{path}: a value is missing in every row")
-    comments = sum(line > first for line in lines.comments)
     names = tuple(header[i] for i in picked)
-    return Table(names, np.array(values), np.array(numbers), len(rows) - len(values), comments)
+    return Table(names, np.array(values), np.array(numbers), len(table.rows) - len(values), table.comments)
 
 
-class _Fields(NamedTuple):
-    """A row of a CSV file, and the line that it begins in."""
-
-    line: int
-    fields: list[str]
-
-
-class _Lines:
-    """The lines of a CSV file, as `csv.reader` takes them: without comments, which may hold what looks like a quote."""
-
-    def __init__(self, path: Name, text: str, delimiter: str) -> None:
-        self.path, self.delimiter = path, delimiter
-        self.dialect: dict[str, Any] = {"delimiter": delimiter, "skipinitialspace": delimiter != " "}
-        self.lines = text.removesuffix("\n").split("\n")
-        self.given = self.start = 0  # lines given so far, and the number of the first one of the row
-        self.fresh = True
-        self.comments: list[int] = []
-        self.longest = len(text) + 1
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        while self.given < len(self.lines):
-            line = self.lines[self.given]
-            self.given += 1
-            if self.fresh:
-                self.start = self.given
-                if self._is_comment(line):
-                    self.comments.append(self.given)
-                    continue
-            self.fresh = False
-            return line + "\n"
-        raise StopIteration
-
-    def _is_comment(self, line: str) -> bool:
-        if "#" not in line or not (line := line.lstrip()).startswith("#"):
-            return False
-        first, delimiter, _ = line.partition(self.delimiter)  # a column of numbers of rows may have the name #
-        return first.strip().upper() not in _CELLS and not (delimiter and first.strip() == "#")
-
-    def rows(self) -> list[_Fields]:
-        """Each row, without blanks around its fields; an empty line has none."""
-        found: list[_Fields] = []
-        with _LIMIT:
-            before = csv.field_size_limit(max(self.longest, csv.field_size_limit()))
-            try:
-                for row in csv.reader(self, **self.dialect):
-                    if self.given > self.start or (row and row[-1].endswith("\n")):
-                        self._check_quotes(row, found)
-                    blank = len(row) < 2 and not self.lines[self.start - 1].strip()
-                    found.append(_Fields(self.start, [] if blank else list(map(str.strip, row))))
-                    self.fresh = True
-            except csv.Error as error:
-                raise InputError(f"{self.path}, line {self.start}: {error}") from None
-            finally:
-                csv.field_size_limit(before)
-        return found
-
-    def _check_quotes(self, row: list[str], before: list[_Fields]) -> None:
-        """Raise InputError for a row over several lines that is one because a quote is missing."""
-        where = f"{self.path}, line {self.start}: a quote is opened"
-        lines = self.lines[self.start - 1 : self.given]
-        try:
-            list(csv.reader([f"{line}\n" for line in lines], **self.dialect, strict=True))
-        except csv.Error:
-            if row[-1].endswith("\n"):  # the end of the file is in it
-                raise InputError(f"{where} and never closed") from None
-            end = f"the next quote is in line {self.given}"
-            raise InputError(f"{where} and not closed where its field ends: {end}") from None
-        width = len(next((fields for _, fields in before if any(fields)), row))
-        known = [i for i, field in enumerate(row[:width]) if _is_number(field)] or range(width)
-        for number, line in enumerate(lines[1:], self.start + 1):
-            fields = [field.strip() for field in next(csv.reader([line], **self.dialect), [])]
-            if len(fields) == width and any(_is_number(fields[i]) for i in known):
-                raise InputError(f"{where} and closed in line {self.given}, but line {number} looks like another row")
-
-
-def _under_header(path: Name, rows: list[_Fields]) -> tuple[_Fields, list[_Fields]]:
-    """The header, and the rows below it."""
-    at = next((k for k, row in enumerate(rows) if any(row.fields)), len(rows))
-    end = max((k for k, row in enumerate(rows) if row.fields), default=-1) + 1
-    header = rows[at].fields if at < end else []
-    below = [row for row in rows[at + 1 : end] if row.fields or len(header) == 1]
-    if not below:
-        raise InputError(f"{path}: no rows under a header in it")
-    if any(map(_is_number, header)) and all(_is_number(field) or field.lower() in _MISSING for field in header):
-        raise InputError(f"{path}, line {rows[at].line}: no header: its fields are all numbers")
-    return rows[at], [row if row.fields else _Fields(row.line, [""]) for row in below]
-
-
-def _named_columns(header: list[str], rows: list[_Fields]) -> list[str]:
+def _named_columns(table: Rows) -> list[str]:
     """All columns but those without a name and without values: a delimiter at the end of each line makes one."""
-    return [name for i, name in enumerate(header) if name or any(row[i : i + 1] != [""] for _, row in rows)]
+    return [name for i, name in enumerate(table.header.fields) if name or any(row.fields[i] for row in table.rows)]
 
 
-def _named(header: list[str], i: int) -> str:
-    return header[i] or f"column {i + 1}"
-
-
-def _number(path: Name, line: int, header: list[str], i: int, field: str) -> float:
-    """The finite number in a column, or NaN where it is missing."""
-    if _is_number(field):
+def _number(field: str, k: int, where: Callable[[int], str]) -> float:
+    """The finite number in a field, or NaN where it is missing."""
+    if is_number(field):
         return float(field)
-    if field.lower() in _MISSING:
+    if is_missing(field):
         return math.nan
-    shown = repr(field) if len(field) < 80 else f"{field[:60]!r} and {len(field) - 60:,} characters more"
-    raise InputError(f"{path}, line {line}: {_named(header, i)} is {shown}, not a number")
-
-
-def _is_number(field: str) -> bool:
-    """Whether a field is a finite number. (Python's own notation, 1_000, is none.)"""
-    try:
-        return "_" not in field and math.isfinite(float(field))
-    except ValueError:
-        return False
+    raise InputError(f"{where(k)} is {shown(field)}, not a number")

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_rnn.errors import InputError, ShapeError
+from tinygrad_rnn.scalars import number, whole
 from tinygrad_rnn.tensor.backend import host_array
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -34,7 +35,7 @@ def log_mel(
         ((61, 10), 4)
     """
     x = _samples("log_mel", samples)
-    size, step = round(window * rate), round(hop * rate)
+    size, step = (_steps(name, seconds, _rate(rate)) for name, seconds in (("a window", window), ("a hop", hop)))
     if size < 2 or step < 1:
         raise InputError(f"a window of {window} s and a hop of {hop} s are {size} and {step} samples at {rate:,} Hz")
     x = np.pad(x, (0, max(0, size - len(x))))
@@ -56,9 +57,8 @@ def mel_filters(bands: int, size: int, rate: int) -> npt.NDArray[np.float64]:
         array([[0.  , 0.68, 0.  , 0.  , 0.  ],
                [0.  , 0.32, 0.91, 0.45, 0.  ]])
     """
-    if bands < 1:
-        raise InputError(f"there is at least one band, not {bands}")
-    top = 2595 * np.log10(1 + rate / 2 / 700)
+    bands, size = whole("bands", bands, 1), whole("the size of a window", size, 2)
+    top = 2595 * np.log10(1 + _rate(rate) / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, bands + 2) / 2595) - 1)
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     frequencies = np.arange(size // 2 + 1) * rate / size
@@ -66,6 +66,21 @@ def mel_filters(bands: int, size: int, rate: int) -> npt.NDArray[np.float64]:
     if not filters.any(axis=1).all():
         raise InputError(f"{bands} bands are too many for windows of {size} samples: one of them is empty")
     return np.asarray(filters)
+
+
+def _rate(given: Any) -> float:
+    """A number of samples in a second. Raises InputError unless it is finite and above 0."""
+    if not 0 < (rate := number("the rate", given)) < np.inf:
+        raise InputError(f"the rate is a number of samples in a second, above 0, not {given!r:.80}")
+    return rate
+
+
+def _steps(name: str, seconds: Any, rate: float) -> int:
+    """So many seconds in samples. Raises InputError for a time that is not finite and above 0."""
+    found = number(f"{name}, in seconds,", seconds)
+    if not 0 < found * rate < 2**31:
+        raise InputError(f"{name} is a time in seconds, above 0, not {seconds!r:.80}")
+    return round(found * rate)
 
 
 def _hann(size: int) -> npt.NDArray[np.float64]:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
+import gzip
 import io
-from collections.abc import Iterable, Iterator
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from os import PathLike
+from typing import IO, Any
 
 from tinygrad_rnn.data.kinds import HEAD, kind_of, marked
 from tinygrad_rnn.data.vocabularies import Ids
 from tinygrad_rnn.errors import InputError
+from tinygrad_rnn.scalars import number, whole
 
 
 def default_text() -> str:
@@ -30,7 +38,8 @@ def default_text() -> str:
 def read_text(path: str | PathLike[str], encoding: str = "utf-8") -> str:
     r"""The text of one file: a byte order mark is dropped, and `\r\n` and `\r` become `\n`.
 
-    A byte order mark (of UTF-8, UTF-16 or UTF-32) says how the file is read, whatever `encoding` says.
+    A byte order mark (of UTF-8, UTF-16 or UTF-32) says how the file is read, whatever `encoding` says. What gzip, bzip2
+    or xz has compressed is unpacked, unless it comes through a pipe.
 
     Raises InputError, in one line, for a file that is missing, a folder, unreadable, empty, binary (it holds a zero
     character, or begins as a file of another kind does; the message names compressed files, archives, documents,
@@ -53,16 +62,31 @@ def read_blocks(path: str | PathLike[str], encoding: str = "utf-8", size: int = 
     `read_text` does.
     """
     _check_encoding(path, encoding)
+    path, size = checked_path(path), whole("the size of a piece", size, 1)
     try:
-        with open(path, "rb") as file:
+        with ExitStack() as opened:
+            file: IO[bytes] = opened.enter_context(open(path, "rb"))
             head = file.read(HEAD)
+            if (unpacked := _UNPACKED.get(kind_of(head))) and file.seekable():
+                file.seek(0)
+                file = opened.enter_context(unpacked(file))
+                head = file.read(HEAD)
             if kind := kind_of(head):
                 unpack = "unpack it first" if "compressed" in kind or "archive" in kind else ""
                 raise InputError(f"{path}: {kind}, not a text", hint=unpack)
             pieces = chain((head[k : k + size] for k in range(0, len(head), size)), iter(partial(file.read, size), b""))
             yield from _decoded(path, marked(head) or encoding, pieces)
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: cannot be unpacked: {str(error) or 'it is damaged'}") from None
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+_UNPACKED: dict[str, Callable[[IO[bytes]], Any]] = {
+    "compressed by gzip": gzip.open,
+    "compressed by bzip2": bz2.open,
+    "compressed by xz": lzma.open,
+}
 
 
 def _decoded(path: str | PathLike[str], encoding: str, pieces: Iterable[bytes]) -> Iterator[str]:
@@ -91,6 +115,8 @@ def _decoded(path: str | PathLike[str], encoding: str, pieces: Iterable[bytes]) 
 
 def _check_encoding(path: str | PathLike[str], encoding: str) -> None:
     """Raise InputError unless `encoding` is one that texts have."""
+    if not isinstance(encoding, str):
+        raise InputError(f"an encoding is a name, such as utf-8, not {encoding!r:.80}")
     try:
         codecs.lookup(encoding)
     except LookupError:
@@ -128,11 +154,23 @@ def _binary(where: str | PathLike[str], start: bytes, why: str = "") -> InputErr
 
 def read_bytes(path: str | PathLike[str]) -> bytes:
     """All bytes of a file. Raises InputError for one that cannot be read."""
+    path = checked_path(path)
     try:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def checked_path(path: Any) -> str | PathLike[str]:
+    """The path of a file as text, or as it is. Raises InputError for what is none: a number would be taken for a file
+    that is open, and closed.
+    """
+    if not isinstance(path, str | bytes | PathLike):
+        raise InputError(f"a file has a name, a text or a path, not {path!r:.80}")
+    if "\0" in (name := os.fsdecode(path)):
+        raise InputError(f"{name!r:.80}: no file has a zero character in its name")
+    return name if isinstance(path, bytes) else path
 
 
 def unreadable(path: str | PathLike[str], error: OSError) -> InputError:
@@ -149,6 +187,8 @@ def unreadable(path: str | PathLike[str], error: OSError) -> InputError:
 
 def read_texts(paths: Iterable[str | PathLike[str]], encoding: str = "utf-8") -> str:
     """The texts of several files one after another, in the order given; raises as `read_text` does."""
+    if isinstance(paths, str | bytes | PathLike):
+        paths = [paths]
     return "".join(read_text(path, encoding) for path in paths)
 
 
@@ -161,7 +201,7 @@ def split_held_out(ids: Ids, fraction: float = 0.1) -> tuple[Ids, Ids]:
         >>> [part.tolist() for part in split_held_out(np.arange(10, dtype=np.int32), 0.2)]
         [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9]]
     """
-    if not 0 < fraction < 1:
+    if not 0 < number("the held-out fraction", fraction) < 1:
         raise InputError(f"the held-out fraction lies between 0 and 1, not {fraction}")
     cut = len(ids) - round(len(ids) * fraction)
     return ids[:cut], ids[cut:]

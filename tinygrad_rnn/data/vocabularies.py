@@ -26,10 +26,10 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,42 @@ def integers(what: str, ids: Any) -> Ids:
     if found.dtype.kind not in "iu" and found.size:
         raise DTypeError(f"{what} must be integers, got {found.dtype}")
     return found if found.size else found.astype(np.int64)
+
+
+class Coding(Protocol):
+    """Texts as ids, whatever an id stands for: what language models need to know of a vocabulary."""
+
+    @property
+    def kind(self) -> str:
+        """What an id is: "char", "word", "bpe"."""
+
+    @property
+    def beginning(self) -> str:
+        """What stands before a text that nothing else stands before: a new line, if there is one."""
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64] | None:
+        """The characters that begin in each id, (len(self),); None where each is one character."""
+
+    def __len__(self) -> int: ...
+
+    def known(self, text: str) -> npt.NDArray[np.bool_]:
+        """Which characters of a text can be encoded, (len(text),)."""
+
+    def encode(self, text: str) -> Ids:
+        """The ids of a text. Raises InputError naming the first character that cannot be encoded."""
+
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> str:
+        """The text of some ids."""
+
+    def decoder(self) -> Callable[[int], str]:
+        """A function of one id after the other that returns the characters that are whole then."""
+
+    def spread(self, text: str, ids: Ids, values: np.ndarray) -> np.ndarray:
+        """Values of the ids of a text as values of its characters, with the same sum."""
+
+    def describe(self) -> Any:
+        """What JSON can hold, to be made again from."""
 
 
 # --- characters ---------------------------------------------------------------------------------------------
@@ -65,6 +101,8 @@ class Vocabulary:
 
     characters: str
     _table: Ids = field(init=False, repr=False, compare=False)
+    kind: ClassVar[str] = "char"
+    lengths: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         if not self.characters or "".join(sorted(set(self.characters))) != self.characters:
@@ -81,6 +119,28 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.characters)
+
+    @property
+    def beginning(self) -> str:
+        """A new line, or the first character where there is none."""
+        return "\n" if "\n" in self.characters else self.characters[0]
+
+    def known(self, text: str) -> npt.NDArray[np.bool_]:
+        """Which characters of a text are in the vocabulary, (len(text),)."""
+        points = code_points(text)
+        return (points < len(self._table)) & (self._table[np.minimum(points, len(self._table) - 1)] >= 0)
+
+    def decoder(self) -> Callable[[int], str]:
+        """The character of an id."""
+        return self.characters.__getitem__
+
+    def spread(self, text: str, ids: Ids, values: np.ndarray) -> np.ndarray:
+        """The values: an id is a character."""
+        return values
+
+    def describe(self) -> str:
+        """The characters."""
+        return self.characters
 
     def encode(self, text: str) -> Ids:
         """The ids of a text, int32 of shape (len(text),).

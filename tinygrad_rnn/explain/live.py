@@ -18,6 +18,7 @@ from tinygrad_rnn.explain import pictures, text, verdicts
 from tinygrad_rnn.explain.flow import Flow, LayerFlow
 from tinygrad_rnn.explain.watch import looking
 from tinygrad_rnn.scalars import whole
+from tinygrad_rnn.training.disk import to_disk
 from tinygrad_rnn.training.steps import batch_of
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class WatchedTask:
         """The task's, with a look at its gradient where that is due."""
         if not self.looks:
             return self.task.loss(*arguments)
+        self.looks = False  # of a batch in parts at the first
         with looking() as seen:
             result = self.task.loss(*arguments)
         loss = result[0] if isinstance(result, tuple) else result
@@ -128,7 +130,7 @@ class WatchedTask:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, "layers": layers}) + "\n")
                 file.flush()
-                os.fsync(file.fileno())  # no checkpoint knows of a step that this has lost
+                to_disk(file.fileno())  # no checkpoint knows of a step that this has lost
 
     def status(self) -> str:
         """A line on the gradients of all layers: how much of the gradient at the last step is left from the first step

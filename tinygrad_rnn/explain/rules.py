@@ -85,7 +85,6 @@ WORDS = {
     "linear_bias": "in y = x Wᵀ + b, x gets g W, W gets gᵀ x and b gets g, both summed over the batch",
     "einsum": "each operand gets the sum of g times the others, over the indices that it has not",
     # layers
-    "transposed": "g transposed back",
     "permuted": "g with the sequences in their old order",
     "stack_rows": "each step gets the g of its output, at the row where its state stands",
     "windows": "g goes back to where each window was read, added up where windows overlap",

@@ -27,13 +27,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tinygrad_rnn.screen import install
-
 GROUPS = ("float32", "others", "ctc")  # all but the first are compiled when they are needed for the first time
 OTHERS = ("d", 2)  # the kinds of numbers whose kernels are in the second, and words of a table but float32's
 # what is compiled, in the order in which it is read, and what its code depends on
 SOURCES = ("native", "numba_object", "machine", "registers", "numba_machine", "numba_products", "numba_stages")
-MISSING = f"numba is not installed: {install('numba')}"
+MISSING = "numba is not installed: pip install numba"
 HEAD = b"tinygrad_rnn kernels"
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tinygrad_rnn.tensor.backend import Array, namespace, summed
+from tinygrad_rnn.tensor.backend import Array, namespace, quiet, summed
+from tinygrad_rnn.tensor.device import is_on_device
+from tinygrad_rnn.tensor.effects import effects
+from tinygrad_rnn.tensor.mode import replayed
+from tinygrad_rnn.tensor.squares import shrinking
 
 
 def _normalised(x: Array, eps: float) -> tuple[Array, Array]:
@@ -17,9 +21,24 @@ def _normalised(x: Array, eps: float) -> tuple[Array, Array]:
     xp = namespace(x)
     z = x - x[:, :1]
     z -= xp.mean(z, axis=1, keepdims=True)
-    scale = 1 / xp.sqrt(xp.mean(z * z, axis=1, keepdims=True) + eps)
+    with quiet():
+        scale = 1 / xp.sqrt(xp.mean(z * z, axis=1, keepdims=True) + eps)
+    mend_scales(scale, z, eps)
     z *= scale
     return z, scale
+
+
+@replayed(changes="nothing")  # since it looks at values
+@effects(updates=["scale"])
+def mend_scales(scale: Array, z: Array, eps: float) -> None:
+    """Write the factors of rows whose squares are too large: they are computed of smaller numbers."""
+    xp: Any = namespace(z)
+    if not is_on_device(scale) and xp.all(scale):
+        return
+    k = shrinking(z, 1)
+    z = z * k
+    with quiet():
+        scale[...] = k / xp.sqrt(xp.mean(z * z, axis=1, keepdims=True) + eps * k * k)
 
 
 def layer_norm_forward(x: Array, w: Array | None, b: Array | None, *, eps: float) -> Array:

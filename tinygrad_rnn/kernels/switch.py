@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from importlib import import_module
-from importlib.util import find_spec
 
 from tinygrad_rnn.tensor import backend
 
@@ -31,6 +30,8 @@ def enable_numba(on: bool = True) -> float:
     if not on:
         backend.use_stages(None)
         return 0.0
+    from importlib.util import find_spec
+
     from tinygrad_rnn.kernels import native  # which takes a third of the import of NumPy
 
     if find_spec("numba") is None:

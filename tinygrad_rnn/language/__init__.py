@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from tinygrad_rnn.language.baselines import Baseline, NGram, lzma_bits, measure_baselines
-from tinygrad_rnn.language.corpus import Corpus, read_corpus, size_of
-from tinygrad_rnn.language.model import CharModel, CharModelConfig, describe_model, load_model, load_run, save_model
+from tinygrad_rnn.language.corpus import Corpus, Plan, read_corpus, size_of
+from tinygrad_rnn.language.finetune import widened
+from tinygrad_rnn.language.model import CharModel, CharModelConfig, describe_model, load_model, save_model
 from tinygrad_rnn.language.picture import draw_loss, plot_loss
 from tinygrad_rnn.language.task import NextCharacter, bits_per_char, character_bits, text_bits
+from tinygrad_rnn.language.tokens import Tokens
+from tinygrad_rnn.language.trained import Trained, load
 
 __all__ = [
     "Baseline",
@@ -15,12 +18,15 @@ __all__ = [
     "Corpus",
     "NGram",
     "NextCharacter",
+    "Plan",
+    "Tokens",
+    "Trained",
     "bits_per_char",
     "character_bits",
     "describe_model",
     "draw_loss",
+    "load",
     "load_model",
-    "load_run",
     "lzma_bits",
     "measure_baselines",
     "plot_loss",
@@ -28,4 +34,5 @@ __all__ = [
     "save_model",
     "size_of",
     "text_bits",
+    "widened",
 ]

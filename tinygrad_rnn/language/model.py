@@ -8,14 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tinygrad_rnn import nn
-from tinygrad_rnn.data.vocabularies import Vocabulary
+from tinygrad_rnn.data.vocabularies import Coding, Vocabulary
 from tinygrad_rnn.errors import CheckpointError, InputError, TinygradRnnError
+from tinygrad_rnn.language.tokens import described as tokens_of
 from tinygrad_rnn.screen import one_line
 from tinygrad_rnn.tensor.tensor import Tensor
 from tinygrad_rnn.training.checkpoint import load_checkpoint, save_checkpoint
 from tinygrad_rnn.training.resume import weights
-from tinygrad_rnn.training.run import RunFolder
 
 State = Tensor | tuple[Tensor, ...]
 
@@ -75,16 +77,16 @@ class CharModel(nn.Module):
         return self.output(self.dropout(y)), state
 
 
-def describe_model(model: CharModel, vocabulary: Vocabulary) -> dict[str, Any]:
+def describe_model(model: CharModel, vocabulary: Coding) -> dict[str, Any]:
     """What the manifest of a checkpoint must say for `load_model` to build the model again."""
-    return {"model": model.config.as_dict(), "vocabulary": vocabulary.characters}
+    return {"model": model.config.as_dict(), "vocabulary": vocabulary.describe()}
 
 
 def save_model(
     folder: str | os.PathLike[str],
     name: str,
     model: CharModel,
-    vocabulary: Vocabulary,
+    vocabulary: Coding,
     step: int,
     extra: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -95,36 +97,36 @@ def save_model(
     return save_checkpoint(folder, name, weights(model), manifest)
 
 
-def load_model(folder: str | os.PathLike[str], name: str = "best") -> tuple[CharModel, Vocabulary, dict[str, Any]]:
+def load_model(folder: str | os.PathLike[str], name: str = "best") -> tuple[CharModel, Coding, dict[str, Any]]:
     """The model of a checkpoint, in evaluation mode, its vocabulary, and the whole manifest.
 
     Raises CheckpointError, naming the file and the reason, if the checkpoint is damaged or holds no such
     model.
     """
     checkpoint = load_checkpoint(folder, name)
-    manifest = checkpoint.manifest
+    own = {key: array for key, array in checkpoint.tensors.items() if "/" not in key}
+    return *built(Path(folder) / f"{name}.json", own, checkpoint.manifest), checkpoint.manifest
+
+
+def coding_of(entry: Any) -> Coding:
+    """The vocabulary that a file describes: its characters, or tokens. Raises KeyError, TypeError or InputError for
+    anything else.
+    """
+    return Vocabulary(entry) if isinstance(entry, str) else tokens_of(entry)
+
+
+def built(path: Path, tensors: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> tuple[CharModel, Coding]:
+    """The model, in evaluation mode, and the vocabulary of what `describe_model` has written into a file. Raises
+    CheckpointError, naming the file and the reason, if that is no such model.
+    """
     try:
-        model = CharModel(CharModelConfig(**manifest["model"]))
-        vocabulary = Vocabulary(manifest["vocabulary"])
+        model = CharModel(CharModelConfig(**described["model"]))
+        vocabulary = coding_of(described["vocabulary"])
         if len(vocabulary) != model.config.vocabulary:
-            raise InputError(f"{model.config.vocabulary} characters in the model, {len(vocabulary)} in its vocabulary")
-        model.load_state_dict({key: array for key, array in checkpoint.tensors.items() if "/" not in key})
+            what = "characters" if vocabulary.kind == "char" else "tokens"
+            raise InputError(f"{model.config.vocabulary} {what} in the model, {len(vocabulary)} in its vocabulary")
+        model.load_state_dict(dict(tensors))
     except (KeyError, TypeError, TinygradRnnError) as error:
         why = one_line(str(error.args[0] if error.args else error))
-        raise CheckpointError(f"{Path(folder) / name}.json: not a character model: {why}") from None
-    model.eval()
-    return model, vocabulary, manifest
-
-
-def load_run(folder: str | os.PathLike[str], name: str | None = None) -> tuple[CharModel, Vocabulary, dict[str, Any]]:
-    """What `load_model` returns for the checkpoint `name` of a run's folder: the best one unless given, the last one
-    where no best one is known yet.
-
-    Raises InputError if the folder is no run, and what `load_model` does.
-    """
-    run = RunFolder(folder)
-    run.config()
-    if name is None:
-        only_last = (run.checkpoints / "last.json").exists() and not (run.checkpoints / "best.json").exists()
-        name = "last" if only_last else "best"
-    return load_model(run.checkpoints, name)
+        raise CheckpointError(f"{path}: not a character model: {why}") from None
+    return model.eval(), vocabulary

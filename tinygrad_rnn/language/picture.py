@@ -1,4 +1,4 @@
-"""`loss.png`: the learning curve of a run, beside what the simple models reach."""
+"""Pictures of bits over steps: the learning curve of a run, beside what the simple models reach, or of several runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygrad_rnn.errors import InputError
 from tinygrad_rnn.screen import install, plain_labels, save_picture
 
 if TYPE_CHECKING:
@@ -36,6 +37,47 @@ def plot_loss(
     save_picture(figure, os.fspath(path))
 
 
+def plot_runs(path: str | os.PathLike[str], curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Save what `draw_runs` draws as the picture `path`. Raises ImportError, with what to install, where matplotlib is
+    missing, and InputError for a name without an ending that matplotlib knows.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(INSTALL) from None
+
+    figure = Figure(figsize=(9, 5.2), dpi=150, layout="constrained")
+    kinds = figure.canvas.get_supported_filetypes()
+    kind = os.path.splitext(os.fspath(path))[1].removeprefix(".").lower()
+    if kind not in kinds:
+        raise InputError(f"{os.fspath(path)}: the name of a picture ends in .png, .svg or .pdf")
+    draw_runs(figure, curves)
+    save_picture(figure, os.fspath(path))
+
+
+@plain_labels()
+def draw_runs(figure: Figure, curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Draw the bits per held-out character of several runs over steps, from the records of each one's `metrics.jsonl`,
+    by name, on a figure of matplotlib. Those whose marks are alike come after ten others.
+    """
+    axes = figure.subplots()
+    best, labels = [], []
+    for k, (name, records) in enumerate(curves.items()):
+        points = [(r["step"], bits) for r in records if (bits := _number(r.get("held_out_bits_per_char"))) > 0]
+        if points:
+            x, y = zip(*points, strict=True)
+            colour, marker = f"C{k % 10}", "osD^v"[k // 10 % 5]
+            axes.plot(x, y, color=colour, linewidth=1.4, marker=marker, markersize=4.5)
+            best.append(min(y))
+            labels.append((y[-1], f"{name}  {min(y):.3f}", colour))
+    if best:
+        low, high = min(best), max(best)
+        margin = max(0.07 * (high - low), 0.02 * low)
+        axes.set_ylim(low - margin, high + max(0.8 * (high - low), 0.6 * low))  # the first steps are no news
+    _label(axes, [(min(height, axes.get_ylim()[1]), text, colour) for height, text, colour in labels])
+    _style(axes, "Bits per held-out character, and the least of each run")
+
+
 @plain_labels()
 def draw_loss(
     figure: Figure, records: Sequence[Mapping[str, Any]], *, title: str, lines: Mapping[str, float] | None = None
@@ -45,7 +87,7 @@ def draw_loss(
     A record has a `step`, and `bits_per_char` of the training or `held_out_bits_per_char` or both. The training curve
     stands faint and smoothed, held-out figures are points, `lines` are labelled horizontal lines.
     """
-    blue, orange, ink, grey = "#3b6fb6", "#d9622b", "#222222", "#8a8a8a"
+    blue, orange, grey = "#3b6fb6", "#d9622b", "#8a8a8a"
     steps = np.array([r["step"] for r in records], dtype=float)
     train = np.array([_number(r.get("bits_per_char")) for r in records])
     held = [(r["step"], r["held_out_bits_per_char"]) for r in records if _number(r.get("held_out_bits_per_char")) > 0]
@@ -79,13 +121,18 @@ def draw_loss(
     labels = [(bits, f"{name}  {bits:.2f}", grey) for name, bits in (lines or {}).items()]
     labels += [(min(y for _, y in held), f"held out, best  {min(y for _, y in held):.3f}", orange)] if held else []
     _label(axes, labels)
+    _style(axes, title)
+    axes.legend(frameon=False, loc="upper right", ncols=2)
+
+
+def _style(axes: Any, title: str) -> None:
+    """What all pictures of bits over steps have."""
     axes.set_xlabel("step")
     axes.set_ylabel("bits per character")
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=ink, pad=12)
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color="#222222", pad=12)
     axes.grid(axis="y", color="#ececec", zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.legend(frameon=False, loc="upper right", ncols=2)
 
 
 def _label(axes: Any, labels: list[tuple[float, str, str]]) -> None:

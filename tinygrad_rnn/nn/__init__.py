@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from tinygrad_rnn.nn import functional, init
 from tinygrad_rnn.nn.attention import AdditiveAttention, DotAttention, MultiheadAttention, TransformerEncoderLayer
 from tinygrad_rnn.nn.cells import GRUCell, LSTMCell, RNNCell, gru_cell, lstm_cell, rnn_cell
@@ -69,3 +71,11 @@ __all__ = [
     "functional",
     "init",
 ]
+
+
+if not TYPE_CHECKING:  # to a type checker no name is missing then
+
+    def __getattr__(name: str) -> Any:
+        from tinygrad_rnn.pytorch import no_name
+
+        raise no_name(__name__, name)

@@ -19,6 +19,11 @@ def as_tensor(x: Any) -> Tensor:
     return x if isinstance(x, Tensor) else Tensor(x)
 
 
+def as_optional(x: Any) -> Tensor | None:
+    """`as_tensor`, but None stays None."""
+    return None if x is None else as_tensor(x)
+
+
 def mask_beside(x: Tensor, mask: Any) -> Tensor:
     """A mask as a Tensor on the device of `x`: it often comes from the host, where lengths are known."""
     given = as_tensor(mask)

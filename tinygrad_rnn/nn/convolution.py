@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.kernels.pooling import Lengths, maxima_forward, maxima_vjp, taps, window_counts
 from tinygrad_rnn.nn import init
-from tinygrad_rnn.nn.checks import check_sizes
+from tinygrad_rnn.nn.checks import as_optional, as_tensor, check_sizes
 from tinygrad_rnn.nn.module import Module, Parameter
 from tinygrad_rnn.scalars import as_integer, as_integers
 from tinygrad_rnn.tensor import backend, ops
@@ -114,6 +114,7 @@ def _conv(
     dilation: Sizes,
     groups: int,
 ) -> Tensor:
+    weight, bias = as_tensor(weight), as_optional(bias)
     if weight.ndim != d + 2:
         raise ShapeError(
             f"{name}: the weight must be (O, C / groups, {'KH, KW' if d == 2 else 'K'}), got {weight.shape}"

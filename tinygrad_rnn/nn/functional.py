@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
 from tinygrad_rnn.kernels.cuda import has_cuda_kernels
 from tinygrad_rnn.kernels.cuda.training import dropout_mask
 from tinygrad_rnn.kernels.normalisation import layer_norm_forward, layer_norm_vjp
 from tinygrad_rnn.nn.checks import (
+    as_optional,
     as_tensor,
     check_lengths,
     check_probability,
@@ -37,6 +38,7 @@ from tinygrad_rnn.tensor.device import is_on_device
 from tinygrad_rnn.tensor.fused import fused
 from tinygrad_rnn.tensor.mode import no_grad
 from tinygrad_rnn.tensor.op import in_float32
+from tinygrad_rnn.tensor.ops.reduction import shrink
 from tinygrad_rnn.tensor.tensor import Tensor, box
 
 __all__ = [
@@ -89,7 +91,9 @@ def _layer_norm(x: Tensor, w: Tensor | None, b: Tensor | None, *, eps: float) ->
     """Rows (N, D) normalised, times w (D,), plus b (D,)."""
     z = x - x[:, :1].detach()  # of large numbers close together this has all digits, but their mean has not
     z = z - ops.mean(z, axis=-1, keepdims=True)
-    y = z / ops.sqrt(ops.mean(ops.square(z), axis=-1, keepdims=True) + eps)
+    k = shrink(z, axis=-1)  # squares of very large numbers would be infinite
+    z = z * k
+    y = z / ops.sqrt(ops.mean(ops.square(z), axis=-1, keepdims=True) + eps * k * k)
     y = y if w is None else y * w
     return y if b is None else y + b
 
@@ -119,6 +123,7 @@ def layer_norm(
     shape = as_integers(normalized_shape)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError(f"layer_norm: the last axes must be {shape}, but the input has shape {x.shape}")
+    weight, bias = as_optional(weight), as_optional(bias)
     for name, p in (("weight", weight), ("bias", bias)):
         if p is not None and p.shape != shape:
             raise ShapeError(f"layer_norm: {name} must have shape {shape}, got {p.shape}")
@@ -160,6 +165,11 @@ def batch_norm(
     if x.ndim < 2:
         raise ShapeError(f"batch_norm: the input must be (N, C, ...), got shape {x.shape}")
     C = x.shape[1]
+    if training and (fixed := [s for s in (running_mean, running_var) if not isinstance(s, Tensor | None)]):
+        raise TypeError(
+            f"batch_norm: running statistics must be Tensors, which training changes, not {type(fixed[0]).__name__}"
+        )
+    running_mean, running_var, weight, bias = map(as_optional, (running_mean, running_var, weight, bias))
     given = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     for name, p in given.items():
         if p is not None and p.shape != (C,):
@@ -216,7 +226,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     if not training or p == 0:
         return x
     if has_cuda_kernels(x._array):
-        return x * box(dropout_mask(x._array, p, int(random.generator().integers(2**63))), None)
+        return x * box(dropout_mask(x._array, p, lambda: int(random.generator().integers(2**63))), None)
     if is_on_device(x._array):
         kept = backend.uniform_on_device(x._array, random.generator()) >= p
     else:
@@ -304,3 +314,11 @@ def positional_encoding(T: int, d_model: int, *, dtype: Any = "float32", device:
     angles = ops.expand_dims(arange(T, dtype="float64"), 1) * ops.exp(even * (-math.log(10000) / d_model))
     pairs = ops.reshape(ops.stack([ops.sin(angles), ops.cos(angles)], axis=2), (T, 2 * even.shape[0]))
     return Tensor(pairs[:, :d_model].numpy(), dtype=dtype, device=device)
+
+
+if not TYPE_CHECKING:  # to a type checker no name is missing then
+
+    def __getattr__(name: str) -> Any:
+        from tinygrad_rnn.pytorch import no_name
+
+        raise no_name(__name__, name)

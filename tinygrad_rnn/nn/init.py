@@ -8,7 +8,7 @@ give a parameter new values, as PyTorch's do, and return it.
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.scalars import as_number, real_number
@@ -205,3 +205,11 @@ def _matrix(name: str, parameter: Tensor) -> tuple[int, int]:
         raise ShapeError(f"{name}: a matrix is needed, got shape {parameter.shape}")
     rows, columns = parameter.shape
     return rows, columns
+
+
+if not TYPE_CHECKING:  # to a type checker no name is missing then
+
+    def __getattr__(name: str) -> Any:
+        from tinygrad_rnn.pytorch import no_name
+
+        raise no_name(__name__, name)

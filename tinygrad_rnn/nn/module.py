@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType
-from typing import Any, ClassVar, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
 from tinygrad_rnn.errors import DTypeError, ImmutableError, ShapeError
 from tinygrad_rnn.nn.watching import tell_where, watcher
+from tinygrad_rnn.scalars import flag
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.checkpoint import recomputed
 from tinygrad_rnn.tensor.mode import Changes, active_tape, replayed
@@ -22,6 +23,8 @@ from tinygrad_rnn.tensor.places import BUFFER
 from tinygrad_rnn.tensor.tensor import Tensor, box, snapshot
 
 _LISTS = (list, tuple)  # `list | tuple` is built anew at each look, and `zero_grad` looks at every attribute
+
+_MODES = frozenset({"training", "requires_grad"})
 
 
 class Parameter(Tensor):
@@ -104,6 +107,8 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         Changes.count += 1
+        if name in _MODES:
+            _check_mode(type(self), name, value)
         if isinstance(value, Tensor | Module | list | tuple):
             if "." in name or not name:
                 self._check_name(name, value)
@@ -122,6 +127,13 @@ class Module:
     def __delattr__(self, name: str) -> None:
         Changes.count += 1
         super().__delattr__(name)
+
+    if not TYPE_CHECKING:  # to a type checker no name is missing then
+
+        def __getattr__(self, name: str) -> Any:
+            from tinygrad_rnn.pytorch import missing
+
+            return missing(self, "Module", name)
 
     # --- what is in it ----------------------------------------------------------------------------
 
@@ -249,6 +261,8 @@ class Module:
         """
         known = dict(self._names())
         kind = type(self).__name__
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict of {kind}: tensors or arrays by name, not {type(state).__name__}")
         arrays = {name: _fitting(f"{kind}: {name}", v, known[name]) for name, v in state.items() if name in known}
         given = {id(known[name]) for name in arrays}
         missing = [n for n, t in (*self.named_parameters(), *self.named_buffers()) if id(t) not in given]
@@ -303,7 +317,7 @@ class Module:
     # --- mode -------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Self:
-        """Set the training mode, which dropout looks at, here and below."""
+        """Set the training mode, which dropout looks at, here and below. Raises `TypeError` unless it is a boolean."""
         for module in self.modules():
             module.training = mode
         return self
@@ -324,6 +338,11 @@ class Module:
 
     def __repr__(self) -> str:
         return "\n".join(self._lines("", ()))
+
+    def _repr_html_(self) -> str:
+        from tinygrad_rnn.notebook import module_html
+
+        return module_html(self)
 
     def _lines(self, label: str, above: tuple[Module, ...]) -> list[str]:
         extra = self.extra_repr()
@@ -381,6 +400,17 @@ def _copies(x: Any) -> Any:
     if type(x) is dict:
         return {k: _copies(v) for k, v in x.items()}
     return type(x)([_copies(v) for v in x]) if type(x) in (tuple, list) else x
+
+
+def _check_mode(kind: type[Module], name: str, value: Any) -> None:
+    """Raise `TypeError` for a mode that is no boolean, and `AttributeError` where nothing would come of it."""
+    if name == "training":
+        flag(f"{kind.__name__}: training", value)
+    elif not hasattr(kind, name):
+        raise AttributeError(
+            f"{kind.__name__}: {name} is of parameters, and a module has none: "
+            f"for p in module.parameters(): p.{name} = {value!r:.20}"
+        )
 
 
 @replayed(changes="options")

@@ -50,7 +50,8 @@ from tinygrad_rnn.nn.recurrent_options import RecurrentOptions, make_norms, opti
 from tinygrad_rnn.nn.sequences import gru_sequence, kept, lstm_sequence, rnn_sequence, run_as_one, to_save
 from tinygrad_rnn.nn.watching import Steps, watcher
 from tinygrad_rnn.tensor import ops
-from tinygrad_rnn.tensor.backend import Array, asarray, has_kernels, namespace
+from tinygrad_rnn.tensor.backend import Array, asarray, dot, has_kernels, namespace
+from tinygrad_rnn.tensor.graph import Product
 from tinygrad_rnn.tensor.mode import active_tape, is_recording
 from tinygrad_rnn.tensor.op import op
 from tinygrad_rnn.tensor.tensor import Tensor
@@ -63,24 +64,37 @@ Runs = Array | None  # numbers (T, B, 1): 1 where a sequence has a step; None if
 AT_ONCE = 1024  # rows, those of all sequences, whose gates are in memory where no graph is built
 
 
-@op(lambda g: g.mT)
-def _transposed(W: Array) -> Array:
-    """Wᵀ in memory of its own, by which BLAS multiplies faster than by a view."""
-    return transposed(W) if has_kernels([W]) else W.mT
+@op(lambda g, W: dot(g, W), lambda g, h: Product(g, h))
+def _linear(h: Array, W: Array) -> Array:
+    """h Wᵀ, forwards by the copy of Wᵀ that all steps share, backwards by W itself: with a view BLAS is slower."""
+    y: Array = dot(h, transposed(W))
+    return y
 
 
 class _SharedWeight(Tensor):
-    """The recurrent weight of many steps. Its transpose is taken before them, and is one node of the graph for all."""
+    """The recurrent weight W of many steps, for which `h @ W.T` is `_linear`."""
 
     __slots__ = ("_transposed",)
 
     def __init__(self, W: Tensor) -> None:
         self._array, self._node = W._array, W._node
-        self._transposed = _transposed(W)
+        self._transposed = _SharedTranspose(W)
 
     @property
     def T(self) -> Tensor:
         return self._transposed
+
+
+class _SharedTranspose(Tensor):
+    """What stands on the right of `h @ W.T`: Python asks it first, as a special case of what stands on the left."""
+
+    __slots__ = ("_weight",)
+
+    def __init__(self, W: Tensor) -> None:
+        self._weight = W
+
+    def __rmatmul__(self, h: Any) -> Tensor:
+        return _linear(h, self._weight)
 
 
 class _Recurrent(Module):
@@ -272,7 +286,7 @@ class _Recurrent(Module):
         options = self._options(name, B)
         before, inside = self._biases(b_ih, b_hh)
         rows = None if table is None else options.project(table, W_ih, before)  # once each, however often they are used
-        W = W_hh if self.fused or options else _SharedWeight(W_hh)
+        W = _SharedWeight(W_hh) if not (self.fused or options) and has_kernels([W_hh._array]) else W_hh
         outputs = []
         joined = None
         if rows is not None and not is_recording() and active_tape.get() is None and watcher.get() is None:

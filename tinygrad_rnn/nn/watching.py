@@ -92,6 +92,10 @@ def tell_where(calls: Any) -> None:
     # and with it every tensor of the step.
     error = sys.exception()
     assert error is not None
+    if isinstance(error, TypeError):
+        from tinygrad_rnn.pytorch import tell_call
+
+        tell_call(error)
     modules, step = [], None
     traceback = error.__traceback__
     while traceback is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from tinygrad_rnn.optim.clip import clip_grad_norm_, clip_grad_value_
 from tinygrad_rnn.optim.optimizer import Optimizer
 from tinygrad_rnn.optim.optimizers import SGD, Adam, AdamW, RMSprop
@@ -39,3 +41,11 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
 ]
+
+
+if not TYPE_CHECKING:  # to a type checker no name is missing then
+
+    def __getattr__(name: str) -> Any:
+        from tinygrad_rnn.pytorch import no_name
+
+        raise no_name(__name__, name)

@@ -8,9 +8,10 @@ from typing import Any
 
 from tinygrad_rnn.errors import NonFiniteError
 from tinygrad_rnn.kernels.cuda import has_cuda_kernels
-from tinygrad_rnn.kernels.cuda.training import squared_norm
+from tinygrad_rnn.kernels.cuda.training import clipped, squared_norm
 from tinygrad_rnn.memory import memory_for
 from tinygrad_rnn.tensor.backend import Array, dot, flattened, joined, namespace, numbers, quiet, to_host, widened
+from tinygrad_rnn.tensor.device import capture
 from tinygrad_rnn.tensor.mode import replayed
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -40,22 +41,29 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
         raise ValueError(f"clip_grad_norm_: max_norm must be above 0, got {max_norm!r}")
     max_norm = float(max_norm)
     named = [(name, p, g._array) for name, p in _named(parameters) if (g := p.grad) is not None]
+    gradients = [g for _, _, g in named]
     with quiet(), memory_for("clip_grad_norm_"):
-        flat = _joined([g for _, _, g in named])
-        squares = _squares([g for _, _, g in named]) if flat is None else to_host(squared_norm(flat)).tolist()
-        norm = math.sqrt(sum(squares))
-    if not TINY < norm < math.inf:  # too large or too small to be squared
-        norm = _careful_norm([g for _, _, g in named])
+        flat = _joined(gradients)
+        both = None if flat is None else squared_norm(flat, max_norm)
+        if flat is not None and both is not None and (graph := capture.get()) is not None:
+            _set_grads(named, _pieces(clipped(flat, both), gradients))
+            return graph.later(both, _usable)  # type: ignore[no-any-return]
+        read = None if both is None else to_host(both).tolist()  # the square and the factor
+        norm = _usable(_squares(gradients) if read is None else read[:1])
+    if norm is None:
+        norm, read = _careful_norm(gradients), None
         if not math.isfinite(norm) and error_if_nonfinite:
             name = next(name for name, _, g in named if not bool(namespace(g).all(namespace(g).isfinite(g))))
             raise NonFiniteError(f"clip_grad_norm_: the gradient of parameter {name} holds a NaN or an infinity")
-    factor = max_norm / (norm + 1e-6)
+    factor = max_norm / (norm + 1e-6) if read is None else read[1]
     if not factor >= 1:
         with quiet(), memory_for("clip_grad_norm_"):  # quiet for inf * 0, where that was asked for
-            gradients = [g for _, _, g in named]
-            scaled = [_scaled(g, factor) for g in gradients] if flat is None else _pieces(flat * factor, gradients)
-            for (_, p, _), new in zip(named, scaled, strict=True):
-                _set_grad(p, new)
+            if flat is None:
+                _set_grads(named, [_scaled(g, factor) for g in gradients])
+            else:
+                _set_grads(
+                    named, _pieces(flat * factor if both is None or read is None else clipped(flat, both), gradients)
+                )
     return norm
 
 
@@ -85,6 +93,18 @@ def _named(parameters: Any) -> Iterable[tuple[Any, Tensor]]:
         parameters = [parameters]
     for i, entry in enumerate(parameters):
         yield entry if isinstance(entry, tuple) else (i, entry)
+
+
+def _usable(squares: list[float]) -> float | None:
+    """The norm of gradients of these squares; None if they are too large or too small to be squared."""
+    norm = math.sqrt(sum(squares))
+    return norm if TINY < norm < math.inf else None
+
+
+def _set_grads(named: list[tuple[Any, Tensor, Array]], gradients: Iterable[Array]) -> None:
+    """Give each parameter another gradient."""
+    for (_, p, _), new in zip(named, gradients, strict=True):
+        _set_grad(p, new)
 
 
 def _joined(gradients: list[Array]) -> Array | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy as copying
 import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from tinygrad_rnn.errors import DTypeError, ShapeError
@@ -21,6 +21,7 @@ from tinygrad_rnn.memory import memory_for
 from tinygrad_rnn.scalars import number, plain, whole
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import Array, namespace, widened
+from tinygrad_rnn.tensor.device import capture
 from tinygrad_rnn.tensor.mode import active_tape, replay_overrides, replayed
 from tinygrad_rnn.tensor.tensor import Tensor, box, snapshot
 
@@ -88,17 +89,37 @@ class ParamGroup(dict[str, Any]):
     def copy(self) -> dict[str, Any]:
         return dict(self.items())
 
+    def _keep(self, name: str, value: Any = None) -> None:
+        """Raise `AttributeError` where the parameters were to be others: the optimiser would go by its own."""
+        if name == "params" and dict.get(self, name, value) is not value:
+            raise AttributeError(
+                "the parameters of a group stay: add_param_group adds some, a new optimiser has others, "
+                "and p.requires_grad = False or p.grad = None leaves a parameter as it is"
+            )
+
     @replayed(changes="options")
     def __setitem__(self, name: str, value: Any) -> None:
+        self._keep(name, value)
         super().__setitem__(name, value)
 
     @replayed(changes="options")
     def __delitem__(self, name: str) -> None:
+        self._keep(name)
         super().__delitem__(name)
 
     @replayed(changes="options")
     def update(self, *args: Any, **kwargs: Any) -> None:
-        super().update(*args, **kwargs)
+        found = dict(*args, **kwargs)
+        self._keep("params", found.get("params", dict.get(self, "params")))
+        super().update(found)
+
+    def clear(self) -> None:
+        self._keep("params")
+        super().clear()
+
+    def popitem(self) -> tuple[str, Any]:
+        self._keep(next(reversed(self), ""))
+        return super().popitem()
 
     def setdefault(self, name: str, value: Any = None) -> Any:
         if name not in self:
@@ -121,6 +142,23 @@ class ParamGroup(dict[str, Any]):
 def _option(group: ParamGroup, name: str) -> Any:
     """An option as it is now."""
     return dict.__getitem__(group, name)
+
+
+def _parts_of_state(kind: str, state: Any) -> tuple[list[Mapping[str, Any]], Mapping[str, Mapping[str, Any]]]:
+    """The groups and the entries of the state of an optimiser. Raises `TypeError` for what has not its form."""
+    of_state = isinstance(state, Mapping) and {"groups", "state"} <= state.keys()
+    groups, entries = (state["groups"], state["state"]) if of_state else (None, None)
+    if (
+        not isinstance(groups, list | tuple)
+        or not all(isinstance(group, Mapping) and isinstance(group.get("params"), list | tuple) for group in groups)
+        or not isinstance(entries, Mapping)
+        or not all(isinstance(entry, Mapping) for entry in entries.values())
+    ):
+        raise TypeError(
+            f'load_state_dict of {kind}: a state is {{"groups": [options and the names of "params", ...], "state": '
+            f"moments by name}}, as state_dict() returns it, not {state!r:.60}"
+        )
+    return list(groups), entries
 
 
 class Optimizer:
@@ -188,7 +226,7 @@ class Optimizer:
             members.append((label, p))
         if not members:
             raise ValueError(f"{name}: no parameters to optimise in a group")
-        new["params"] = [p for _, p in members]
+        new["params"] = tuple(p for _, p in members)
         for label, p in members:
             self._names.append(label)
             self._parameters.append(p)
@@ -217,6 +255,12 @@ class Optimizer:
         All are of the parameters' dtype, but float32 where that is float16.
         """
         raise NotImplementedError
+
+    def in_graph(self, graph: Any, dtype: Any, now: Callable[[], tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+        """Options for a graph that is captured: arrays whose numbers are made before each launch, of the step and the
+        options that `now()` gives. Here it is the rate.
+        """
+        return {"lr": graph.of_host(lambda: [now()[1]["lr"]], 1, dtype)}
 
     @replayed(changes="gradients")
     def zero_grad(self) -> None:
@@ -256,6 +300,10 @@ class Optimizer:
         step = self._steps[indices[0]] + 1
         # a NumPy or Tensor scalar, as a schedule of one's own may set, would make float64 of float32 parameters
         options = {k: plain(v) for k, v in dict.items(group)}
+        if (graph := capture.get()) is not None:
+            now = lambda: (self._steps[indices[0]] + 1, {k: plain(v) for k, v in dict.items(group)})
+            options |= self.in_graph(graph, widened(flat.values).dtype, now)
+            graph.stepped(self, group, indices, flat)
         new = self.update(widened(flat.values), widened(g), flat.moments, step, options)
         flat.values = new if new.dtype == flat.values.dtype else namespace(new).astype(new, flat.values.dtype)
         flat.bound = [flat.piece(flat.values, k) for k in range(len(indices))]
@@ -304,9 +352,10 @@ class Optimizer:
 
         Raises `KeyError` listing the names of parameters that only one side has, `ShapeError` listing moments that do
         not fit, `ValueError` for another number of groups, other options or one out of its range, entries of another
-        kind of optimiser, and a step that is no whole number, `DTypeError` for moments that are no numbers.
+        kind of optimiser, and a step that is no whole number, `DTypeError` for moments that are no numbers,
+        `TypeError` for what is no state.
         """
-        groups, entries = state["groups"], state["state"]
+        groups, entries = _parts_of_state(type(self).__name__, state)
         self._check_names(groups, entries)
         before = [dict(group) for group in self.param_groups]
         try:

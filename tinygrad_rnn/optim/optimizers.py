@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tinygrad_rnn.kernels.cuda import has_cuda_kernels
@@ -187,10 +187,9 @@ class Adam(Optimizer):
         m, v = moments["exp_avg"], moments["exp_avg_sq"]
         stages = numba_stages(p, g, m, v)
         if stages or has_cuda_kernels(p, g, m, v):
-            numbers = [beta1, 1 - beta1, beta2, 1 - beta2, 1 / math.sqrt(1 - beta2**step), options["eps"]]
-            numbers += [-lr / (1 - beta1**step), *((0, 1 - lr * decay) if self.decoupled else (decay, 1))]
+            numbers = self.numbers(step, options)
             if not stages:
-                return adam(p, g, m, v, numbers)
+                return adam(p, g, m, v, numbers, options.get("there"))
             new = xp.empty(p.shape, dtype=p.dtype)
             stages.adam(p, g, m, v, new, xp.asarray(numbers, dtype=p.dtype))
             return new
@@ -210,6 +209,16 @@ class Adam(Optimizer):
         spare *= -lr / (1 - beta1**step) * root  # √v̂ + ε = (√v + ε root) / root: one pass over memory less
         spare += p * (1 - lr * decay) if decay and self.decoupled else p
         return spare
+
+    def numbers(self, step: int, options: Mapping[str, Any]) -> list[float]:
+        """What the kernels are given: keep1, take1, keep2, take2, root, eps, rate, coupled, decoupled."""
+        lr, decay = options["lr"], options["weight_decay"]
+        beta1, beta2 = options["betas"]
+        found = [beta1, 1 - beta1, beta2, 1 - beta2, 1 / math.sqrt(1 - beta2**step), options["eps"]]
+        return [*found, -lr / (1 - beta1**step), *((0, 1 - lr * decay) if self.decoupled else (decay, 1))]
+
+    def in_graph(self, graph: Any, dtype: Any, now: Callable[[], tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+        return {"there": graph.of_host(lambda: self.numbers(*now()), 9, dtype)}
 
 
 class AdamW(Adam):

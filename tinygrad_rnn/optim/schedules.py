@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinygrad_rnn.optim.optimizer import Optimizer
 from tinygrad_rnn.scalars import number, plain
@@ -47,6 +47,13 @@ class BaseSchedule:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{type(self).__name__}: an optimiser is needed, got {type(optimizer).__name__}")
         self.optimizer = optimizer
+
+    if not TYPE_CHECKING:  # to a type checker no name is missing then
+
+        def __getattr__(self, name: str) -> Any:
+            from tinygrad_rnn.pytorch import missing
+
+            return missing(self, "schedule", name)
 
     @property
     def last_lr(self) -> list[float]:

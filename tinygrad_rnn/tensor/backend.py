@@ -12,6 +12,7 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -269,7 +270,28 @@ def flattened(x: Array) -> Array:
 
 def joined(arrays: Sequence[Array]) -> Array:
     """Arrays of any shapes behind one another, as one new array with one axis."""
-    return namespace(*arrays).concat([flattened(x) for x in arrays])
+    return concat([flattened(x) for x in arrays])
+
+
+TABLE = (
+    8  # arrays from which on CuPy joins more by a table of pointers, which it copies from the host
+)
+
+
+def concat(arrays: Sequence[Array], axis: int = 0) -> Array:
+    """Arrays joined along an axis. In a graph that is captured many are copied one by one."""
+    xp: Any = namespace(*arrays)
+    if len(arrays) > TABLE and cuda.capture.get() is not None:
+        return cuda.kernels.join(xp, arrays, axis)  # type: ignore[no-any-return]
+    return xp.concat(arrays, axis=axis) if axis else xp.concat(arrays)  # type: ignore[no-any-return]
+
+
+def stack(arrays: Sequence[Array], axis: int = 0) -> Array:
+    """Arrays of one shape along a new axis."""
+    xp: Any = namespace(*arrays)
+    if len(arrays) <= TABLE or cuda.capture.get() is None:
+        return xp.stack(arrays, axis=axis)  # type: ignore[no-any-return]
+    return concat([xp.expand_dims(x, axis) for x in arrays], axis)
 
 
 def is_integer(dtype: DType) -> bool:
@@ -607,6 +629,29 @@ def zeros_beside(like: Array, shape: tuple[int, ...], dtype: DType) -> Array:
     return xp.zeros(shape, dtype=dtype)  # type: ignore[no-any-return]
 
 
+def repeated(like: Array, *values: float) -> tuple[Any, ...]:
+    """Numbers to stand beside `like` in a ufunc: as arrays of its shape, where it is small, and in
+    the order of rows, which the result has then, too.
+
+    NumPy converts a number at each call, and takes the minimum of two arrays three times as fast.
+    """
+    if (
+        type(like) is np.ndarray
+        and like.size <= 2**14
+        and like.flags.c_contiguous
+        and like.dtype.char in "fd"
+    ):
+        return _repeated(values, like.shape, like.dtype)
+    return values
+
+
+@lru_cache(maxsize=256)
+def _repeated(
+    values: tuple[float, ...], shape: tuple[int, ...], dtype: DType
+) -> tuple[HostArray, ...]:
+    return tuple(np.full(shape, value, dtype) for value in values)
+
+
 def beside(like: Array, drawn: Any, dtype: DType) -> Array:
     """`drawn`, from the host, as an array of the library of `like` on its device."""
     if isinstance(like, np.ndarray | np.generic) and _NAMESPACES.get(type(like), np) is np:
@@ -760,12 +805,15 @@ def _host_index(keys: Any) -> tuple[Any, ...]:
 def dot(a: A, b: A) -> A:
     """`a @ b` of two matrices, or of two vectors, arrays or Tensors.
 
-    On small ones `ndarray.dot` takes a third of the time of `@`.
+    On small ones `ndarray.dot` takes a third of the time of `@`; on a GPU cuBLAS, asked by
+    `kernels/cuda/cublas.py`, of CuPy's.
     """
     if type(a) is np.ndarray and type(b) is np.ndarray:
         return a.dot(b)  # type: ignore[attr-defined, no-any-return]
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):  # one of them in a recording
         return np.dot(a, b)  # type: ignore[no-any-return]
+    if cuda.kernels is not None and cuda.kernels.multiplies(a, b):
+        return cuda.kernels.multiply(a, b)  # type: ignore[no-any-return]
     return a @ b  # type: ignore[operator, no-any-return]
 
 
@@ -943,10 +991,13 @@ class Array(Protocol):
     def swapaxes(self, axis1: Any, axis2: Any, /) -> Array: ...
     def copy(self) -> Array: ...
     def sum(self) -> Any: ...
+    @property
     def min(self) -> Any: ...
+    @property
     def max(self) -> Any: ...
     def any(self) -> Any: ...
     def all(self) -> Any: ...
+    @property
     def argmax(self) -> Any: ...
     def tolist(self) -> Any: ...
 

@@ -82,14 +82,16 @@ def arange(
     return Tensor(backend.ranged(*given), dtype=dtype, device=device)
 
 
-def zeros_like(x: Tensor) -> Tensor:
-    """A tensor of zeros of the shape, dtype and device of `x`."""
-    return made(namespace(x._array).zeros_like(x._array))
+def zeros_like(x: Any) -> Tensor:
+    """A tensor of zeros of the shape, dtype and device of `x`, a Tensor or what one is made of."""
+    like = (x if isinstance(x, Tensor) else Tensor(x))._array
+    return made(namespace(like).zeros_like(like))
 
 
-def ones_like(x: Tensor) -> Tensor:
-    """A tensor of ones of the shape, dtype and device of `x`."""
-    return made(namespace(x._array).ones_like(x._array))
+def ones_like(x: Any) -> Tensor:
+    """A tensor of ones of the shape, dtype and device of `x`, a Tensor or what one is made of."""
+    like = (x if isinstance(x, Tensor) else Tensor(x))._array
+    return made(namespace(like).ones_like(like))
 
 
 def randn(

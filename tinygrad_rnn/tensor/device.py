@@ -1,7 +1,7 @@
 """What a CUDA device asks for that a host does not.
 
 An install that is whole, one device in use, checks that nobody waits for, sums in a fixed order,
-random numbers made where they are used.
+random numbers made where they are used, and what a graph that is captured asks for.
 
 Arrays here are CuPy's; what computes takes their library as `xp`, so that a test can give NumPy.
 """
@@ -13,12 +13,12 @@ import itertools
 import math
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from tinygrad_rnn.errors import BackendMismatchError
-from tinygrad_rnn.screen import install
 
-INSTALL = f"""{install("cupy-cuda12x[ctk]")}, or, as your driver is, 'cupy-cuda13x[ctk]'"""
+INSTALL = "python -m pip install 'cupy-cuda12x[ctk]', or 'cupy-cuda13x[ctk]', as your driver is"
 
 
 _CUPY = frozenset({"cupy", "cupy."})  # beginnings of the names of its modules
@@ -90,13 +90,22 @@ def use(device: str) -> None:
         cupy.cuda.Device(number).use()
 
 
+capture: ContextVar[Any] = ContextVar("capture", default=None)
+"""The `Capture` of `compiler/graphs.py` while what is asked of the device becomes a graph; or None
+
+What the host hands to a kernel would be the same at each launch then, and nothing can be read.
+"""
+
+
 # --- checks that nobody waits for -----------------------------------------------------------------
 
 MOST = 64  # checks that are put off at a time
 SLOTS = 1024  # flags of a device: many times as many
+OF_GRAPHS = 1024  # flags more, which graphs keep for themselves
 
 _flags: dict[int, Any] = {}  # of each device, as numbers: they are read beside others
 _slots = itertools.count()
+free_slots = list(range(SLOTS, SLOTS + OF_GRAPHS))
 _put_off: list[tuple[Flag, Callable[[], Exception]]] = []
 
 
@@ -109,6 +118,9 @@ class Flag(NamedTuple):
 
     def raise_later(self, error: Callable[[], Exception]) -> None:
         """Raise `error()` when something is next read from the device, if the flag is set then."""
+        if (graph := capture.get()) is not None:
+            graph.checks.append((self, error))
+            return
         _put_off.append((self, error))
         if len(_put_off) >= MOST:
             check_now()
@@ -116,9 +128,10 @@ class Flag(NamedTuple):
 
 def new_flag() -> Flag:
     """A flag on the device of this thread."""
-    number, slot = current(), next(_slots) % SLOTS
+    graph, number = capture.get(), current()
+    slot = next(_slots) % SLOTS if graph is None else graph.slot()
     if number not in _flags:
-        _flags[number] = sys.modules["cupy"].zeros((SLOTS,), dtype="float32")
+        _flags[number] = sys.modules["cupy"].zeros((SLOTS + OF_GRAPHS,), dtype="float32")
     return Flag(number, slot, _flags[number][slot : slot + 1])
 
 
@@ -149,6 +162,8 @@ def check_now() -> None:
 
 def read(x: Any) -> Any:
     """`x` as a NumPy array. A few numbers are read together with the checks that were put off."""
+    if (graph := capture.get()) is not None:
+        raise graph.reading()
     if not _put_off:
         return x.get()
     if x.size > SLOTS or x.dtype.kind != "f":  # which does not hold each integer

@@ -12,7 +12,7 @@ from typing import Any, cast
 from tinygrad_rnn.errors import ShapeError
 from tinygrad_rnn.scalars import as_integer
 from tinygrad_rnn.tensor import ops
-from tinygrad_rnn.tensor.backend import namespace
+from tinygrad_rnn.tensor.backend import is_half, namespace
 from tinygrad_rnn.tensor.creation import zeros_like
 from tinygrad_rnn.tensor.graph import Node, Part, Product, Shortcut, newest_first, next_serial
 from tinygrad_rnn.tensor.mode import is_recording, record
@@ -41,8 +41,11 @@ class RecordedGradients(Gradients):
                 d = ops.sum_to(d, node.shape)
             if d.dtype != node.dtype:
                 d = ops.astype(d, node.dtype)
-            held = self.dense.get(node)
-            self.dense[node] = d if held is None else held + d
+            self.add_dense(node, d)
+
+    def add_dense(self, node: Node, d: Tensor) -> None:
+        held = self.dense.get(node)
+        self.dense[node] = d if held is None else _wide(held) + _wide(d)
 
     def add_lazy(self, node: Node, d: Part | Product | Shortcut) -> None:
         assert not isinstance(d, Shortcut)  # a kernel's: here the plain definitions are pulled
@@ -55,11 +58,16 @@ class RecordedGradients(Gradients):
         products = [d for d in notes if isinstance(d, Product)]
         if parts:
             indices = [d.index for d in parts]
-            total = ops.assemble(*(d.g for d in parts), indices=indices, shape=node.shape)
-            self.add((node,), (total,))
+            total = ops.assemble(
+                *(_wide(cast(Tensor, d.g)) for d in parts), indices=indices, shape=node.shape
+            )
+            self.add_dense(node, total)
         if products:
             xs, gs = [d.x for d in products], [d.g for d in products]
             self.add((node,), (ops.product(ops.concatenate(xs), ops.concatenate(gs)),))
+
+    def narrowed(self, g: Any, dtype: Any) -> Any:
+        return g if g.dtype == dtype else ops.astype(g, dtype)
 
     def pull(self, node: Node, g: Any) -> Sequence[Any]:
         pulled: Sequence[Any] = node.plan.pull_recorded(node, g)
@@ -67,6 +75,11 @@ class RecordedGradients(Gradients):
             arrays = [d._array if isinstance(d, Tensor) else None for d in pulled]
             check_finite(node, g._array, arrays)
         return pulled
+
+
+def _wide(g: Tensor) -> Tensor:
+    """A contribution as it is summed: float16 in float32."""
+    return ops.astype(g, "float32") if is_half(g) else g
 
 
 def grad(

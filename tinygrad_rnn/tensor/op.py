@@ -36,9 +36,6 @@ Vjp: TypeAlias = Callable[..., Any]
 Operand: TypeAlias = Any  # a Tensor, an array, a number or a nested list of numbers
 
 
-_BY_POSITION = inspect.Parameter.POSITIONAL_ONLY
-
-
 class Op:
     """A forward, its vjps, and the plans made of them."""
 
@@ -72,11 +69,16 @@ class Op:
             joint = joint and as_it_is(joint)
         self.forward, self.vjps, self.joint = forward, vjps, joint
         self.promote, self.wide = promote, wide
-        parameters = list(inspect.signature(forward).parameters.values())
-        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        n = len(vjps)
-        if joint or self.variadic:
-            n = sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
+        function: Any = inspect.unwrap(forward)  # `inspect.signature` takes ten times as long
+        code, names = function.__code__, function.__code__.co_varnames
+        given, named = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+        self.variadic = bool(code.co_flags & inspect.CO_VARARGS)
+        rest = names[named : named + 1] if self.variadic else ()
+        parameters = [*names[:given], *rest, *names[given:named]]
+        values = function.__defaults__ or ()
+        defaults = dict(zip(names[given - len(values) : given], values, strict=True))
+        defaults |= function.__kwdefaults__ or {}
+        n = given + len(rest) if joint or self.variadic else len(vjps)
         if not 0 < n <= len(parameters):
             raise TypeError(
                 f"op {self.name}: {len(vjps)} vjps for {len(parameters)} arguments: "
@@ -84,9 +86,9 @@ class Op:
             )
         if wide and (n > 1 or self.variadic):
             raise TypeError(f"op {self.name}: wide=True is for ops of one array")
-        self.arrays = [p.name for p in parameters[:n]]
-        self.metadata = {p.name: p.default for p in parameters[n:]}
-        self.by_position = own and [p.kind for p in parameters[n:]] == [_BY_POSITION]
+        self.arrays = parameters[:n]
+        self.metadata = {k: defaults.get(k, inspect.Parameter.empty) for k in parameters[n:]}
+        self.by_position = own and code.co_posonlyargcount == len(parameters) == n + 1
         self._plans: dict[tuple[bool, ...], Plan | None] = {}
         self._check_names()
 
@@ -137,7 +139,8 @@ class Plan:
     """What an op keeps and pulls back when given arguments need a gradient.
 
     Two functions are generated, as a namedtuple's methods are, from the names in the op's signature
-    alone: `keep` makes the tuple of what the vjps ask for, and `pull` calls them.
+    alone: `keep` makes the tuple of what the vjps ask for, and `pull` calls them. They are made
+    when they are first used, since an import defines a hundred ops, of which a program uses a few.
 
     >>> import tinygrad_rnn as tr
     >>> print(tr.multiply.op.plan((True, True)).source)
@@ -148,39 +151,50 @@ class Plan:
         return (vjp0(g, b), vjp1(g, a))
     """
 
-    __slots__ = ("op", "name", "names", "source", "keep", "pull")
+    __slots__ = ("op", "name", "needs", "names", "source", "keep", "pull")
+    names: list[str]
+    source: str
+    keep: Callable[..., tuple[Any, ...]]
+    pull: Callable[[Any, tuple[Any, ...]], Sequence[Any]]
 
     def __init__(self, op: Op, needs: tuple[bool, ...]) -> None:
-        self.op = op
-        self.name = op.name
+        self.op, self.name, self.needs = op, op.name, needs
+
+    def __getattr__(self, name: str) -> Any:  # of a slot that is empty
+        if name not in Plan.__annotations__:
+            raise AttributeError(name)
+        self._write()
+        return getattr(self, name)
+
+    def _write(self) -> None:
+        op = self.op
         vjps: dict[str, Vjp | None] = {}
         for i, vjp in enumerate(op.vjps):
-            vjps[f"vjp{i}"] = vjp if needs[i] else None
+            vjps[f"vjp{i}"] = vjp if self.needs[i] else None
         if op.joint is not None:
             vjps = {"joint": op.joint}
         asked = [name for vjp in vjps.values() if vjp for name in _asked(vjp)]
-        self.names = list(dict.fromkeys(asked))
+        names = list(dict.fromkeys(asked))
         calls = [
             f"{f}({', '.join(['g', *_asked(vjp)])})" if vjp else "None" for f, vjp in vjps.items()
         ]
         pulled = _tuple(calls)
         if op.joint is not None:
-            self.names.append(_COUNT)
+            names.append(_COUNT)
             pulled = f"counted({calls[0]}, {_COUNT})"
 
         arrays = [f"*{name}" if op.variadic else name for name in op.arrays]
         metadata = [f"{name}={name}" for name in op.metadata]  # on the right its default, in scope
-        unpack = f"    {_tuple(self.names)} = kept\n" if self.names else ""
+        unpack = f"    {_tuple(names)} = kept\n" if names else ""
         self.source = (
             f"def keep({', '.join(['y', *arrays, *metadata])}):\n"
-            f"    return {_tuple([self._value(name) for name in self.names])}\n"
+            f"    return {_tuple([self._value(name) for name in names])}\n"
             f"def pull(g, kept):\n"
             f"{unpack}    return {pulled}"
         )
         scope: dict[str, Any] = {"counted": counted, **vjps, **op.metadata}
         exec(_compiled(self.source), scope)
-        self.keep: Callable[..., tuple[Any, ...]] = scope["keep"]
-        self.pull: Callable[[Any, tuple[Any, ...]], Sequence[Any]] = scope["pull"]
+        self.names, self.keep, self.pull = names, scope["keep"], scope["pull"]
 
     def _value(self, name: str) -> str:
         """The expression for what a vjp calls `name`."""
@@ -364,7 +378,7 @@ def _one(op: Op) -> Callable[..., Any]:
     forward, plan, mode_of, wide = op.forward, op.plan((True,)), grad_mode.get, op.wide
 
     def call(x: Any, /) -> Any:
-        if wide and backend.is_half(x):
+        if wide and backend.is_half(x._array if isinstance(x, Tensor) else x):
             return cast(call(cast(x, dtype="float32")), dtype="float16")
         if not isinstance(x, Tensor):
             x = raw_operand(x)
@@ -566,9 +580,10 @@ def settled(op: Any, value: Any) -> Any:
     """
     if isinstance(value, Tensor):
         names = ", ".join(f"{name}=" for name in op.metadata)
+        pair = f"; of two tensors: tr.{op.name}imum(a, b)" if op.name in ("max", "min") else ""
         raise TypeError(
             f"{op.name}: {names} takes plain values, not a Tensor: no gradient could reach it "
-            f"(the op has vjps for {', '.join(op.arrays)} only)"
+            f"(the op has vjps for {', '.join(op.arrays)} only){pair}"
         )
     if type(value) is list or type(value) is tuple:
         if type(value) is tuple and PLAIN.issuperset(map(type, value)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-import threading
+from _thread import allocate_lock  # `threading` takes as long to import as a module of ours
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,14 +12,13 @@ from tinygrad_rnn.errors import GraphFreedError, NonFiniteError, OutOfMemoryErro
 from tinygrad_rnn.memory import out_of_memory, ran_out
 from tinygrad_rnn.tensor.backend import (
     Array,
+    concat,
     dot,
     is_half,
     namespace,
     quiet,
-    scatter_add,
     sum_to,
     widened,
-    zeros_beside,
 )
 from tinygrad_rnn.tensor.graph import (
     Node,
@@ -32,10 +31,11 @@ from tinygrad_rnn.tensor.graph import (
     not_older,
 )
 from tinygrad_rnn.tensor.mode import ANOMALY, grad_mode, replayed
+from tinygrad_rnn.tensor.parts import Parts
 
 PRODUCT_ROWS = 1024  # enough rows for one matrix product to be fast; more would only keep memory
 
-_write_lock = threading.Lock()
+_write_lock = allocate_lock()
 
 
 def sweep(
@@ -202,7 +202,7 @@ class Gradients:
         if isinstance(d, Part):
             parts = self.parts.get(node)
             if parts is None:
-                self.parts[node] = parts = Parts(node, d)
+                self.parts[node] = parts = Parts(node)
             parts.add(d)
             return
         if isinstance(d, Shortcut):
@@ -220,9 +220,8 @@ class Gradients:
     def flush(self, node: Node) -> None:
         """Turn the pairs that a node has collected into one matrix product."""
         pairs = self.pairs.pop(node)
-        xp = namespace(pairs.xs[0])
         x, g = (
-            arrays[0] if len(arrays) == 1 else xp.concat(arrays[::-1])
+            arrays[0] if len(arrays) == 1 else concat(arrays[::-1])
             for arrays in (pairs.xs, pairs.gs)
         )
         fresh = node not in self.dense
@@ -237,7 +236,7 @@ class Gradients:
         if node in self.pairs:
             self.flush(node)
         if node in self.parts:
-            part = self.parts.pop(node).total
+            part = self.parts.pop(node).joined()
             if node in self.dense:
                 part += self.dense[node]
             self.dense[node] = part
@@ -255,7 +254,7 @@ class Gradients:
             self.settle(node)
         g = self.dense.pop(node, None)
         if g is not None and g.dtype is not node.dtype:
-            g = narrowed(g, node.dtype)
+            g = self.narrowed(g, node.dtype)
         if g is not None and node.watch is not None:
             g = self.hooked(node, g)
         return g
@@ -272,7 +271,7 @@ class Gradients:
         with quiet():
             for node in self.lazy:
                 self.settle(node)
-        return {node: narrowed(g, node.dtype) for node, g in self.dense.items()}
+        return {node: self.narrowed(g, node.dtype) for node, g in self.dense.items()}
 
     def pull(self, node: Node, g: Any) -> Sequence[Any]:
         """What a node pulls back to its sources."""
@@ -294,86 +293,13 @@ class Gradients:
             g = g if replaced is None else replaced
         return g
 
+    def narrowed(self, g: Any, dtype: Any) -> Any:
+        """A sum in the dtype of its node: that of float16 is float32 until then."""
+        return g if g.dtype == dtype else namespace(g).astype(namespace(g).asarray(g), dtype)
+
     def own(self, node: Node, g: Array) -> Array:
         """`g`, the gradient of a node, as an array that nobody else holds."""
         return g if node in self.owned else namespace(g).asarray(g, copy=True)
-
-
-def narrowed(g: Any, dtype: Any) -> Any:
-    """A sum in the dtype of its node: that of float16 is float32 until then."""
-    return g if g.dtype == dtype else namespace(g).astype(namespace(g).asarray(g), dtype)
-
-
-_WHOLE = slice(None)
-
-
-class Parts:
-    """The parts that have come to a node: their total, and which of its rows they have met.
-
-    Rows are those of the axis that the first part cuts. Where nothing was before, a part is put:
-    that is faster than a sum, and 0 + g would have no -0.0.
-
-    >>> import numpy as np
-    >>> from tinygrad_rnn.tensor.graph import leaf
-    >>> first, again = Part(np.array([1.0, 2.0]), 1, True), Part(np.array(3.0), (..., 0), True)
-    >>> parts = Parts(leaf((3, 2), np.float64), first)
-    >>> parts.add(first)
-    >>> parts.add(again)
-    >>> parts.total.tolist()
-    [[3.0, 0.0], [4.0, 2.0], [3.0, 0.0]]
-    """
-
-    __slots__ = ("total", "axis", "met")
-
-    def __init__(self, node: Node, first: Part) -> None:
-        self.total = widened(zeros_beside(first.g, node.shape, node.dtype))
-        _, self.axis = cut_of(first.index, self.total.ndim) if first.basic else (_WHOLE, 0)
-        self.met = bytearray(node.shape[self.axis] if node.shape else 1)
-
-    def add(self, d: Part) -> None:
-        """Put a part where it belongs, or add it to what is there."""
-        index = d.index
-        if not d.basic:
-            self.is_first(...)
-            self.total = scatter_add(self.total, index, d.g)
-        elif self.is_first(index):
-            self.total[index] = d.g
-        elif (place := self.total[index]).ndim:
-            place += d.g  # `total[index] += g` would copy the sum back
-        else:
-            self.total = scatter_add(self.total, index, d.g)
-
-    def is_first(self, index: Any) -> bool:
-        """Whether a basic index meets nothing that another has met before; from now on it has."""
-        cut, axis = cut_of(index, self.total.ndim)
-        if axis != self.axis:
-            cut = _WHOLE
-        met = self.met[cut]
-        if type(cut) is int:
-            self.met[cut] = 1
-            return not met
-        self.met[cut] = b"\1" * len(met)
-        return 1 not in met
-
-
-def cut_of(index: Any, ndim: int) -> tuple[Any, int]:
-    """The first key of a basic index that takes less than all of its axis, and that axis.
-
-    >>> cut_of((slice(None), 3, ...), 3), cut_of((..., 3), 3)
-    ((3, 1), (3, 2))
-    """
-    if type(index) is not tuple:
-        return (_WHOLE if index is ... else index), 0
-    if type(index[0]) is int:  # nearly always: this or a piece of the last axis
-        return index[0], 0
-    if index[0] is ... and len(index) == 2:
-        return index[1], ndim - 1
-    for axis, key in enumerate(index):
-        if key is ...:
-            break
-        if key != _WHOLE:
-            return key, axis
-    return _WHOLE, 0
 
 
 class Pairs:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from tinygrad_rnn.errors import BackendMismatchError, DTypeError, ImmutableError, ShapeError
 from tinygrad_rnn.memory import memory_for
+from tinygrad_rnn.scalars import flag
 from tinygrad_rnn.tensor import backend
 from tinygrad_rnn.tensor.backend import AnyArray, Array, DType
 from tinygrad_rnn.tensor.device import is_on_device
@@ -65,7 +66,7 @@ class Tensor:
         self._node = None
         self._place = OWN
         if requires_grad:
-            self.requires_grad = True
+            self.requires_grad = requires_grad
 
     # --- what it is -------------------------------------------------------------------------------
 
@@ -119,6 +120,7 @@ class Tensor:
             raise RuntimeError(
                 f"requires_grad of the output of {self._maker()} cannot be set: .detach() it first"
             )
+        wanted = flag("requires_grad", wanted)
         if wanted and not backend.is_floating(self._array.dtype):
             raise DTypeError(
                 f"a tensor of dtype {self._array.dtype} cannot require a gradient: "
@@ -253,6 +255,9 @@ class Tensor:
         Returns a function that removes the hook. A hook may add and remove hooks, itself too: that
         holds from the next backward on.
         """
+
+        if not callable(hook):
+            raise TypeError(f"a hook is a function of a gradient, not {type(hook).__name__}")
 
         def on_gradient(g: Any) -> Any:
             seen = box(g._array, g._node) if isinstance(g, Tensor) else box(g, None)
@@ -401,6 +406,11 @@ class Tensor:
             marks.append("requires_grad=True" if self.is_leaf else f"made_by={self._maker()}")
         return f"Tensor({body}, {', '.join(marks)})"
 
+    def _repr_html_(self) -> str:
+        from tinygrad_rnn.notebook import tensor_html
+
+        return tensor_html(self)
+
     def _maker(self) -> str:
         if self._node is None or self._node.plan is None:
             return "the user"
@@ -474,6 +484,15 @@ class Tensor:
         )
 
     __hash__ = object.__hash__
+
+    if not TYPE_CHECKING:  # to a type checker no name is missing then
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):  # `_place`, which a computed tensor has not: soon answered
+                return object.__getattribute__(self, name)
+            from tinygrad_rnn.pytorch import missing
+
+            return missing(self, "Tensor", name)
 
     # --- arithmetic -------------------------------------------------------------------------------
 

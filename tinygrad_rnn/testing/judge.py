@@ -32,7 +32,6 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from tinygrad_rnn.errors import ShapeError
-from tinygrad_rnn.screen import install
 from tinygrad_rnn.testing.errors import Broken, GradientError, LawError
 
 __all__ = ["Counts", "Law", "explore", "hypothesis_strategies", "judge", "law"]
@@ -112,7 +111,7 @@ def hypothesis_strategies(caller: str) -> Any:
     try:
         import hypothesis  # noqa: F401
     except ImportError as error:
-        raise ImportError(f"{caller} draws its examples with Hypothesis: {install('hypothesis')}") from error
+        raise ImportError(f"{caller} draws its examples with Hypothesis: pip install hypothesis") from error
     from tinygrad_rnn.testing import strategies
 
     return strategies

@@ -31,7 +31,7 @@ MANY = 12  # subsets of inputs that require a gradient
 @law("no mutation")
 def no_mutation(example: Example) -> bool:
     """The inputs have the bytes that they had before everything. Asked first and last."""
-    assert example.call  # it is made here, if it is not there yet
+    assert example.call is not None  # it is made here, if it is not there yet
     for name, x, before in zip(example.names, example.arrays, example.bytes, strict=True):
         if x.tobytes() != before:
             raise Broken(f"{name} was written to: it is {brief(x)} now")

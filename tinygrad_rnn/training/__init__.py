@@ -10,7 +10,15 @@ from tinygrad_rnn.training.checkpoint import (
     rename_checkpoint,
     save_checkpoint,
 )
-from tinygrad_rnn.training.display import Aside, Display, LiveDisplay, PlainDisplay, Silent, display_for
+from tinygrad_rnn.training.display import (
+    Aside,
+    Display,
+    LiveDisplay,
+    NotebookDisplay,
+    PlainDisplay,
+    Silent,
+    display_for,
+)
 from tinygrad_rnn.training.log import MetricsLog, read_metrics, truncate_metrics
 from tinygrad_rnn.training.loop import Budget, LoopState, Outcome, Task, interruptible, train
 from tinygrad_rnn.training.metrics import accuracy, edit_distance, error_rate, perplexity
@@ -28,6 +36,7 @@ __all__ = [
     "LiveDisplay",
     "LoopState",
     "MetricsLog",
+    "NotebookDisplay",
     "Outcome",
     "PlainDisplay",
     "RunFolder",

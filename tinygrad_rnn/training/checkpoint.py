@@ -3,7 +3,7 @@
     best.json                           the manifest: names its weights file, holds a SHA-256 for each tensor
     best-001200-5f2c9a7e.safetensors    the weights, at step 1,200
 
-The manifest is the switch. Weights are written under a name of their own, fsynced and moved into place before
+The manifest is the switch. Weights are written under a name of their own, to the disk, and moved into place before
 the manifest that names them replaces the old one in one step; only then is the old weights file removed. So
 whenever a process dies, either the old checkpoint or the new one is whole. A checkpoint that is replaced may stay
 as the previous one: its manifest is copied under another name before the switch, and its weights are not removed.
@@ -27,7 +27,9 @@ from safetensors.numpy import save
 
 from tinygrad_rnn.errors import CheckpointError, InputError
 from tinygrad_rnn.scalars import number, whole
+from tinygrad_rnn.tensor.backend import host_array
 from tinygrad_rnn.tensor.tensor import Tensor
+from tinygrad_rnn.training.disk import remove, write_atomically
 
 FORMAT = "tinygrad-rnn checkpoint"
 VERSION = 1
@@ -128,7 +130,8 @@ def _arrays(tensors: Mapping[str, np.ndarray | Tensor]) -> dict[str, np.ndarray]
         if not isinstance(key, str) or key == "__metadata__" or key != key.encode("utf-8", "replace").decode():
             raise CheckpointError(f"{key!r} cannot be the name of a tensor in a checkpoint")
         try:
-            array = np.asarray(given.numpy() if isinstance(given, Tensor) else given, order="C")
+            array = given.numpy() if isinstance(given, Tensor) else given
+            array = np.asarray(array if isinstance(array, np.ndarray | np.generic) else host_array(array), order="C")
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"tensor {key!r} cannot be made an array: {error}") from None
         if array.dtype.name not in DTYPES or isinstance(given, np.ma.MaskedArray):
@@ -145,20 +148,32 @@ def _content(manifest: Mapping[str, Any], weights: str, arrays: Mapping[str, np.
         "version": VERSION,
         "weights": weights,
         "tensors": {
-            key: {"dtype": array.dtype.name, "shape": list(array.shape), "sha256": _digest(array)}
+            key: {"dtype": array.dtype.name, "shape": list(array.shape), "sha256": digest(array)}
             for key, array in arrays.items()
         },
     }
-    if (taken := own.keys() & manifest.keys()) and manifest.get("format") != FORMAT:  # else one that has been read
+    if (taken := {*own, "sha256"} & manifest.keys()) and manifest.get(
+        "format"
+    ) != FORMAT:  # else one that has been read
         raise CheckpointError(f"the manifest has {min(taken)!r}, which is an entry of the checkpoint's own")
     try:
         # There and back: a tuple is a list then and 1 as a key "1", and the digest is of that.
         text = json.dumps({**manifest, **own}, default=_as_json, ensure_ascii=False)
-        content: dict[str, Any] = json.loads(text)
+        content: dict[str, Any] = json.loads(text, object_pairs_hook=_once)
     except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"the manifest cannot be written as JSON: {error}") from None
     content["sha256"] = _manifest_digest(content)
     return content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dictionary of JSON whose keys are all different: 1 and "1" are not."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"two keys are {twice!r} there")
+    return found
 
 
 def _as_json(value: Any) -> Any:
@@ -182,7 +197,7 @@ def clear_stale(folder: str | os.PathLike[str]) -> None:
         # Whose manifest is damaged is left alone: a person may still want the weights.
         used = path.name in named.values() or (ours and named.get(ours[1], "") is None)
         if (ours and not used) or path.name.endswith((".json.tmp", ".safetensors.tmp")):
-            path.unlink(missing_ok=True)
+            remove(path)
 
 
 def load_checkpoint(folder: str | os.PathLike[str], name: str) -> Checkpoint:
@@ -210,7 +225,7 @@ def load_checkpoint(folder: str | os.PathLike[str], name: str) -> Checkpoint:
                         f"{weights}: tensor {key!r} is {array.dtype.name} {list(array.shape)}, the manifest "
                         f"says {entry['dtype']} {entry['shape']}"
                     )
-                if _digest(array) != entry["sha256"]:
+                if digest(array) != entry["sha256"]:
                     raise CheckpointError(f"{weights}: tensor {key!r} is damaged: its SHA-256 differs")
                 tensors[key] = array
     except FileNotFoundError:
@@ -222,30 +237,6 @@ def load_checkpoint(folder: str | os.PathLike[str], name: str) -> Checkpoint:
             raise
         raise CheckpointError(f"{weights}: not a whole safetensors file: {error}") from None
     return Checkpoint(tensors, content, path)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all: beside it, fsync, move into place, fsync the
-    folder.
-    """
-    beside = path.with_name(path.name + ".tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException as error:
-        beside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = error.filename or str(path)
-        raise
-    if os.name != "nt":  # Windows cannot open a folder
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class _Names(NamedTuple):
@@ -263,7 +254,7 @@ def _names(path: Path) -> _Names:
     return _Names(content.get("step", 0), content["weights"])
 
 
-def _digest(array: np.ndarray) -> str:
+def digest(array: np.ndarray) -> str:
     """The SHA-256 of the bytes of a contiguous array, low byte first; where that is the machine's order, uncopied."""
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()

@@ -1,4 +1,4 @@
-"""The progress of a training on the screen: a live display in a terminal, plain lines anywhere else.
+"""The progress of a training on the screen: a live display in a terminal or a notebook, plain lines anywhere else.
 
 rich is imported where a terminal is drawn on, as plain lines start without it.
 
@@ -11,6 +11,8 @@ import sys
 from collections.abc import Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
+
+from tinygrad_rnn.notebook import progress_html
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -74,6 +76,9 @@ def clock(seconds: float) -> str:
 
 SHORT = {"bits_per_char": "bits/char", "held_out_bits_per_char": "held-out", "held_out_standard_error": "±"}
 """What figures are called where room is scarce; others by their own names, with blanks."""
+
+
+LINES = 8  # of what has been said, in a notebook
 
 
 class _Figures:
@@ -213,8 +218,53 @@ class LiveDisplay:
         return Group(Text(""), top, bottom, *aside)
 
 
+class NotebookDisplay:
+    """A bar, the newest figures and what has been said, below the cell of a notebook, where each takes the place of the
+    one before.
+    """
+
+    def __init__(self, aside: Aside | None = None) -> None:
+        self.aside = aside
+
+    def start(self, steps: int | None, unit: str) -> None:
+        from IPython.display import HTML, display
+
+        self.figures, self.said, self.refreshed = _Figures(steps, unit), list[str](), 0.0
+        self._html, self._handle = HTML, display(HTML(self._picture()), display_id=True)
+
+    def show(
+        self, record: Mapping[str, float], measured: Mapping[str, float], used: float, seconds: float, note: str
+    ) -> None:
+        self.figures.take(record, measured, used, seconds)
+        if self.aside and (news := self.aside.news()):
+            self.said.append(news)
+        if note:
+            self.said.append(note)
+        if used >= 1 or perf_counter() - self.refreshed >= 1 / 4:
+            self.refreshed = perf_counter()
+            self._refresh()
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+        self._refresh()
+
+    def stop(self) -> None:
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self._handle.update(self._html(self._picture()))
+
+    def _picture(self) -> str:
+        status = [self.aside.status()] if self.aside else []
+        return progress_html(self.figures.used, self.figures.parts(), [*self.said[-LINES:], *status])
+
+
 def display_for(console: Console, aside: Aside | None = None) -> Display:
-    """The live display if the console is a terminal, else plain lines; either shows what `aside` has to say."""
+    """The live display of a terminal or of a notebook if the console is one, else plain lines; each shows what `aside`
+    has to say.
+    """
+    if console.is_jupyter:
+        return NotebookDisplay(aside)
     if console.is_terminal and not console.is_dumb_terminal:
         return LiveDisplay(console, aside)
     return PlainDisplay(stream=console.file, aside=aside)

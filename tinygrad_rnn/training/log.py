@@ -13,13 +13,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tinygrad_rnn.errors import DTypeError, InputError
 from tinygrad_rnn.scalars import number
+from tinygrad_rnn.training.disk import to_disk
+
+LONGEST = 2**20
+"""The bytes at the end of a file among which the last line is looked for."""
 
 
 class MetricsLog:
     """Appends records to a file, a line each, whole lines only. Use it as a context manager, or `close()` it.
 
-    Numbers that are not finite become null: JSON has no NaN.
+    Numbers that are not finite become null: JSON has no NaN. A last line that a killed process left half written is
+    removed when the file is opened: what is appended would be a part of it.
 
         >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()
@@ -31,13 +37,24 @@ class MetricsLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
+        self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 (closed by close)
+        size = self._file.seek(0, os.SEEK_END)
+        self._file.seek(max(0, size - LONGEST))
+        half = self._file.read().rpartition(b"\n")[2]
+        if half.startswith(b"{"):
+            self._file.truncate(size - len(half))
+        elif half:
+            self._file.write(b"\n")
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record: numbers of Python or NumPy, 0-d arrays or tensors. On an OSError (no space) none of it.
-        Raises DTypeError, naming the figure, for what is no number.
+        """Append one record: numbers of Python or NumPy, 0-d arrays or tensors, by name. On an OSError (no space)
+        none of it. Raises DTypeError, naming the figure, for what is no number, cannot be read again, or has no name.
         """
-        numbers = {str(key): number(f"the figure {key!r}", value) for key, value in record.items()}
+        numbers = {key: number(f"the figure {key!r}", value) for key, value in record.items()}
+        for key, value in numbers.items():
+            if not isinstance(key, str) or (isinstance(value, int) and abs(value) >= 10**1000):
+                what = "has a name that is no text" if not isinstance(key, str) else "is too large for a file"
+                raise DTypeError(f"the figure {key!r} {what}")
         finite = {key: value if abs(value) < math.inf else None for key, value in numbers.items()}
         line = (json.dumps(finite) + "\n").encode()
         whole = self._file.seek(0, os.SEEK_END)
@@ -53,7 +70,7 @@ class MetricsLog:
         """Wait until what was written is on the disk. Raises FileNotFoundError where it is no longer there to be read:
         somebody has removed or moved the file, or the folder that it is in.
         """
-        os.fsync(self._file.fileno())
+        to_disk(self._file.fileno())
         try:
             there = os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._file.name))
         except FileNotFoundError:
@@ -73,16 +90,25 @@ class MetricsLog:
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; a last line left half written by a killed process is passed over."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """The records of a `metrics.jsonl`; a last line left half written by a killed process is passed over. Raises
+    InputError for another line that is no record.
+    """
+    *lines, _ = Path(path).read_bytes().split(b"\n")
+    found = []
+    for k, line in enumerate(lines, 1):
+        try:
+            found.append(dict(json.loads(line)))
+        except (ValueError, TypeError, RecursionError):
+            raise InputError(f"{path}, line {k:,}: damaged: no record of figures") from None
+    return found
 
 
 def truncate_metrics(path: str | os.PathLike[str], step: int) -> None:
     """Remove the records of the steps after `step` from a `metrics.jsonl`: a run that goes on from there writes them
     again.
 
-    A line that a killed process left half written goes, too; a file that is missing stays so.
+    A line that a killed process left half written, or that is damaged, goes, too, with what follows it; records without
+    a step, and a file that is missing, stay so.
     """
     path = Path(path)
     if not path.exists():
@@ -91,9 +117,10 @@ def truncate_metrics(path: str | os.PathLike[str], step: int) -> None:
     with open(path, "rb") as file:
         for line in file:
             try:
-                if not line.endswith(b"\n") or json.loads(line)["step"] > step:
-                    break
-            except (ValueError, KeyError, TypeError):
+                at = dict(json.loads(line)).get("step")
+            except (ValueError, TypeError, RecursionError):
+                break
+            if not line.endswith(b"\n") or (isinstance(at, int | float) and at > step):
                 break
             kept += len(line)
     os.truncate(path, kept)

@@ -42,6 +42,9 @@ class Task(Protocol):
     its `loss` returns a pair, the loss and what is to be kept, detached, and `keep` is called with that after the step,
     for `batch` to hand it to the next one. While a step runs it is kept by nobody: before it, `keep(None)` is called.
 
+    One with `parts`, a number above 1, returns from `batch` so many tuples of arguments. A step is then made with the
+    mean of their losses and of their gradients, one after the other, in the memory that one takes; `keep` gets a list.
+
     One without `batch` has a `loss(step)` that is given the number of the step, and returns the loss and how many units
     it is of. What it will read is not known beforehand, so its steps are not recorded.
     """

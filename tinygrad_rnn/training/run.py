@@ -1,6 +1,7 @@
 """A run's folder: what a training leaves behind, and what may be replaced.
 
 config.json      what was asked for, and on what
+options.toml     the options, to be asked for the same again
 metrics.jsonl    a line a step
 loss.png         the learning curve
 flow.jsonl       where the gradient was watched: how it flows back through time, a line for each look; and flow.png
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_rnn.errors import InputError
-from tinygrad_rnn.training.checkpoint import clear_stale, rename_checkpoint, write_atomically
-from tinygrad_rnn.training.log import truncate_metrics
+from tinygrad_rnn.notebook import run_html
+from tinygrad_rnn.training.checkpoint import clear_stale, rename_checkpoint
+from tinygrad_rnn.training.disk import write_atomically
+from tinygrad_rnn.training.log import read_metrics, truncate_metrics
 
 FORMAT = "tinygrad-rnn run"
 
@@ -46,6 +49,7 @@ class RunFolder:
         self.picture = self.path / "loss.png"
         self.flow, self.flow_picture = self.path / "flow.jsonl", self.path / "flow.png"
         self.checkpoints = self.path / "checkpoints"
+        self.options = self.path / "options.toml"
         self._made: list[Path] = []
         self._created = False
 
@@ -59,6 +63,13 @@ class RunFolder:
             pass
         what = "is no run of tinygrad-rnn" if self.path.exists() else "no such folder"
         raise InputError(f"{self.path}: {what}")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the learning curve, the figures of the last step, and what was asked for."""
+        config = self.config() if self.is_run() else {}
+        records = read_metrics(self.metrics) if self.metrics.exists() else []
+        picture = self.picture.read_bytes() if self.picture.exists() else None
+        return run_html(self.path, config, records[-1] if records else {}, picture)
 
     def is_run(self) -> bool:
         """Whether the folder holds a run."""
@@ -96,29 +107,37 @@ class RunFolder:
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise InputError(f"{self.path}: no permission to write here")
 
-    def create(self, config: Mapping[str, Any]) -> None:
-        """Make the folder and write `config.json`. Of an older run, only the files that a run writes are
-        removed, `config.json` last: until then it is a run.
+    def create(self, config: Mapping[str, Any], options: str = "") -> None:
+        """Make the folder and write `config.json`, and `options.toml` unless that is empty. Of an older run, only the
+        files that a run writes are removed, `config.json` last: until then it is a run.
         """
         self.make()
         if self.is_run():
             shutil.rmtree(self.checkpoints, ignore_errors=True)
-            for path in (self.metrics, self.picture, self.flow, self.flow_picture):
+            for path in self._files():
                 path.unlink(missing_ok=True)
         self._created = True
         self.configure(config)
+        if options:
+            write_atomically(self.options, options.encode())
 
     def reopen(self, config: Mapping[str, Any], step: int, damaged: bool = False) -> None:
         """Write `config.json` for a run that goes on after `step`, and remove what it left of later steps. If its last
         checkpoint is `damaged`, the previous one becomes the last.
         """
         self.configure(config)
+        self.options.with_name("options.toml.tmp").unlink(missing_ok=True)  # of a process that was killed
         for log in (self.metrics, self.flow):
             truncate_metrics(log, step)
         if damaged:  # or else the damaged one would become the previous one
             rename_checkpoint(self.checkpoints, "previous", "last")
         if self.checkpoints.exists():
             clear_stale(self.checkpoints)
+
+    def _files(self) -> tuple[Path, ...]:
+        """What a run writes, but for `config.json` and its checkpoints."""
+        options = self.options, self.options.with_name("options.toml.tmp")
+        return self.metrics, self.picture, self.flow, self.flow_picture, *options
 
     def make(self, new: bool = False) -> None:
         """Make the folder and those above it, unless they exist. One that is to be `new` may not: FileExistsError."""
@@ -136,8 +155,9 @@ class RunFolder:
         """Remove what `create` has made: the files of the run, and those of the folders that are empty then."""
         if self._created:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
-            for name in ("metrics.jsonl", "loss.png", "flow.jsonl", "flow.png", "config.json.tmp", "config.json"):
-                (self.path / name).unlink(missing_ok=True)
+            config = self.path / "config.json"
+            for path in (*self._files(), config.with_name("config.json.tmp"), config):
+                path.unlink(missing_ok=True)
         with suppress(OSError):
             for path in self._made:
                 path.rmdir()

@@ -50,9 +50,10 @@ class Steps:
         self.task, self.say, self.spent = task, say, spent
         task_itself = getattr(task, "task", task)
         self.by_number = not hasattr(task_itself, "batch")
+        make = make_step if getattr(task_itself, "parts", 1) == 1 else make_step_of_parts
         others = optimizer, parameters, clip
-        self.plain = partial(make_step, task.loss, *others)
-        self.compiled = None if plain or self.by_number else Compiled(partial(make_step, task_itself.loss, *others))
+        self.plain = partial(make, task.loss, *others)
+        self.compiled = None if plain or self.by_number else Compiled(partial(make, task_itself.loss, *others))
         self.calls = self.recorded = 0  # of this window
         self.records = False  # whether the last step was recorded
 
@@ -140,6 +141,33 @@ def make_step(
     found = finite(value)
     optimizer.zero_grad()
     value.backward()
+    if clip is not None:
+        clip_grad_norm_(parameters, clip)
+    optimizer.step()
+    return found, kept
+
+
+def make_step_of_parts(
+    loss: Callable[..., Any],
+    optimizer: Optimizer,
+    parameters: Sequence[tuple[str, Tensor]],
+    clip: float | None,
+    *parts: tuple[Any, ...],
+) -> tuple[float, list[Any]]:
+    """As `make_step`, of a batch in parts, the arguments of the loss for each: with the mean of their losses and of
+    their gradients, and the list of what is to be kept. The graph of one part alone is there at a time.
+    """
+    optimizer.zero_grad()
+    total, kept = None, []
+    for arguments in parts:
+        result = loss(*arguments)
+        value, keep = result if isinstance(result, tuple) else (result, None)
+        value = value / len(parts)
+        value.backward()
+        total = value.detach() if total is None else total + value.detach()
+        kept.append(keep)
+    assert total is not None, "a batch has a part"
+    found = finite(total)
     if clip is not None:
         clip_grad_norm_(parameters, clip)
     optimizer.step()

@@ -18,6 +18,7 @@ from tests.compiler.fuzz.judge import Verdict, judge
 from tests.compiler.fuzz.kinds import KINDS, draw
 from tests.compiler.fuzz.program import NOT_YET, Program
 from tests.compiler.fuzz.shrink import shrunk
+from tinygrad_rnn.cli.answers import answered
 
 EVERY = 60.0  # seconds between two lines of progress where there is no terminal
 KIND: list[str] = [""]  # what alone is drawn; a list, so that workers inherit it
@@ -138,4 +139,4 @@ def many(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answered("fuzz", main))

@@ -123,6 +123,28 @@ def test_a_claim_that_fails_is_an_error_of_the_scripts_own_run_only(
     assert go("--quick", "--data", str(tmp_path / "mine.csv"), *out, data="a CSV file") == 0
 
 
+def test_bounds_are_of_the_scripts_own_data(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("")
+    assert go("--data", str(tmp_path / "mine.csv"), "--out", str(tmp_path / "out"), data="a CSV file") == 0
+    assert not results(tmp_path / "out")["claims"]
+
+
+@pytest.mark.parametrize(
+    ("values", "least", "said"),
+    [
+        ({"LSTM": 3.0, "GRU": 2.0, "mean": 2.5, "last": 1.0}, False, "the network wins: LSTM, 3, before mean, 2.5."),
+        ({"LSTM": 3.0, "GRU": 2.0, "mean": 2.5, "last": 1.0}, True, "a simple method wins: last, 1, before GRU, 2."),
+        ({"GRU": 2.00001, "mean": 2.0}, False, "no difference is seen between GRU and mean, a simple method: 2."),
+    ],
+)
+def test_a_verdict_says_which_is_better_by_what(
+    values: dict[str, float], least: bool, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = lambda run: run.verdict("BLEU", values, ("mean", "last"), least=least)
+    assert go("--out", str(tmp_path), main=main) == 0
+    assert results(tmp_path)["notes"] == [f"BLEU: {said}"] and f"BLEU: {said}\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("budget", "steps"),
     [({"steps": 0}, 0), ({"minutes": 0}, 0), ({"steps": 0, "minutes": 1}, 0), ({"steps": np.int64(3)}, 3)]
@@ -211,7 +233,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path, capsys
         (
             ImportError("No module named 'sklearn'"),
             2,
-            "No module named 'sklearn' (pip install -e '.[viz,data]' in the clone",
+            "No module named 'sklearn' (",
         ),
         (tr.errors.NonFiniteError("the loss is nan at step 3"), 1, "the loss is nan at step 3"),
         (FileNotFoundError(2, "No such file or directory", "a.csv"), 2, "a.csv: No such file or directory"),

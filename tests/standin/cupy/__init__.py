@@ -4,8 +4,10 @@ It is a test of our code, and says nothing about CuPy or a device: kernels, prec
 What it has in common with CuPy: names and arguments (`_surface.py`, from CuPy's wheel), no conversion to NumPy unasked,
 no arithmetic with host arrays, 0-d arrays where NumPy has numbers, indices out of range that wrap, `empty` that holds
 anything (here NaN), additions at an index in no order, subnormal float32 numbers that become 0, a current device,
-memory that runs out at the limit of the default pool or of CUPY_GPU_MEMORY_LIMIT. It counts what a device would be
-asked to do, and where the host waits for it: `cupy.standin.lines("synchronisation")`.
+memory that runs out at the limit of the default pool or of CUPY_GPU_MEMORY_LIMIT; memory that nobody has any more is
+overwritten. A stream that captures computes nothing: results hold NaN until the graph is launched, which makes the same
+calls on the same memory; it refuses what CUDA and CuPy refuse then, and memory of the default pool. It counts what a
+device would be asked to do, and where the host waits for it: `cupy.standin.lines("synchronisation")`.
 Kernels in CUDA run, compiled from the same source by a C++ compiler (`_raw.py`).
 
 Environment: STANDIN_DEVICES (2), and STANDIN_WITHOUT="nvrtc cublas", libraries that half an install lacks.
@@ -19,10 +21,10 @@ import numpy as np
 
 from . import _device as standin
 from . import _surface
-from ._array import add_at, compute, host_of, ndarray, power
+from ._array import add_at, compute, fresh, host_of, ndarray, power
 from ._device import count, current
 from ._linked import cuda
-from ._memory import get_default_memory_pool
+from ._memory import get_default_memory_pool, poison
 from ._raw import RawKernel, RawModule
 
 __version__ = _surface.version()
@@ -39,23 +41,29 @@ finfo, iinfo = np.finfo, np.iinfo
 
 def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, blocking: Any = False) -> ndarray:
     if isinstance(a, ndarray):
-        if a._id != current():  # a copy from device to device
-            host = np.array(a._host, dtype=dtype)
-        elif copy or (dtype is not None and a.dtype != np.dtype(dtype)):
-            host_of(a)
-            host = np.array(a._host, dtype=dtype, order=order or "K")
-        else:
-            return a
-        count("kernel")
-        return ndarray._of(host)
+        host = a._host
+        if a._id == current() and not copy and (dtype is None or a.dtype == np.dtype(dtype)):
+            return a  # else a copy, perhaps from device to device
+        return fresh("kernel", lambda: np.array(host, dtype=dtype, order=order or "K"))  # type: ignore[no-any-return]
     if isinstance(a, list | tuple) and any(isinstance(v, ndarray) for v in a):
-        count("kernel")
-        return ndarray._of(np.array([host_of(v) for v in a], dtype=dtype))
+        _table_of(a)
+        hosts = [host_of(v) for v in a]
+        return fresh("kernel", lambda: np.array(hosts, dtype=dtype))  # type: ignore[no-any-return]
     host = np.array(a, dtype=dtype)
     if host.dtype.kind not in "biufc":
         raise ValueError(f"Unsupported dtype {host.dtype}")
+    if not host.ndim:  # a kernel that fills
+        return fresh("kernel", lambda: host.copy())  # type: ignore[no-any-return]
     count("upload")
     return ndarray._of(host)
+
+
+def _table_of(arrays: Any) -> None:
+    """Of more than eight arrays CuPy uploads a table of pointers, unless they are large or of several types."""
+    several = len({x.dtype for x in arrays}) > 1
+    large = sum(x.nbytes for x in arrays) >= 2**21 * len(arrays)
+    if len(arrays) > 8 and not several and not large and standin.current_stream().graph is not None:
+        count("upload")
 
 
 def array(
@@ -70,7 +78,7 @@ def asnumpy(a: Any, stream: Any = None, order: str = "C", out: Any = None, *, bl
 
 def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
     host: Any = np.empty(shape, dtype)
-    host.fill(np.nan if host.dtype.kind in "fc" else np.iinfo(host.dtype).max if host.dtype.kind in "iu" else True)
+    poison(host)
     return ndarray._of(host)
 
 
@@ -93,10 +101,16 @@ def astype(x: Any, dtype: Any, *, copy: Any = True) -> ndarray:
 def concatenate(tup: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind") -> Any:
     if isinstance(tup, ndarray) or not all(isinstance(x, ndarray) for x in tup):
         raise TypeError("Only cupy arrays can be concatenated")
+    _table_of(tup)
     return compute("concatenate", np.concatenate, (list(tup),), {"axis": axis, "out": out})
 
 
 concat = concatenate
+
+
+def stack(tup: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind") -> Any:
+    _table_of(tup)
+    return compute("stack", np.stack, (list(tup),), {"axis": axis, "out": out})
 
 
 def where(condition: Any, x: Any = None, y: Any = None) -> Any:
@@ -106,7 +120,8 @@ def where(condition: Any, x: Any = None, y: Any = None) -> Any:
 
 
 def take(a: Any, indices: Any, axis: Any = None, out: Any = None) -> Any:
-    return compute("take", lambda x, ids: np.take(x, ids, axis=axis, mode="wrap"), (a, indices), {})
+    size = max(1, a.size if axis is None else a.shape[axis])
+    return compute("take", lambda x, ids: np.take(x, ids % size, axis=axis), (a, indices), {})
 
 
 def take_along_axis(a: Any, indices: Any, axis: Any) -> Any:

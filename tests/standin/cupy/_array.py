@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import _memory, _surface
-from ._device import Device, count, current
+from ._device import Device, count, current, current_stream, do
 
 _SHUFFLE = random.Random()  # of another seed in each process: what depends on an order shows
 
@@ -75,26 +75,51 @@ def compute(name: str, function: Any, args: Any, kwargs: Any) -> Any:
         raise TypeError("Unsupported type <class 'list'>")
     values = [host_of(x) for x in args]
     named = {k: host_of(v) for k, v in kwargs.items()}
-    if name in _PRODUCTS:
-        count("product")
-    elif name in ("zeros", "zeros_like"):
-        count("memset")
-    elif name not in _VIEWS:
-        count("kernel")
     if name in _WAITS:
         count("synchronisation")
+    if name in _PRODUCTS and current_stream().graph is not None:
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+    kind = "product" if name in _PRODUCTS else "memset" if name in ("zeros", "zeros_like") else "kernel"
     out = kwargs.get("out")
     if isinstance(out, ndarray):
         if not out._host.flags.writeable:
             raise ValueError("output array is read-only")
-        named["out"] = out._host
-    with np.errstate(all="ignore"):  # a device does not warn
-        y = function(*values, **named)
-    if name in _UFUNCS:
-        y = flush(y)
-        if isinstance(out, ndarray) and y is not out._host:
-            out._host[...] = y
-    return out if isinstance(out, ndarray) else wrap(y)
+        named["out"] = host = out._host
+
+    def run() -> Any:
+        with np.errstate(all="ignore"):  # a device does not warn
+            y = function(*values, **named)
+        return flush(y) if name in _UFUNCS else y
+
+    if isinstance(out, ndarray):
+        do(kind, lambda: host.__setitem__(..., run()))
+        return out
+    if name in _VIEWS:
+        y = run()
+        parts = y if isinstance(y, tuple | list) else (y,)
+        roots = {id(_memory.owner(x)) for x in values if isinstance(x, np.ndarray)}
+        if all(id(_memory.owner(x)) in roots for x in parts if isinstance(x, np.ndarray)):
+            return wrap(y)
+    return fresh(kind, run)
+
+
+def fresh(kind: str, run: Any) -> Any:
+    """New arrays of what `run` computes. Where a stream captures they hold nothing before a graph is launched."""
+    count(kind)
+    graph = current_stream().graph
+    made = wrap(run())
+    if graph is not None:
+        hosts = [x._host for x in (made if isinstance(made, tuple | list) else (made,))]
+        for host in hosts:
+            _memory.poison(host)
+
+        def step() -> None:
+            y = run()
+            for host, new in zip(hosts, y if isinstance(y, tuple | list) else (y,), strict=True):
+                host[...] = new
+
+        graph.steps.append(step)
+    return made
 
 
 def power(a: Any, b: Any, **named: Any) -> Any:
@@ -120,7 +145,7 @@ class ndarray:
 
     @classmethod
     def _of(cls, host: Any, base: Any = None) -> ndarray:
-        _memory.hold(host)
+        host = _memory.hold(host)
         x = object.__new__(cls)
         x._host, x._id, x._base = host, current(), base
         return x
@@ -252,12 +277,11 @@ class ndarray:
     def __getitem__(self, key: Any) -> ndarray:
         index, advanced, masks = self._index(key)
         if not advanced:
-            return self._view(np.asarray(self._host[index]))
-        host_of(self)
-        count("kernel")
+            return self._view(np.asarray(self._host[index()]))
+        host = host_of(self)
         if masks:
             count("synchronisation")  # how many are taken decides a shape
-        return wrap(self._host[index])  # type: ignore[no-any-return]
+        return fresh("kernel", lambda: host[index()])  # type: ignore[no-any-return]
 
     def __setitem__(self, key: Any, value: Any) -> None:
         index, _, masks = self._index(key)
@@ -265,14 +289,15 @@ class ndarray:
             raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
         if isinstance(value, list | tuple):
             raise TypeError("float() argument must be a string or a real number, not 'list'")
-        host_of(self)
+        host, new = host_of(self), value if isinstance(value, np.ndarray) else host_of(value)
         if masks and getattr(value, "size", 1) > 1:
             count("synchronisation")
-        count("kernel")
-        self._host[index] = value if isinstance(value, np.ndarray) else host_of(value)
+        do("kernel", lambda: host.__setitem__(index(), new))
 
     def _index(self, key: Any) -> tuple[Any, bool, bool]:
-        """An index for NumPy, whether it has arrays, whether masks: integers out of range are wrapped, as CuPy does."""
+        """What makes an index for NumPy, whether it has arrays, whether masks: integers out of range are wrapped, as
+        CuPy does.
+        """
         keys = [self._key(k) for k in (key if isinstance(key, tuple) else (key,))]
         arrays = [k for k in keys if isinstance(k, np.ndarray)]
         masks = [k for k in arrays if k.dtype == bool]
@@ -283,12 +308,13 @@ class ndarray:
         ]
         if sum(widths) > self.ndim:
             raise IndexError(f"too many indices for array: array is {self.ndim}-dimensional, but {sum(widths)} were")
-        axis = 0
+        axis, sizes = 0, {}
         for i, (k, width) in enumerate(zip(keys, widths, strict=True)):
             if isinstance(k, np.ndarray) and k.dtype != bool and self.shape[axis]:
-                keys[i] = k % np.asarray(self.shape[axis], k.dtype if k.dtype.kind == "i" else np.int64)
+                sizes[i] = np.asarray(self.shape[axis], k.dtype if k.dtype.kind == "i" else np.int64)
             axis += self.ndim - sum(widths) if k is Ellipsis else width
-        return tuple(keys), bool(arrays), bool(masks)
+        make = lambda: tuple([k % sizes[i] if i in sizes else k for i, k in enumerate(keys)])
+        return make, bool(arrays), bool(masks)
 
     def _key(self, k: Any) -> Any:
         """One key; lists and host arrays would be copied to the device, which the code must not do unseen."""
@@ -313,24 +339,26 @@ class ndarray:
     def astype(self, dtype: Any, order: str = "K", casting: Any = None, subok: Any = None, copy: bool = True) -> Any:
         if not copy and self.dtype == np.dtype(dtype):
             return self
-        host_of(self)
-        count("kernel")
-        with np.errstate(all="ignore"):
-            return wrap(self._host.astype(dtype, order=order, copy=True))
+        host = host_of(self)
+
+        def run() -> Any:
+            with np.errstate(all="ignore"):
+                return host.astype(dtype, order=order, copy=True)
+
+        return fresh("kernel", run)
 
     def reshape(self, *shape: Any, order: str = "C", copy: Any = None) -> ndarray:
         flat = self._host.reshape(*shape, order=order)
         if np.may_share_memory(flat, self._host):
             return self._view(flat)
-        host_of(self)
-        count("kernel")
-        return wrap(flat)  # type: ignore[no-any-return]
+        host = host_of(self)
+        return fresh("kernel", lambda: host.reshape(*shape, order=order))  # type: ignore[no-any-return]
 
     def fill(self, value: Any) -> None:
         if isinstance(value, np.ndarray) and value.shape != ():
             raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
-        count("kernel")
-        self._host.fill(value)
+        host = self._host
+        do("kernel", lambda: host.fill(value))
 
     def set(self, arr: Any, stream: Any = None) -> None:
         count("upload")
@@ -413,12 +441,16 @@ for _short, _name in {
 def add_at(x: ndarray, slices: Any, value: Any) -> None:
     """What atomic additions do: each adds, in an order that nobody knows."""
     index, advanced, _ = x._index(slices)
-    count("kernel")
-    if not advanced:
-        x._host[index] += host_of(value)
-        return
-    places = np.arange(x.size).reshape(x.shape)[index]
-    values = np.broadcast_to(host_of(value), places.shape).reshape(-1)
-    order = list(range(places.size))
-    _SHUFFLE.shuffle(order)
-    np.add.at(x._host.reshape(-1), places.reshape(-1)[order], values[order])
+    host, new = x._host, host_of(value)
+
+    def run() -> None:
+        if not advanced:
+            host[index()] += new
+            return
+        places = np.arange(host.size).reshape(host.shape)[index()]
+        values = np.broadcast_to(new, places.shape).reshape(-1)
+        order = list(range(places.size))
+        _SHUFFLE.shuffle(order)
+        np.add.at(host.reshape(-1), places.reshape(-1)[order], values[order])
+
+    do("kernel", run)

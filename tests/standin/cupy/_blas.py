@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ._device import count, current_stream, need
+from ._device import current_stream, do, need
 from ._memory import memory_of
 from ._raw import built
 
@@ -24,6 +24,7 @@ MATRICES = [c_void_p, c_void_p, c_int, c_void_p, c_int, c_void_p, c_void_p, c_in
 GEMM = CFUNCTYPE(c_int, c_int, c_void_p, *[c_int] * 5, *MATRICES)
 SET = CFUNCTYPE(c_int, c_int, c_void_p, c_void_p)
 CODE = """
+#include <cstddef>
 #include <cstdint>
 typedef int (*Gemm)(int, void *, int, int, int, int, int, const void *, const void *, int, const void *, int,
                     const void *, void *, int);
@@ -33,6 +34,8 @@ static Set set;
 extern "C" {
 void standin(Gemm g, Set s) { gemm = g; set = s; }
 int cublasSetStream_v2(void *handle, void *stream) { return set(0, handle, stream); }
+int cublasSetWorkspace_v2(void *handle, void *workspace, std::size_t size)
+{ return size < 4 << 20 ? 7 : set(2, handle, workspace); }
 int cublasSetPointerMode_v2(void *handle, int mode) { return set(1, handle, (void *)(intptr_t)mode); }
 #define GEMM(name, REAL, wide) \\
     int name(void *handle, int ta, int tb, int m, int n, int k, const REAL *alpha, const REAL *A, int lda, \\
@@ -57,25 +60,32 @@ def _set_handle(what: int, handle: int | None, value: int | None) -> int:
     if handle != HANDLE:
         return NOT_INITIALIZED
     _set[what] = value or 0
+    if what == 0:
+        _set.pop(2, None)  # the workspace is its own again
     return SUCCESS
 
 
 def _gemm(wide: int, handle: int, ta: int, tb: int, m: int, n: int, k: int, *matrices: Any) -> int:
     try:
         alpha, A, lda, B, ldb, beta, C, ldc = matrices
-        if handle != HANDLE or _set != {0: current_stream().ptr, 1: 0}:
+        workspace = {2: _set.get(2)} if current_stream().graph is not None else {}
+        if handle != HANDLE or _set != {0: current_stream().ptr, 1: 0, **workspace}:
             raise ValueError(f"handle {handle} has stream and pointer mode {_set}")
         if not {ta, tb} <= {0, 1} or min(m, n, k) < 0:
             raise ValueError(f"operations {ta}, {tb}, sizes {m}, {n}, {k}")
         real = c_double if wide == 1 else c_float
         alpha, beta = (ctypes.cast(p, ctypes.POINTER(real)).contents.value for p in (alpha, beta))
-        a, b = _matrix(A, (k, m) if ta else (m, k), lda, real), _matrix(B, (n, k) if tb else (k, n), ldb, real)
+        if workspace and memory_of(_set.get(2) or 0, 4 << 20) is None:
+            raise ValueError("a stream captures, and the workspace is cuBLAS's own, of which a graph may not allocate")
+        x, y = _matrix(A, (k, m) if ta else (m, k), lda, real), _matrix(B, (n, k) if tb else (k, n), ldb, real)
         c = _matrix(C, (m, n), ldc, real)
-        count("product")
-        if wide == 2:
-            a, b = rounded(a), rounded(b)
-        product = (a.T if ta else a) @ (b.T if tb else b)
-        c[...] = alpha * product + beta * c if beta else alpha * product
+
+        def run() -> None:
+            a, b = (rounded(x), rounded(y)) if wide == 2 else (x, y)
+            product = (a.T if ta else a) @ (b.T if tb else b)
+            c[...] = alpha * product + beta * c if beta else alpha * product
+
+        do("product", run)
     except (ValueError, TypeError, ImportError) as error:
         print(f"the stand-in's cuBLAS: {error}", file=sys.stderr)
         return INVALID_VALUE
@@ -95,11 +105,12 @@ def _matrix(address: int | None, shape: tuple[int, int], leading: int, real: Any
     if not rows * columns:
         return np.zeros(shape, real)
     size = ((columns - 1) * leading + rows) * ctypes.sizeof(real)
-    if not memory_of(address or 0, size):
+    home = memory_of(address or 0, size)
+    if home is None:
         raise ValueError(f"{size} bytes at {address} are in no array of the device")
-    found = np.frombuffer((ctypes.c_char * size).from_address(address), real)  # type: ignore[arg-type]
     strides = (ctypes.sizeof(real), leading * ctypes.sizeof(real))
-    return np.lib.stride_tricks.as_strided(found, shape, strides)
+    memory = home.reshape(-1, order="A").view(np.uint8)  # which lives as long as this view
+    return np.ndarray(shape, real, memory, (address or 0) - memory.ctypes.data, strides)
 
 
 _callbacks = GEMM(_gemm), SET(_set_handle)  # for as long as the library may call them

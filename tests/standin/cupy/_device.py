@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,13 +19,23 @@ PASSED_BY = (HERE, *(str(Path("tinygrad_rnn", name)) for name in FILES))
 DEVICES = int(os.environ.get("STANDIN_DEVICES", "2"))
 WITHOUT = frozenset(os.environ.get("STANDIN_WITHOUT", "").split())
 
-# Kinds: "kernel", "product", "memset", "synchronisation" (the host waits for the device), "upload" (from the host).
+# Kinds: "kernel", "product", "memset", "graph" (a launch of one), "upload" (from the host), "synchronisation" (the host
+# waits for the device).
 calls: Counter[tuple[str, str]] = Counter()  # {(kind, "file.py:line"): how often}
+CAPTURING = "the current stream is capturing, so"
+INVALID = "cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture"
+UNSUPPORTED = "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing"
 
 
 def count(kind: str) -> None:
-    """Count a call of the device at the line that asked for it."""
+    """Count a call of the device at the line that asked for it; raise what a stream that captures does not take."""
     need(kind)
+    if (graph := current_stream().graph) is not None:
+        if kind == "upload":
+            raise RuntimeError(f"{CAPTURING} H2D transfers are disallowed")
+        if kind == "synchronisation":
+            raise RuntimeError(f"{CAPTURING} D2H transfers are disallowed")
+        return graph.nodes.update([kind])
     frame: Any = sys._getframe(2)
     while frame is not None and any(part in frame.f_code.co_filename for part in PASSED_BY):
         frame = frame.f_back
@@ -89,7 +101,7 @@ class Device:
         _local.number = self._before.pop()
 
     def synchronize(self) -> None:
-        count("synchronisation")
+        current_stream().wait()
 
     @property
     def compute_capability(self) -> str:
@@ -108,17 +120,90 @@ class Device:
         return f"<CUDA Device {self.id}>"
 
 
+class Graph:
+    """What a stream has captured: the calls of a device, with the memory that they were given, to be made again."""
+
+    def __init__(self) -> None:
+        self.steps: list[Callable[[], object]] = []
+        self.nodes: Counter[str] = Counter()
+        self.invalid = False
+
+    def launch(self, stream: Stream | None = None) -> None:
+        if (stream or current_stream()).graph is not None:
+            raise NotImplementedError("the stand-in has no graphs in graphs")
+        count("graph")
+        for step in self.steps:
+            step()
+
+    def upload(self, stream: Stream | None = None) -> None:
+        count("graph")
+
+
+def do(kind: str, step: Callable[[], object]) -> None:
+    """Have the device do something: now, or where the current stream captures at each launch of the graph."""
+    count(kind)
+    graph = current_stream().graph
+    if graph is None:
+        step()
+    else:
+        graph.steps.append(step)
+
+
+_streams = itertools.count(16, 16)
+
+
 class Stream:
-    """A stream; here everything is done when it was asked for."""
+    """A stream; here everything is done when it was asked for. As a context it is the current one inside."""
 
     null: Stream
-    ptr = 0
+
+    def __init__(
+        self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: Any = None
+    ) -> None:
+        self.ptr = 0 if null else next(_streams)
+        self.graph: Graph | None = None  # what it captures
+
+    def __enter__(self) -> Stream:
+        _local.__dict__.setdefault("streams", []).append(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _local.streams.pop()
 
     def synchronize(self) -> None:
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait for the device: an error of CUDA's own, which ends the capture, where this stream captures."""
+        if self.graph is not None:
+            self.graph.invalid = True
+            raise CUDARuntimeError(UNSUPPORTED)
         count("synchronisation")
 
+    def record(self, event: Event | None = None) -> Event:
+        return event or Event()
 
-Stream.null = Stream()
+    def wait_event(self, event: Event) -> None:
+        pass
+
+    def begin_capture(self, mode: int | None = None) -> None:
+        if not self.ptr:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        if self.graph is not None:
+            raise CUDARuntimeError("cudaErrorIllegalState: the operation cannot be performed in the present state")
+        self.graph = Graph()
+
+    def end_capture(self) -> Graph:
+        graph, self.graph = self.graph, None
+        if graph is None or graph.invalid:
+            raise CUDARuntimeError(INVALID)
+        return graph
+
+    def is_capturing(self) -> bool:
+        return self.graph is not None
+
+
+Stream.null = Stream(null=True)
 
 
 class Event:
@@ -131,7 +216,7 @@ class Event:
         self.time = perf_counter()
 
     def synchronize(self) -> None:
-        count("synchronisation")
+        current_stream().wait()
 
 
 def get_elapsed_time(start_event: Event, end_event: Event) -> float:
@@ -140,4 +225,5 @@ def get_elapsed_time(start_event: Event, end_event: Event) -> float:
 
 
 def current_stream(device_id: int | None = None) -> Stream:
-    return Stream.null
+    streams = getattr(_local, "streams", None)
+    return streams[-1] if streams else Stream.null

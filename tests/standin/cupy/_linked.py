@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from ._blas import get_cublas_handle
-from ._device import DEVICES, CUDARuntimeError, Device, Event, Stream, current_stream, get_elapsed_time
-from ._memory import OutOfMemoryError
+from ._device import DEVICES, CUDARuntimeError, Device, Event, Graph, Stream, current_stream, get_elapsed_time
+from ._memory import MemoryPool, OutOfMemoryError, using_allocator
 
 
 def _properties(number: int) -> dict[str, Any]:
@@ -26,6 +26,8 @@ runtime = SimpleNamespace(
 cuda = SimpleNamespace(
     Device=Device,
     Event=Event,
+    Graph=Graph,
+    MemoryPool=MemoryPool,
     Stream=Stream,
     get_cublas_handle=get_cublas_handle,
     get_current_stream=current_stream,
@@ -33,4 +35,5 @@ cuda = SimpleNamespace(
     is_available=lambda: DEVICES > 0,
     memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     runtime=runtime,
+    using_allocator=using_allocator,
 )

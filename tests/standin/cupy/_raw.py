@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ._array import host_of, ndarray
-from ._device import count, need
+from ._device import do, need
 
 HERE = Path(__file__).parent
 BUILD = HERE.parents[2] / "build" / "standin"
@@ -114,10 +114,14 @@ class RawKernel:
         if len(args) != len(self._parameters):
             raise TypeError(f"{self.name} has {len(self._parameters)} parameters, {len(args)} arguments were given")
         values = [self._value(*parameter, arg) for parameter, arg in zip(self._parameters, args, strict=True)]
-        count("kernel")
         places = (ctypes.c_void_p * len(values))(*(v.ctypes.data for v in values))
-        if self._launch((ctypes.c_uint * 6)(*dims), places):
-            raise RuntimeError(f"{self.name}: some threads of a block never reach a barrier at which others wait")
+        hosts = [arg._host for arg in args if isinstance(arg, ndarray)]
+
+        def run(values: Any = values, hosts: Any = hosts) -> None:  # which live as long as this
+            if self._launch((ctypes.c_uint * 6)(*dims), places):
+                raise RuntimeError(f"{self.name}: some threads of a block never reach a barrier at which others wait")
+
+        do("kernel", run)
 
     def _value(self, word: str, kind: Any, pointer: bool, arg: Any) -> Any:
         """An argument in memory, where a launch reads it."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from ctypes import c_int, c_void_p
+from ctypes import c_int, c_size_t, c_void_p
 from functools import cache
 from typing import Any
 
 from tinygrad_rnn.errors import BackendMismatchError
-from tinygrad_rnn.tensor.device import cupy_here
+from tinygrad_rnn.tensor.device import capture, cupy_here
 
 TF32 = 80  # the compute capability from which on a GPU has it
 REAL_32F, FAST_TF32, DEFAULT_ALGORITHM = 0, 77, -1  # CUDA_R_32F, CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_GEMM_DEFAULT
@@ -49,6 +49,9 @@ class Products:
         _check("cublasSetStream_v2", library.cublasSetStream_v2(self._handle, cupy.cuda.get_current_stream().ptr))
         status = library.cublasSetPointerMode_v2(self._handle, POINTERS_OF_THE_HOST)
         _check("cublasSetPointerMode_v2", status)
+        if (graph := capture.get()) is not None:  # of its own it would allocate for each launch, in the graph
+            status = library.cublasSetWorkspace_v2(self._handle, graph.workspace.data.ptr, graph.workspace.nbytes)
+            _check("cublasSetWorkspace_v2", status)
         fast = precision == "tf32" and dtype == "float32" and int(cupy.cuda.Device().compute_capability) >= TF32
         self._gemm = library.cublasGemmEx if fast else getattr(library, name)
         # what stands behind each matrix, and at the end
@@ -102,6 +105,7 @@ def _library(major: int) -> Any:
         raise BackendMismatchError(f"CuPy has not loaded {name}, as far as can be seen ({error}): {OUT}") from error
     library.cublasSetStream_v2.argtypes = [c_void_p, c_void_p]
     library.cublasSetPointerMode_v2.argtypes = [c_void_p, c_int]
+    library.cublasSetWorkspace_v2.argtypes = [c_void_p, c_void_p, c_size_t]
     matrix: list[Any] = [c_void_p, c_int, c_int]
     first: list[Any] = [c_void_p, *[c_int] * 5]
     number: Any = ctypes.POINTER(ctypes.c_float)

@@ -1,4 +1,4 @@
-"""x Wᵀ + b on a GPU, and its derivatives, in a precision that is said with each product."""
+"""Products of matrices on a GPU, and x Wᵀ + b with its derivatives in a precision that is said with each product."""
 
 from __future__ import annotations
 
@@ -39,11 +39,34 @@ def tf32_vjp(g: Array, _: None, needs: tuple[bool, ...], x: Array, W: Array, b: 
     return (dx, dW) if b is None else (dx, dW, g)
 
 
-def product(a: Array, b: Array, m: int, n: int, k: int, turned: tuple[bool, bool] = (False, False)) -> Array:
+def product(
+    a: Array,
+    b: Array,
+    m: int,
+    n: int,
+    k: int,
+    turned: tuple[bool, bool] = (False, False),
+    precision: str = "tf32",
+) -> Array:
     """A (m, k) times B (k, n); where `turned`, one that lies in memory the other way."""
     xp: Any = namespace(a)
     if not m * n * k:
         return xp.zeros((m, n), dtype=a.dtype)  # type: ignore[no-any-return]
     y = xp.empty((m, n), dtype=a.dtype)
-    Products("float32", "tf32").multiply(a.data.ptr, b.data.ptr, y.data.ptr, m, n, k, turned)  # type: ignore[attr-defined]
+    products = Products(str(a.dtype), precision)
+    products.multiply(a.data.ptr, b.data.ptr, y.data.ptr, m, n, k, turned)  # type: ignore[attr-defined]
     return y  # type: ignore[no-any-return]
+
+
+def multiplies(a: Any, b: Any) -> bool:
+    """Whether `multiply` takes these: matrices of float32 or float64 on a GPU."""
+    return getattr(a, "ndim", 0) == getattr(b, "ndim", 0) == 2 and has_cuda_kernels(a, b)
+
+
+def multiply(a: Array, b: Array) -> Array:
+    """`a @ b` of two matrices, each row by row or column by column in memory, or else copied."""
+    if a.shape[1] != b.shape[0]:
+        raise ShapeError(f"a product of matrices {a.shape} and {b.shape}, which do not fit")
+    turned = tuple([not x.flags.c_contiguous and x.flags.f_contiguous for x in (a, b)])
+    a, b = (x if turn else by_rows(x) for x, turn in zip((a, b), turned, strict=True))
+    return product(a, b, a.shape[0], b.shape[1], a.shape[1], turned, "float32")  # type: ignore[arg-type]

@@ -66,11 +66,13 @@ extern "C" __global__ void add_rows(Index n, Index K, const Index *ids, const RE
 
 // --- dropout
 
-// 0 or `scale`, by draws from [0, 1) made of the place and the seed alone: `uniform` of tensor/device.py.
-extern "C" __global__ void dropout_mask(Index n, Bits seed, float p, REAL scale, REAL *mask)
+// 0 or `scale`, by draws from [0, 1) made of the place and the seed alone: `uniform` of tensor/device.py. The seed of
+// a graph, another at each launch, is at `there`.
+extern "C" __global__ void dropout_mask(Index n, Bits seed, const Bits *there, float p, REAL scale, REAL *mask)
 {
     Index i = (Index)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n) return;
+    if (there) seed = *there;
     Bits z = (Bits)(i + 1) * 0x9E3779B97F4A7C15ull + seed;
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
     z = (z ^ z >> 27) * 0x94D049BB133111EBull;
@@ -188,22 +190,37 @@ extern "C" __global__ void squares(Index n, const REAL *x, REAL *sums)
     if (!threadIdx.x) sums[blockIdx.x] = sum;
 }
 
-extern "C" __global__ void total(Index n, const REAL *sums, REAL *y)
+// y = the sum of the squares, and by what a gradient of that norm is multiplied.
+extern "C" __global__ void total(Index n, const REAL *sums, REAL max_norm, REAL *y)
 {
     __shared__ REAL part[BLOCK];
     REAL sum = 0;
     for (Index i = threadIdx.x; i < n; i += BLOCK) sum += sums[i];
     sum = block_sum(sum, part);
-    if (!threadIdx.x) y[0] = sum;
+    if (threadIdx.x) return;
+    y[0] = sum;
+    y[1] = max_norm / (sqrt(sum) + (REAL)1e-6);
 }
 
-// `adam` of kernels/numba_stages.py: m and v are written, and `next` is p after it.
+// next = x times the factor behind the squares, where that is below 1.
+extern "C" __global__ void clip(Index n, const REAL *x, const REAL *squares, REAL *next)
+{
+    Index i = (Index)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) next[i] = squares[1] < 1 ? x[i] * squares[1] : x[i];
+}
+
+// `adam` of kernels/numba_stages.py: m and v are written, and `next` is p after it. The numbers of a graph, others at
+// each launch, are at `there`.
 extern "C" __global__ void adam(
-    Index n, const REAL *p, const REAL *g, REAL *m, REAL *v, REAL *next, REAL keep1, REAL take1, REAL keep2, REAL take2,
-    REAL root, REAL eps, REAL rate, REAL coupled, REAL decoupled)
+    Index n, const REAL *p, const REAL *g, REAL *m, REAL *v, REAL *next, const REAL *there, REAL keep1, REAL take1,
+    REAL keep2, REAL take2, REAL root, REAL eps, REAL rate, REAL coupled, REAL decoupled)
 {
     Index i = (Index)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n) return;
+    if (there) {
+        keep1 = there[0], take1 = there[1], keep2 = there[2], take2 = there[3];
+        root = there[4], eps = there[5], rate = there[6], coupled = there[7], decoupled = there[8];
+    }
     REAL d = g[i] + coupled * p[i];
     m[i] = keep1 * m[i] + take1 * d;
     v[i] = keep2 * v[i] + take2 * (d * d);

@@ -13,12 +13,15 @@ from typing import Any
 
 from tinygrad_rnn.kernels import cuda
 from tinygrad_rnn.kernels.cuda import by_rows
+from tinygrad_rnn.kernels.cuda.linear import multiplies as multiplies
+from tinygrad_rnn.kernels.cuda.linear import multiply as multiply
 from tinygrad_rnn.tensor import device
 from tinygrad_rnn.tensor.backend import Array, namespace
 
 BLOCK = 128  # threads; that of training.cu
 PARTS = 512  # blocks that add up squares, at most
 LOOKS = 2**31  # at an id by a block: in larger tables rows are found by sorting
+NULL = 0  # a null pointer
 SMALLEST = "float32"  # the dtype under whose name kernels of ids alone are compiled
 
 Error = Callable[[], Exception]
@@ -63,14 +66,16 @@ def add_rows(table: Array, ids: Array, g: Array) -> None:
         cuda.kernel("training", "add_rows", str(g.dtype))(grid, (BLOCK,), (ids.size, K, ids, g, table))
 
 
-def dropout_mask(like: Array, p: float, seed: int) -> Array:
-    """0 where a draw, of its place and the seed, is below `p`, else 1 / (1 - p): of the shape of `like`."""
+def dropout_mask(like: Array, p: float, draw: Callable[[], int]) -> Array:
+    """0 where a draw, of its place and a seed that `draw` draws, is below `p`, else 1 / (1 - p); shaped as `like`."""
     xp: Any = namespace(like)
     mask = xp.empty(like.shape, dtype=like.dtype)
     numbers = xp.float32(p), real(like)(0.0 if p == 1 else 1 / (1 - p))
+    graph = device.capture.get()
+    seed = (draw(), NULL) if graph is None else (0, graph.of_host(lambda: [draw()], 1, "uint64"))
     if mask.size:
         launch = cuda.kernel("training", "dropout_mask", str(like.dtype))
-        launch((blocks(mask.size),), (BLOCK,), (mask.size, seed, *numbers, mask))
+        launch((blocks(mask.size),), (BLOCK,), (mask.size, *seed, *numbers, mask))
     return mask  # type: ignore[no-any-return]
 
 
@@ -128,25 +133,51 @@ def cross_entropy_vjp(
     return (d,)
 
 
-# --- clipping, and Adam -------------------------------------------------------------------------------------
-
-
-def squared_norm(x: Array) -> Array:
-    """The sum of the squares of a flat array, as one number (1,)."""
-    xp: Any = namespace(x)
-    parts = max(1, min(PARTS, blocks(x.size)))
-    sums, y = xp.empty((parts,), dtype=x.dtype), xp.empty((1,), dtype=x.dtype)
-    cuda.kernel("training", "squares", str(x.dtype))((parts,), (BLOCK,), (x.size, x, sums))
-    cuda.kernel("training", "total", str(x.dtype))((1,), (BLOCK,), (parts, sums, y))
+def join(xp: Any, arrays: Sequence[Array], axis: int) -> Array:
+    """Arrays joined along an axis, each by a copy of its own."""
+    shape = list(arrays[0].shape)
+    shape[axis] = sum(x.shape[axis] for x in arrays)
+    y = xp.empty(shape, dtype=xp.result_type(*(x.dtype for x in arrays)))
+    place: list[Any] = [slice(None)] * len(shape)
+    start = 0
+    for x in arrays:
+        place[axis] = slice(start, start + x.shape[axis])
+        y[tuple(place)] = x
+        start += x.shape[axis]
     return y  # type: ignore[no-any-return]
 
 
-def adam(p: Array, g: Array, m: Array, v: Array, numbers: Sequence[float]) -> Array:
-    """The values after a step of Adam, of flat arrays; `m` and `v` are written. The numbers are those of the stage."""
+# --- clipping, and Adam -------------------------------------------------------------------------------------
+
+
+def squared_norm(x: Array, max_norm: float) -> Array:
+    """Of a flat array the sum of its squares, and by what it is to be multiplied, if that is below 1, as one (2,)."""
+    xp: Any = namespace(x)
+    parts = max(1, min(PARTS, blocks(x.size)))
+    sums, y = xp.empty((parts,), dtype=x.dtype), xp.empty((2,), dtype=x.dtype)
+    cuda.kernel("training", "squares", str(x.dtype))((parts,), (BLOCK,), (x.size, x, sums))
+    cuda.kernel("training", "total", str(x.dtype))((1,), (BLOCK,), (parts, sums, real(x)(max_norm), y))
+    cuda.kernel("training", "clip", str(x.dtype))  # is compiled by now, whether it is needed or not: not in a graph
+    return y  # type: ignore[no-any-return]
+
+
+def clipped(x: Array, squares: Array) -> Array:
+    """A flat array multiplied as its `squared_norm` says, as a new one."""
+    y = namespace(x).empty(x.shape, dtype=x.dtype)
+    if x.size:
+        cuda.kernel("training", "clip", str(x.dtype))((blocks(x.size),), (BLOCK,), (x.size, x, squares, y))
+    return y
+
+
+def adam(p: Array, g: Array, m: Array, v: Array, numbers: Sequence[float], there: Any = None) -> Array:
+    """The values after a step of Adam, of flat arrays; `m` and `v` are written. The numbers are those of the stage, or
+    in a graph those in an array `there`.
+    """
     new = namespace(p).empty(p.shape, dtype=p.dtype)
     if p.size:
         launch = cuda.kernel("training", "adam", str(p.dtype))
-        launch((blocks(p.size),), (BLOCK,), (p.size, p, g, m, v, new, *map(real(p), numbers)))
+        values = [NULL if there is None else there, *map(real(p), numbers)]
+        launch((blocks(p.size),), (BLOCK,), (p.size, p, g, m, v, new, *values))
     return new
 
 

@@ -18,7 +18,15 @@ from typing import Any
 
 from tinygrad_rnn.errors import DTypeError
 from tinygrad_rnn.scalars import real_number
-from tinygrad_rnn.tensor.backend import Array, choose, is_boolean, is_integer, namespace, promote
+from tinygrad_rnn.tensor.backend import (
+    Array,
+    choose,
+    fitting,
+    is_boolean,
+    is_integer,
+    namespace,
+    promote,
+)
 from tinygrad_rnn.tensor.op import Operand, op
 from tinygrad_rnn.tensor.tensor import Tensor
 
@@ -121,6 +129,13 @@ def clip(x: Operand, min: float | None = None, max: float | None = None) -> Arra
     return x if low is None and high is None else namespace(x).clip(x, low, high)
 
 
+def check_choices(a: Any, b: Any) -> None:
+    """Raise `DTypeError` for a Python integer beside integers of a dtype that does not hold it."""
+    for x, other in ((a, b), (b, a)):
+        if type(x) is int and hasattr(other, "dtype") and is_integer(other.dtype):
+            fitting("where: the number", x, other.dtype)
+
+
 @op(
     None,
     lambda g, condition: where(condition, g, 0.0),
@@ -141,6 +156,8 @@ def where(condition: Operand, a: Operand, b: Operand) -> Array:
     xp = namespace(condition, a, b)
     if not hasattr(a, "dtype") and not hasattr(b, "dtype"):
         a = xp.asarray(a, dtype=xp.float32 if isinstance(a + b, float) else xp.int64)
+    if type(a) is int or type(b) is int:
+        check_choices(a, b)
     a, b = promote(a, b)
     chosen = choose(condition, a, b)
     return xp.where(condition, a, b) if chosen is None else chosen

@@ -17,7 +17,7 @@ from typing import Any
 
 from tinygrad_rnn.scalars import real_number
 from tinygrad_rnn.tensor import backend
-from tinygrad_rnn.tensor.backend import Array, namespace
+from tinygrad_rnn.tensor.backend import Array, namespace, repeated
 from tinygrad_rnn.tensor.op import Operand, cast, op
 from tinygrad_rnn.tensor.ops.arithmetic import (
     clip,
@@ -165,8 +165,10 @@ def sigmoid(x: Operand) -> Array:
 def _sigmoid(x: Operand) -> Array:
     """e / (1 + e) with e = exp(x), which must not overflow: beyond 80 it is 1 to the last digit."""
     xp = namespace(x)
-    e = xp.exp(xp.minimum(x, 80.0))
-    return e / (1 + e)
+    top, one = repeated(x, 80.0, 1.0)
+    e = xp.exp(xp.minimum(x, top))
+    y: Array = e / (one + e)
+    return y
 
 
 @op(lambda g, x: g * sigmoid(x), wide=True)

@@ -39,7 +39,7 @@ def linear(x: Operand, weight: Operand, bias: Operand | None = None) -> Tensor:
 
 @op(lambda g, W: _rows(g, W), lambda g, x: _pair(g, x), promote=True)
 def _linear(x: Array, W: Array) -> Array:
-    if x.shape[-1:] != W.shape[1:]:
+    if x.shape[-1:] != W.shape[1:] or not x.shape:
         raise ShapeError(f"linear: x {x.shape} and W {W.shape} are not (..., I) and (O, I)")
     y: Array = _rows(x, W.mT)
     return y
@@ -47,7 +47,7 @@ def _linear(x: Array, W: Array) -> Array:
 
 @op(lambda g, W: _rows(g, W), lambda g, x: _pair(g, x), lambda g: g, promote=True)
 def _linear_bias(x: Array, W: Array, b: Array) -> Array:
-    if x.shape[-1:] != W.shape[1:] or b.shape != W.shape[:1]:
+    if x.shape[-1:] != W.shape[1:] or b.shape != W.shape[:1] or not x.shape:
         raise ShapeError(
             f"linear: x {x.shape}, W {W.shape}, b {b.shape} are not (..., I), (O, I) and (O,)"
         )

@@ -27,6 +27,7 @@ from tinygrad_rnn.tensor.ops.shape import (
     transpose,
     with_shape,
 )
+from tinygrad_rnn.tensor.squares import length, shrinking
 from tinygrad_rnn.tensor.tensor import Tensor
 
 
@@ -94,14 +95,14 @@ def min(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
     wide=True,
 )
 def norm(x: Operand, axis: Axes = None, keepdims: bool = False) -> Array:
-    """The Euclidean norm √(Σ x²) over `axis`. Subgradient: 0 where the norm is 0.
+    """The Euclidean norm √(Σ x²) over `axis`, also where the squares are too large or too small for
+    the dtype. Subgradient: 0 where the norm is 0.
 
     >>> import tinygrad_rnn as tr
     >>> tr.norm(tr.Tensor([3.0, 4.0])).item()
     5.0
     """
-    xp = namespace(x)
-    return xp.sqrt(summed(x * x, axis, keepdims))
+    return length(x, axis, keepdims)
 
 
 def _direction(x: Operand, y: Operand) -> Tensor:
@@ -267,7 +268,12 @@ def var(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     """
     x, ddof = with_shape(x), real_number("var: ddof", ddof)
     n = count(x.shape, axis)
-    y: Tensor = mean(square(_centred(x, axis)), axis, keepdims)
+    d = _centred(x, axis)
+    k = shrink(d, axis=axis, by=2.0 ** -(n or 1).bit_length())
+    y: Tensor = (
+        mean(square(d * k), axis, keepdims=True) / k / k
+    )  # a mean may fit where the sum does not
+    y = y if keepdims else reshape(y, left_shape(x.shape, axis))
     if not ddof:
         return y
     return y * (n / (n - ddof) if n > ddof else math.nan)
@@ -286,6 +292,12 @@ def std(x: Operand, axis: Axes = None, ddof: float = 0, keepdims: bool = False) 
     n = count(x.shape, axis)
     y: Tensor = norm(_centred(x, axis), axis, keepdims)
     return y * (1 / math.sqrt(n - ddof) if n > ddof else math.nan)
+
+
+@op(None)
+def shrink(x: Operand, *, axis: Axes, by: float | None = None) -> Array:
+    """Powers of two for the rows of `x` along `axis`, as `shrinking` has them."""
+    return shrinking(x, axis, by)
 
 
 def _centred(x: Operand, axis: Axes) -> Any:

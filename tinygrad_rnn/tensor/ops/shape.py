@@ -206,7 +206,7 @@ def concatenate(arrays: Sequence[Operand], axis: int = 0) -> Tensor:
 
 @op(joint=lambda g, xs_shapes, axis: split(g, _seams(xs_shapes, axis), axis), promote=True)
 def _concatenate(*xs: Operand, axis: int) -> Array:
-    return namespace(*xs).concat(xs, axis=axis)
+    return backend.concat(xs, axis=axis)
 
 
 def _seams(shapes: Sequence[tuple[int, ...]], axis: int) -> list[int]:
@@ -228,7 +228,7 @@ def stack(arrays: Sequence[Operand], axis: int = 0) -> Tensor:
 
 @op(joint=lambda g, axis: _unstacked(moveaxis(g, axis, 0) if axis else g), promote=True)
 def _stack(*xs: Operand, axis: int) -> Array:
-    return namespace(*xs).stack(xs, axis=axis)
+    return backend.stack(xs, axis=axis)
 
 
 def _unstacked(g: Operand) -> list[Any]:
