@@ -6,6 +6,7 @@ All of it is `python -m tests.standin`, which `.ci/run` runs.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 
 from tests.standin import cupy as cp
 from tests.standin.__main__ import run
-from tests.standin.cupy import _device, _memory, _raw, _surface
+from tests.standin.cupy import _blas, _device, _memory, _raw, _surface
 
 X = cp.asarray([[1.0, 2.0], [3.0, 4.0]])
 HOST = np.ones((2, 2))
@@ -187,6 +188,12 @@ def test_the_list_of_names_is_of_a_version() -> None:
     assert _surface.version() == cp.__version__ == "14.2.0"
     assert _surface.arguments("f", "sum") == (5, {"a", "axis", "dtype", "out", "keepdims"})
     assert _surface.arguments("m", "reshape")[0] is None and _surface.surface()["u", "add"] == "(2,1)"
+
+
+def test_a_product_reads_memory_of_any_order() -> None:
+    """Of an array whose axes lie in memory in another order than they are counted in."""
+    made = cp.asarray(np.arange(24.0).reshape(2, 3, 4)).transpose(1, 2, 0) + 0.0
+    assert _blas._matrix(made.data.ptr, (24, 1), 24, ctypes.c_double).ravel().tolist() == list(range(24))
 
 
 needs_compiler = pytest.mark.skipif(_raw.compiler() is None, reason=_raw.MISSING)

@@ -109,7 +109,8 @@ def _matrix(address: int | None, shape: tuple[int, int], leading: int, real: Any
     if home is None:
         raise ValueError(f"{size} bytes at {address} are in no array of the device")
     strides = (ctypes.sizeof(real), leading * ctypes.sizeof(real))
-    memory = home.reshape(-1, order="A").view(np.uint8)  # which lives as long as this view
+    axes = sorted(range(home.ndim), key=lambda k: -home.strides[k])  # as they lie in memory, so that nothing is copied
+    memory = home.transpose(axes).reshape(-1).view(np.uint8)  # which lives as long as this view
     return np.ndarray(shape, real, memory, (address or 0) - memory.ctypes.data, strides)
 
 
