@@ -82,7 +82,11 @@ def test_what_is_read(tmp_path: Path, raw: bytes, encoding: str, text: str) -> N
         (lzma.compress(b"a text")[:-9], "utf-8", "cannot be unpacked: "),
         (bz2.compress(b"a text")[:-4], "utf-8", "cannot be unpacked: "),
         (gzip.compress(b"PK\x03\x04\x14", mtime=0), "utf-8", "a ZIP archive"),
-        (gzip.compress(gzip.compress(b"a text", mtime=0), mtime=0), "utf-8", "compressed by gzip, not a text: unpack it first"),
+        (
+            gzip.compress(gzip.compress(b"a text", mtime=0), mtime=0),
+            "utf-8",
+            "compressed by gzip, not a text: unpack it first",
+        ),
         (b"\x28\xb5\x2f\xfd\x04", "latin-1", "compressed by zstd, not a text: unpack it first"),
         (b"PK\x03\x04\x14", "latin-1", "a ZIP archive"),
         (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "latin-1", "a PDF, not a text$"),
