@@ -87,7 +87,7 @@ def test_business_days_have_no_gap_at_the_weekend(file: Path) -> None:
     assert (found.step, found.season, len(found.values)) == ("a business day", 5, 22)
     assert days(found.later(2)) == ["2024-01-31", "2024-02-01"]
     write(file, [f"{day:%d.%m.%Y};{k}" for k, day in enumerate(open_days) if k != 5])
-    refused(read_series, file, r"no value for 1 of 22 steps of a business day, the first after 05.01.2024 \(line 6\)")
+    refused(read_series, file, r"missing for 1 of 22 steps of a business day, the first after 05.01.2024 \(line 6\)")
 
 
 def test_two_readings_of_a_date(file: Path) -> None:
@@ -155,7 +155,7 @@ def test_an_order_by_numbers(file: Path) -> None:
     assert found.values.tolist() == list(range(20))[::-1] and found.times[-1] == 1700000000
     assert "ordered by t, newest first, 60 apart" in found.said and found.later(1).tolist() == [1700000060]
     write(file, [f"{k + (k > 4)};{k}" for k in range(20)], "t;x")
-    refused(read_series, file, r"x has no value for 1 of 21 steps of 1, the first after 4 \(line 6\)")
+    refused(read_series, file, r"x is missing for 1 of 21 steps of 1, the first after 4 \(line 6\)")
     write(file, [f"{k * k};{k}" for k in range(20)], "t;x")
     refused(read_series, file, r"the steps from 0 \(line 2\) to 1 \(line 3\) and to 4 \(line 4\) are not equal: close")
     assert len(read_series(file, gaps="close").values) == 20
@@ -168,7 +168,7 @@ GAPPY = [f"2024-01-{k:02d};{'' if k == 3 else k}" for k in range(1, 12) if k not
 
 def test_gaps_are_refused_or_filled(file: Path) -> None:
     write(file, GAPPY)
-    message = r"x has no value for 3 of 11 steps of a day, the first after 2024-01-02 \(line 3\): choose what fills"
+    message = r"x is missing for 3 of 11 steps of a day, the first after 2024-01-02 \(line 3\): choose what fills"
     refused(read_series, file, message)
     expected = {
         "linear": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
@@ -186,10 +186,10 @@ def test_gaps_are_refused_or_filled(file: Path) -> None:
 
 def test_gaps_without_dates(file: Path) -> None:
     write(file, ["1", "2", "", "4"], "x")
-    refused(read_series, file, r"x has no value for 1 of 4 rows, the first after line 3")
+    refused(read_series, file, r"x is missing for 1 of 4 rows, the first after line 3")
     assert read_series(file, gaps="linear").values.tolist() == [1, 2, 3, 4]
     write(file, ["a;1", "b;NA", "c;3"], "who;x")
-    refused(lambda path: read_series(path, "x"), file, "x has no value for 1 of 3 rows, the first after line 2")
+    refused(lambda path: read_series(path, "x"), file, "x is missing for 1 of 3 rows, the first after line 2")
 
 
 def test_what_is_missing_at_the_ends_is_no_gap(file: Path) -> None:

@@ -79,7 +79,7 @@ def test_ones_own_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     rows = [row.rpartition(",")[0] + "," if k in (9, 30) else row for k, row in enumerate(rows)]
     file.write_text("\n".join([*rows, "# day 150,21"]))
     assert run("--column", name) == 2
-    missing = f"{name} has no value for 2 of 150 rows, the first after line 9: choose what fills the gaps (--gaps)"
+    missing = f"{name} is missing for 2 of 150 rows, the first after line 9: choose what fills the gaps (--gaps)"
     assert missing in capsys.readouterr().err
     assert run("--column", name, "--gaps", "linear") == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -187,7 +187,7 @@ def test_a_file_as_people_keep_them(tmp_path: Path, capsys: pytest.CaptureFixtur
         ((), "there are the columns Monat, Ort, Umsatz: choose the column of the series (--column)"),
         (("--column", "Umsatz"), "choose one by its value (--only COLUMN=VALUE) in Ort, which has 'Bonn', 'Ulm'"),
         (("--only", "Bonn"), "argument --only: must be COLUMN=VALUE, not 'Bonn'"),
-        (("--only", "Ort=Ulm"), "no value for 1 of 70 steps of a month, the first after 01.04.2013 (line 60): choose"),
+        (("--only", "Ort=Ulm"), "missing for 1 of 70 steps of a month, the first after 01.04.2013 (line 60): choose"),
         (
             ("--only", "Ort=Ulm", "--gaps", "linear", "--decimal", "."),
             "with a decimal point: choose another decimal mark",

@@ -115,7 +115,7 @@ def read_series(
         >>> read_series(file)
         Traceback (most recent call last):
         ...
-        tinygrad_rnn.errors.InputError: .../sales.csv: Umsatz has no value for 1 of 6 steps of a month, the first after
+        tinygrad_rnn.errors.InputError: .../sales.csv: Umsatz is missing for 1 of 6 steps of a month, the first after
         01.04.2024 (line 3): choose what fills the gaps
         >>> found = read_series(file, gaps="linear")
         >>> found.values.tolist(), found.season
@@ -527,7 +527,7 @@ def _complete(
         k = int(there[np.flatnonzero(np.diff(places) > 1)[0]])
         after = when.place(k) if when else f"line {table.rows[k].line}"
         what = f"{count} rows" if not when else f"{count} steps of {steps.words}"
-        message = f"{table.path}: {name} has no value for {missing} of {what}, the first after {after}"
+        message = f"{table.path}: {name} is missing for {missing} of {what}, the first after {after}"
         raise InputError(message, hint="choose what fills the gaps")
     if missing:
         said.append(f"{_many(missing, 'gap')} {'closed' if gaps == 'close' else f'filled ({gaps})'}")
