@@ -70,7 +70,13 @@ def write(app: Any) -> None:
             path.write_text(text, encoding="utf-8")
 
 
+def foreign(app: Any, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out what scikit-learn adds to its estimators, whose docstrings are of another kind."""
+    return True if str(getattr(member, "__module__", "")).startswith("sklearn.") else None
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Write before Sphinx looks for pages."""
     app.connect("builder-inited", write)
+    app.connect("autodoc-skip-member", foreign)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
