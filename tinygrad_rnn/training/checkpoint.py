@@ -16,7 +16,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -200,6 +201,20 @@ def clear_stale(folder: str | os.PathLike[str]) -> None:
             remove(path)
 
 
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """A file of safetensors to read from. Raises FileNotFoundError, and CheckpointError for one that is not whole."""
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            yield file
+    except (CheckpointError, FileNotFoundError):
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, MemoryError, OverflowError) as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file: {error}") from None
+
+
 def load_checkpoint(folder: str | os.PathLike[str], name: str) -> Checkpoint:
     """Read the checkpoint `name` in `folder`, every byte of it verified.
 
@@ -211,7 +226,7 @@ def load_checkpoint(folder: str | os.PathLike[str], name: str) -> Checkpoint:
     weights = path.parent / content["weights"]
     tensors: dict[str, np.ndarray] = {}
     try:
-        with safe_open(str(weights), framework="numpy") as file:
+        with opened(weights) as file:
             stored = set(file.keys())
             expected = content["tensors"]
             for key in sorted(stored ^ set(expected)):
@@ -230,12 +245,6 @@ def load_checkpoint(folder: str | os.PathLike[str], name: str) -> Checkpoint:
                 tensors[key] = array
     except FileNotFoundError:
         raise CheckpointError(f"{weights}: no such file, though {path.name} names it") from None
-    except OSError as error:
-        raise CheckpointError(f"{weights}: cannot be read: {error.strerror or error}") from None
-    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, MemoryError, OverflowError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{weights}: not a whole safetensors file: {error}") from None
     return Checkpoint(tensors, content, path)
 
 
